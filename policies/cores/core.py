@@ -1,0 +1,107 @@
+"""The one contract of every recurrent core.
+
+A core maps a batch of feature sequences to motor outputs and carries one state tensor:
+
+    outputs, state = core(inputs, state, elapsed, starts)
+
+`inputs` `[B, T, F]`, `state` `[B, S]`, `elapsed` `[B, T]`, `starts` `[B, T]` bool, `outputs` `[B, T, M]`.
+One call of T steps equals T calls of one step. A core that carries several things (an LSTM's h and c, a
+Transformer's window) packs them into the one tensor, so rollouts, PPO, export and checkpoints need no special case.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Core(nn.Module, ABC):
+    """A recurrent circuit: features in, motor outputs out, its state an argument.
+
+    Attributes:
+        input_size: F, features a step.
+        state_size: S, numbers in the packed state; at least 1 is not required (a memoryless core has 0).
+        output_size: M, motor outputs a step.
+    """
+
+    input_size: int
+    state_size: int
+    output_size: int
+
+    @abstractmethod
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the circuit over a batch of sequences.
+
+        Args:
+            inputs: `[B, T, F]` features from the perception head.
+            state: `[B, S]` state before the first step; `initial_state` when None.
+            elapsed: `[B, T]` time since the previous frame in nominal frame periods, > 0; ones when None.
+            starts: `[B, T]` bool; True puts the fresh state in place before that step; all False when None.
+
+        Returns:
+            `[B, T, M]` motor outputs and the `[B, S]` state after the last step.
+
+        Raises:
+            ValueError: if a shape disagrees with `inputs`, or `elapsed` is not positive.
+        """
+
+    def initial_state(self, batch_size: int, like: Tensor) -> Tensor:
+        """Return the `[B, S]` fresh state, zeros, on the device and in the dtype of `like`."""
+        return like.new_zeros(batch_size, self.state_size)
+
+
+def prepare(
+    core: Core, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Check the arguments of a core's `forward` and fill the defaults.
+
+    Args:
+        core: the core that is called.
+        inputs: as in `Core.forward`.
+        state: as in `Core.forward`.
+        elapsed: as in `Core.forward`.
+        starts: as in `Core.forward`.
+
+    Returns:
+        state `[B, S]`, elapsed `[B, T]` in the dtype of the state, starts `[B, T]` bool.
+
+    Raises:
+        ValueError: if a shape or dtype is wrong, or `elapsed` is not positive and finite.
+    """
+    if inputs.ndim != 3 or inputs.shape[2] != core.input_size or inputs.shape[1] < 1:
+        raise ValueError(
+            f"inputs must have shape [B, T, F] with F = {core.input_size} and T >= 1, got {tuple(inputs.shape)}."
+        )
+    batch_size, steps = inputs.shape[:2]
+    if state is None:
+        state = core.initial_state(batch_size, inputs)
+    elif state.shape != (batch_size, core.state_size):
+        raise ValueError(
+            f"state must have shape [B, S] = {(batch_size, core.state_size)}, got {tuple(state.shape)}. "
+            "For a fresh state leave it out."
+        )
+    if elapsed is None:
+        elapsed = state.new_ones(batch_size, steps)
+    else:
+        if elapsed.shape != (batch_size, steps):
+            raise ValueError(
+                f"elapsed must have shape [B, T] = {(batch_size, steps)}, got {tuple(elapsed.shape)}. "
+                "For a fixed frame rate leave it out."
+            )
+        if not torch.compiler.is_compiling() and not bool(((elapsed > 0) & torch.isfinite(elapsed)).all()):
+            raise ValueError(
+                f"elapsed must be positive and finite, got a value of {float(elapsed.detach().min()):g} at the least. "
+                "It is the time since the previous frame in nominal frame periods: 1.0 when on time."
+            )
+        elapsed = elapsed.to(state.dtype)
+    if starts is None:
+        starts = torch.zeros(batch_size, steps, dtype=torch.bool, device=inputs.device)
+    elif starts.shape != (batch_size, steps) or starts.dtype != torch.bool:
+        raise ValueError(
+            f"starts must be bool with shape [B, T] = {(batch_size, steps)}, got {starts.dtype} {tuple(starts.shape)}."
+        )
+    return state, elapsed, starts
