@@ -1,0 +1,89 @@
+"""What the cores share: entering `forward` in one precision, seeded initial weights, the cost report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from policies.cores.core import Core, prepare
+
+
+@dataclass(frozen=True)
+class CoreCost:
+    """What a core costs.
+
+    Attributes:
+        state_size: S, numbers carried from step to step.
+        parameters: trainable numbers.
+        synapses: connections with a weight of their own, from inputs and between units (read-out not counted).
+        multiply_adds: multiplications of a weight by a value in one step of one sample, all solver substeps included.
+    """
+
+    state_size: int
+    parameters: int
+    synapses: int
+    multiply_adds: int
+
+
+def measure_cost(core: Core, synapses: int, multiply_adds: int) -> CoreCost:
+    """Complete a core's own counts with those that every module has."""
+    parameters = sum(p.numel() for p in core.parameters() if p.requires_grad)
+    return CoreCost(core.state_size, parameters, synapses, multiply_adds)
+
+
+def enter(
+    core: Core, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Check a core's arguments and bring them to the dtype of its parameters.
+
+    Mixed precision hands a core bf16 features; a recurrence of many small steps loses too much there, so it is
+    computed in the precision of the weights. Call this inside `full_precision`.
+
+    Returns:
+        inputs `[B, T, F]`, state `[B, S]`, elapsed `[B, T]`, starts `[B, T]`, as `core.prepare` fills them.
+
+    Raises:
+        ValueError: as `core.prepare`.
+    """
+    dtype = next(core.parameters()).dtype
+    state = None if state is None else state.to(dtype)
+    inputs = inputs.to(dtype)
+    state, elapsed, starts = prepare(core, inputs, state, elapsed, starts)
+    return inputs, state, elapsed, starts
+
+
+def full_precision(inputs: Tensor) -> torch.autocast:
+    """Return a context without autocast on the device of `inputs`."""
+    return torch.autocast(inputs.device.type, enabled=False)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw CPU random numbers from `seed` inside; the global generators are as before afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def append_log_elapsed(inputs: Tensor, elapsed: Tensor) -> Tensor:
+    """Append log(elapsed), 0 when on time, as one more feature: `[B, T, F]` → `[B, T, F + 1]`."""
+    return torch.cat((inputs, elapsed.log().unsqueeze(-1)), dim=-1)
+
+
+def zero_last_column(weight: Tensor) -> None:
+    """Start the weights of the elapsed feature at zero.
+
+    A core that was trained at a fixed frame rate never moves them, and then ignores late frames, where random
+    weights would have added noise to it.
+    """
+    with torch.no_grad():
+        weight[:, -1] = 0
+
+
+def readout(units: int, output_size: int) -> nn.Linear:
+    """Return the linear map from units to motors; call it inside `seeded`."""
+    return nn.Linear(units, output_size)

@@ -1,0 +1,56 @@
+"""Cut sequences at their episode starts, so that one fused recurrent call runs them all.
+
+torch's fused LSTM and GRU cannot reset their state inside a sequence. Every stretch from one start to the next is a
+sequence of its own: here the `[B, T]` steps are laid out as torch's packed sequence of G ≥ B stretches, longest first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Segments(NamedTuple):
+    """Where each step of a `[B, T]` batch goes in a packed sequence of G stretches.
+
+    Attributes:
+        order: `[B·T]` int64, index of the step (sample-major) at each packed place.
+        place: `[B·T]` int64, packed place of each step; the inverse of `order`.
+        batch_sizes: `[T']` int64 on the CPU, stretches still running at each offset.
+        first: `[B]` int64, rank of the sample's first stretch.
+        last: `[B]` int64, rank of the sample's last stretch.
+    """
+
+    order: Tensor
+    place: Tensor
+    batch_sizes: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def split_at_starts(starts: Tensor) -> Segments:
+    """Lay out the stretches between starts.
+
+    Args:
+        starts: `[B, T]` bool; True where a stretch begins. The first step of a sample always begins one.
+
+    Returns:
+        The layout; a rank is the place of a stretch in the order of falling length.
+    """
+    batch_size, steps = starts.shape
+    begins = starts.clone()
+    begins[:, 0] = True
+    stretch = begins.flatten().cumsum(0) - 1  # [B·T], which stretch a step is in
+    step = torch.arange(batch_size * steps, device=starts.device)
+    begin = step[begins.flatten()]  # [G]
+    offset = step - begin[stretch]  # [B·T], steps since the stretch began
+    lengths = torch.bincount(stretch)
+    rank = torch.empty_like(begin)
+    rank[lengths.argsort(descending=True, stable=True)] = torch.arange(len(begin), device=starts.device)
+    order = (offset * len(begin) + rank[stretch]).argsort()
+    place = torch.empty_like(order)
+    place[order] = step
+    of_sample = rank[stretch].unflatten(0, (batch_size, steps))
+    return Segments(order, place, torch.bincount(offset).cpu(), of_sample[:, 0], of_sample[:, -1])
