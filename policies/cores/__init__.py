@@ -11,6 +11,7 @@ from typing import Any
 
 from policies.cores.core import Core as Core
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
+from policies.cores.gru import GRU, GRUConfig
 from policies.cores.lstm import LSTM, LSTMConfig
 
 
@@ -28,6 +29,7 @@ class CoreSpec:
 
 
 CORES: dict[str, CoreSpec] = {
+    "gru": CoreSpec(GRUConfig, GRU),
     "lstm": CoreSpec(LSTMConfig, LSTM),
     "feedforward": CoreSpec(FeedForwardConfig, FeedForward),
 }
