@@ -13,6 +13,7 @@ from policies.cores.core import Core as Core
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
 from policies.cores.gru import GRU, GRUConfig
 from policies.cores.lstm import LSTM, LSTMConfig
+from policies.cores.ltc import LTC, LTCConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class CoreSpec:
 
 
 CORES: dict[str, CoreSpec] = {
+    "ltc": CoreSpec(LTCConfig, LTC.build),
     "gru": CoreSpec(GRUConfig, GRU),
     "lstm": CoreSpec(LSTMConfig, LSTM),
     "feedforward": CoreSpec(FeedForwardConfig, FeedForward),

@@ -1,0 +1,110 @@
+"""One entry to the fused LTC sequence, whatever runs it.
+
+`kernel="auto"` takes the fastest kernel that fits the tensors and logs its choice once; a kernel that is named runs,
+or raises and says why it cannot.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from policies.kernels import reference
+from policies.kernels.reference import Circuit
+
+KERNELS = ("auto", "reference", "cpu", "cuda")
+"""Values of the `kernel` argument."""
+
+_log = logging.getLogger(__name__)
+
+
+def ltc_sequence(
+    inputs: Tensor,
+    state: Tensor,
+    elapsed: Tensor,
+    starts: Tensor,
+    circuit: Circuit,
+    substeps: int = 6,
+    kernel: str = "auto",
+) -> Tensor:
+    """Run the circuit with the fused solver over a batch of sequences.
+
+    Args:
+        inputs: `[B, T, I]` sensory inputs, after the input map.
+        state: `[B, N]` voltages before the first step.
+        elapsed: `[B, T]` time that each step spans, in nominal frame periods, > 0.
+        starts: `[B, T]` bool; True zeroes the voltages before that step.
+        circuit: parameters and synapse lists, all on the device of `inputs`.
+        substeps: K, solver steps within each step.
+        kernel: "auto", "reference" (torch, any dtype and device), "cpu" (numba, float32) or "cuda" (Triton, float32).
+
+    Returns:
+        `[B, T, N]` voltages after each step; the state after the sequence is the last one.
+
+    Raises:
+        ValueError: if the kernel is unknown or cannot run on these tensors.
+        ModuleNotFoundError: if the package that the named kernel needs is not installed.
+    """
+    chosen = choose_kernel(kernel, inputs.device.type, inputs.dtype)
+    if chosen == "cpu":
+        from policies.kernels import cpu
+
+        return cpu.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+    if chosen == "cuda":
+        from policies.kernels import cuda
+
+        return cuda.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+    return reference.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+
+
+@lru_cache(maxsize=64)
+def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
+    """Return the kernel that runs: "reference", "cpu" or "cuda". Asked once for each combination of arguments.
+
+    Args:
+        kernel: as in `ltc_sequence`.
+        device: type of the tensors' device, "cpu" or "cuda".
+        dtype: of the tensors.
+
+    Raises:
+        ValueError: as `ltc_sequence`.
+        ModuleNotFoundError: as `ltc_sequence`.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}.")
+    if kernel == "auto":
+        chosen, why = _fastest(device, dtype)
+        _log.info("LTC kernel for %s tensors on %s: %s (%s).", str(dtype).removeprefix("torch."), device, chosen, why)
+        return chosen
+    if kernel == "reference":
+        return kernel
+    if device != kernel or dtype != torch.float32:
+        raise ValueError(
+            f"kernel {kernel!r} runs float32 tensors on the {kernel} device, got {dtype} on {device}. "
+            "Move the tensors, or leave the choice to kernel='auto'."
+        )
+    package = _PACKAGES[kernel]
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(f"kernel {kernel!r} needs the package {package}: {_INSTALL[kernel]}")
+    return kernel
+
+
+_PACKAGES = {"cpu": "numba", "cuda": "triton"}
+_INSTALL = {"cpu": "pip install numba", "cuda": "pip install 'wormwheel[cuda]'"}
+
+
+def _fastest(device: str, dtype: torch.dtype) -> tuple[str, str]:
+    """Return the best kernel and the reason."""
+    if device not in _PACKAGES:
+        return "reference", f"there is no kernel for {device}"
+    if dtype != torch.float32:
+        return "reference", "the fused kernels compute in float32"
+    if importlib.util.find_spec(f"policies.kernels.{device}") is None:
+        return "reference", f"there is no kernel for {device} yet"
+    if importlib.util.find_spec(_PACKAGES[device]) is None:
+        return "reference", f"{_PACKAGES[device]} is not installed"
+    return device, "fused"
