@@ -1,0 +1,120 @@
+"""A driver on recorded frames: what would it have steered?
+
+Open loop: the recorded car does not react. Episodes run side by side from their first frame to their last with the state
+carried, as on a road.
+
+    predictions = predict(policy, episodes)  # float32 [T] for each episode
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.episodes import Episode, EpisodeSet
+from agents.metrics import Estimate, open_loop
+from policies.policy import DrivingPolicy
+
+Perturbation = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
+"""Changes frames `[n, H, W, 3]`; draws from the generator it is given."""
+
+
+def predict(
+    policy: DrivingPolicy,
+    episodes: Sequence[Episode] | EpisodeSet,
+    side_by_side: int = 16,
+    steps: int = 64,
+    perturbation: Perturbation | None = None,
+    seed: int = 0,
+    on_frames: Callable[[int], None] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Run a driver over recorded episodes.
+
+    Args:
+        policy: the driver; its mode (training or evaluation) is put back afterwards.
+        episodes: recorded at the size that the policy's preprocessing names as source.
+        side_by_side: episodes in one batch.
+        steps: frames in one call.
+        perturbation: changes the frames before the policy sees them.
+        seed: seed of the perturbation; every episode has a generator of its own.
+        on_frames: called with the number of frames done since the last call.
+
+    Returns:
+        Predicted steering in [−1, 1], float32 `[T]`, for each episode.
+
+    Raises:
+        ValueError: if the frames have another size than the policy expects.
+    """
+    order = sorted(range(len(episodes)), key=lambda index: -len(episodes[index]))
+    results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(episodes)
+    was_training = policy.training
+    policy.eval()
+    try:
+        for first in range(0, len(order), side_by_side):
+            chosen = order[first : first + side_by_side]
+            generators = [np.random.default_rng([seed, index]) for index in chosen]
+            longest = len(episodes[chosen[0]])
+            parts: list[list[NDArray[np.float32]]] = [[] for _ in chosen]
+            state = None
+            for start in range(0, longest, steps):
+                active = [row for row, index in enumerate(chosen) if len(episodes[index]) > start]
+                stop = min(start + steps, longest)
+                counts = [min(stop, len(episodes[chosen[row]])) - start for row in active]
+                elapsed = np.ones((len(active), stop - start), np.float32)
+                frames: NDArray[np.uint8] | None = None
+                for row, count in zip(active, counts, strict=True):
+                    episode = episodes[chosen[row]]
+                    pictures = episode.frames(start, start + count)
+                    if perturbation is not None:
+                        pictures = perturbation(pictures, generators[row])
+                    if frames is None:
+                        frames = np.zeros((len(active), stop - start, *pictures.shape[1:]), np.uint8)
+                    frames[row, :count] = pictures
+                    elapsed[row, :count] = episode.elapsed(start, start + count)
+                assert frames is not None
+                with torch.inference_mode():
+                    steering, state = policy(
+                        torch.from_numpy(frames),
+                        None if state is None else state[: len(active)],  # longest first: the rest have ended
+                        torch.from_numpy(elapsed),
+                    )
+                for row, count in zip(active, counts, strict=True):
+                    parts[row].append(steering[row, :count, 0].numpy())
+                if on_frames is not None:
+                    on_frames(sum(counts))
+            for row, index in enumerate(chosen):
+                results[index] = np.concatenate(parts[row])
+    finally:
+        policy.train(was_training)
+    return results
+
+
+def evaluate_open_loop(
+    policy: DrivingPolicy,
+    episodes: EpisodeSet,
+    training_mean: float,
+    perturbation: Perturbation | None = None,
+    seed: int = 0,
+    on_frames: Callable[[int], None] | None = None,
+) -> dict[str, Estimate]:
+    """Return the figures of `agents.metrics.open_loop` for a driver on recorded episodes."""
+    predictions = predict(policy, episodes, perturbation=perturbation, seed=seed, on_frames=on_frames)
+    return open_loop(predictions, [episode.steering for episode in episodes], training_mean, seed=seed)
+
+
+def score(policy: DrivingPolicy, episodes: EpisodeSet) -> dict[str, float]:
+    """Return RMSE, R² and correlation on recorded episodes, without intervals: the figures of a validation pass."""
+    predicted = np.concatenate(predict(policy, episodes)).astype(np.float64)
+    target = np.concatenate([episode.steering for episode in episodes]).astype(np.float64)
+    squared = np.square(predicted - target).mean()
+    variance = target.var()
+    spread = predicted.std() * target.std()
+    covariance = ((predicted - predicted.mean()) * (target - target.mean())).mean()
+    return {
+        "rmse": float(np.sqrt(squared)),
+        "r2": float(1 - squared / variance) if variance > 1e-12 else 0.0,
+        "correlation": float(covariance / spread) if spread > 1e-12 else 0.0,
+    }

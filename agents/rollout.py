@@ -1,0 +1,204 @@
+"""The one loop that drives: many episodes side by side, the policy batched over them.
+
+State resets live here: a slot whose episode ended takes the next seed, and the driver is told by `starts`.
+
+    drives = rollout(PolicyDriver(policy), make_env, seeds=range(100, 120))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.expert import Expert
+from agents.metrics import Drive
+from agents.openloop import Perturbation
+from policies.policy import DrivingPolicy
+
+SIDE_BY_SIDE = 10
+"""Episodes that run at the same time unless told otherwise; more gain little on two cores and cost memory."""
+
+
+class Driver(Protocol):
+    """Whatever steers a batch of cars."""
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer.
+
+        Args:
+            frames: uint8 `[B, H, W, 3]`.
+            elapsed: `[B]` time since the previous frame in nominal periods.
+            starts: `[B]` True where an episode begins.
+            envs: the B envs, for drivers that may look at the true state.
+
+        Returns:
+            `[B, M]` actions in [−1, 1].
+        """
+        ...
+
+
+class PolicyDriver:
+    """A `DrivingPolicy` at the wheel; keeps the state of each slot."""
+
+    def __init__(self, policy: DrivingPolicy):
+        """Take a policy, in evaluation mode from here on."""
+        self.policy = policy.eval()
+        self.state: torch.Tensor | None = None
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer by camera alone; see `Driver.act`."""
+        with torch.inference_mode():
+            actions, self.state = self.policy(
+                torch.from_numpy(frames[:, None]),
+                self.state,
+                torch.from_numpy(elapsed[:, None]),
+                torch.from_numpy(starts[:, None]),
+            )
+        return actions[:, 0].numpy()
+
+
+class ExpertDriver:
+    """The geometric expert at the wheel; looks at the true state."""
+
+    def __init__(self, expert: Expert | None = None):
+        """Take an expert."""
+        self.expert = expert or Expert()
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer by the true pose; see `Driver.act`."""
+        return np.array([[self.expert.steer(env)] for env in envs], np.float32)
+
+
+Observer = Callable[[int, gymnasium.Env[Any, Any], NDArray[np.uint8], float, dict[str, Any]], None]
+"""Called after each step with the seed, the env, the frame the driver saw, its steering, and the env's info."""
+
+
+@dataclass
+class _Slot:
+    """An env and the episode that runs in it."""
+
+    env: gymnasium.Env[Any, Any]
+    seed: int
+    order: int
+    observation: dict[str, Any]
+    noise: np.random.Generator
+    start: bool = True
+    offsets_m: list[float] = field(default_factory=list)
+    steering: list[float] = field(default_factory=list)
+
+
+def rollout(
+    driver: Driver,
+    make_env: Callable[[int], gymnasium.Env[Any, Any]],
+    seeds: Sequence[int],
+    side_by_side: int = SIDE_BY_SIDE,
+    options: Callable[[int], dict[str, Any] | None] | None = None,
+    perturbation: Perturbation | None = None,
+    noise_seed: int = 0,
+    observer: Observer | None = None,
+    on_episode: Callable[[Drive], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> list[Drive]:
+    """Drive one episode for each seed.
+
+    Args:
+        driver: what steers.
+        make_env: makes the env of a slot; called with the slot's number, closed at the end.
+        seeds: one for each episode; they fix road, look and start.
+        side_by_side: slots.
+        options: gives `reset`'s options for the n-th episode, such as the road to drive on.
+        perturbation: changes each frame before the driver sees it.
+        noise_seed: fixes the perturbation; every episode has a generator of its own from it and its seed.
+        observer: looks at every step.
+        on_episode: called when an episode has ended.
+        on_step: called with the number of steps made since the last call.
+
+    Returns:
+        What each episode left behind, in the order of the seeds.
+    """
+    if not seeds:
+        raise ValueError("at least one seed is needed to drive, got none.")
+    waiting = list(enumerate(seeds))
+    results: dict[int, Drive] = {}
+    slots: list[_Slot | None] = []
+
+    def begin(env: gymnasium.Env[Any, Any]) -> _Slot:
+        order, seed = waiting.pop(0)
+        observation, _ = env.reset(seed=int(seed), options=options(order) if options else None)
+        return _Slot(env, int(seed), order, observation, np.random.default_rng([noise_seed, int(seed)]))
+
+    envs = [make_env(number) for number in range(min(side_by_side, len(seeds)))]
+    try:
+        slots = [begin(env) for env in envs]
+        while any(slots):
+            # A slot without an episode repeats the last frame of a busy one: the driver's batch keeps its size.
+            busy = [slot for slot in slots if slot is not None]
+            rows = [slot if slot is not None else busy[0] for slot in slots]
+            frames = np.stack([row.observation["camera"] for row in rows])
+            if perturbation is not None:
+                for number, slot in enumerate(slots):
+                    if slot is not None:
+                        frames[number] = perturbation(frames[number][None], slot.noise)[0]
+            elapsed = np.array([float(row.observation["elapsed"][0]) for row in rows], np.float32)
+            starts = np.array([slot is None or slot.start for slot in slots])
+            actions = driver.act(frames, elapsed, starts, [row.env for row in rows])
+            for number, slot in enumerate(slots):
+                if slot is None:
+                    continue
+                slot.observation, _, terminated, truncated, info = slot.env.step(actions[number])
+                slot.start = False
+                slot.offsets_m.append(float(info["lateral_offset_m"]))
+                slot.steering.append(float(actions[number, 0]))
+                if observer is not None:
+                    observer(slot.seed, slot.env, frames[number], slot.steering[-1], info)
+                if terminated or truncated:
+                    drive = _finish(slot, info)
+                    results[slot.order] = drive
+                    if on_episode is not None:
+                        on_episode(drive)
+                    slots[number] = begin(slot.env) if waiting else None
+            if on_step is not None:
+                on_step(len(busy))
+    finally:
+        for env in envs:
+            env.close()
+    return [results[order] for order in range(len(seeds))]
+
+
+def _finish(slot: _Slot, info: dict[str, Any]) -> Drive:
+    """Turn a slot's episode into a `Drive`."""
+    return Drive(
+        seed=slot.seed,
+        track=str(info["track"]),
+        distance_m=float(info["progress_m"]),
+        duration_s=float(info["time_s"]),
+        crashed=bool(info["crashed"]),
+        lane_width_m=float(info["lane_width_m"]),
+        lateral_offset_m=np.asarray(slot.offsets_m),
+        steering=np.asarray(slot.steering),
+        period_s=float(info["time_s"]) / len(slot.offsets_m),
+    )

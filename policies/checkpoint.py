@@ -1,0 +1,171 @@
+"""A policy on disk: a directory of `config.json`, `model.safetensors` and `README.md` (the model card).
+
+    save_policy(policy, "runs/mine/policy", notes={"data": "…"})
+    policy = load_policy("runs/mine/policy")
+
+Nothing that is loaded can run code. Each file is written beside its place and moved there, weights last, so a kill
+leaves a directory that loads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from policies.policy import DrivingPolicy, PolicyConfig
+
+FORMAT = "wormwheel-policy"
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A policy directory that cannot be read: missing, corrupt, foreign or from a newer version."""
+
+
+def save_policy(policy: DrivingPolicy, directory: str | Path, notes: Mapping[str, Any] | None = None) -> Path:
+    """Write a policy directory, replacing the files of an earlier one.
+
+    Args:
+        policy: what to save.
+        directory: where; made if needed.
+        notes: JSON values to keep with the policy (training data, metrics, command); shown in the model card.
+
+    Returns:
+        The directory.
+
+    Raises:
+        OSError: if the directory cannot be written; an earlier checkpoint there is still whole.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "policy": policy.config.to_json(),
+        "notes": dict(notes or {}),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+    _replace(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    _replace(directory / "README.md", _model_card(policy, dict(notes or {})).encode())
+    _replace(directory / "model.safetensors", safetensors.torch.save(tensors, {"format": FORMAT}))
+    return directory
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """Read and check `config.json` of a policy directory.
+
+    Returns:
+        The JSON object: `format`, `format_version`, `policy`, `notes`.
+
+    Raises:
+        CheckpointError: if there is no policy, it is corrupt, foreign, or newer than this program.
+    """
+    path = Path(directory) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{directory} is not a policy directory: it has no config.json. Give the directory that training wrote, "
+            "such as runs/NAME/policy."
+        ) from error
+    except (NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is corrupt: expected JSON ({error}). Train again or restore a copy.") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT or "policy" not in config:
+        raise CheckpointError(f"{path} was not written by Wormwheel: expected a JSON object with format {FORMAT!r}.")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path} is corrupt: format_version must be a positive integer, got {version!r}.")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this program reads up to {FORMAT_VERSION}. Update Wormwheel."
+        )
+    return config
+
+
+def load_policy(directory: str | Path, device: str | torch.device = "cpu") -> DrivingPolicy:
+    """Read a policy directory.
+
+    Args:
+        directory: what `save_policy` wrote.
+        device: where the policy's tensors go.
+
+    Returns:
+        The policy, in evaluation mode.
+
+    Raises:
+        CheckpointError: if there is no policy, it is corrupt, foreign, or newer than this program.
+    """
+    config = read_config(directory)
+    path = Path(directory) / "model.safetensors"
+    try:
+        policy = DrivingPolicy.create(PolicyConfig.from_json(config["policy"]))
+    except ValueError as error:
+        raise CheckpointError(f"{Path(directory) / 'config.json'} does not describe a policy: {error}") from error
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{directory} has no model.safetensors: the policy is incomplete.") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is corrupt ({error}). Train again or restore a copy.") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise CheckpointError(
+            f"{path} does not fit its config.json: {len(names)} tensors differ, the first is {names[0]!r} (expected "
+            f"{expected.get(names[0])}, found {found.get(names[0])})."
+        )
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point()):
+        raise CheckpointError(f"{path} holds values that are not finite: the training that wrote it had diverged.")
+    policy.load_state_dict(tensors)
+    return policy.to(device).eval()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside, flush to disk, move into place."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _model_card(policy: DrivingPolicy, notes: dict[str, Any]) -> str:
+    """Describe the policy in Markdown."""
+    config = policy.config
+    fit = config.preprocessing
+    lines = [
+        "# A Wormwheel driving policy",
+        "",
+        f"- core: `{config.core}`, {policy.core.state_size} state values, "
+        f"{sum(p.numel() for p in policy.core.parameters()):,} parameters",
+        f"- conv head: {sum(p.numel() for p in policy.head.parameters()):,} parameters, "
+        f"{policy.head.output_size} features",
+        f"- frames: uint8 RGB {fit.source_height}×{fit.source_width}, seen at {fit.height}×{fit.width}, one every "
+        f"{config.nominal_period_s:g} s",
+        "- output: steering in [−1, 1] of full lock, positive left",
+        "",
+        "```python",
+        "from policies.checkpoint import load_policy",
+        "",
+        'policy = load_policy("THIS_DIRECTORY")',
+        "steering, state = policy(frames)  # uint8 [B, T, H, W, 3]",
+        "```",
+    ]
+    if notes:
+        lines += ["", "## Notes", "", "```json", json.dumps(notes, indent=2), "```"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,148 @@
+"""Conv heads: what the road looks like, in a few numbers a frame.
+
+`[B, T, 3, H, W]` whitened frames → `[B, T, F]` features. Convolutions, then each channel of the last map is reduced to
+a few features by a linear map of its own, so a feature can be traced back to one channel. Two heads ship: `published`,
+the head of Lechner et al., *Neural circuit policies enabling auditable autonomy* (Nature Machine Intelligence 2020,
+table S1) for 78×200 frames with its 79,420 parameters, and `small` for 96×48 frames.
+
+    head = ConvHead(HEADS["small"], height=48, width=96)
+    features = head(torch.zeros(2, 16, 3, 48, 96))  # [2, 16, 32]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The shape of a conv head.
+
+    Attributes:
+        channels: output channels of each convolution.
+        kernels: square kernel size of each convolution, pixels.
+        strides: stride of each convolution, pixels.
+        features_per_channel: features that each channel of the last map is reduced to.
+        dropout: fraction of the last map's values dropped while training, in [0, 1).
+    """
+
+    channels: tuple[int, ...] = (16, 24, 32, 32, 8)
+    kernels: tuple[int, ...] = (5, 3, 3, 3, 3)
+    strides: tuple[int, ...] = (2, 2, 2, 1, 1)
+    features_per_channel: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that the layers agree."""
+        if not len(self.channels) == len(self.kernels) == len(self.strides) >= 1:
+            raise ValueError(
+                "channels, kernels and strides must name the same number of layers, at least one; "
+                f"got {len(self.channels)}, {len(self.kernels)} and {len(self.strides)}."
+            )
+        if min(*self.channels, *self.kernels, *self.strides, self.features_per_channel) < 1:
+            raise ValueError("channels, kernels, strides and features_per_channel must all be at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+
+
+HEADS = {
+    "small": HeadConfig(),
+    "published": HeadConfig(channels=(24, 36, 48, 64, 8), kernels=(5, 5, 3, 3, 3), strides=(2, 2, 2, 1, 1)),
+}
+"""Heads by name. `published` has exactly 79,420 parameters on 78×200 frames."""
+
+
+class ConvHead(nn.Module):
+    """A stack of same-padded convolutions with ReLU, then a linear map for each channel."""
+
+    def __init__(self, config: HeadConfig, height: int, width: int, generator: torch.Generator | None = None):
+        """Build the head.
+
+        Args:
+            config: the layers.
+            height: H of the frames, pixels.
+            width: W of the frames, pixels.
+            generator: owner of the initial weights; torch's global generator when None.
+        """
+        super().__init__()
+        self.config = config
+        self.height, self.width = height, width
+        convolutions: list[nn.Module] = []
+        channels, rows, columns = 3, height, width
+        for out_channels, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
+            convolutions.append(nn.Conv2d(channels, out_channels, kernel, stride, padding=kernel // 2))
+            channels = out_channels
+            rows, columns = (
+                (rows + 2 * (kernel // 2) - kernel) // stride + 1,
+                (columns + 2 * (kernel // 2) - kernel) // stride + 1,
+            )
+        if rows < 1 or columns < 1:
+            raise ValueError(f"frames of {height}×{width} pixels are too small for {len(config.channels)} convolutions.")
+        self.convolutions = nn.ModuleList(convolutions)
+        self.dropout = nn.Dropout(config.dropout)
+        self.readout_weight = nn.Parameter(torch.empty(channels, rows * columns, config.features_per_channel))
+        self.readout_bias = nn.Parameter(torch.zeros(channels, config.features_per_channel))
+        self.output_size = channels * config.features_per_channel
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights: He-normal for the convolutions, LeCun-normal for the readout, zero biases."""
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(convolution.bias)
+        nn.init.normal_(self.readout_weight, std=self.readout_weight.shape[1] ** -0.5, generator=generator)
+        nn.init.zeros_(self.readout_bias)
+
+    def feature_maps(self, frames: Tensor) -> list[Tensor]:
+        """Return the map after each convolution, `[N, C, h, w]`, for `[N, 3, H, W]` whitened frames."""
+        maps = []
+        for convolution in self.convolutions:
+            frames = torch.relu(convolution(frames))
+            maps.append(frames)
+        return maps
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Reduce frames to features.
+
+        Args:
+            frames: `[B, T, 3, H, W]` float, whitened.
+
+        Returns:
+            `[B, T, F]` features.
+
+        Raises:
+            ValueError: if the frames have another size than the head was built for.
+        """
+        if frames.ndim != 5 or frames.shape[2:] != (3, self.height, self.width):
+            raise ValueError(
+                f"frames must have shape [B, T, 3, H, W] with H×W = {self.height}×{self.width}, got "
+                f"{tuple(frames.shape)}."
+            )
+        batch_size, steps = frames.shape[:2]
+        maps = self.feature_maps(frames.flatten(0, 1))[-1]  # [B·T, C, h, w]
+        maps = self.dropout(maps.flatten(2))  # [B·T, C, h·w]
+        # [C, B·T, h·w] @ [C, h·w, f] → [C, B·T, f]: each channel has a linear map of its own.
+        features = torch.bmm(maps.transpose(0, 1), self.readout_weight) + self.readout_bias[:, None]
+        return features.transpose(0, 1).reshape(batch_size, steps, self.output_size)
+
+
+def whiten(frames: Tensor) -> Tensor:
+    """Give each frame zero mean and unit variance over its pixels and channels.
+
+    Takes out exposure and most of the contrast, as in the published driver's preprocessing.
+
+    Args:
+        frames: `[N, H, W, 3]` uint8 or float, any range.
+
+    Returns:
+        `[N, 3, H, W]` float32 in channels-last memory.
+    """
+    pixels = frames.reshape(frames.shape[0], -1).float()
+    variance, mean = torch.var_mean(pixels, dim=1, keepdim=True, correction=0)
+    # A floor of half a grey level: a black frame stays a black frame instead of amplified noise.
+    pixels = (pixels - mean) * torch.rsqrt(variance + 0.25)
+    return pixels.view(frames.shape).permute(0, 3, 1, 2)

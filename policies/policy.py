@@ -1,0 +1,135 @@
+"""The driver: conv head, liquid core, steering.
+
+    policy = DrivingPolicy.create(PolicyConfig(core="ltc"), seed=0)
+    steering, state = policy(frames)  # uint8 [B, T, 48, 96, 3] → [B, T, 1] in [−1, 1], positive steers left
+
+The motor neurons are the steering: nothing stands between the circuit's output and the wheel but a clamp to full lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from policies.cores import Core, make_core
+from policies.perception import HEADS, ConvHead, HeadConfig, whiten
+from policies.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """What a driver is made of; enough to build it again.
+
+    Attributes:
+        core: name of the recurrent core (`wormwheel info cores` lists them).
+        core_options: fields of the core's own config that differ from its defaults.
+        head: layers of the conv head.
+        preprocessing: crop and resize before the head.
+        motors: M, motor outputs: 1 is steering, 2 adds throttle.
+        nominal_period_s: time between frames that `elapsed = 1` stands for, seconds.
+    """
+
+    core: str = "ltc"
+    core_options: dict[str, Any] = field(default_factory=dict)
+    head: HeadConfig = HEADS["small"]
+    preprocessing: Preprocessing = Preprocessing()
+    motors: int = 1
+    nominal_period_s: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.motors < 1:
+            raise ValueError(f"motors must be at least 1, got {self.motors}.")
+        if not self.nominal_period_s > 0:
+            raise ValueError(f"nominal_period_s must be positive, got {self.nominal_period_s}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the config as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PolicyConfig:
+        """Build the config from what `to_json` returned.
+
+        Raises:
+            ValueError: if a field is missing, unknown or out of range.
+        """
+        try:
+            values = dict(values)
+            head = {key: tuple(v) if isinstance(v, list) else v for key, v in values.pop("head").items()}
+            return cls(head=HeadConfig(**head), preprocessing=Preprocessing(**values.pop("preprocessing")), **values)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"the policy's config does not have the fields of this version: {error}.") from error
+
+
+class DrivingPolicy(nn.Module):
+    """Frames in, steering out; the state is an argument."""
+
+    def __init__(self, config: PolicyConfig, head: ConvHead, core: Core):
+        """Join a head and a core.
+
+        Args:
+            config: what the two were made from.
+            head: conv head with F outputs.
+            core: core with F inputs and `config.motors` outputs.
+        """
+        super().__init__()
+        if core.input_size != head.output_size or core.output_size != config.motors:
+            raise ValueError(
+                f"the head gives {head.output_size} features and the config asks for {config.motors} motors; the core "
+                f"has {core.input_size} inputs and {core.output_size} outputs."
+            )
+        self.config = config
+        self.head = head
+        self.core = core
+
+    @classmethod
+    def create(cls, config: PolicyConfig, seed: int = 0) -> DrivingPolicy:
+        """Build a driver with fresh weights, all drawn from `seed`; torch's global generator is left alone."""
+        generator = torch.Generator().manual_seed(seed)
+        fit = config.preprocessing
+        head = ConvHead(config.head, fit.height, fit.width, generator)
+        core = make_core(config.core, head.output_size, config.motors, config.core_options, seed=seed)
+        return cls(config, head, core)
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Run preprocessing, whitening and the head: uint8 `[B, T, H, W, 3]` → `[B, T, F]`."""
+        if frames.ndim != 5:
+            raise ValueError(f"frames must have shape [B, T, H, W, 3], got {tuple(frames.shape)}.")
+        batch_size, steps = frames.shape[:2]
+        pixels = whiten(self.config.preprocessing(frames).flatten(0, 1))  # [B·T, 3, h, w]
+        return self.head(pixels.unflatten(0, (batch_size, steps)))
+
+    def motors(
+        self, frames: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, without the clamp: what a learner compares with its targets."""
+        return self.core(self.features(frames), state, elapsed, starts)
+
+    def forward(
+        self, frames: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Drive.
+
+        Args:
+            frames: `[B, T, H, W, 3]` uint8 RGB at the size that `config.preprocessing` names as source.
+            state: `[B, S]` state before the first frame; fresh when None.
+            elapsed: `[B, T]` time since the previous frame in units of `config.nominal_period_s`; ones when None.
+            starts: `[B, T]` bool; True starts an episode at that frame.
+
+        Returns:
+            `[B, T, M]` motor values in [−1, 1], the first one steering, positive left, and the `[B, S]` state.
+
+        Raises:
+            ValueError: if a shape, dtype or size is wrong, or `elapsed` is not positive.
+        """
+        motors, state = self.motors(frames, state, elapsed, starts)
+        return motors.clamp(-1, 1), state
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

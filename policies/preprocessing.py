@@ -1,0 +1,92 @@
+"""From a camera's frame to the policy's: crop, then resize.
+
+Part of every policy and of its checkpoint, so whoever loads a policy needs nothing else:
+
+    fit = Preprocessing(source_height=120, source_width=160, crop_top=40, height=48, width=96)
+    small = fit(frames)  # uint8 [..., 120, 160, 3] → uint8 [..., 48, 96, 3]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Crop and resize of a frame.
+
+    Attributes:
+        source_height: rows of the camera's frame, pixels.
+        source_width: columns of the camera's frame, pixels.
+        crop_top: rows cut off at the top, pixels of the source.
+        crop_bottom: rows cut off at the bottom, pixels of the source.
+        crop_left: columns cut off on the left, pixels of the source.
+        crop_right: columns cut off on the right, pixels of the source.
+        height: rows that the head sees, pixels.
+        width: columns that the head sees, pixels.
+    """
+
+    source_height: int = 48
+    source_width: int = 96
+    crop_top: int = 0
+    crop_bottom: int = 0
+    crop_left: int = 0
+    crop_right: int = 0
+    height: int = 48
+    width: int = 96
+
+    def __post_init__(self) -> None:
+        """Check that something is left after the crop."""
+        if min(self.crop_top, self.crop_bottom, self.crop_left, self.crop_right) < 0:
+            raise ValueError("crops are counted in pixels from the edge and cannot be negative.")
+        rows = self.source_height - self.crop_top - self.crop_bottom
+        columns = self.source_width - self.crop_left - self.crop_right
+        if min(rows, columns, self.height, self.width) < 1:
+            raise ValueError(
+                f"nothing is left of a {self.source_height}×{self.source_width} frame after cropping {self.crop_top} + "
+                f"{self.crop_bottom} rows and {self.crop_left} + {self.crop_right} columns; crop less."
+            )
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether frames pass unchanged."""
+        return (self.source_height, self.source_width) == (self.height, self.width) and not (
+            self.crop_top or self.crop_bottom or self.crop_left or self.crop_right
+        )
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Crop, then resize by area averaging.
+
+        Args:
+            frames: uint8 `[..., source_height, source_width, 3]`.
+
+        Returns:
+            uint8 `[..., height, width, 3]`.
+
+        Raises:
+            ValueError: if the frames have another size or type.
+        """
+        expected = (self.source_height, self.source_width, 3)
+        if frames.dtype != torch.uint8 or tuple(frames.shape[-3:]) != expected:
+            raise ValueError(
+                f"this policy sees uint8 frames of {self.source_height}×{self.source_width}×3 pixels, got "
+                f"{str(frames.dtype).removeprefix('torch.')} {'×'.join(map(str, frames.shape[-3:]))}. Record at that "
+                "size, or say how to fit the frames (--crop-top, --crop-bottom: they are then resized)."
+            )
+        if self.is_identity:
+            return frames
+        frames = frames[
+            ...,
+            self.crop_top : self.source_height - self.crop_bottom,
+            self.crop_left : self.source_width - self.crop_right,
+            :,
+        ]
+        leading = frames.shape[:-3]
+        pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()  # [N, 3, h, w]
+        pixels = functional.interpolate(pixels, size=(self.height, self.width), mode="bilinear", antialias=True)
+        pixels = pixels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return pixels.reshape(*leading, self.height, self.width, 3).contiguous()
