@@ -1,0 +1,172 @@
+"""Writing so that nothing is lost: everything is made beside its place and moved there when it is complete.
+
+A kill, a full disk or a missing permission in the middle leaves what was there before, untouched. Every failure is one
+`WriteError` (an `OSError`) whose message is a single line: what was being written, what went wrong, what to do.
+
+    write_json("runs/a/results.json", {"crashes": 0})
+    with replacing("runs/a/drive.mp4") as path:
+        encode(path)
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial-"
+"""Mark in the name of whatever is not complete yet; readers pass over names that hold it."""
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space or choose another place",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another place",
+    errno.EACCES: "no permission to write there; choose another place or change its permissions",
+    errno.EPERM: "no permission to write there; choose another place or change its permissions",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOTDIR: "a part of the path is a file, not a directory; choose another place",
+    errno.EISDIR: "it is a directory and a file was to be written; choose another name",
+    errno.EEXIST: "a file is in the way; remove it or choose another place",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+class WriteError(OSError):
+    """Something could not be written; the message is one complete line and what existed before is still there."""
+
+
+@contextmanager
+def clear_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn any `OSError` inside the block into a one-line `WriteError` about `path`."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, str(error.strerror or error))
+        clear = WriteError(f"cannot write {os.fspath(path)}: {advice}. What was there before is kept.")
+        clear.errno = error.errno
+        raise clear from error
+
+
+def make_directory(path: str | os.PathLike[str]) -> Path:
+    """Make a directory with its parents and check that files can be made in it.
+
+    Raises:
+        WriteError: if it cannot be made or nothing can be written to it.
+    """
+    directory = Path(path)
+    with clear_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = _beside(directory / "probe")
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    return directory
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the path of a temporary file beside `path`; move it to `path` when the block ends well, else remove it.
+
+    The temporary name keeps the suffix of `path`, for encoders that choose the format by it. Links are followed. A
+    device or a pipe (`/dev/stdout`) cannot be replaced and is written to directly.
+
+    Raises:
+        WriteError: if the file cannot be written or moved.
+    """
+    target = Path(os.path.realpath(path))
+    with clear_errors(path):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = _beside(target)
+        try:
+            yield partial
+            _flush_to_disk(partial)
+            os.replace(partial, target)
+        finally:
+            _remove(partial)
+
+
+@contextmanager
+def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a fresh directory beside `path`; move it to `path` when the block ends well, else remove it.
+
+    A directory already at `path` is set aside first and removed only once the new one is in place.
+
+    Raises:
+        WriteError: if the directory cannot be made, filled or moved.
+    """
+    target = Path(os.path.realpath(path))
+    with clear_errors(path):
+        if target.exists() and not target.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial, aside = _beside(target), _beside(target)
+        partial.mkdir()
+        try:
+            yield partial
+            if target.exists():
+                os.rename(target, aside)
+            try:
+                os.rename(partial, target)
+            except OSError:
+                if aside.exists():
+                    os.rename(aside, target)
+                raise
+        finally:
+            _remove(partial)
+        _remove(aside)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file in one piece: readers see the old content or the new, never a part."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write a UTF-8 text file in one piece."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write an indented JSON file in one piece.
+
+    Raises:
+        TypeError: if `content` has no JSON form; nothing is written then.
+    """
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _beside(path: Path) -> Path:
+    """Return a hidden, unused name in the same directory, with the same suffix."""
+    return path.with_name(f".{path.stem}{PARTIAL}{secrets.token_hex(4)}{path.suffix}")
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Force a file's bytes out, so that the move that follows cannot put an empty file in place after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory if it is there; a failure to clean up never hides the error that led here."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass

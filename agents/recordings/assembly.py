@@ -1,0 +1,197 @@
+"""What the readers of picture recordings share: the clock, the checks of the pictures, the cuts between episodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.episodes import Episode, EpisodeMeta
+from agents.recordings.images import BadPicture, PictureFiles, picture_size
+
+PLAUSIBLE_PERIOD_S = (0.01, 1.0)
+"""Median spacings of time stamps outside this range are not those of a driving camera."""
+MOST_STANDSTILL = 0.1
+"""Share of time stamps that may fail to rise before the clock as a whole is given up."""
+STEERING_SLACK = 0.05
+"""How far a label may overshoot [-1, 1] and be clipped; beyond, the record is left out."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How recordings are read."""
+
+    nominal_period_s: float | None = None
+    """Time between frames when all is on time, seconds; also the spacing of frames whose clock is unusable. None takes
+    the median of the time stamps, or the usual rate of the format when they are unusable."""
+    max_gap_s: float = 1.0
+    """A longer gap between frames begins a new episode, seconds."""
+    side_cameras: bool = False
+    """Udacity: add the left and right cameras as episodes of their own."""
+    side_camera_correction: float = 0.2
+    """Udacity: steering added to a side camera's label so that it leads back to the middle, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        period = self.nominal_period_s
+        if period is not None and not (np.isfinite(period) and period > 0):
+            raise ValueError(f"nominal_period_s must be a positive number of seconds, got {period}.")
+        if not self.max_gap_s > 0:
+            raise ValueError(f"max_gap_s must be positive, got {self.max_gap_s}.")
+        if not 0 <= self.side_camera_correction <= 1:
+            raise ValueError(f"side_camera_correction must lie within [0, 1], got {self.side_camera_correction}.")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time line of a recording."""
+
+    time_s: NDArray[np.float64]
+    """`[T]` seconds as stamped; may fall back or stand still where `segment` changes."""
+    segment: NDArray[np.int64]
+    """`[T]` rises by one wherever one record does not follow from the record before."""
+    line_s: NDArray[np.float64]
+    """`[T]` seconds on a line without gaps or steps back, on which time blocks are cut."""
+    period_s: float
+    """Nominal period, seconds."""
+    notice: str | None = None
+    """What to tell a person, when the stamps were not used."""
+
+
+@dataclass
+class Records:
+    """Labelled pictures of one camera before they are checked."""
+
+    pictures: list[Path] = field(default_factory=list)
+    """`[T]` files."""
+    steering: list[float] = field(default_factory=list)
+    """`[T]` positive left."""
+    extras: dict[str, list[float]] = field(default_factory=dict)
+    """More columns `[T]`."""
+
+
+def read_clock(
+    stamps_s: NDArray[np.float64],
+    index: NDArray[np.int64],
+    breaks: NDArray[np.bool_],
+    usual_period_s: float,
+    options: ReadOptions,
+) -> Clock:
+    """Judge the time stamps of a recording and lay its time line.
+
+    Args:
+        stamps_s: `[T]` time stamps, seconds; NaN where there is none.
+        index: `[T]` running numbers of the records, for the spacing when the stamps are unusable.
+        breaks: `[T]` True where a record is known not to follow from the one before.
+        usual_period_s: Nominal period of the format, seconds.
+        options: Nominal period and longest gap.
+
+    Returns:
+        The clock. Stamps are unusable when some are missing, too many do not rise, or their median spacing is not one
+        of a camera; frames are then laid out at the nominal period, by their running numbers.
+    """
+    steps = np.diff(stamps_s)[~breaks[1:]]
+    notice = None
+    median_s = float(np.median(steps)) if len(steps) else usual_period_s
+    low_s, high_s = PLAUSIBLE_PERIOD_S
+    if len(steps) and not (low_s <= median_s <= high_s and (steps <= 0).mean() <= MOST_STANDSTILL):
+        period_s = options.nominal_period_s or usual_period_s
+        what = "missing or damaged" if not np.isfinite(median_s) else f"{1000 * median_s:.3g} ms apart in the median"
+        notice = f"time stamps are {what}, which no camera is: frames are laid {1000 * period_s:.4g} ms apart instead"
+        time_s = index.astype(np.float64) * period_s
+    else:
+        period_s = options.nominal_period_s or median_s
+        time_s = stamps_s
+    step_s = np.diff(time_s)
+    cuts = breaks[1:] | (step_s <= 0) | (step_s > options.max_gap_s)
+    segment = np.concatenate([[0], np.cumsum(cuts)])
+    line_s = np.concatenate([[0.0], np.cumsum(np.where(cuts, period_s, step_s))])
+    return Clock(time_s, segment, line_s, period_s, notice)
+
+
+def usable_steering(value: Any, skipped: Counter[str]) -> float | None:
+    """Return a label as a float in [-1, 1], or None after counting why it cannot be one."""
+    try:
+        steering = float(value)
+    except (TypeError, ValueError):
+        skipped["steering not a number"] += 1
+        return None
+    if not np.isfinite(steering):
+        skipped["steering not a number"] += 1
+        return None
+    if abs(steering) > 1.0 + STEERING_SLACK:
+        skipped["steering outside [-1, 1]"] += 1
+        return None
+    return min(max(steering, -1.0), 1.0)
+
+
+def picture_episodes(
+    records: Records,
+    clock: Clock,
+    meta: Mapping[str, Any],
+    options: ReadOptions,
+    skipped: Counter[str],
+) -> list[Episode]:
+    """Check the pictures and cut the records into episodes.
+
+    Args:
+        records: `[T]` labelled pictures.
+        clock: Their time line.
+        meta: Fields of `EpisodeMeta` besides size, period and start.
+        options: Longest gap.
+        skipped: Counts of records left out; bad pictures are added.
+
+    Returns:
+        Episodes in order; none when no picture is good.
+
+    Raises:
+        ValueError: if two pictures differ in size.
+    """
+    keep, size = _check_pictures(records.pictures, skipped)
+    if size is None:
+        return []
+    step_s = np.diff(clock.time_s[keep])
+    cuts = (np.diff(clock.segment[keep]) > 0) | (step_s > options.max_gap_s)
+    episodes = []
+    for rows in np.split(keep, np.flatnonzero(cuts) + 1):
+        time_s = clock.time_s[rows]
+        about = EpisodeMeta(
+            nominal_period_s=clock.period_s, height=size[0], width=size[1], start_s=float(clock.line_s[rows[0]]), **meta
+        )
+        episodes.append(
+            Episode(
+                np.asarray(records.steering, np.float32)[rows],
+                time_s - time_s[0],
+                about,
+                PictureFiles([records.pictures[row] for row in rows], *size),
+                extras={name: np.asarray(values, np.float32)[rows] for name, values in records.extras.items()},
+            )
+        )
+    return episodes
+
+
+def _check_pictures(
+    pictures: Sequence[Path], skipped: Counter[str]
+) -> tuple[NDArray[np.int64], tuple[int, int] | None]:
+    """Return the rows whose pictures are good, and their one size."""
+    keep: list[int] = []
+    size: tuple[int, int] | None = None
+    for row, path in enumerate(pictures):
+        try:
+            found = picture_size(path)
+        except BadPicture as error:
+            skipped[str(error)] += 1
+            continue
+        if size is not None and found != size:
+            raise ValueError(
+                f"pictures of one size were expected, got {size[1]}×{size[0]} in {pictures[keep[0]]} and "
+                f"{found[1]}×{found[0]} in {path}; keep them in two data sets."
+            )
+        size = found
+        keep.append(row)
+    return np.asarray(keep, np.int64), size
