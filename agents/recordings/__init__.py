@@ -18,10 +18,10 @@ from types import ModuleType
 import numpy as np
 
 from agents.episodes import EpisodeSet
-from agents.recordings import native
+from agents.recordings import donkeycar, native, udacity
 from agents.recordings.assembly import ReadOptions
 
-READERS: tuple[ModuleType, ...] = (native,)
+READERS: tuple[ModuleType, ...] = (native, donkeycar, udacity)
 """The formats, in the order tried. A reader is a module with `EXPECTS` (a line on what its paths look like),
 `recognises(path) -> bool` and `read(path, options) -> EpisodeSet`."""
 

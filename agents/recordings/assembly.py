@@ -16,8 +16,8 @@ from agents.recordings.images import BadPicture, PictureFiles, picture_size
 
 PLAUSIBLE_PERIOD_S = (0.01, 1.0)
 """Median spacings of time stamps outside this range are not those of a driving camera."""
-MOST_STANDSTILL = 0.1
-"""Share of time stamps that may fail to rise before the clock as a whole is given up."""
+MOST_FAULTS = 0.1
+"""Share of time stamps that may be missing or fail to rise before the clock as a whole is given up."""
 STEERING_SLACK = 0.05
 """How far a label may overshoot [-1, 1] and be clipped; beyond, the record is left out."""
 
@@ -92,17 +92,24 @@ def read_clock(
         options: Nominal period and longest gap.
 
     Returns:
-        The clock. Stamps are unusable when some are missing, too many do not rise, or their median spacing is not one
-        of a camera; frames are then laid out at the nominal period, by their running numbers.
+        The clock. A few missing stamps are filled in from their neighbours. Stamps are unusable when too many are
+        missing or do not rise, or their median spacing is not one of a camera; frames are then laid out at the nominal
+        period, by their running numbers.
     """
+    known = np.isfinite(stamps_s)
+    if known.mean() >= 1 - MOST_FAULTS:
+        stamps_s = np.interp(np.arange(len(stamps_s)), np.flatnonzero(known), stamps_s[known])
     steps = np.diff(stamps_s)[~breaks[1:]]
     notice = None
     median_s = float(np.median(steps)) if len(steps) else usual_period_s
     low_s, high_s = PLAUSIBLE_PERIOD_S
-    if len(steps) and not (low_s <= median_s <= high_s and (steps <= 0).mean() <= MOST_STANDSTILL):
+    if len(steps) and not (low_s <= median_s <= high_s and (steps <= 0).mean() <= MOST_FAULTS):
         period_s = options.nominal_period_s or usual_period_s
-        what = "missing or damaged" if not np.isfinite(median_s) else f"{1000 * median_s:.3g} ms apart in the median"
-        notice = f"time stamps are {what}, which no camera is: frames are laid {1000 * period_s:.4g} ms apart instead"
+        found = f"{1000 * median_s:.3g} ms apart in the median" if np.isfinite(median_s) else "missing"
+        notice = (
+            f"time stamps cannot be used ({found}): frames are taken to be {1000 * period_s:.4g} ms apart; "
+            "give the nominal period if this is wrong"
+        )
         time_s = index.astype(np.float64) * period_s
     else:
         period_s = options.nominal_period_s or median_s
@@ -118,7 +125,7 @@ def usable_steering(value: Any, skipped: Counter[str]) -> float | None:
     """Return a label as a float in [-1, 1], or None after counting why it cannot be one."""
     try:
         steering = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         skipped["steering not a number"] += 1
         return None
     if not np.isfinite(steering):

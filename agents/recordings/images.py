@@ -77,23 +77,34 @@ class PictureFiles:
         """
         frames = np.empty((stop - start, self.height, self.width, 3), np.uint8)
         good = np.zeros(stop - start, bool)
-        for row, path in enumerate(self.paths[start:stop]):
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if picture is not None and picture.shape == frames.shape[1:]:
-                cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=frames[row])
-                good[row] = True
+        for row in range(stop - start):
+            good[row] = self._decode(start + row, frames[row])
         if not good.all():
             self._stand_in(frames, good, start)
         return frames, good
 
+    def _decode(self, index: int, out: NDArray[np.uint8]) -> bool:
+        """Decode one picture into uint8 `[H, W, 3]`; False when it cannot be done."""
+        picture = cv2.imread(str(self.paths[index]), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if picture is None or picture.shape != out.shape:
+            return False
+        cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=out)
+        return True
+
     def _stand_in(self, frames: NDArray[np.uint8], good: NDArray[np.bool_], start: int) -> None:
         """Fill each undecodable frame with its nearest good neighbour."""
         first_bad = self.paths[start + int(np.argmin(good))]
-        if not good.any():
-            raise ValueError(f"{first_bad} and its neighbours cannot be decoded; remove them from the recording.")
         if not self._reported:
             _LOG.warning("%s cannot be decoded; the frame next to it stands in (said once a recording)", first_bad)
             self._reported = True
+        if not good.any():
+            others = sorted(range(len(self.paths)), key=lambda index: abs(index - start))
+            if not any(self._decode(index, frames[0]) for index in others):
+                raise ValueError(
+                    f"{first_bad} and the other pictures beside it cannot be decoded; record or copy again."
+                )
+            frames[1:] = frames[0]
+            return
         known = np.flatnonzero(good)
         for row in np.flatnonzero(~good):
             frames[row] = frames[known[np.argmin(np.abs(known - row))]]
