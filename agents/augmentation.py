@@ -1,7 +1,7 @@
 """What a camera might have seen instead: flips, light, colour, blur, shadow, noise, shifts.
 
-One draw for a whole window, so that a window stays coherent in time; only sensor noise is fresh in every frame. All draws come
-from the generator that the caller owns.
+One draw for a whole window, so that a window stays coherent in time; only sensor noise is fresh in every frame. All
+draws come from the generator that the caller owns.
 
     frames, steering = augment(frames, steering, AugmentationConfig(), generator)
 """

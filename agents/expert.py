@@ -1,14 +1,16 @@
 """The geometric driver that labels data: pure pursuit of the middle of the right-hand lane.
 
-It sees what no camera sees: where the car is on the road. A circle through the rear axle, tangent to the car, is laid through a point
-ahead on the lane; the front wheels are turned to follow it (Coulter, *Implementation of the Pure Pursuit Path Tracking Algorithm*, CMU 1992):
+It sees what no camera sees: where the car is on the road. A circle through the rear axle, tangent to the car, is laid
+through a point ahead on the lane; the front wheels are turned to follow it (Coulter, *Implementation of the Pure
+Pursuit Path Tracking Algorithm*, CMU 1992):
 
     delta = atan(2 L sin(alpha) / d)
 
-with wheelbase L, distance d and bearing alpha of that point. The pose is first run ahead by the steering lag, so that the angle fits the
-place where the wheels will have turned.
+with wheelbase L, distance d and bearing alpha of that point. The pose is first run ahead by the steering lag, so that
+the angle fits the place where the wheels will have turned.
 
-`Disturbance` pushes the wheel smoothly while a recording is made; the label stays the expert's, so the data show how to come back.
+`Disturbance` pushes the wheel smoothly while a recording is made; the label stays the expert's, so the data show how
+to come back.
 """
 
 from __future__ import annotations

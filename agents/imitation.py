@@ -1,9 +1,10 @@
 """Learning to drive from recorded driving.
 
-Behaviour cloning with truncated backpropagation through time: windows of frames are drawn by chance, the first `burn_in` frames
-of each only warm up the circuit's state, the rest are compared with the recorded steering. The loss is the squared error, weighted by
-`exp(steering_weight · |steering|)` if asked for (Lechner et al. 2020), so that rare bends are not drowned by straight road. `carry_state` walks
-whole episodes instead, side by side, and hands the state of one window on to the next.
+Behaviour cloning with truncated backpropagation through time: windows of frames are drawn by chance, the first
+`burn_in` frames of each only warm up the circuit's state, the rest are compared with the recorded steering. The loss
+is the squared error, weighted by `exp(steering_weight · |steering|)` if asked for (Lechner et al. 2020), so that rare
+bends are not drowned by straight road. `carry_state` walks whole episodes instead, side by side, and hands the state
+of one window on to the next.
 
     result = train_imitation(ImitationConfig(epochs=10), training, validation, Path("runs/mine"))
     result.policy  # the best one on the validation set
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from agents.episodes import EpisodeSet
 from agents.openloop import score
 from agents.run_directory import RunDirectory
 from agents.training_state import load_training_state, save_training_state
-from agents.windows import Batch, Streams, Windows
+from agents.windows import Streams, Windows
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
@@ -45,9 +46,11 @@ class ImitationConfig:
     burn_in: int = 8
     """Frames at the start of a window that warm up the state and are not learnt from; 0 when the state is carried."""
     stride: int = 0
-    """Frames between the starts of two windows; 0 stands for the frames that are learnt from, so that each counts once."""
+    """Frames between the starts of two windows; 0 stands for the frames that are learnt from, so that each counts
+    once."""
     carry_state: bool = False
-    """Walk whole episodes side by side and carry the state from window to window, instead of drawing windows by chance."""
+    """Walk whole episodes side by side and carry the state from window to window, instead of drawing windows by
+    chance."""
     head_learning_rate: float = 1e-3
     """Largest learning rate of the conv head."""
     core_learning_rate: float = 5e-3
@@ -146,7 +149,7 @@ def train_imitation(
     progress = Progress()
     if resume:
         progress = Progress(**load_training_state(run.training_state, policy, optimizer, generator))
-    windows = _windows(config, training)
+    windows = make_windows(config, training)
     total_steps = config.epochs * len(windows)
 
     with closing(SummaryWriter(str(run.path / "tensorboard"))) as board:
@@ -154,19 +157,23 @@ def train_imitation(
             policy.train()
             started_s, losses, frames_seen = time.perf_counter(), [], 0
             state: Tensor | None = None
-            for batch in windows.epoch(epoch):
-                set_learning_rates(optimizer, progress.step / total_steps, config)
-                frames, steering = augment(batch.frames, batch.steering, config.augmentation, generator)
-                predicted, last_state = policy.motors(frames, state, batch.elapsed, batch.starts)
+            windows.load_state_dict({"seed": config.seed, "epoch": epoch, "position": 0})
+            for batch in windows:
+                set_learning_rates(optimizer, min(progress.step / total_steps, 1.0), config)
+                frames, steering = torch.from_numpy(batch.frames), torch.from_numpy(batch.steering)
+                elapsed, starts = torch.from_numpy(batch.elapsed), torch.from_numpy(batch.starts)
+                frames, steering = augment(frames, steering, config.augmentation, generator)
+                predicted, last_state = policy.motors(frames, state, elapsed, starts)
                 state = last_state.detach() if config.carry_state else None
-                loss = weighted_squared_error(predicted[..., 0], steering, batch.weight, config.steering_weight)
+                weight = torch.from_numpy(batch.valid).float()
+                loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 for group in optimizer.param_groups:
                     torch.nn.utils.clip_grad_norm_(group["params"], config.gradient_clip)
                 optimizer.step()
                 progress.step += 1
-                frames_seen += batch.steering.numel()
+                frames_seen += batch.steering.size
                 losses.append(loss.item())
                 if not math.isfinite(losses[-1]):
                     raise ValueError(
@@ -198,6 +205,15 @@ def train_imitation(
             if config.patience and progress.epoch - progress.best_epoch >= config.patience:
                 break
     return ImitationResult(load_policy(run.policy), progress, run.path)
+
+
+def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Streams:
+    """Cut the training set as the config says; a pass depends on the config's seed and the epoch alone."""
+    if config.carry_state:
+        pieces = episodes.cut(max(config.window, episodes.frame_count // (4 * config.batch_size)))
+        return Streams(pieces, config.window, config.batch_size, seed=config.seed)
+    stride = config.stride or None
+    return Windows(episodes, config.window, config.burn_in, stride, config.batch_size, seed=config.seed)
 
 
 def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """A driver on recorded frames: what would it have steered?
 
-Open loop: the recorded car does not react. Episodes run side by side from their first frame to their last with the state
-carried, as on a road.
+Open loop: the recorded car does not react. Episodes run side by side from their first frame to their last with the
+state carried, as on a road.
 
     predictions = predict(policy, episodes)  # float32 [T] for each episode
 """

@@ -1,7 +1,7 @@
 """The state of a training run in one file: weights, optimizer, generator, progress.
 
-safetensors with a JSON header: nothing that is loaded can run code. One file, moved into place, so that a kill never leaves
-weights of one moment beside an optimizer of another.
+safetensors with a JSON header: nothing that is loaded can run code. One file, moved into place, so that a kill never
+leaves weights of one moment beside an optimizer of another.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class PolicyConfig:
         """
         try:
             values = dict(values)
-            head = {key: tuple(v) if isinstance(v, list) else v for key, v in values.pop("head").items()}
+            head: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in values.pop("head").items()
+            }
             return cls(head=HeadConfig(**head), preprocessing=Preprocessing(**values.pop("preprocessing")), **values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the policy's config does not have the fields of this version: {error}.") from error

@@ -1,0 +1,79 @@
+"""The driver as a whole: shapes, preprocessing, state, what it is saved as."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+
+
+def random_frames(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("core", ["ltc", "lstm", "feedforward"])
+def test_one_call_of_many_frames_equals_many_calls_of_one(core: str):
+    policy = DrivingPolicy.create(PolicyConfig(core=core), seed=1).eval()
+    frames = random_frames(2, 5, 48, 96)
+    elapsed = torch.tensor([[1.0, 2.0, 0.5, 1.0, 1.0]] * 2)
+    starts = torch.zeros(2, 5, dtype=torch.bool)
+    starts[1, 3] = True
+    whole, last = policy(frames, None, elapsed, starts)
+    state, steps = None, []
+    for t in range(5):
+        step, state = policy(frames[:, t : t + 1], state, elapsed[:, t : t + 1], starts[:, t : t + 1])
+        steps.append(step)
+    torch.testing.assert_close(whole, torch.cat(steps, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last, state, rtol=1e-4, atol=1e-5)
+    assert whole.shape == (2, 5, 1)
+
+
+def test_steering_stays_within_full_lock():
+    policy = DrivingPolicy.create(PolicyConfig(core="lstm"), seed=0)
+    with torch.no_grad():
+        for parameter in policy.core.parameters():
+            parameter.mul_(50)
+    motors, _ = policy.motors(random_frames(4, 3, 48, 96))
+    steering, _ = policy(random_frames(4, 3, 48, 96))
+    assert motors.abs().max() > 1
+    assert steering.abs().max() <= 1
+
+
+def test_the_same_seed_gives_the_same_driver():
+    first, second, other = (DrivingPolicy.create(PolicyConfig(), seed) for seed in (4, 4, 5))
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(first.head.readout_weight, other.head.readout_weight)
+
+
+def test_config_survives_json():
+    config = PolicyConfig(core="lstm", core_options={"hidden_size": 16}, preprocessing=Preprocessing(120, 160, 40))
+    assert PolicyConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    with pytest.raises(ValueError, match="fields of this version"):
+        PolicyConfig.from_json({**config.to_json(), "surprise": 1})
+
+
+def test_preprocessing_crops_then_averages_areas():
+    fit = Preprocessing(source_height=120, source_width=160, crop_top=40, height=48, width=96)
+    frames = torch.zeros(2, 120, 160, 3, dtype=torch.uint8)
+    frames[:, :40] = 255  # all of it is cut off
+    assert fit(frames).max() == 0
+    frames[:, 40:] = torch.arange(160, dtype=torch.uint8).view(1, 160, 1)
+    small = fit(frames)
+    assert small.shape == (2, 48, 96, 3)
+    expected = (torch.arange(96) + 0.5) * 160 / 96 - 0.5
+    assert (small[0, 10, 2:-2, 0].float() - expected[2:-2]).abs().max() <= 1
+
+
+def test_frames_of_another_size_are_refused_with_advice():
+    policy = DrivingPolicy.create(PolicyConfig())
+    with pytest.raises(ValueError, match=r"48×96×3 pixels, got uint8 120×160×3\. .*--crop-top"):
+        policy(random_frames(1, 1, 120, 160))
+    with pytest.raises(ValueError, match="float32"):
+        policy(torch.zeros(1, 1, 48, 96, 3))
+    with pytest.raises(ValueError, match="nothing is left"):
+        Preprocessing(source_height=40, source_width=96, crop_top=40)
