@@ -32,6 +32,7 @@ _ADVICE = {
     errno.ENOTDIR: "a part of the path is a file, not a directory; choose another place",
     errno.EISDIR: "it is a directory and a file was to be written; choose another name",
     errno.EEXIST: "a file is in the way; remove it or choose another place",
+    errno.EFBIG: "the file would grow beyond the size that is allowed; raise the limit or choose another place",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
@@ -48,7 +49,7 @@ def clear_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, str(error.strerror or error))
+        advice = _ADVICE.get(error.errno or 0, str(error))
         clear = WriteError(f"cannot write {os.fspath(path)}: {advice}. What was there before is kept.")
         clear.errno = error.errno
         raise clear from error
@@ -86,10 +87,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             yield target
             return
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = _beside(target)
         try:
             yield partial
+            if target.exists():
+                shutil.copymode(target, partial)
             _flush_to_disk(partial)
             os.replace(partial, target)
         finally:

@@ -32,6 +32,9 @@ _HEADER_BYTES = 128
 class EpisodeWriter:
     """Makes or extends a data set.
 
+    What a killed process left of its episodes in flight has a hidden name with `.partial-` in it, is passed over by
+    readers, and can be deleted.
+
     Args:
         directory: Of the data set; made when absent.
 
@@ -45,7 +48,7 @@ class EpisodeWriter:
         header = self.directory / "dataset.json"
         if header.exists():
             check_header(self.directory)
-        elif self.directory.is_dir() and any(self.directory.iterdir()):
+        elif self.directory.is_dir() and any(PARTIAL not in entry.name for entry in self.directory.iterdir()):
             raise ValueError(f"{self.directory} is neither empty nor a data set; name a new directory to record to.")
         make_directory(self.directory)
         if not header.exists():
@@ -91,6 +94,8 @@ class EpisodeRecording:
             ValueError: if the step does not fit those before.
             WriteError: if the disk is full or gone; the episode is given up and the complete ones stay.
         """
+        if "frames" in extras:
+            raise ValueError("an extra cannot be called 'frames', which is the name of the pictures; choose another.")
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"a frame must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}.")
         step = {"steering": steering, "time_s": time_s, **extras}
@@ -104,8 +109,8 @@ class EpisodeRecording:
         if not abs(steering) <= 1.0:
             raise ValueError(f"steering must lie within [-1, 1], got {steering}.")
         times = self._columns["time_s"]
-        if times and not time_s > times[-1]:
-            raise ValueError(f"time_s must rise: {time_s} came after {times[-1]}.")
+        if not np.isfinite(time_s) or (times and not time_s > times[-1]):
+            raise ValueError(f"time_s must be finite and rise: {time_s} came after {times[-1] if times else 'nothing'}.")
         try:
             with clear_errors(self.directory):
                 self._file.write(np.ascontiguousarray(frame).data)
@@ -156,6 +161,8 @@ class EpisodeRecording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._file.closed:
+            return  # Finished or given up inside the block.
         if kind is None:
             self.finish()
         else:
