@@ -1,0 +1,306 @@
+"""The camera: a picture of the ground and of what stands around it, by one table look-up per frame.
+
+A pixel's ray meets the flat ground at a point that is fixed in the frame of the car. Where the car is at (x, y, ψ), that point lies at
+
+    x + cos(ψ) X − sin(ψ) Y,  y + sin(ψ) X + cos(ψ) Y
+
+in the world, so the frame is the road texture sampled at an affine function of two constant tables. This is the perspective warp of a plane, but it costs the same
+for every lens. The texture is held with all its halvings in one image, the atlas, and each pixel reads the halving that fits the size of its footprint: what is far away
+does not flicker. Rays that miss the ground read a panorama, indexed by their direction, in the same atlas and by the same look-up.
+
+Lens: a ray at the angle θ from the axis falls at the radius f · tan(kθ) / k from the middle of the image. k = 1 is a pinhole, k = 1/2 the stereographic fisheye, k → 0 the equidistant one;
+everything between is the barrel distortion of real lenses.
+
+    camera = WarpCamera(CameraParams(), height=48, width=96)
+    camera.load(ground, panorama)
+    frame = camera.render(x=0.0, y=0.0, yaw=0.0)
+
+OpenCV's own threads only slow down frames this small; `LaneKeepingEnv` sets their number to `opencv_threads`, one by default.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+FloatArray = NDArray[np.float64]
+
+_SHARPNESS = 0.7
+"""Weight of the smaller side of a pixel's footprint when its level is chosen: 1 keeps lines sharp but flickers, 0 never flickers but blurs."""
+_EPS = 1e-9
+
+
+@dataclass(frozen=True)
+class CameraParams:
+    """Where the camera sits on the car and how its lens draws."""
+
+    height_m: float = 0.2
+    """Height above the ground, m."""
+    forward_m: float = 0.25
+    """Distance ahead of the rear axle, m."""
+    lateral_m: float = 0.0
+    """Distance to the left of the middle of the car, m."""
+    pitch_deg: float = 12.0
+    """Tilt of the axis, degrees, positive downwards."""
+    roll_deg: float = 0.0
+    """Turn about the axis, degrees, positive clockwise as seen by the camera."""
+    yaw_deg: float = 0.0
+    """Direction of the axis relative to the car, degrees, positive to the left."""
+    hfov_deg: float = 90.0
+    """Horizontal field of view, degrees."""
+    lens: float = 1.0
+    """The k of the lens: 1 pinhole, 0.5 stereographic fisheye, 0 equidistant fisheye."""
+    pixel_aspect: float = 1.0
+    """Vertical over horizontal focal length in pixels; below 1 the picture looks squeezed in height, as a 4:3 image resized to 2:1 does."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise ValueError(f"CameraParams.{name} must be a finite number, got {value}.")
+        if self.height_m <= 0.0 or self.pixel_aspect <= 0.0:
+            raise ValueError(
+                f"CameraParams: height_m and pixel_aspect must be positive, got {self.height_m} and {self.pixel_aspect}."
+            )
+        if not 0.0 <= self.lens <= 1.0:
+            raise ValueError(f"CameraParams.lens must lie in [0, 1], got {self.lens}.")
+        widest = 180.0 / self.lens - 5.0 if self.lens > 0.55 else 320.0
+        if not 10.0 <= self.hfov_deg <= widest:
+            raise ValueError(
+                f"CameraParams.hfov_deg must lie in [10, {widest:.0f}] for lens={self.lens}, got {self.hfov_deg}."
+            )
+
+    def focal_px(self, width: int) -> tuple[float, float]:
+        """Horizontal and vertical focal length for an image `width` pixels wide."""
+        half = math.radians(self.hfov_deg) / 2.0
+        radius = math.tan(self.lens * half) / self.lens if self.lens > 1e-6 else half
+        horizontal = 0.5 * width / radius
+        return horizontal, horizontal * self.pixel_aspect
+
+    def rotation(self) -> FloatArray:
+        """`[3, 3]` matrix from the camera frame (x ahead, y left, z up) to that of the car (the same axes)."""
+        yaw, pitch, roll = math.radians(self.yaw_deg), math.radians(self.pitch_deg), math.radians(self.roll_deg)
+        about_z = np.array([[math.cos(yaw), -math.sin(yaw), 0.0], [math.sin(yaw), math.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
+        about_y = np.array(
+            [[math.cos(pitch), 0.0, math.sin(pitch)], [0.0, 1.0, 0.0], [-math.sin(pitch), 0.0, math.cos(pitch)]]
+        )
+        about_x = np.array(
+            [[1.0, 0.0, 0.0], [0.0, math.cos(roll), -math.sin(roll)], [0.0, math.sin(roll), math.cos(roll)]]
+        )
+        return about_z @ about_y @ about_x
+
+    def rays(self, height: int, width: int) -> FloatArray:
+        """`[H, W, 3]` unit vectors, in the frame of the car, along which the pixels look."""
+        focal_x, focal_y = self.focal_px(width)
+        left = -(np.arange(width) - 0.5 * (width - 1)) / focal_x
+        up = -(np.arange(height) - 0.5 * (height - 1)) / focal_y
+        left, up = np.meshgrid(left, up)
+        radius = np.hypot(left, up)
+        angle = np.arctan(self.lens * radius) / self.lens if self.lens > 1e-6 else radius
+        sideways = np.where(radius > _EPS, np.sin(angle) / np.maximum(radius, _EPS), 1.0)
+        rays = np.stack([np.cos(angle), sideways * left, sideways * up], axis=-1)
+        return rays @ self.rotation().T
+
+    def pixels(self, points: FloatArray, height: int, width: int) -> FloatArray:
+        """Where points in the frame of the car appear.
+
+        Args:
+            points: `[..., 3]` positions in metres (x ahead of the rear axle, y left, z up from the ground).
+            height: rows of the image.
+            width: columns of the image.
+
+        Returns:
+            `[..., 2]` column and row, in pixels, (0, 0) being the centre of the top left one; NaN for points outside what the lens can draw.
+        """
+        seen = (points - np.array([self.forward_m, self.lateral_m, self.height_m])) @ self.rotation()
+        across = np.hypot(seen[..., 1], seen[..., 2])
+        angle = np.arctan2(across, seen[..., 0])
+        drawable = self.lens * angle < 0.5 * math.pi - 1e-3
+        bent = np.tan(np.where(drawable, self.lens * angle, 0.0)) / self.lens if self.lens > 1e-6 else angle
+        radius = np.where(drawable, bent, np.nan)
+        focal_x, focal_y = self.focal_px(width)
+        part = radius / np.maximum(across, _EPS)
+        column = 0.5 * (width - 1) - focal_x * part * seen[..., 1]
+        row = 0.5 * (height - 1) - focal_y * part * seen[..., 2]
+        return np.stack([column, row], axis=-1)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A picture of the ground from above.
+
+    Attributes:
+        image: uint8 `[h, w, 3]` RGB; columns run along x, rows along y.
+        x0: position of the centre of the first column, m.
+        y0: position of the centre of the first row, m.
+        pixels_per_m: resolution.
+    """
+
+    image: Image
+    x0: float
+    y0: float
+    pixels_per_m: float
+
+
+@dataclass(frozen=True)
+class Panorama:
+    """What is seen around the car, as if infinitely far away.
+
+    Attributes:
+        image: uint8 `[h, w, 3]` RGB; columns run once around in azimuth, rows downwards in elevation.
+        top_rad: elevation of the first row, rad.
+        pixels_per_rad: resolution in both directions; w = 2π times it.
+    """
+
+    image: Image
+    top_rad: float
+    pixels_per_rad: float
+
+
+class WarpCamera:
+    """Draws what the camera sees of a ground and a panorama."""
+
+    def __init__(self, params: CameraParams, height: int, width: int):
+        """Prepare the tables for one camera.
+
+        Args:
+            params: pose and lens.
+            height: rows of the frames.
+            width: columns of the frames.
+        """
+        self.params, self.height, self.width = params, height, width
+        rays = params.rays(height, width)
+        down = -rays[..., 2]
+        self.hits_ground = down > 1e-4  # [H, W]
+        reach = np.where(self.hits_ground, params.height_m / np.where(self.hits_ground, down, 1.0), 0.0)
+        self._x = params.forward_m * self.hits_ground + reach * rays[..., 0]
+        self._y = params.lateral_m * self.hits_ground + reach * rays[..., 1]
+        self._azimuth = np.arctan2(rays[..., 1], rays[..., 0])
+        self._elevation = np.arcsin(np.clip(rays[..., 2], -1.0, 1.0))
+        self._footprint = _footprint(self._x, self._y, self.hits_ground)
+        self._scratch = [np.empty((height, width), np.float32) for _ in range(3)]
+        self._atlas: Image | None = None
+
+    @property
+    def pixel_rad(self) -> float:
+        """Angle between neighbouring columns in the middle of the image: the resolution that a panorama needs."""
+        return 1.0 / self.params.focal_px(self.width)[0]
+
+    def load(self, ground: Ground, panorama: Panorama) -> None:
+        """Show another scene from now on."""
+        levels = _halvings(ground.image)
+        level = np.log2(np.maximum(self._footprint * ground.pixels_per_m, 1e-6))
+        level = np.clip(np.rint(level), 0, len(levels) - 1).astype(np.intp)
+        turned = np.clip(np.abs(self._azimuth)[~self.hits_ground].max(initial=0.0), 0.0, math.pi)
+        around = _unroll(panorama, turned)
+        self._atlas, corners = _pack([*levels, around])
+        sizes = np.array([image.shape[:2] for image in levels], np.float64)  # [L, 2]
+        offsets = np.array(corners[:-1], np.float64)  # [L, 2] row and column
+        ground_here = self.hits_ground
+        shrink = 0.5**level
+        scale = np.where(ground_here, ground.pixels_per_m * shrink, 0.0)
+        half = 0.5 * shrink - 0.5
+        row0, column0 = corners[-1]
+        per_rad = panorama.pixels_per_rad
+        pano_u = column0 + (self._azimuth + turned) * per_rad
+        pano_v = row0 + np.clip((panorama.top_rad - self._elevation) * per_rad, 0.0, around.shape[0] - 1.001)
+        single = np.float32
+        self._scale = scale.astype(single)
+        self._scale_x, self._scale_y = (scale * self._x).astype(single), (scale * self._y).astype(single)
+        self._base_u = np.where(ground_here, offsets[level, 1] + half, pano_u).astype(single)
+        self._base_v = np.where(ground_here, offsets[level, 0] + half, pano_v).astype(single)
+        self._turn = np.where(ground_here, 0.0, per_rad).astype(single)
+        everywhere = np.float32(1e9)
+        self._low_u = np.where(ground_here, offsets[level, 1], -everywhere).astype(single)
+        self._low_v = np.where(ground_here, offsets[level, 0], -everywhere).astype(single)
+        self._high_u = np.where(ground_here, offsets[level, 1] + sizes[level, 1] - 1.001, everywhere).astype(single)
+        self._high_v = np.where(ground_here, offsets[level, 0] + sizes[level, 0] - 1.001, everywhere).astype(single)
+        self._origin = (ground.x0, ground.y0)
+
+    def render(self, x: float, y: float, yaw: float) -> Image:
+        """Draw the frame of a car whose rear axle is at (x, y) and that looks along `yaw`.
+
+        Returns:
+            uint8 `[H, W, 3]` RGB, a new array.
+        """
+        if self._atlas is None:
+            raise RuntimeError("WarpCamera.render needs a scene: call load(ground, panorama) first.")
+        cosine, sine = np.float32(math.cos(yaw)), np.float32(math.sin(yaw))
+        u, v, product = self._scratch
+        np.multiply(self._scale_x, cosine, out=u)
+        u -= np.multiply(self._scale_y, sine, out=product)
+        u += np.multiply(self._scale, np.float32(x - self._origin[0]), out=product)
+        u += np.multiply(self._turn, np.float32(yaw % (2.0 * math.pi)), out=product)
+        u += self._base_u
+        np.maximum(u, self._low_u, out=u)
+        np.minimum(u, self._high_u, out=u)
+        np.multiply(self._scale_x, sine, out=v)
+        v += np.multiply(self._scale_y, cosine, out=product)
+        v += np.multiply(self._scale, np.float32(y - self._origin[1]), out=product)
+        v += self._base_v
+        np.maximum(v, self._low_v, out=v)
+        np.minimum(v, self._high_v, out=v)
+        return cv2.remap(self._atlas, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+
+
+def _footprint(x: FloatArray, y: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
+    """Size on the ground of each pixel, m: a mean of its two sides in which the smaller one weighs more."""
+
+    def side(axis: int) -> FloatArray:
+        reach = np.hypot(
+            np.gradient(np.where(valid, x, np.nan), axis=axis), np.gradient(np.where(valid, y, np.nan), axis=axis)
+        )
+        return np.where(np.isfinite(reach), reach, 1e3)
+
+    across, along = side(1), side(0)
+    small, large = np.minimum(across, along), np.maximum(across, along)
+    size = np.exp(_SHARPNESS * np.log(np.maximum(small, 1e-6)) + (1.0 - _SHARPNESS) * np.log(np.maximum(large, 1e-6)))
+    return np.minimum(size, 1e3)
+
+
+def _halvings(image: Image) -> list[Image]:
+    levels = [image]
+    while min(levels[-1].shape[:2]) > 8:
+        last = levels[-1]
+        last = last[: last.shape[0] // 2 * 2, : last.shape[1] // 2 * 2]
+        levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))  # type: ignore[arg-type]
+    return levels
+
+
+def _unroll(panorama: Panorama, turned: float) -> Image:
+    """The panorama over the azimuths [−turned, 2π + turned], so that no look-up has to wrap."""
+    image = panorama.image
+    width = image.shape[1]
+    count = math.ceil((2.0 * math.pi + 2.0 * turned) * panorama.pixels_per_rad) + 2
+    columns = (np.arange(count) - round(turned * panorama.pixels_per_rad)) % width
+    return image[:, columns]
+
+
+def _pack(images: list[Image]) -> tuple[Image, list[tuple[int, int]]]:
+    """Put images into one: the first at the top left, the last below it, the others in a column to the right."""
+    first, middle, last = images[0], images[1:-1], images[-1]
+    right = middle[0].shape[1] if middle else 0
+    height = max(first.shape[0] + last.shape[0], sum(image.shape[0] for image in middle))
+    width = max(first.shape[1] + right, last.shape[1])
+    if max(height, width) >= 32767:
+        raise ValueError(
+            f"The ground picture is too large for OpenCV: {height} × {width} pixels. Use fewer pixels_per_m."
+        )
+    atlas = np.zeros((height, width, 3), np.uint8)
+    corners = [(0, 0)]
+    row = 0
+    for image in middle:
+        corners.append((row, first.shape[1]))
+        row += image.shape[0]
+    corners.append((first.shape[0], 0))
+    if last.shape[1] > first.shape[1] and row > first.shape[0]:  # the column of halvings would be overwritten
+        corners[-1] = (height, 0)
+        atlas = np.zeros((height + last.shape[0], width, 3), np.uint8)
+    for image, (top, left) in zip(images, corners, strict=True):
+        atlas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return atlas, corners

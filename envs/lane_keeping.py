@@ -1,0 +1,325 @@
+"""wormwheel/LaneKeeping-v0: keep a car in the right-hand lane of a closed road, from camera frames.
+
+import gymnasium, envs
+env = gymnasium.make("wormwheel/LaneKeeping-v0", vehicle="bicycle", variety=0.5)
+observation, info = env.reset(seed=7)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.looks import CameraRanges, draw_camera, draw_look
+from envs.random_roads import RandomRoadConfig, random_track
+from envs.scene import Scene
+from envs.track import Track, TrackCursor, load_track
+from envs.vehicle import BicycleVehicle, Vehicle, VehicleParams, VehicleState
+
+logger = logging.getLogger(__name__)
+
+VEHICLES = ("bullet", "bicycle", "auto")
+RENDERERS = ("warp", "tiny")
+
+
+@dataclass(frozen=True)
+class LaneKeepingConfig:
+    """The world: car, camera, roads, looks, episode."""
+
+    vehicle: str = "auto"
+    """"bullet" (MIT racecar in PyBullet), "bicycle" (kinematic), or "auto": bullet where PyBullet is installed."""
+    renderer: str = "warp"
+    """"warp" (look-up of a road texture) or "tiny" (PyBullet's software renderer; pinhole only)."""
+    height: int = 48
+    """Rows of a camera frame, pixels."""
+    width: int = 96
+    """Columns of a camera frame, pixels."""
+    period_s: float = 0.05
+    """Time between two actions, s."""
+    elapsed_jitter: float = 0.0
+    """Each period is drawn evenly within this share of `period_s`, in [0, 0.9]; the observation tells the drawn one."""
+    episode_s: float = 60.0
+    """Length of an episode, s; it is truncated then."""
+    speed_mps: tuple[float, float] = (1.2, 2.0)
+    """Range from which each reset draws the speed that the cruise controller holds, m/s."""
+    throttle: bool = False
+    """A second action in [−1, 1] changes the wanted speed from 0 (−1) over the drawn speed (0) to twice it (1)."""
+    track: str | tuple[str, ...] = "random"
+    """"random", or one or more centre-line CSV files from which each reset draws one."""
+    track_scale: float = 0.1
+    """Metres of road per metre in a CSV file."""
+    track_lane_width_m: float | None = None
+    """Width of a lane on roads from CSV files, m; from the file when None."""
+    track_min_radius_m: float = 0.8
+    """Bends of roads from CSV files are rounded to this radius of the right-hand lane, m."""
+    track_reverse: bool = False
+    """Drive roads from CSV files against the order of the file."""
+    roads: RandomRoadConfig = field(default_factory=RandomRoadConfig)
+    """Random roads."""
+    resets_per_road: int = 1
+    """Resets between two random roads, looks and cameras: more makes resets cheaper and the world poorer."""
+    camera: CameraRanges = field(default_factory=CameraRanges)
+    """From what the camera is drawn."""
+    variety: float = 1.0
+    """Variety of looks and cameras: 0 always the standard ones, 1 the full ranges."""
+    vehicle_params: VehicleParams = field(default_factory=VehicleParams)
+    """The car."""
+    start_offset: float = 0.15
+    """The start is drawn within this share of the lane width from the middle of the lane."""
+    start_heading_rad: float = 0.1
+    """The start is drawn within this angle of the direction of the road, rad."""
+    pixels_per_m: float = 64.0
+    """Resolution of the road texture, pixels per metre."""
+    opencv_threads: int = 1
+    """Threads that OpenCV may use, set for the whole process at each reset; frames this small are slower with more. 0 leaves the setting alone."""
+
+    def __post_init__(self) -> None:
+        _one_of("vehicle", self.vehicle, VEHICLES)
+        _one_of("renderer", self.renderer, RENDERERS)
+        for name, least in (("height", 8), ("width", 8), ("resets_per_road", 1), ("opencv_threads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        for name in ("period_s", "episode_s", "track_scale", "track_min_radius_m", "pixels_per_m"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"{name} must be a positive number, got {value}.")
+        if self.episode_s < self.period_s:
+            raise ValueError(f"episode_s must be at least period_s = {self.period_s}, got {self.episode_s}.")
+        if not 0.0 < self.speed_mps[0] <= self.speed_mps[1]:
+            raise ValueError(f"speed_mps must be a range (low, high) with 0 < low <= high, got {self.speed_mps}.")
+        for name, high in (
+            ("variety", 1.0),
+            ("elapsed_jitter", 0.9),
+            ("start_offset", 0.9),
+            ("start_heading_rad", 1.0),
+        ):
+            if not 0.0 <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie in [0, {high}], got {getattr(self, name)}.")
+        if not self.track:
+            raise ValueError('track must be "random" or at least one CSV file, got nothing.')
+
+
+class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+    """A car with a camera on a closed two-lane road; it should keep to the middle of the right-hand lane.
+
+    ## Observation
+    `Dict(camera: Box(0, 255, [H, W, 3], uint8), elapsed: Box(0, 10, [1], float32))`: an RGB frame, and the time since the previous one in units of
+    `period_s` (1 unless `elapsed_jitter` is set). Both are new arrays at every step.
+
+    ## Action
+    `Box(−1, 1, [1], float32)`: steering as a share of the steering limit, positive to the left. A cruise controller holds the speed. With `throttle=True` a second action changes the
+    wanted speed: −1 stops, 0 keeps the drawn speed, 1 doubles it. Actions outside the box are clipped.
+
+    ## Info
+    `lateral_offset_m` distance of the rear axle's middle from the middle of the right-hand lane, positive to the left; `heading_error_rad` direction of the car relative to the road,
+    positive to the left; `progress_m` way along the road since the start, over all laps; `speed_mps`; `crashed`; `time_s` since the start; `lane_width_m`; `curvature_per_m` of the
+    middle of the lane where the car is, positive to the left; `steering` the last action in [−1, 1].
+
+    ## Reward
+    Way made along the road relative to what the drawn speed allows, weighted by 1 − (offset / half a lane)², which is negative out of the lane,
+    minus 0.1 · (change of steering)²; and −10 for a crash.
+
+    ## Start and end
+    Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a start near the middle of the lane. Leaving the pavement (the middle of the rear axle
+    beyond either road edge) is a crash: terminated. After `episode_s` seconds the episode is truncated.
+
+    ## Rendering
+    `render_mode="rgb_array"`: 960×540 RGB: the camera, a map with the car, steering, offset, speed and time.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, config: LaneKeepingConfig | None = None, render_mode: str | None = None, **overrides: Any):
+        """Make the world.
+
+        Args:
+            config: the world; the defaults when None.
+            render_mode: "rgb_array" or None.
+            **overrides: attributes of the config to replace.
+
+        Raises:
+            ValueError: if an attribute is unknown or out of range, or the Bullet vehicle is asked for where PyBullet is not installed.
+            FileNotFoundError: if a road file does not exist.
+        """
+        self.config = _with(config or LaneKeepingConfig(), overrides)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}."
+            )
+        self.render_mode = render_mode
+        self.metadata = {**type(self).metadata, "render_fps": round(1.0 / self.config.period_s)}
+        shape = (self.config.height, self.config.width, 3)
+        self.observation_space = spaces.Dict(
+            {"camera": spaces.Box(0, 255, shape, np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (2 if self.config.throttle else 1,), np.float32)
+        self._files = _road_files(self.config)
+        self._loaded: dict[str, Track] = {}
+        self._vehicle = _make_vehicle(self.config)
+        self._track: Track | None = None
+        self._scene: Scene | None = None
+        self._resets = 0
+
+    @property
+    def track(self) -> Track:
+        """The road of this episode."""
+        if self._track is None:
+            raise gymnasium.error.ResetNeeded("No road yet: call reset first.")
+        return self._track
+
+    @property
+    def vehicle_state(self) -> VehicleState:
+        """Pose, speed and steering angle of the car: what an expert that sees everything may use."""
+        return self._state
+
+    @property
+    def vehicle_params(self) -> VehicleParams:
+        """The car of this episode."""
+        return self._vehicle.params
+
+    @property
+    def target_speed_mps(self) -> float:
+        """The speed that the cruise controller holds in this episode."""
+        return self._speed
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Draw a road, a look, a camera and a start; see the class."""
+        super().reset(seed=seed)
+        config = self.config
+        if config.opencv_threads:
+            cv2.setNumThreads(config.opencv_threads)
+        if seed is not None:
+            self._resets = 0
+        generator = self.np_random
+        if self._resets % config.resets_per_road == 0 or self._scene is None:
+            self._track = self._draw_track(generator)
+            look = draw_look(generator, config.variety)
+            params = draw_camera(generator, config.camera, config.variety, config.height, config.width)
+            self._scene = Scene(self._track, look, params, config.height, config.width, config.pixels_per_m)
+            self._cursor = TrackCursor(self._track)
+        self._resets += 1
+        track = self.track
+        s = float(generator.uniform(0.0, track.length_m))
+        offset = float(generator.uniform(-config.start_offset, config.start_offset)) * track.lane_width_m
+        self._speed = float(generator.uniform(*config.speed_mps))
+        yaw = float(track.heading(s)) + float(generator.uniform(-config.start_heading_rad, config.start_heading_rad))
+        x, y = (float(value) for value in track.point(s, track.right_lane_offset() + offset))
+        self._state = self._vehicle.reset(x, y, yaw, self._speed)
+        self._s, self._lateral, self._heading, self._curvature = self._cursor.start(x, y)
+        self._progress = self._time = self._steering = 0.0
+        self._elapsed = 1.0
+        self._crashed = False
+        observation = self._observe()
+        return observation, self._info()
+
+    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Drive for one period; see the class for what is returned."""
+        config, track = self.config, self.track
+        steering = min(max(float(action[0]), -1.0), 1.0)
+        if steering != steering:
+            raise ValueError("The steering action is not a number (NaN).")
+        speed = self._speed
+        if config.throttle:
+            speed *= 1.0 + min(max(float(action[1]), -1.0), 1.0)
+        if config.elapsed_jitter > 0.0:
+            self._elapsed = float(np.float32(1.0 + config.elapsed_jitter * self.np_random.uniform(-1.0, 1.0)))
+        dt_s = self._elapsed * config.period_s
+        self._state = self._vehicle.step(steering, speed, dt_s)
+        s, self._lateral, self._heading, self._curvature = self._cursor.locate(self._state.x, self._state.y)
+        way = (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
+        self._s = s
+        self._progress += way
+        self._time += dt_s
+        self._crashed = abs(self._lateral) > track.lane_width_m
+        share = (self._lateral - track.right_lane_offset()) / (0.5 * track.lane_width_m)
+        reward = (
+            way / (self._speed * config.period_s) * (1.0 - min(share * share, 4.0))
+            - 0.1 * (steering - self._steering) ** 2
+        )
+        if self._crashed:
+            reward -= 10.0
+        self._steering = steering
+        truncated = self._time >= config.episode_s - 1e-6
+        return self._observe(), reward, self._crashed, truncated, self._info()
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """A picture for people, uint8 `[540, 960, 3]`; None without a render mode."""
+        return None
+
+    def close(self) -> None:
+        """Release the vehicle's simulator."""
+        self._vehicle.close()
+
+    def _draw_track(self, generator: np.random.Generator) -> Track:
+        config = self.config
+        if not self._files:
+            return random_track(generator, config.roads)
+        path = self._files[int(generator.integers(len(self._files)))]
+        if path not in self._loaded:
+            self._loaded[path] = load_track(
+                path, config.track_scale, config.track_lane_width_m, config.track_min_radius_m, config.track_reverse
+            )
+        return self._loaded[path]
+
+    def _observe(self) -> dict[str, NDArray[Any]]:
+        assert self._scene is not None
+        state = self._state
+        frame = self._scene.frame(state.x, state.y, state.yaw, self._s, state.speed)
+        self._frame = frame
+        return {"camera": frame, "elapsed": np.array([self._elapsed], np.float32)}
+
+    def _info(self) -> dict[str, Any]:
+        track, state = self.track, self._state
+        target = track.right_lane_offset()
+        return {
+            "lateral_offset_m": self._lateral - target,
+            "heading_error_rad": (state.yaw - self._heading + math.pi) % (2.0 * math.pi) - math.pi,
+            "progress_m": self._progress,
+            "speed_mps": state.speed,
+            "crashed": self._crashed,
+            "time_s": self._time,
+            "lane_width_m": track.lane_width_m,
+            "curvature_per_m": self._curvature / (1.0 - self._curvature * target),
+            "steering": self._steering,
+        }
+
+
+def _make_vehicle(config: LaneKeepingConfig) -> Vehicle:
+    return BicycleVehicle(config.vehicle_params)
+
+
+def _road_files(config: LaneKeepingConfig) -> tuple[str, ...]:
+    if config.track == "random":
+        return ()
+    files = (config.track,) if isinstance(config.track, str) else tuple(config.track)
+    for file in files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(
+                f'No road file at {file}. Give a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m, or "random".'
+            )
+    return files
+
+
+def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}.")
+
+
+def _with(config: LaneKeepingConfig, overrides: dict[str, Any]) -> LaneKeepingConfig:
+    unknown = sorted(set(overrides) - set(config.__dataclass_fields__))
+    if unknown:
+        raise ValueError(
+            f"LaneKeepingConfig has no attribute {', '.join(unknown)}. It has {', '.join(config.__dataclass_fields__)}."
+        )
+    return replace(config, **overrides)

@@ -1,0 +1,379 @@
+"""What a road and its surroundings look like, drawn at random.
+
+A `Look` is a complete description: the same look on the same road gives the same picture. `draw_look` draws one; its `variety` goes from 0, one plain asphalt road with white
+lines under a blue sky, to 1, taped floors in cluttered halls, worn country roads, kerbs, shadows, reflections and odd cameras.
+
+    look = draw_look(np.random.default_rng(3), variety=1.0)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.camera import CameraParams
+
+Color = tuple[float, float, float]
+"""Red, green, blue in [0, 255], before exposure."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A material: two colours between which a mixture of coarse, medium and fine noise chooses."""
+
+    dark: Color
+    """Colour where the noise is low."""
+    bright: Color
+    """Colour where the noise is high."""
+    coarse: float = 0.4
+    """Strength of spots metres wide."""
+    medium: float = 0.3
+    """Strength of spots some centimetres wide."""
+    fine: float = 0.5
+    """Strength of the grain."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A painted or taped line."""
+
+    color: Color = (235.0, 235.0, 230.0)
+    """Colour of the paint."""
+    width_m: float = 0.05
+    """Width of the stripe, m; 0 leaves the line out."""
+    dash_m: float = 0.0
+    """Length of a dash, m; 0 for a solid line."""
+    gap_m: float = 0.0
+    """Length of the gap between dashes, m."""
+    double: bool = False
+    """Two stripes side by side."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything about a scene except the shape of the road and the camera."""
+
+    seed: int = 0
+    """Seed of the details: where the spots, cracks, trees and lamps are."""
+    road: Surface = Surface((62.0, 63.0, 66.0), (118.0, 118.0, 120.0))
+    """The pavement."""
+    verge: Surface = Surface((52.0, 78.0, 30.0), (112.0, 132.0, 62.0), coarse=0.6, medium=0.5)
+    """What lies beside the pavement; the same as `road` on an indoor floor."""
+    left: Line = Line()
+    """The line at the left edge of the road."""
+    right: Line = Line()
+    """The line at the right edge of the road."""
+    centre: Line = Line(dash_m=0.3, gap_m=0.3)
+    """The line between the lanes."""
+    inset_m: float = 0.02
+    """Distance of the edge lines from the edge of the pavement, m."""
+    wear: float = 0.0
+    """Share of the paint that is worn away, in [0, 1]."""
+    kerb: tuple[Color, Color] | None = None
+    """The two colours of the kerbs in bends; none when None."""
+    kerb_width_m: float = 0.12
+    """Width of the kerbs, m."""
+    cracks_per_m: float = 0.0
+    """Cracks and tar seams per metre of road."""
+    patches_per_m: float = 0.0
+    """Repaired patches per metre of road."""
+    strays_per_m: float = 0.0
+    """Stray marks on the ground per metre of road: tape, tiles, tyre tracks."""
+    shadow: float = 0.0
+    """Depth of shadows and light spots on the ground, in [0, 1]."""
+    gloss: float = 0.0
+    """How much of the surroundings the ground mirrors, in [0, 1]."""
+    scenery: str = "country"
+    """What stands around: "country", "town", "hall" or "room"."""
+    sky: tuple[Color, Color] = ((92.0, 140.0, 205.0), (205.0, 220.0, 235.0))
+    """Colour overhead and at the horizon (in a hall: ceiling and far wall)."""
+    clutter: float = 0.5
+    """How many things stand around, in [0, 1]."""
+    bonnet: Color | None = None
+    """Colour of the bonnet at the bottom of the frame; none when None."""
+    bonnet_height: float = 0.1
+    """Height of the bonnet as a share of the frame."""
+    gain: Color = (1.0, 1.0, 1.0)
+    """Exposure and white balance: a factor for each colour."""
+    gamma: float = 1.0
+    """Exponent applied to the colours in [0, 1] after the gain."""
+    contrast: float = 1.0
+    """Factor on the distance from mid grey."""
+    saturation: float = 1.0
+    """Factor on the distance from grey of the same brightness."""
+    vignette: float = 0.0
+    """How much darker the corners of the frame are, in [0, 1]."""
+    blur_px: float = 0.0
+    """Width of the lens blur, pixels of the frame."""
+    noise: float = 0.0
+    """Standard deviation of the sensor noise, in [0, 255]."""
+    exposure_s: float = 0.0
+    """How long the shutter is open, s: what moves is smeared."""
+
+    def develop(self, colors: NDArray[np.floating] | Color) -> NDArray[np.uint8]:
+        """What the sensor makes of colours `[..., 3]`: gain, saturation, contrast, gamma, rounding."""
+        light = np.asarray(colors, dtype=np.float64) / 255.0 * np.asarray(self.gain)
+        grey = light @ np.array([0.299, 0.587, 0.114])
+        light = grey[..., None] + self.saturation * (light - grey[..., None])
+        light = 0.5 + self.contrast * (light - 0.5)
+        return np.rint(255.0 * np.clip(light, 0.0, 1.0) ** self.gamma).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class CameraRanges:
+    """From what the camera is drawn at each reset; each a range (low, high)."""
+
+    height_m: tuple[float, float] = (0.1, 0.3)
+    """Height above the ground, m."""
+    forward_m: tuple[float, float] = (0.1, 0.4)
+    """Distance ahead of the rear axle, m."""
+    lateral_m: tuple[float, float] = (-0.02, 0.02)
+    """Distance to the left of the middle, m."""
+    horizon: tuple[float, float] = (0.12, 0.5)
+    """Height of the horizon in the frame: 0 at the top, 1 at the bottom; the pitch follows from it."""
+    roll_deg: tuple[float, float] = (-2.0, 2.0)
+    """Roll, degrees."""
+    yaw_deg: tuple[float, float] = (-2.5, 2.5)
+    """Yaw, degrees."""
+    hfov_deg: tuple[float, float] = (70.0, 150.0)
+    """Horizontal field of view, degrees."""
+    lens: tuple[float, float] = (0.2, 1.0)
+    """Lens, 1 pinhole to 0 equidistant fisheye; views wider than 110° get at most 0.7."""
+    pixel_aspect: tuple[float, float] = (0.65, 1.05)
+    """Vertical over horizontal focal length."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(
+                    f"CameraRanges.{name} must be a range (low, high) with low <= high, got {(low, high)}."
+                )
+
+
+STANDARD_CAMERA = CameraParams()
+"""The camera at variety 0."""
+
+
+def pitch_for_horizon(params: CameraParams, height: int, width: int, horizon: float) -> CameraParams:
+    """The same camera, tilted so that the horizon crosses the middle column at `horizon` of the height (0 top, 1 bottom)."""
+    _, focal_y = params.focal_px(width)
+    radius = (0.5 - horizon) * height / focal_y
+    angle = np.arctan(params.lens * radius) / params.lens if params.lens > 1e-6 else radius
+    return replace(params, pitch_deg=float(np.degrees(angle)))
+
+
+def draw_camera(
+    generator: np.random.Generator, ranges: CameraRanges, variety: float, height: int, width: int
+) -> CameraParams:
+    """Draw a camera for frames of a size; `variety` 0 gives the middle, 1 the full ranges.
+
+    Args:
+        generator: where the random numbers come from.
+        ranges: what to draw from.
+        variety: in [0, 1], share of the way from `STANDARD_CAMERA` to the drawn camera.
+        height: rows of the frames.
+        width: columns of the frames.
+    """
+    drawn = {name: float(generator.uniform(*getattr(ranges, name))) for name in ranges.__dataclass_fields__}
+    standard = {name: float(getattr(STANDARD_CAMERA, name)) for name in drawn if name != "horizon"} | {"horizon": 0.3}
+    value = {name: standard[name] + variety * (drawn[name] - standard[name]) for name in drawn}
+    horizon = value.pop("horizon")
+    if value["hfov_deg"] > 110.0:
+        value["lens"] = min(value["lens"], 0.7)
+    return pitch_for_horizon(CameraParams(**value), height, width, horizon)
+
+
+def draw_look(generator: np.random.Generator, variety: float = 1.0) -> Look:
+    """Draw a look.
+
+    Args:
+        generator: where the random numbers come from.
+        variety: in [0, 1]; 0 always gives the standard look (with fresh details), 1 the widest range.
+    """
+    seed = int(generator.integers(2**31))
+    draw = _Draw(generator, variety)
+    if not draw.chance(1.0):
+        return Look(seed=seed)
+    indoor = draw.chance(0.5)
+    look = _indoor(draw) if indoor else _outdoor(draw)
+    return _photograph(draw, replace(look, seed=seed))
+
+
+@dataclass
+class _Draw:
+    """Draws that shrink towards a middle as the variety falls."""
+
+    generator: np.random.Generator
+    variety: float
+    tints: list[Color] = field(default_factory=list)
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.generator.random() < probability * self.variety)
+
+    def between(self, low: float, high: float, middle: float | None = None) -> float:
+        middle = 0.5 * (low + high) if middle is None else middle
+        return middle + self.variety * (float(self.generator.uniform(low, high)) - middle)
+
+    def pick(self, *options):  # noqa: ANN002, ANN202 - any kind of option
+        return options[int(self.generator.integers(len(options)))]
+
+    def near(self, color: Color, spread: float) -> Color:
+        shift = self.generator.normal(0.0, spread * self.variety, 3) + self.generator.normal(0.0, spread * self.variety)
+        red, green, blue = np.clip(np.asarray(color) + shift, 0.0, 255.0)
+        return float(red), float(green), float(blue)
+
+    def any_color(self) -> Color:
+        red, green, blue = self.generator.uniform(0.0, 255.0, 3)
+        return float(red), float(green), float(blue)
+
+    def surface(self, color: Color, spread: float, contrast: tuple[float, float]) -> Surface:
+        middle = np.asarray(self.near(color, spread))
+        depth = self.between(*contrast)
+        dark, bright = middle * (1.0 - depth), middle * (1.0 + depth)
+        tint = self.generator.normal(0.0, 6.0 * self.variety, 3)
+        clip = lambda c: tuple(float(v) for v in np.clip(c, 0.0, 255.0))  # noqa: E731
+        return Surface(
+            clip(dark - tint),
+            clip(bright + tint),
+            self.between(0.1, 0.9),
+            self.between(0.1, 0.6),
+            self.between(0.1, 0.9),
+        )
+
+
+_WHITE: Color = (238.0, 238.0, 230.0)
+_YELLOW: Color = (228.0, 196.0, 48.0)
+_FLOORS: tuple[Color, ...] = (
+    (122.0, 112.0, 92.0),
+    (96.0, 92.0, 80.0),
+    (140.0, 136.0, 128.0),
+    (84.0, 84.0, 86.0),
+    (150.0, 120.0, 90.0),
+    (62.0, 66.0, 78.0),
+    (112.0, 122.0, 110.0),
+    (176.0, 168.0, 152.0),
+    (44.0, 44.0, 46.0),
+)
+_VERGES: tuple[Color, ...] = (
+    (78.0, 104.0, 46.0),
+    (120.0, 128.0, 66.0),
+    (150.0, 128.0, 86.0),
+    (178.0, 150.0, 104.0),
+    (128.0, 124.0, 116.0),
+    (98.0, 76.0, 54.0),
+    (196.0, 190.0, 178.0),
+    (60.0, 84.0, 52.0),
+)
+_ROADS: tuple[Color, ...] = (
+    (88.0, 88.0, 90.0),
+    (66.0, 66.0, 70.0),
+    (112.0, 110.0, 108.0),
+    (136.0, 130.0, 122.0),
+    (98.0, 90.0, 84.0),
+    (50.0, 52.0, 56.0),
+)
+
+
+def _indoor(draw: _Draw) -> Look:
+    floor = draw.surface(draw.pick(*_FLOORS), 14.0, (0.04, 0.25))
+    same = draw.chance(0.75)
+    verge = floor if same else draw.surface(draw.pick(*_FLOORS, *_VERGES), 18.0, (0.05, 0.3))
+    edge = draw.near(
+        draw.pick(_WHITE, _WHITE, _WHITE, _YELLOW, (40.0, 90.0, 190.0), (200.0, 60.0, 50.0), (30.0, 30.0, 30.0)), 12.0
+    )
+    middle = draw.near(draw.pick(_YELLOW, _YELLOW, _YELLOW, _WHITE, (240.0, 140.0, 40.0), (60.0, 160.0, 90.0)), 14.0)
+    scenery = draw.pick("hall", "hall", "room", "town")
+    ceiling = draw.near(draw.pick((26.0, 24.0, 22.0), (60.0, 58.0, 56.0), (170.0, 168.0, 160.0)), 12.0)
+    wall = draw.near(
+        draw.pick((58.0, 54.0, 48.0), (120.0, 116.0, 108.0), (190.0, 186.0, 176.0), (36.0, 36.0, 38.0)), 14.0
+    )
+    return Look(
+        road=floor,
+        verge=verge,
+        left=_line(draw, edge, (0.025, 0.075), 0.0),
+        right=_line(draw, draw.pick(edge, edge, draw.near(_WHITE, 10.0)), (0.025, 0.075), 0.0),
+        centre=_line(draw, middle, (0.025, 0.075), 0.8),
+        inset_m=draw.between(0.0, 0.04),
+        wear=draw.between(0.0, 0.35, 0.0),
+        cracks_per_m=draw.between(0.0, 0.3, 0.0) if draw.chance(0.4) else 0.0,
+        patches_per_m=draw.between(0.0, 0.2, 0.0) if draw.chance(0.3) else 0.0,
+        strays_per_m=draw.between(0.0, 0.35, 0.0) if draw.chance(0.6) else 0.0,
+        shadow=draw.between(0.0, 0.5, 0.0) if draw.chance(0.6) else 0.0,
+        gloss=draw.between(0.1, 0.6) if draw.chance(0.65) else 0.0,
+        scenery=scenery,
+        sky=(ceiling, wall),
+        clutter=draw.between(0.2, 1.0),
+        bonnet=draw.any_color() if draw.chance(0.08) else None,
+        bonnet_height=draw.between(0.04, 0.16),
+    )
+
+
+def _outdoor(draw: _Draw) -> Look:
+    road = draw.surface(draw.pick(*_ROADS), 12.0, (0.08, 0.4))
+    edge = draw.near(draw.pick(_WHITE, _WHITE, _WHITE, _YELLOW), 12.0)
+    middle = draw.near(draw.pick(_WHITE, _WHITE, _YELLOW), 12.0)
+    kerb = None
+    if draw.chance(0.25):
+        kerb = (
+            draw.near(draw.pick((190.0, 50.0, 45.0), (50.0, 80.0, 160.0), (40.0, 40.0, 40.0)), 14.0),
+            draw.near(_WHITE, 12.0),
+        )
+    overhead = draw.near(
+        draw.pick((80.0, 130.0, 205.0), (130.0, 170.0, 220.0), (160.0, 165.0, 172.0), (70.0, 90.0, 140.0)), 14.0
+    )
+    haze = draw.near(
+        draw.pick((205.0, 220.0, 235.0), (190.0, 194.0, 198.0), (236.0, 214.0, 180.0), (150.0, 180.0, 220.0)), 10.0
+    )
+    none = Line(width_m=0.0)
+    return Look(
+        road=road,
+        verge=draw.surface(draw.pick(*_VERGES), 16.0, (0.12, 0.5)),
+        left=none
+        if draw.chance(0.06)
+        else _line(draw, draw.pick(edge, edge, draw.near(_YELLOW, 12.0)), (0.02, 0.06), 0.05),
+        right=none if draw.chance(0.04) else _line(draw, edge, (0.02, 0.06), 0.05),
+        centre=none if draw.chance(0.06) else _line(draw, middle, (0.02, 0.06), 0.75),
+        inset_m=draw.between(0.0, 0.07),
+        wear=draw.between(0.0, 0.6, 0.0),
+        kerb=kerb,
+        kerb_width_m=draw.between(0.06, 0.2),
+        cracks_per_m=draw.between(0.0, 1.0, 0.0) if draw.chance(0.6) else 0.0,
+        patches_per_m=draw.between(0.0, 0.35, 0.0) if draw.chance(0.5) else 0.0,
+        strays_per_m=draw.between(0.0, 0.1, 0.0) if draw.chance(0.3) else 0.0,
+        shadow=draw.between(0.1, 0.7) if draw.chance(0.45) else 0.0,
+        gloss=draw.between(0.05, 0.3) if draw.chance(0.15) else 0.0,
+        scenery=draw.pick("country", "country", "country", "town"),
+        sky=(overhead, haze),
+        clutter=draw.between(0.1, 1.0),
+        bonnet=draw.any_color() if draw.chance(0.12) else None,
+        bonnet_height=draw.between(0.04, 0.16),
+    )
+
+
+def _line(draw: _Draw, color: Color, widths: tuple[float, float], dashed: float) -> Line:
+    width = draw.between(*widths)
+    if not draw.chance(dashed):
+        return Line(color, width, double=draw.chance(0.08))
+    dash = draw.between(0.06, 0.45)
+    return Line(color, width, dash_m=dash, gap_m=dash * draw.between(0.5, 1.8))
+
+
+def _photograph(draw: _Draw, look: Look) -> Look:
+    """The camera's part of the look: exposure, colours, lens."""
+    exposure = float(np.exp(draw.between(-0.6, 0.45, 0.0)))
+    balance = np.exp(draw.generator.normal(0.0, 0.07 * draw.variety, 3))
+    red, green, blue = exposure * balance
+    return replace(
+        look,
+        gain=(float(red), float(green), float(blue)),
+        gamma=draw.between(0.7, 1.35, 1.0),
+        contrast=draw.between(0.75, 1.3, 1.0),
+        saturation=draw.between(0.3, 1.4, 1.0),
+        vignette=draw.between(0.0, 0.6, 0.0) if draw.chance(0.5) else 0.0,
+        blur_px=draw.between(0.0, 0.9, 0.0) if draw.chance(0.5) else 0.0,
+        noise=draw.between(0.0, 8.0, 0.0) if draw.chance(0.5) else 0.0,
+        exposure_s=draw.between(0.0, 0.04, 0.0) if draw.chance(0.5) else 0.0,
+    )

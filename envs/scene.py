@@ -1,0 +1,105 @@
+"""A camera in a scene: a road and a look become frames.
+
+A small road is drawn once, whole. Of a long one, only a window around the car is drawn, and the next window when the car gets there, so that a circuit of half a kilometre costs
+no more memory than a short one. The window depends on nothing but the place along the road, so frames do not depend on how the car came there.
+
+    scene = Scene(track, look, camera_params, height=48, width=96)
+    frame = scene.frame(x=0.0, y=0.0, yaw=0.0, s=0.0)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+
+from envs.camera import CameraParams, Ground, Image, WarpCamera
+from envs.looks import Look
+from envs.panorama import draw_panorama
+from envs.texture import Region, draw_ground, road_region
+from envs.track import Track
+
+_WINDOW_M = 12.0
+"""Half the side of a window."""
+_STRIDE_M = 4.0
+"""Distance along the road between windows."""
+_WHOLE_M2 = 750.0
+"""Roads whose rectangle is smaller than this are drawn whole."""
+_WINDOWS_KEPT = 3
+
+
+class Scene:
+    """Draws the frames of one road in one look with one camera."""
+
+    def __init__(
+        self, track: Track, look: Look, params: CameraParams, height: int, width: int, pixels_per_m: float = 64.0
+    ):
+        """Draw what does not change.
+
+        Args:
+            track: the road.
+            look: its look.
+            params: camera pose and lens.
+            height: rows of the frames.
+            width: columns of the frames.
+            pixels_per_m: resolution of the road texture.
+        """
+        self.track, self.look, self.params, self.pixels_per_m = track, look, params, pixels_per_m
+        self.camera = WarpCamera(params, height, width)
+        sky = ~self.camera.hits_ground
+        top = float(self.camera._elevation[sky].max(initial=0.1)) + 0.05
+        self.panorama = draw_panorama(look, top, 1.0 / self.camera.pixel_rad)
+        region = road_region(track)
+        self._whole = (region.right - region.left) * (region.top - region.bottom) <= _WHOLE_M2
+        self._windows: OrderedDict[int, Ground] = OrderedDict()
+        self._shown: int | None = None
+        if self._whole:
+            self.camera.load(draw_ground(track, look, region, pixels_per_m), self.panorama)
+        self._shade = _vignette(look.vignette, height, width) if look.vignette > 0.0 else None
+
+    def frame(self, x: float, y: float, yaw: float, s: float, speed: float = 0.0) -> Image:
+        """What the camera sees.
+
+        Args:
+            x: position of the rear axle, m.
+            y: position of the rear axle, m.
+            yaw: direction of the car, rad.
+            s: arc length along the road, m; tells which window to show.
+            speed: m/s, for motion blur.
+
+        Returns:
+            uint8 `[H, W, 3]` RGB, a new array.
+        """
+        if not self._whole:
+            self._show(s)
+        frame = self.camera.render(x, y, yaw)
+        if self._shade is not None:
+            frame = cv2.multiply(frame, self._shade, scale=1.0 / 255.0)  # type: ignore[assignment]
+        return frame
+
+    def _show(self, s: float) -> None:
+        count = max(1, round(self.track.length_m / _STRIDE_M))
+        number = int(s / self.track.length_m * count) % count
+        if number == self._shown:
+            return
+        ground = self._windows.get(number)
+        if ground is None:
+            stride = self.track.length_m / count
+            x, y = self.track.point((number + 0.5) * stride)
+            window = Region(x - _WINDOW_M, y - _WINDOW_M, x + _WINDOW_M, y + _WINDOW_M)
+            ground = draw_ground(self.track, self.look, window, self.pixels_per_m)
+            self._windows[number] = ground
+            while len(self._windows) > _WINDOWS_KEPT:
+                self._windows.popitem(last=False)
+        self.camera.load(ground, self.panorama)
+        self._shown = number
+
+
+def _vignette(strength: float, height: int, width: int) -> Image:
+    """uint8 `[H, W, 3]` factor, 255 in the middle and lower towards the corners."""
+    row = (np.arange(height) - 0.5 * (height - 1)) / (0.5 * height)
+    column = (np.arange(width) - 0.5 * (width - 1)) / (0.5 * width)
+    square = (row[:, None] ** 2 + column[None] ** 2) / 2.0
+    factor = np.rint(255.0 * (1.0 - strength * square)).astype(np.uint8)
+    return np.repeat(factor[..., None], 3, axis=2)

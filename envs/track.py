@@ -1,0 +1,418 @@
+"""Roads as closed centre lines: from points, from a CSV file, with fast and vectorised queries.
+
+A `Track` is a closed curve sampled evenly by arc length, with one lane on each side of it. Traffic keeps to the right, so the
+line a car should follow runs half a lane width to the right of the centre line. Lateral positions are measured from the centre line and are
+positive to the left of the driving direction.
+
+    track = load_track("circuit.csv", scale=0.1)
+    s, lateral, heading, curvature = track.project([[1.0, 2.0]])
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SPACING_M = 0.05
+"""Distance between two samples of a centre line."""
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+
+
+class TrackError(ValueError):
+    """A road that cannot be read, or cannot be driven."""
+
+
+class Projection(NamedTuple):
+    """Where points lie relative to the centre line; each field has the shape of the query without its last axis."""
+
+    s: FloatArray
+    """Arc length of the nearest centre-line point, m, in [0, length)."""
+    lateral: FloatArray
+    """Signed distance from the centre line, m, positive to the left."""
+    heading: FloatArray
+    """Direction of the road at `s`, rad, in (−π, π]."""
+    curvature: FloatArray
+    """Curvature of the centre line at `s`, 1/m, positive when it bends to the left."""
+
+
+class Track:
+    """A closed two-lane road.
+
+    Attributes:
+        points: `[N, 2]` centre line in metres, evenly spaced by arc length, the last point joined to the first.
+        headings: `[N]` direction of the road, rad.
+        curvatures: `[N]` curvature, 1/m, positive to the left.
+        lane_width_m: width of one lane; the paved road reaches this far to each side of the centre line.
+        length_m: length of one lap along the centre line.
+        spacing_m: distance between two samples.
+        name: what to call the road in reports.
+    """
+
+    def __init__(self, points: ArrayLike, lane_width_m: float, name: str = "track"):
+        """Build a road from a closed curve.
+
+        Args:
+            points: `[N, 2]` positions in metres along a smooth closed curve in driving order, without repeating the first; any spacing.
+            lane_width_m: width of one lane, > 0.
+            name: what to call the road.
+
+        Raises:
+            TrackError: if the points are not a closed curve of at least 8 finite positions, or the width is not positive.
+        """
+        array = np.asarray(points, dtype=np.float64)
+        if array.ndim != 2 or array.shape[1] != 2 or len(array) < 8 or not np.isfinite(array).all():
+            raise TrackError(f"{name}: expected at least 8 finite points of shape [N, 2], got shape {array.shape}.")
+        if not (math.isfinite(lane_width_m) and lane_width_m > 0.0):
+            raise TrackError(f"{name}: lane_width_m must be positive, got {lane_width_m}.")
+        self.points = _resample(array, SPACING_M)
+        self.lane_width_m = float(lane_width_m)
+        self.name = name
+        step = np.roll(self.points, -1, axis=0) - self.points
+        self.spacing_m = float(np.hypot(step[:, 0], step[:, 1]).mean())
+        self.length_m = self.spacing_m * len(self.points)
+        self.headings, self.curvatures = _headings_and_curvatures(self.points, self.spacing_m)
+
+    def right_lane_offset(self, lane_width_m: float | None = None) -> float:
+        """Lateral position of the middle of the right-hand lane, m (negative: right of the centre line)."""
+        return -0.5 * (self.lane_width_m if lane_width_m is None else lane_width_m)
+
+    def reversed(self) -> Track:
+        """The same road driven the other way."""
+        return Track(self.points[::-1], self.lane_width_m, self.name)
+
+    def point(self, s: ArrayLike, lateral: ArrayLike = 0.0) -> FloatArray:
+        """Positions `[..., 2]` at arc length `s` (any value, wraps) and `lateral` metres left of the centre line."""
+        index, part = self._index(s)
+        after = (index + 1) % len(self.points)
+        centre = self.points[index] + part[..., None] * (self.points[after] - self.points[index])
+        heading = self.heading(s)
+        normal = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+        return centre + np.asarray(lateral, dtype=np.float64)[..., None] * normal
+
+    def heading(self, s: ArrayLike) -> FloatArray:
+        """Direction of the road at arc length `s` (any value, wraps), rad in (−π, π]."""
+        index, part = self._index(s)
+        turn = _wrap(self.headings[(index + 1) % len(self.points)] - self.headings[index])
+        return _wrap(self.headings[index] + part * turn)
+
+    def curvature(self, s: ArrayLike, lateral: float = 0.0) -> FloatArray:
+        """Curvature at arc length `s` of the line that runs `lateral` metres left of the centre line, 1/m."""
+        index, part = self._index(s)
+        curvature = (1.0 - part) * self.curvatures[index] + part * self.curvatures[(index + 1) % len(self.points)]
+        return curvature / (1.0 - curvature * lateral)
+
+    def edge(self, lateral: float) -> FloatArray:
+        """`[N, 2]` the line that runs `lateral` metres left of the centre line, one position per sample."""
+        return self.points + lateral * self._normals
+
+    def project(self, positions: ArrayLike) -> Projection:
+        """Find the nearest centre-line point of each position by looking at the whole road.
+
+        Args:
+            positions: `[..., 2]` in metres.
+
+        Returns:
+            Arc length, lateral position, heading and curvature, each of shape `[...]`.
+        """
+        query = np.asarray(positions, dtype=np.float64)
+        flat = query.reshape(-1, 2)
+        nearest = np.empty(len(flat), dtype=np.intp)
+        for start in range(0, len(flat), 512):  # blocks, so that memory does not grow with the number of positions
+            block = flat[start : start + 512]
+            square = (block[:, :1] - self.points[:, 0]) ** 2 + (block[:, 1:] - self.points[:, 1]) ** 2  # [block, N]
+            nearest[start : start + 512] = square.argmin(axis=1)
+        s, lateral = self._refine(flat, nearest)
+        shape = query.shape[:-1]
+        return Projection(
+            s.reshape(shape), lateral.reshape(shape), self.heading(s).reshape(shape), self.curvature(s).reshape(shape)
+        )
+
+    def clearance_m(self) -> float:
+        """Smallest distance between two parts of the centre line that are not neighbours along it.
+
+        The road does not touch itself when this exceeds twice the lane width, given that its curvature keeps the lanes from folding.
+        """
+        stride = max(1, round(0.1 / self.spacing_m))
+        points = self.points[::stride]
+        spacing = self.length_m / len(points)
+        return _clearance(points, spacing, self.lane_width_m)
+
+    @cached_property
+    def _normals(self) -> FloatArray:
+        return np.stack([-np.sin(self.headings), np.cos(self.headings)], axis=1)
+
+    def _index(self, s: ArrayLike) -> tuple[NDArray[np.intp], FloatArray]:
+        position = np.mod(np.asarray(s, dtype=np.float64) / self.spacing_m, len(self.points))
+        index = np.floor(position).astype(np.intp)
+        return index % len(self.points), position - index
+
+    def _refine(self, flat: FloatArray, nearest: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """Feet of the perpendiculars on the two segments that meet at the nearest sample."""
+        count = len(self.points)
+        best_s = np.zeros(len(flat))
+        best_lateral = np.full(len(flat), np.inf)
+        for start in ((nearest - 1) % count, nearest):
+            origin = self.points[start]
+            along = self.points[(start + 1) % count] - origin
+            to = flat - origin
+            square = (along**2).sum(axis=1)
+            part = np.clip((to * along).sum(axis=1) / square, 0.0, 1.0)
+            off = to - part[:, None] * along
+            distance = np.hypot(off[:, 0], off[:, 1])
+            side = np.where(along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0] >= 0.0, 1.0, -1.0)
+            better = distance < np.abs(best_lateral)
+            best_s = np.where(better, (start + part) * self.spacing_m, best_s)
+            best_lateral = np.where(better, side * distance, best_lateral)
+        return np.mod(best_s, self.length_m), best_lateral
+
+
+class TrackCursor:
+    """Follow one car along a road: each query starts at the previous answer, so it takes about a microsecond.
+
+    The answer is that of `Track.project` as long as the car moves less than a metre or so between queries and stays near the road;
+    `start` looks at the whole road again.
+    """
+
+    def __init__(self, track: Track):
+        self.track = track
+        self._x: list[float] = track.points[:, 0].tolist()
+        self._y: list[float] = track.points[:, 1].tolist()
+        self._heading: list[float] = track.headings.tolist()
+        self._curvature: list[float] = track.curvatures.tolist()
+        self._count = len(self._x)
+        self._at = 0
+
+    def start(self, x: float, y: float) -> tuple[float, float, float, float]:
+        """Find the position on the whole road; returns what `locate` does."""
+        square = (self.track.points[:, 0] - x) ** 2 + (self.track.points[:, 1] - y) ** 2
+        self._at = int(square.argmin())
+        return self.locate(x, y)
+
+    def locate(self, x: float, y: float) -> tuple[float, float, float, float]:
+        """Arc length (m), lateral position (m), road heading (rad) and curvature (1/m) at a position near the previous one."""
+        xs, ys, count, at = self._x, self._y, self._count, self._at
+        best = (xs[at] - x) ** 2 + (ys[at] - y) ** 2
+        for way in (1, -1):
+            moved = False
+            while True:
+                other = (at + way) % count
+                square = (xs[other] - x) ** 2 + (ys[other] - y) ** 2
+                if square >= best:
+                    break
+                at, best, moved = other, square, True
+            if moved:
+                break
+        self._at = at
+        answer_s, answer_lateral, start, part = 0.0, math.inf, at, 0.0
+        for first in ((at - 1) % count, at):
+            second = (first + 1) % count
+            along_x, along_y = xs[second] - xs[first], ys[second] - ys[first]
+            to_x, to_y = x - xs[first], y - ys[first]
+            fraction = (to_x * along_x + to_y * along_y) / (along_x * along_x + along_y * along_y)
+            fraction = min(max(fraction, 0.0), 1.0)
+            distance = math.hypot(to_x - fraction * along_x, to_y - fraction * along_y)
+            if distance < abs(answer_lateral):
+                answer_lateral = distance if along_x * to_y - along_y * to_x >= 0.0 else -distance
+                answer_s, start, part = (first + fraction) * self.track.spacing_m, first, fraction
+        after = (start + 1) % count
+        turn = (self._heading[after] - self._heading[start] + math.pi) % (2.0 * math.pi) - math.pi
+        heading = self._heading[start] + part * turn
+        curvature = (1.0 - part) * self._curvature[start] + part * self._curvature[after]
+        return answer_s % self.track.length_m, answer_lateral, heading, curvature
+
+
+def load_track(
+    path: str | Path,
+    scale: float = 0.1,
+    lane_width_m: float | None = None,
+    min_lane_radius_m: float = 0.8,
+    reverse: bool = False,
+) -> Track:
+    """Read a road from a centre-line CSV file and scale it to the vehicle.
+
+    The file has one comment line and rows `x_m,y_m,w_tr_right_m,w_tr_left_m`; the last row joins the first. Bends that are tighter than the
+    vehicle can drive at this scale are rounded, as little as needed; how far the line moved is logged.
+
+    Args:
+        path: the CSV file.
+        scale: metres of road per metre in the file, > 0.
+        lane_width_m: width of one lane; when None, the mean distance from the centre line to an edge, scaled.
+        min_lane_radius_m: smallest radius of the middle of the right-hand lane.
+        reverse: drive against the order of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TrackError: if the file is malformed (naming the file and the line), or cannot be made drivable at this scale.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No road file at {path}. Expected a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m."
+        )
+    if not (math.isfinite(scale) and scale > 0.0):
+        raise TrackError(f"scale must be positive, got {scale}.")
+    rows = _read_rows(path)
+    width = float(rows[:, 2:].mean()) * scale if lane_width_m is None else lane_width_m
+    points = rows[::-1, :2] * scale if reverse else rows[:, :2] * scale
+    rough = _catmull_rom(points, SPACING_M)
+    smooth = round_bends(rough, width, min_lane_radius_m, name=str(path))
+    track = Track(smooth, width, path.stem)
+    shift = float(np.abs(track.project(rough[::4]).lateral).max())
+    if shift > 0.02:
+        logger.info(
+            "%s: bends rounded to a lane radius of %.2f m; the centre line moved by up to %.2f m.",
+            path.name,
+            min_lane_radius_m,
+            shift,
+        )
+    return track
+
+
+def curvature_bounds(lane_width_m: float, min_lane_radius_m: float) -> tuple[float, float]:
+    """Largest curvature to the left and to the right, 1/m, of a centre line whose lanes can be driven.
+
+    A right bend is limited by the right-hand lane, which runs inside it; both are limited by the inner road edge, which must not fold.
+    """
+    fold = 1.15 * lane_width_m
+    return 1.0 / max(fold, min_lane_radius_m - 0.5 * lane_width_m), 1.0 / max(
+        fold, min_lane_radius_m + 0.5 * lane_width_m
+    )
+
+
+def round_bends(points: FloatArray, lane_width_m: float, min_lane_radius_m: float, name: str = "track") -> FloatArray:
+    """Smooth an evenly sampled closed curve, and smooth it more where it bends too sharply to be driven.
+
+    Args:
+        points: `[N, 2]` in metres, evenly spaced.
+        lane_width_m: width of one lane.
+        min_lane_radius_m: smallest radius of the middle of the right-hand lane.
+        name: what to call the road in errors.
+
+    Returns:
+        `[M, 2]` points of the smooth curve, evenly spaced.
+
+    Raises:
+        TrackError: if the bends cannot be rounded.
+    """
+    left, right = curvature_bounds(lane_width_m, min_lane_radius_m)
+    points = smooth_closed(points, SPACING_M, 0.2)
+    for _ in range(400):
+        points = _resample(points, SPACING_M)
+        _, curvature = _headings_and_curvatures(points, SPACING_M)
+        excess = np.maximum(curvature / left, -curvature / right)
+        if excess.max() <= 1.0:
+            return points
+        where = gaussian_periodic((excess > 0.97).astype(np.float64)[:, None], SPACING_M, 0.25)[:, 0]
+        where = np.minimum(1.0, 4.0 * where)
+        points = points + where[:, None] * (gaussian_periodic(points, SPACING_M, 0.25) - points)
+    raise TrackError(
+        f"{name}: bends stay tighter than a lane radius of {min_lane_radius_m} m with lanes {lane_width_m:.2f} m wide. Use a larger scale or narrower lanes."
+    )
+
+
+def gaussian_periodic(values: FloatArray, spacing_m: float, sigma_m: float) -> FloatArray:
+    """Gaussian average along a closed curve: `[N, K]` values at even spacing, width `sigma_m`."""
+    frequency = 2.0 * np.pi * np.fft.rfftfreq(len(values), spacing_m)
+    response = np.exp(-0.5 * (frequency * sigma_m) ** 2)
+    return np.fft.irfft(np.fft.rfft(values, axis=0) * response[:, None], n=len(values), axis=0)
+
+
+def smooth_closed(points: FloatArray, spacing_m: float, sigma_m: float) -> FloatArray:
+    """Gaussian smoothing of a closed curve, applied twice with opposite sign so that bends hardly shrink (Tukey's twicing)."""
+    once = gaussian_periodic(points, spacing_m, sigma_m)
+    return once + gaussian_periodic(points - once, spacing_m, sigma_m)
+
+
+def _read_rows(path: Path) -> FloatArray:
+    rows: list[list[float]] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise TrackError(
+            f"{path}: not a text file. Expected a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m."
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            row = [float(cell) for cell in text.split(",")]
+        except ValueError:
+            raise TrackError(
+                f"{path}, line {number}: expected four numbers x_m,y_m,w_tr_right_m,w_tr_left_m, got {text[:60]!r}."
+            ) from None
+        if len(row) != 4 or not np.isfinite(row).all():
+            raise TrackError(
+                f"{path}, line {number}: expected four finite numbers x_m,y_m,w_tr_right_m,w_tr_left_m, got {text[:60]!r}."
+            )
+        if row[2] <= 0.0 or row[3] <= 0.0:
+            raise TrackError(f"{path}, line {number}: the widths must be positive, got {row[2]} and {row[3]}.")
+        if rows and row[:2] == rows[-1][:2]:
+            raise TrackError(f"{path}, line {number}: the same position as the row before. Remove one of the two.")
+        rows.append(row)
+    if len(rows) > 1 and rows[0][:2] == rows[-1][:2]:
+        rows.pop()  # some files repeat the first point to close the line
+    if len(rows) < 8:
+        raise TrackError(f"{path}: expected at least 8 points, got {len(rows)}.")
+    return np.asarray(rows)
+
+
+def _catmull_rom(points: FloatArray, spacing_m: float) -> FloatArray:
+    """Even samples of the closed cubic through the points, parametrised by chord length."""
+    chord = np.hypot(*(np.roll(points, -1, axis=0) - points).T)  # [N]
+    before = np.roll(chord, 1)
+    slope = (np.roll(points, -1, axis=0) - points) / chord[:, None]
+    slope_before = np.roll(slope, 1, axis=0)
+    tangent = (slope_before * chord[:, None] + slope * before[:, None]) / (chord + before)[:, None]
+    per = max(4, math.ceil(4.0 * float(chord.mean()) / spacing_m))
+    t = (np.arange(per) / per)[None, :, None]
+    h = chord[:, None, None]
+    p0, p1 = points[:, None], np.roll(points, -1, axis=0)[:, None]
+    m0, m1 = tangent[:, None] * h, np.roll(tangent, -1, axis=0)[:, None] * h
+    dense = (
+        (2 * t**3 - 3 * t**2 + 1) * p0 + (t**3 - 2 * t**2 + t) * m0 + (3 * t**2 - 2 * t**3) * p1 + (t**3 - t**2) * m1
+    )
+    return _resample(dense.reshape(-1, 2), spacing_m)
+
+
+def _resample(points: FloatArray, spacing_m: float) -> FloatArray:
+    """Even samples, about `spacing_m` apart, of a closed polygon."""
+    closed = np.concatenate([points, points[:1]])
+    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
+    count = max(8, round(arc[-1] / spacing_m))
+    at = np.arange(count) * (arc[-1] / count)
+    return np.stack([np.interp(at, arc, closed[:, 0]), np.interp(at, arc, closed[:, 1])], axis=1)
+
+
+def _headings_and_curvatures(points: FloatArray, spacing_m: float) -> tuple[FloatArray, FloatArray]:
+    """Central differences over ±2 samples: the resampled polygon is not smooth from one sample to the next."""
+    reach = 2
+    ahead = np.roll(points, -reach, axis=0) - points
+    behind = points - np.roll(points, reach, axis=0)
+    both = ahead + behind
+    headings = np.arctan2(both[:, 1], both[:, 0])
+    turn = _wrap(np.arctan2(ahead[:, 1], ahead[:, 0]) - np.arctan2(behind[:, 1], behind[:, 0]))
+    return headings, turn / (reach * spacing_m)
+
+
+def _wrap(angle: FloatArray) -> FloatArray:
+    """The same angle in (−π, π]."""
+    return -((-np.asarray(angle) + np.pi) % (2.0 * np.pi) - np.pi)
+
+
+def _clearance(points: FloatArray, spacing_m: float, lane_width_m: float) -> float:
+    count = len(points)
+    square = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+    apart = np.abs(np.arange(count)[:, None] - np.arange(count)[None])
+    apart = np.minimum(apart, count - apart) * spacing_m
+    far = apart > 3.5 * lane_width_m
+    return float(np.sqrt(square[far].min())) if far.any() else math.inf
