@@ -1,0 +1,147 @@
+"""The fused LTC op for NVIDIA GPUs, in Triton: a whole sequence in two kernels, its gradients in three.
+
+Same equations, arguments and results as `reference.ltc_sequence` with the fused solver:
+
+    voltages = ltc_sequence(inputs, state, elapsed, starts, circuit, substeps=6)
+
+The sensory sums of all B * T steps come first (`cuda_sensory`), then one program a sequence runs the recurrent part
+through time: `cuda_tile` while the circuit's parameters fit into registers, `cuda_lists` for larger ones. The backward
+pass keeps only the voltages after each step and computes the rest again. Sums over the batch are partial sums in a
+fixed order: no atomics, so a run repeats bit for bit on the same card.
+
+What has been checked: outputs and every gradient against the reference in Triton's interpreter, and that all kernels
+compile for compute capability 9.0 (`tests/policies/test_kernel_cuda.py`, which also runs on a GPU when it finds one).
+What has not: no GPU was at hand, so nothing has run on one and no speed has been measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+from policies.kernels.reference import Circuit
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+"""Whether Triton is installed; it is imported when the op first runs."""
+
+
+def interpreted() -> bool:
+    """Say whether Triton runs its kernels in Python, on the CPU (`TRITON_INTERPRET=1`)."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
+
+
+def ltc_sequence(
+    inputs: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor, circuit: Circuit, substeps: int = 6
+) -> Tensor:
+    """Run the circuit over a batch of sequences on the GPU.
+
+    Computes in float64 when `circuit.gleak` is float64, else in float32, whatever the dtype of the inputs.
+
+    Args:
+        inputs: `[B, T, I]` sensory inputs, after the input map.
+        state: `[B, N]` voltages before the first step.
+        elapsed: `[B, T]` time that each step spans, in nominal frame periods, > 0.
+        starts: `[B, T]` bool; True zeroes the voltages before that step.
+        circuit: parameters and synapse lists, on the device of `inputs`.
+        substeps: K, solver steps within each step.
+
+    Returns:
+        `[B, T, N]` voltages after each step; the state after the sequence is the last one.
+
+    Raises:
+        ModuleNotFoundError: if Triton is not installed.
+        ValueError: if the tensors are not on a GPU.
+    """
+    _require(inputs)
+    dtype = torch.float64 if circuit.gleak.dtype == torch.float64 else torch.float32
+    sequences = (inputs.to(dtype), state.to(dtype), elapsed.to(dtype), starts)
+    parameters = (x.to(dtype) for x in circuit[:11])
+    return _forward(*sequences, *parameters, *circuit[11:], substeps)
+
+
+@torch.library.custom_op("wormwheel::ltc_sequence_cuda", mutates_args=())
+def _forward(
+    inputs: Tensor,
+    state: Tensor,
+    elapsed: Tensor,
+    starts: Tensor,
+    gleak: Tensor,
+    vleak: Tensor,
+    cm: Tensor,
+    sensory_w: Tensor,
+    sensory_mu: Tensor,
+    sensory_sigma: Tensor,
+    sensory_erev: Tensor,
+    w: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    erev: Tensor,
+    sensory_source: Tensor,
+    sensory_target: Tensor,
+    source: Tensor,
+    target: Tensor,
+    substeps: int,
+) -> Tensor:
+    from policies.kernels.cuda_launch import Sequence
+
+    sequences = (inputs, state, elapsed, starts)
+    sensory = (sensory_w, sensory_mu, sensory_sigma, sensory_erev)
+    parameters = (gleak, vleak, cm, *sensory, w, mu, sigma, erev)
+    return Sequence(sequences, parameters, (sensory_source, sensory_target, source, target), substeps).forward()
+
+
+@_forward.register_fake
+def _(inputs, state, elapsed, *_):
+    return state.new_empty(*elapsed.shape, state.shape[1])
+
+
+@torch.library.custom_op("wormwheel::ltc_sequence_cuda_backward", mutates_args=())
+def _backward(
+    grad_voltages: Tensor,
+    voltages: Tensor,
+    sequences: list[Tensor],
+    parameters: list[Tensor],
+    wiring: list[Tensor],
+    substeps: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients; see `cuda_launch.Sequence.backward`."""
+    from policies.kernels.cuda_launch import Sequence
+
+    return Sequence(sequences, parameters, wiring, substeps).backward(voltages, grad_voltages)
+
+
+@_backward.register_fake
+def _(grad_voltages, voltages, sequences, parameters, wiring, substeps):
+    stacks = [parameters[i].new_empty(count, parameters[i].shape[0]) for i, count in ((0, 3), (3, 4), (7, 4))]
+    return *(torch.empty_like(x) for x in sequences[:3]), *stacks
+
+
+def _setup_context(ctx, inputs, output):
+    *tensors, ctx.substeps = inputs
+    ctx.save_for_backward(output, *tensors)
+
+
+def _autograd(ctx, grad_voltages):
+    voltages, *tensors = ctx.saved_tensors
+    groups = tensors[:4], tensors[4:15], tensors[15:]
+    *sequences, neurons, sensory, recurrent = _backward(grad_voltages, voltages, *groups, ctx.substeps)
+    return *sequences, None, *neurons, *sensory, *recurrent, None, None, None, None, None
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)
+
+
+def _require(inputs: Tensor) -> None:
+    """Raise unless Triton is there and the tensors are where it can work on them."""
+    if not HAS_TRITON:
+        raise ModuleNotFoundError(
+            "kernel='cuda' needs Triton: pip install 'wormwheel[cuda]' (Linux), or choose kernel='reference'."
+        )
+    if inputs.device.type != "cuda" and not interpreted():
+        raise ValueError(
+            f"kernel='cuda' needs tensors on an NVIDIA GPU, got inputs on {inputs.device}. Move the policy and its "
+            "inputs with .to('cuda'), choose kernel='cpu', or set TRITON_INTERPRET=1 to run it slowly for a test."
+        )
