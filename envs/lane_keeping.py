@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.bullet import BulletVehicle, has_bullet
 from envs.looks import CameraRanges, draw_camera, draw_look
 from envs.random_roads import RandomRoadConfig, random_track
 from envs.scene import Scene
@@ -296,7 +298,16 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
 
 def _make_vehicle(config: LaneKeepingConfig) -> Vehicle:
-    return BicycleVehicle(config.vehicle_params)
+    kind = _chosen_vehicle() if config.vehicle == "auto" else config.vehicle
+    return BulletVehicle(config.vehicle_params) if kind == "bullet" else BicycleVehicle(config.vehicle_params)
+
+
+@lru_cache(maxsize=1)
+def _chosen_vehicle() -> str:
+    """What "auto" means here; logged once in a process."""
+    kind = "bullet" if has_bullet() else "bicycle"
+    logger.info('vehicle="auto" chose %s.', kind)
+    return kind
 
 
 def _road_files(config: LaneKeepingConfig) -> tuple[str, ...]:
