@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from policies.cores.cfc import CfC, CfCConfig
 from policies.cores.core import Core as Core
+from policies.cores.ctrnn import CTRNN, CTRNNConfig
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
 from policies.cores.gru import GRU, GRUConfig
 from policies.cores.lstm import LSTM, LSTMConfig
@@ -31,6 +33,8 @@ class CoreSpec:
 
 CORES: dict[str, CoreSpec] = {
     "ltc": CoreSpec(LTCConfig, LTC.build),
+    "cfc": CoreSpec(CfCConfig, CfC),
+    "ctrnn": CoreSpec(CTRNNConfig, CTRNN),
     "gru": CoreSpec(GRUConfig, GRU),
     "lstm": CoreSpec(LSTMConfig, LSTM),
     "feedforward": CoreSpec(FeedForwardConfig, FeedForward),

@@ -1,0 +1,366 @@
+"""One step of a recurrent cell, written once, run as torch or recorded for the CPU kernel.
+
+A core describes its step with an `Ops` object and operators:
+
+    def step(ops, weights, drive, state, elapsed):
+        target = ops.tanh(ops.linear(weights["recurrent"], state, drive))
+        return state + elapsed / weights["tau"] * (target - state)
+
+With `TorchOps` that is plain torch on `[B, n]` tensors: readable, differentiable, on any device and dtype; the truth.
+With `record` the same function runs once on `Rows`, which note every operation; the result is a `Tape`, a short list of
+instructions on rows of numbers that `tape_cpu` runs forwards and backwards over whole sequences without Python between
+the steps. `drive` is what a step takes from outside: the input part of the cell, computed for all steps beforehand.
+
+Every value is `n` numbers a sample. Two values must have equal n, or one of them n = 1. A weight that meets a value in
+`+ − * /` must have shape `[n]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Step = Callable[[Any, Mapping[str, Any], Any, Any, Any], Any]
+"""(ops, weights, drive `[n_drive]`, state `[S]`, elapsed `[1]`) → next state `[S]`."""
+
+
+class Code(IntEnum):
+    """What an instruction does with the rows `a` and `b`, the weights `w` and the constants `k`."""
+
+    LINEAR = 0  # W a + b
+    GATHER = 1  # a[i]
+    SCATTER = 2  # Σ over synapses onto j of w · a
+    COPY = 3  # a
+    AFFINE = 4  # k0 · a + k1
+    ADD = 5  # a + b
+    SUBTRACT = 6  # a − b
+    MULTIPLY = 7  # a · b
+    ADD_WEIGHT = 8  # a + w
+    MULTIPLY_WEIGHT = 9  # a · w
+    TANH = 10
+    SIGMOID = 11
+    EXP = 12
+    ABS = 13
+    LEAKY_RELU = 14  # slope k0 below zero
+    SILU = 15
+    GELU = 16
+
+
+# Columns of the instruction table.
+COLUMNS = ("code", "out", "rows", "a", "b", "a_rows", "b_rows", "weight", "index", "constant")
+
+
+class Ops(Protocol):
+    """The operations that a step may use beside `+ − *` and multiplication by numbers."""
+
+    def linear(self, weight: Any, x: Any, plus: Any = None) -> Any:
+        """Return W x + plus, W `[n, m]`."""
+
+    def gather(self, x: Any, index: Sequence[int]) -> Any:
+        """Return the numbers of x at `index`, one for each synapse."""
+
+    def scatter(self, x: Any, weight: Any, target: Sequence[int], rows: int) -> Any:
+        """Return for each of `rows` targets Σ weight · x over the synapses onto it; `weight` is `[synapses]`."""
+
+    def concat(self, parts: Sequence[Any]) -> Any:
+        """Join values."""
+
+    def split(self, x: Any, sizes: Sequence[int]) -> list[Any]:
+        """Cut a value."""
+
+    def activation(self, name: str, x: Any) -> Any:
+        """Apply an activation of `policies.cores.activations`."""
+
+    def tanh(self, x: Any) -> Any:
+        """Hyperbolic tangent."""
+
+    def sigmoid(self, x: Any) -> Any:
+        """1 / (1 + e^−x)."""
+
+    def exp(self, x: Any) -> Any:
+        """e^x."""
+
+    def abs(self, x: Any) -> Any:
+        """Absolute value."""
+
+
+class TorchOps:
+    """`Ops` on `[B, n]` tensors."""
+
+    def linear(self, weight: Tensor, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Return W x + plus."""
+        product = functional.linear(x, weight)
+        return product if plus is None else product + plus
+
+    def gather(self, x: Tensor, index: Sequence[int]) -> Tensor:
+        """Return columns of x."""
+        return x[:, torch.as_tensor(index, device=x.device)]
+
+    def scatter(self, x: Tensor, weight: Tensor, target: Sequence[int], rows: int) -> Tensor:
+        """Sum weighted columns by target."""
+        return x.new_zeros(x.shape[0], rows).index_add(1, torch.as_tensor(target, device=x.device), x * weight)
+
+    def concat(self, parts: Sequence[Tensor]) -> Tensor:
+        """Join along the features."""
+        return torch.cat(list(parts), dim=1)
+
+    def split(self, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Cut along the features."""
+        return list(x.split(list(sizes), dim=1))
+
+    def activation(self, name: str, x: Tensor) -> Tensor:
+        """Apply an activation."""
+        if name == "lecun_tanh":
+            return 1.7159 * torch.tanh(0.666 * x)
+        plain: Callable[[Tensor], Tensor] = getattr(torch, name, None) or getattr(functional, name)
+        return plain(x)
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Hyperbolic tangent."""
+        return torch.tanh(x)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """Logistic function."""
+        return torch.sigmoid(x)
+
+    def exp(self, x: Tensor) -> Tensor:
+        """Exponential."""
+        return torch.exp(x)
+
+    def abs(self, x: Tensor) -> Tensor:
+        """Absolute value."""
+        return torch.abs(x)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A recorded step.
+
+    Attributes:
+        code: `[instructions, len(COLUMNS)]` int64.
+        indices: `[·]` int64, index lists of GATHER and SCATTER.
+        constants: `[·, 2]` float64, k0 and k1.
+        rows: rows of the whole register file: drive, elapsed, state, then one block for each instruction.
+        drive_rows: rows of the drive.
+        state_rows: S.
+        weights: name and shape of each weight, in the order in which they are laid out.
+        multiply_adds: weights times values in one step.
+    """
+
+    code: Tensor
+    indices: Tensor
+    constants: Tensor
+    rows: int
+    drive_rows: int
+    state_rows: int
+    weights: tuple[tuple[str, tuple[int, ...]], ...]
+    multiply_adds: int
+
+
+def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_rows: int) -> Tape:
+    """Run a step on rows and return the tape.
+
+    Args:
+        step: the cell.
+        weights: its weights; only names and shapes are used.
+        drive_rows: numbers a sample that a step takes from outside.
+        state_rows: S.
+
+    Raises:
+        ValueError: if sizes do not fit, or the step does not return `[S]`.
+    """
+    recorder = _Recorder(drive_rows, state_rows)
+    handles: dict[str, _Weight] = {}
+    offset = 0
+    for name, tensor in weights.items():
+        handles[name] = _Weight(tuple(tensor.shape), offset)
+        offset += tensor.numel()
+    drive = Rows(recorder, 0, drive_rows)
+    elapsed = Rows(recorder, drive_rows, 1)
+    state = Rows(recorder, drive_rows + 1, state_rows)
+    result = step(RowOps(), handles, drive, state, elapsed)
+    if not isinstance(result, Rows) or result.rows != state_rows:
+        raise ValueError(f"the step must return {state_rows} rows of state, got {result}.")
+    result.apply(Code.COPY)  # the last block of the file is the next state
+    return Tape(
+        torch.tensor(recorder.code, dtype=torch.int64),
+        torch.tensor(recorder.indices, dtype=torch.int64),
+        torch.tensor(recorder.constants or [[0.0, 0.0]], dtype=torch.float64),
+        recorder.rows,
+        drive_rows,
+        state_rows,
+        tuple((name, handle.shape) for name, handle in handles.items()),
+        recorder.multiply_adds,
+    )
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """Where a weight lies in the flat weights."""
+
+    shape: tuple[int, ...]
+    offset: int
+
+
+class _Recorder:
+    """The tape being written."""
+
+    def __init__(self, drive_rows: int, state_rows: int):
+        self.code: list[list[int]] = []
+        self.indices: list[int] = []
+        self.constants: list[list[float]] = []
+        self.rows = drive_rows + 1 + state_rows
+        self.multiply_adds = 0
+
+
+class Rows:
+    """A value while recording: `rows` rows of the register file from `start`."""
+
+    def __init__(self, recorder: _Recorder, start: int, rows: int):
+        """Point at rows of the file."""
+        self.recorder, self.start, self.rows = recorder, start, rows
+
+    def __repr__(self) -> str:
+        return f"Rows({self.start}, {self.rows})"
+
+    def apply(
+        self,
+        code: Code,
+        rows: int | None = None,
+        b: Rows | None = None,
+        weight: int = -1,
+        index: int = -1,
+        constants: tuple[float, float] | None = None,
+    ) -> Rows:
+        """Write an instruction on this value and return its result."""
+        recorder = self.recorder
+        result = Rows(recorder, recorder.rows, self.rows if rows is None else rows)
+        constant = -1
+        if constants is not None:
+            constant = len(recorder.constants)
+            recorder.constants.append(list(constants))
+        b_start, b_rows = (-1, 0) if b is None else (b.start, b.rows)
+        recorder.code.append(
+            [int(code), result.start, result.rows, self.start, b_start, self.rows, b_rows, weight, index, constant]
+        )
+        recorder.rows += result.rows
+        return result
+
+    def _binary(self, code: Code, other: Any) -> Rows:
+        if isinstance(other, Rows):
+            if self.rows != other.rows and 1 not in (self.rows, other.rows):
+                raise ValueError(f"values of {self.rows} and {other.rows} numbers cannot meet.")
+            if self.rows < other.rows:  # the kernel repeats b, not a
+                return (-other)._binary(Code.ADD, self) if code == Code.SUBTRACT else other._binary(code, self)
+            return self.apply(code, b=other)
+        if isinstance(other, _Weight):
+            if other.shape != (self.rows,):
+                raise ValueError(f"a weight that meets {self.rows} numbers must have as many, got {other.shape}.")
+            if code == Code.SUBTRACT:
+                raise ValueError("subtract a weight by adding its negative.")
+            with_weight = Code.ADD_WEIGHT if code == Code.ADD else Code.MULTIPLY_WEIGHT
+            if code == Code.MULTIPLY:
+                self.recorder.multiply_adds += self.rows
+            return self.apply(with_weight, weight=other.offset)
+        scale, shift = {
+            Code.ADD: (1.0, float(other)),
+            Code.SUBTRACT: (1.0, -float(other)),
+            Code.MULTIPLY: (float(other), 0.0),
+        }[code]
+        return self.apply(Code.AFFINE, constants=(scale, shift))
+
+    def __add__(self, other: Any) -> Rows:
+        return self._binary(Code.ADD, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Rows:
+        return self._binary(Code.SUBTRACT, other)
+
+    def __rsub__(self, other: Any) -> Rows:
+        return (-self) + other
+
+    def __mul__(self, other: Any) -> Rows:
+        return self._binary(Code.MULTIPLY, other)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Rows:
+        return self * -1.0
+
+
+class RowOps:
+    """`Ops` on `Rows`."""
+
+    def linear(self, weight: _Weight, x: Rows, plus: Rows | None = None) -> Rows:
+        """Note W x + plus."""
+        rows, columns = weight.shape
+        if columns != x.rows or (plus is not None and plus.rows != rows):
+            raise ValueError(f"weight {weight.shape} does not fit {x.rows} numbers, or the term added to the product.")
+        x.recorder.multiply_adds += rows * columns
+        return x.apply(Code.LINEAR, rows, plus, weight.offset)
+
+    def gather(self, x: Rows, index: Sequence[int]) -> Rows:
+        """Note a choice of rows."""
+        start = len(x.recorder.indices)
+        x.recorder.indices += [int(i) for i in index]
+        return x.apply(Code.GATHER, len(index), index=start)
+
+    def scatter(self, x: Rows, weight: _Weight, target: Sequence[int], rows: int) -> Rows:
+        """Note a weighted sum by target."""
+        if weight.shape != (x.rows,) or len(target) != x.rows:
+            raise ValueError(f"scatter needs a weight and a target for each of {x.rows} synapses, got {weight.shape}.")
+        start = len(x.recorder.indices)
+        x.recorder.indices += [int(i) for i in target]
+        x.recorder.multiply_adds += x.rows
+        return x.apply(Code.SCATTER, rows, weight=weight.offset, index=start)
+
+    def concat(self, parts: Sequence[Rows]) -> Rows:
+        """Copy the parts side by side; free when they lie so already."""
+        first = parts[0]
+        size = sum(part.rows for part in parts)
+        end = first.start
+        for part in parts:
+            if part.start != end:
+                copies = [part.apply(Code.COPY) for part in parts]
+                return Rows(first.recorder, copies[0].start, size)
+            end += part.rows
+        return Rows(first.recorder, first.start, size)
+
+    def split(self, x: Rows, sizes: Sequence[int]) -> list[Rows]:
+        """Point at parts of the rows."""
+        parts, start = [], x.start
+        for size in sizes:
+            parts.append(Rows(x.recorder, start, size))
+            start += size
+        return parts
+
+    def activation(self, name: str, x: Rows) -> Rows:
+        """Note an activation."""
+        if name == "lecun_tanh":
+            return 1.7159 * self.tanh(0.666 * x)
+        if name in ("relu", "leaky_relu"):
+            return x.apply(Code.LEAKY_RELU, constants=(0.0 if name == "relu" else 0.01, 0.0))
+        return x.apply(Code[name.upper()])
+
+    def tanh(self, x: Rows) -> Rows:
+        """Note a tanh."""
+        return x.apply(Code.TANH)
+
+    def sigmoid(self, x: Rows) -> Rows:
+        """Note a sigmoid."""
+        return x.apply(Code.SIGMOID)
+
+    def exp(self, x: Rows) -> Rows:
+        """Note an exponential."""
+        return x.apply(Code.EXP)
+
+    def abs(self, x: Rows) -> Rows:
+        """Note an absolute value."""
+        return x.apply(Code.ABS)

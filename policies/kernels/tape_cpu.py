@@ -1,0 +1,151 @@
+"""A tape over whole sequences on the CPU: one `torch.library` op, forwards and backwards in numba.
+
+Forwards only the states are kept; backwards the steps are computed again from them, some at a time. The batch is cut
+into tiles of lanes, spread over threads. Gradients reach drive, start state, elapsed and weights. Single precision is
+the fast one; double precision is there for checks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policies.kernels import tape_loops
+from policies.kernels.tape import Tape
+
+LANES = 16
+"""Samples of the smallest tile: one vector of single precision numbers on the widest CPUs."""
+
+MOST_LANES = 64
+"""Samples of the largest tile; more would push the register file out of the cache."""
+
+CHUNK_BYTES = 1 << 19
+"""Size of the register file that going backwards keeps for a tile; about half of a core's second-level cache."""
+
+
+def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor) -> Tensor:
+    """Run a tape over a batch of sequences.
+
+    Args:
+        tape: the recorded step.
+        weights: flat, in the order of `tape.weights`.
+        drive: `[B, T, P]`.
+        state: `[B, S]` before the first step.
+        elapsed: `[B, T]`.
+        starts: `[B, T]` bool; True zeroes the state before that step.
+
+    Returns:
+        `[B, T, S]` state after each step.
+    """
+    constants = tape.constants.to(weights.dtype)
+    return _forward(weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.rows)
+
+
+@torch.library.custom_op("wormwheel::tape", mutates_args=())
+def _forward(
+    weights: Tensor,
+    drive: Tensor,
+    state: Tensor,
+    elapsed: Tensor,
+    starts: Tensor,
+    code: Tensor,
+    indices: Tensor,
+    constants: Tensor,
+    rows: int,
+) -> Tensor:
+    states = drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
+    arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
+    lanes = _lanes(len(state))
+    _over_tiles(len(state), lanes, lambda _, first: tape_loops.run_tile(*arrays, rows, first, lanes))
+    return states
+
+
+@_forward.register_fake
+def _(weights, drive, state, elapsed, starts, code, indices, constants, rows):
+    return drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
+
+
+@torch.library.custom_op("wormwheel::tape_backward", mutates_args=())
+def _backward(
+    states_grad: Tensor,
+    states: Tensor,
+    weights: Tensor,
+    drive: Tensor,
+    state: Tensor,
+    elapsed: Tensor,
+    starts: Tensor,
+    code: Tensor,
+    indices: Tensor,
+    constants: Tensor,
+    rows: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch_size, steps = elapsed.shape
+    lanes = _lanes(batch_size)
+    chunk = min(max(CHUNK_BYTES // (rows * lanes * weights.element_size()), 1), steps)
+    tiles = -(-batch_size // lanes)
+    weight_grads = np.zeros((tiles, len(weights)), _array(weights).dtype)
+    grads = (torch.empty_like(drive), torch.empty_like(state), torch.empty_like(elapsed))
+    arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
+    results = [_array(x) for x in (states_grad, *grads)]
+
+    def run(tile: int, first: int) -> None:
+        tape_loops.run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes, chunk)
+
+    _over_tiles(batch_size, lanes, run)
+    return torch.from_numpy(weight_grads.sum(axis=0)), *grads
+
+
+@_backward.register_fake
+def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, rows):
+    return tuple(torch.empty_like(x) for x in (weights, drive, state, elapsed))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.rows = inputs
+    ctx.save_for_backward(output, *tensors)
+
+
+def _differentiate(ctx: Any, states_grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = _backward(states_grad.contiguous(), *ctx.saved_tensors, ctx.rows)
+    return *grads, None, None, None, None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def _array(x: Tensor) -> np.ndarray[Any, Any]:
+    return x.detach().contiguous().numpy()
+
+
+def _lanes(batch_size: int) -> int:
+    """Return the samples of a tile: enough tiles for all threads, whole vectors in each."""
+    share = -(-batch_size // torch.get_num_threads())
+    return min(-(-share // LANES) * LANES, MOST_LANES)
+
+
+def _over_tiles(batch_size: int, lanes: int, run: Callable[[int, int], None]) -> None:
+    """Call `run(tile, first sample)` for every tile, on as many threads as torch uses."""
+    firsts = range(0, batch_size, lanes)
+    threads = min(torch.get_num_threads(), len(firsts))
+    if threads == 1:
+        for tile, first in enumerate(firsts):
+            run(tile, first)
+    else:
+        list(_pool(threads).map(run, range(len(firsts)), firsts))
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="wormwheel-tape")
+
+
+# A forked child has the pool but not its threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
