@@ -21,6 +21,7 @@ import os
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from policies.kernels.reference import Circuit
 
@@ -59,7 +60,7 @@ def ltc_sequence(
     dtype = torch.float64 if circuit.gleak.dtype == torch.float64 else torch.float32
     sequences = (inputs.to(dtype), state.to(dtype), elapsed.to(dtype), starts)
     parameters = (x.to(dtype) for x in circuit[:11])
-    return _forward(*sequences, *parameters, *circuit[11:], substeps)
+    return _Differentiable.apply(*sequences, *parameters, *circuit[11:], substeps)
 
 
 @torch.library.custom_op("wormwheel::ltc_sequence_cuda", mutates_args=())
@@ -119,19 +120,25 @@ def _(grad_voltages, voltages, sequences, parameters, wiring, substeps):
     return *(torch.empty_like(x) for x in sequences[:3]), *stacks
 
 
-def _setup_context(ctx, inputs, output):
-    *tensors, ctx.substeps = inputs
-    ctx.save_for_backward(output, *tensors)
+class _Differentiable(torch.autograd.Function):
+    """The op with its gradient. A Function, as `torch.func` refuses ops with `register_autograd`."""
 
+    @staticmethod
+    def forward(*tensors_and_substeps):
+        return _forward(*tensors_and_substeps)
 
-def _autograd(ctx, grad_voltages):
-    voltages, *tensors = ctx.saved_tensors
-    groups = tensors[:4], tensors[4:15], tensors[15:]
-    *sequences, neurons, sensory, recurrent = _backward(grad_voltages, voltages, *groups, ctx.substeps)
-    return *sequences, None, *neurons, *sensory, *recurrent, None, None, None, None, None
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.substeps = inputs
+        ctx.save_for_backward(output, *tensors)
 
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_voltages):
+        voltages, *tensors = ctx.saved_tensors
+        groups = tensors[:4], tensors[4:15], tensors[15:]
+        *sequences, neurons, sensory, recurrent = _backward(grad_voltages, voltages, *groups, ctx.substeps)
+        return *sequences, None, *neurons, *sensory, *recurrent, None, None, None, None, None
 
 
 def _require(inputs: Tensor) -> None:
