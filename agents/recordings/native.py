@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -85,7 +86,9 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     for directory in episode_directories(path):
         try:
             episode = _read_episode(directory, str(path), start_s, skipped)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (
+            Exception
+        ) as error:  # NumPy's header parser lets almost anything out: TokenError, SyntaxError, MemoryError.
             skipped["episode with damaged files"] += 1
             notices.append(f"{directory.name} left out: {' '.join(str(error).split())}")
             continue
@@ -119,9 +122,9 @@ class RawFrames:
                 raise ValueError(f"{path} should be a version 1.0 .npy file, got {version}.")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
             start = file.tell()
-        if fortran or dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
+        if fortran or dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
             raise ValueError(f"{path} should hold uint8 [T, H, W, 3], got {dtype} {list(shape)}.")
-        if path.stat().st_size < start + int(np.prod(shape)):
+        if path.stat().st_size < start + math.prod(shape):
             raise ValueError(f"{path} is cut short: {shape[0]} frames were promised.")
         self.path = path
         self.shape: tuple[int, ...] = shape
@@ -129,7 +132,7 @@ class RawFrames:
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Read a run of frames: uint8 `[n, H, W, 3]` RGB, and bool `[n]`, all True."""
-        size = int(np.prod(self.shape[1:]))
+        size = math.prod(self.shape[1:])
         count = stop - start
         frames = np.fromfile(self.path, np.uint8, count * size, offset=self._start + start * size)
         if frames.size != count * size:

@@ -54,9 +54,14 @@ class EpisodeWriter:
         if not header.exists():
             write_json(header, {"format": FORMAT, "version": VERSION})
 
-    def episode(self, meta: EpisodeMeta) -> EpisodeRecording:
-        """Begin an episode; use it as a context, or call its `finish` or `abort`."""
-        return EpisodeRecording(self.directory, meta)
+    def episode(self, meta: EpisodeMeta, number: int | None = None) -> EpisodeRecording:
+        """Begin an episode; use it as a context, or call its `finish` or `abort`.
+
+        Args:
+            meta: of the episode.
+            number: its place in the data set; the next free one on completion when None.
+        """
+        return EpisodeRecording(self.directory, meta, number)
 
 
 class EpisodeRecording:
@@ -65,11 +70,13 @@ class EpisodeRecording:
     Args:
         directory: Of the data set.
         meta: Of the episode; height and width are filled in from the frames.
+        number: Its place in the data set, which must be free on completion; the next free one when None.
     """
 
-    def __init__(self, directory: Path, meta: EpisodeMeta) -> None:
+    def __init__(self, directory: Path, meta: EpisodeMeta, number: int | None = None) -> None:
         self.directory = directory
         self.meta = meta
+        self.number = number
         self.shape: tuple[int, ...] | None = None
         self._columns: dict[str, list[Any]] = {"steering": [], "time_s": []}
         self._partial = directory / f".episode{PARTIAL}{os.getpid()}-{os.urandom(4).hex()}"
@@ -110,7 +117,9 @@ class EpisodeRecording:
             raise ValueError(f"steering must lie within [-1, 1], got {steering}.")
         times = self._columns["time_s"]
         if not np.isfinite(time_s) or (times and not time_s > times[-1]):
-            raise ValueError(f"time_s must be finite and rise: {time_s} came after {times[-1] if times else 'nothing'}.")
+            raise ValueError(
+                f"time_s must be finite and rise: {time_s} came after {times[-1] if times else 'nothing'}."
+            )
         try:
             with clear_errors(self.directory):
                 self._file.write(np.ascontiguousarray(frame).data)
@@ -142,7 +151,7 @@ class EpisodeRecording:
                     np.save(self._partial / f"{name}.npy", _column(values, types.get(name)), allow_pickle=False)
                 meta = dataclasses.replace(self.meta, height=self.shape[0], width=self.shape[1])
                 (self._partial / "meta.json").write_text(json.dumps(meta.to_json(), indent=2), encoding="utf-8")
-                return _place(self.directory, self._partial)
+                return _place(self.directory, self._partial, self.number)
         except BaseException:
             self.abort()
             raise
@@ -184,12 +193,16 @@ def _column(values: list[Any], kind: type | None) -> NDArray[Any]:
     return column
 
 
-def _place(directory: Path, partial: Path) -> Path:
-    """Move a complete episode to the next free number; another process may take it first, so try on."""
+def _place(directory: Path, partial: Path, number: int | None) -> Path:
+    """Move a complete episode to its number, or the next free one; another process may take that first, so try on."""
+    if number is not None:
+        target = directory / f"episode_{number:06d}"
+        os.rename(partial, target)
+        return target
     while True:
         taken = episode_directories(directory)
-        number = int(taken[-1].name.removeprefix("episode_")) + 1 if taken else 0
-        target = directory / f"episode_{number:06d}"
+        free = int(taken[-1].name.removeprefix("episode_")) + 1 if taken else 0
+        target = directory / f"episode_{free:06d}"
         try:
             os.rename(partial, target)
             return target
