@@ -254,13 +254,15 @@ class _Sheet:
         count = max(1, round(track.length_m / (line.dash_m + line.gap_m)))
         period = track.length_m / count
         dash = period * line.dash_m / (line.dash_m + line.gap_m)
-        centre = track.point((np.arange(count) + 0.5) * period)
-        box = np.array([self.width, self.height]) / self.scale
-        corner = np.array([self.column0, self.row0]) / self.scale
-        for number in np.flatnonzero(((centre > corner - 1.0) & (centre < corner + box + 1.0)).all(axis=1)):
-            along = (number + 0.5) * period + np.linspace(-0.5, 0.5, 2 + math.ceil(dash / 0.15)) * dash
-            outline = np.concatenate([track.point(along, high), track.point(along[::-1], low)])
-            cv2.fillPoly(mask, [self.pixels(outline)], 255, cv2.LINE_AA, _SHIFT)  # type: ignore[call-overload]
+        middle = (np.arange(count) + 0.5) * period
+        centre = track.point(middle)
+        corner = np.array([self.column0, self.row0]) / self.scale - 1.0
+        opposite = corner + np.array([self.width, self.height]) / self.scale + 2.0
+        shown = middle[((centre > corner) & (centre < opposite)).all(axis=1)]
+        along = shown[:, None] + np.linspace(-0.5, 0.5, 2 + math.ceil(dash / 0.15)) * dash  # [dashes, K]
+        outlines = np.concatenate([track.point(along, high), track.point(along[:, ::-1], low)], axis=1)  # [dashes, 2 K, 2]
+        for outline in self.pixels(outlines):
+            cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT)  # type: ignore[call-overload]
 
     def wear(self) -> Image:
         """uint8 `[h, w]` what is left of the paint, 255 where it is whole."""
@@ -303,7 +305,7 @@ def _stripes(line: Line, lateral: float) -> list[tuple[float, float]]:
 
 def _paint(picture: Image, mask: Image, color: Image) -> None:
     """Blend a colour over a picture where a mask is not zero, in place."""
-    places = np.flatnonzero(mask)
+    places = np.flatnonzero(mask > 0)
     flat = picture.reshape(-1, 3)
     strength = mask.reshape(-1)[places].astype(np.float32)[:, None] / 255.0
     under = flat[places].astype(np.float32)

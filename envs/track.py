@@ -141,7 +141,7 @@ class Track:
 
         The road does not touch itself when this exceeds twice the lane width, given that its curvature keeps the lanes from folding.
         """
-        stride = max(1, round(0.1 / self.spacing_m))
+        stride = max(1, round(0.2 / self.spacing_m))
         points = self.points[::stride]
         spacing = self.length_m / len(points)
         return _clearance(points, spacing, self.lane_width_m)
