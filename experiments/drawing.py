@@ -1,0 +1,158 @@
+"""Small things to draw on a picture: clean text, smooth lines, panels. Fast enough for every frame of a film.
+
+Pictures are uint8 `[H, W, 3]` RGB, positions `(x, y)` in pixels from the top left, and everything is drawn in place.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+BACKGROUND: Color = (13, 17, 26)
+PANEL: Color = (22, 28, 40)
+FAINT: Color = (58, 68, 86)
+MUTED: Color = (138, 150, 170)
+TEXT: Color = (232, 238, 247)
+ACCENT: Color = (255, 183, 77)
+"""The driver: its steering, its way."""
+SECOND: Color = (92, 191, 255)
+"""What it is compared with: the human, the middle of the lane."""
+ALARM: Color = (255, 99, 92)
+
+_ABOVE = 4
+"""Rows kept above the capital letters, for dots and accents."""
+_SUBPIXEL = 4
+"""Fractional bits that OpenCV's lines are placed with."""
+
+
+class Box(NamedTuple):
+    """A rectangle on a picture."""
+
+    x: int
+    """Left edge, pixels."""
+    y: int
+    """Top edge, pixels."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+
+    def of(self, picture: Picture) -> Picture:
+        """Return the view of a picture that lies inside."""
+        return picture[self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def inset(self, left: int, top: int, right: int, bottom: int) -> Box:
+        """Return the box with margins taken off."""
+        return Box(self.x + left, self.y + top, self.width - left - right, self.height - top - bottom)
+
+
+def text(
+    picture: Picture,
+    content: str,
+    x: float,
+    y: float,
+    size: int = 12,
+    color: Color = TEXT,
+    bold: bool = False,
+    anchor: str = "l",
+) -> None:
+    """Write a line.
+
+    Args:
+        picture: to write on.
+        content: what to write.
+        x: left edge, middle or right edge, by `anchor`.
+        y: top of capital letters.
+        size: of the font, pixels.
+        color: of the letters.
+        bold: heavier letters.
+        anchor: "l", "m" or "r".
+    """
+    mask = _letters(content, size, bold)
+    left = round(x - {"l": 0.0, "m": 0.5, "r": 1.0}[anchor] * mask.shape[1])
+    top = round(y) - _ABOVE
+    x0, y0 = max(left, 0), max(top, 0)
+    x1, y1 = min(left + mask.shape[1], picture.shape[1]), min(top + mask.shape[0], picture.shape[0])
+    if x0 >= x1 or y0 >= y1:
+        return
+    share = mask[y0 - top : y1 - top, x0 - left : x1 - left, None]
+    below = picture[y0:y1, x0:x1]
+    picture[y0:y1, x0:x1] = (below + share * (np.array(color, np.float32) - below) + 0.5).astype(np.uint8)
+
+
+def text_width(content: str, size: int = 12, bold: bool = False) -> int:
+    """Return the width of a line in pixels."""
+    return _letters(content, size, bold).shape[1]
+
+
+def line(picture: Picture, points: NDArray[np.floating], color: Color, width: int = 1, closed: bool = False) -> None:
+    """Draw a smooth line through points `[N, 2]`."""
+    if len(points) < 2:
+        return
+    fixed = np.round(np.asarray(points, np.float64) * (1 << _SUBPIXEL)).astype(np.int32)
+    cv2.polylines(picture, [fixed], closed, color, width, cv2.LINE_AA, _SUBPIXEL)
+
+
+def dot(picture: Picture, x: float, y: float, radius: float, color: Color) -> None:
+    """Draw a filled circle."""
+    scale = 1 << _SUBPIXEL
+    centre = (round(x * scale), round(y * scale))
+    cv2.circle(picture, centre, round(radius * scale), color, -1, cv2.LINE_AA, _SUBPIXEL)
+
+
+def panel(picture: Picture, box: Box, caption: str = "", note: str = "", radius: int = 6) -> None:
+    """Draw a panel with round corners, a caption at the top left and a note at the top right."""
+    view = box.of(picture)
+    shape = np.zeros(view.shape[:2], np.uint8)
+    for x in (radius, box.width - 1 - radius):
+        for y in (radius, box.height - 1 - radius):
+            cv2.circle(shape, (x, y), radius, 255, -1, cv2.LINE_AA)
+    shape[radius : box.height - radius] = 255
+    shape[:, radius : box.width - radius] = 255
+    share = shape[..., None] / 255.0
+    view[:] = np.round(view + share * (np.array(PANEL) - view)).astype(np.uint8)
+    if caption:
+        text(picture, caption, box.x + 10, box.y + 8, 11, MUTED, bold=True)
+    if note:
+        text(picture, note, box.x + box.width - 10, box.y + 8, 11, MUTED, anchor="r")
+
+
+def mix(low: Color, high: Color, share: float) -> Color:
+    """Return a colour between two, `share` in [0, 1] of the way."""
+    share = min(max(share, 0.0), 1.0)
+    return tuple(round(a + share * (b - a)) for a, b in zip(low, high, strict=True))  # type: ignore[return-value]
+
+
+def rgb(code: str) -> Color:
+    """Turn `#rrggbb` into a colour."""
+    return tuple(int(code[at : at + 2], 16) for at in (1, 3, 5))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=8)
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """Return the font that matplotlib brings along."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+@lru_cache(maxsize=2048)
+def _letters(content: str, size: int, bold: bool) -> NDArray[np.float32]:
+    """Return a line of text as coverage `[h, w]` in [0, 1]; the capital letters begin `_ABOVE` rows down."""
+    font = _font(size, bold)
+    top = font.getbbox("H")[1]
+    _, _, right, bottom = font.getbbox(content or " ")
+    image = Image.new("L", (max(1, int(np.ceil(right))), max(1, int(bottom - top) + 1) + _ABOVE))
+    ImageDraw.Draw(image).text((0, _ABOVE - top), content, fill=255, font=font)
+    coverage = np.asarray(image, np.float32) / 255.0
+    coverage.flags.writeable = False
+    return coverage
