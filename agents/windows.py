@@ -183,7 +183,7 @@ class Windows(_Batches):
                 covered = min(stop, steps)
             elif covered < steps:
                 moved = max(steps - self.length, 0)
-                yield _Piece(index, moved, steps, 0, max(counted, covered))
+                yield _Piece(index, moved, steps, 0, counted)
                 break
 
     def _plan(self, epoch: int) -> Callable[[int], Sequence[Sequence[_Piece]]]:

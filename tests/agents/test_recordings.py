@@ -190,6 +190,18 @@ def test_png_pictures_are_read_and_checked(tmp_path):
         picture_size(tmp_path / "b.png")
 
 
+def test_the_orientation_that_a_camera_notes_does_not_turn_the_frames(tmp_path):
+    make_tub(tmp_path / "tub")
+    plain = load_episodes(tmp_path / "tub")[0].frames()
+    turned = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # TIFF header, orientation 6
+    note = b"Exif\0\0" + turned
+    for path in (tmp_path / "tub" / "images").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(note) + 2) + note + content[2:])
+    assert cv2.imread(str(path)).shape == (16, 12, 3), "the note is understood"
+    np.testing.assert_array_equal(load_episodes(tmp_path / "tub")[0].frames(), plain)
+
+
 def undecodable(path: Path) -> None:
     """Keep header and end of a JPEG and spoil the tables, so that only a decoder notices."""
     content = path.read_bytes()
