@@ -32,6 +32,7 @@ _ADVICE = {
     errno.ENOTDIR: "a part of the path is a file, not a directory; choose another place",
     errno.EISDIR: "it is a directory and a file was to be written; choose another name",
     errno.EEXIST: "a file is in the way; remove it or choose another place",
+    errno.ENOTEMPTY: "something is in the way; remove it or choose another place",
     errno.EFBIG: "the file would grow beyond the size that is allowed; raise the limit or choose another place",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }

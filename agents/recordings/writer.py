@@ -136,7 +136,8 @@ class EpisodeRecording:
             The directory of the episode, or None without steps.
 
         Raises:
-            WriteError: if it cannot be written; the episode is given up and the complete ones stay.
+            WriteError: if it cannot be written or its number is taken; the episode is given up and the complete ones
+                stay.
         """
         if self.shape is None:
             self.abort()
@@ -194,18 +195,14 @@ def _column(values: list[Any], kind: type | None) -> NDArray[Any]:
 
 
 def _place(directory: Path, partial: Path, number: int | None) -> Path:
-    """Move a complete episode to its number, or the next free one; another process may take that first, so try on."""
-    if number is not None:
-        target = directory / f"episode_{number:06d}"
-        os.rename(partial, target)
-        return target
+    """Move a complete episode to its number; the next free one may be taken by another process first, so try on."""
     while True:
         taken = episode_directories(directory)
         free = int(taken[-1].name.removeprefix("episode_")) + 1 if taken else 0
-        target = directory / f"episode_{free:06d}"
+        target = directory / f"episode_{free if number is None else number:06d}"
         try:
             os.rename(partial, target)
             return target
         except OSError:
-            if not target.exists():
+            if number is not None or not target.exists():
                 raise

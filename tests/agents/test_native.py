@@ -44,6 +44,20 @@ def test_appending_continues_the_numbers_and_several_may_be_in_flight(tmp_path):
     assert [episode.meta.extra["recorded_from"] for episode in load_episodes(tmp_path / "set")] == ["expert", "b", "a"]
 
 
+def test_a_number_given_beforehand_is_kept_and_never_overwrites(tmp_path):
+    make_native(tmp_path / "set", (2,))
+    for number, message in ((7, None), (0, "something is in the way")):
+        recording = EpisodeWriter(tmp_path / "set").episode(EpisodeMeta("x"), number)
+        recording.append(np.zeros((4, 6, 3), np.uint8), 0.0, 0.0)
+        if message is None:
+            assert recording.finish().name == "episode_000007"
+        else:
+            with pytest.raises(WriteError, match=message):
+                recording.finish()
+    assert [len(episode) for episode in load_episodes(tmp_path / "set")] == [2, 1]
+    assert len(list((tmp_path / "set").iterdir())) == 3
+
+
 def test_an_interrupted_episode_leaves_nothing_and_harms_nothing(tmp_path):
     make_native(tmp_path / "set")
     with pytest.raises(KeyboardInterrupt), EpisodeWriter(tmp_path / "set").episode(EpisodeMeta("x")) as recording:
