@@ -1,0 +1,75 @@
+"""Compile numba functions once and keep the machine code on disk.
+
+numba looks at the file of the function that it compiles to decide whether the stored code is still good; here the
+functions of several files are compiled into one. So the code is stored in a folder named after the contents of all
+of them: a changed kernel never runs old code. The folder lies in `NUMBA_CACHE_DIR` when that is set, else beside this
+file, else, for an installation that cannot be written, in the user's cache folder, else in the temporary folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import config
+
+_SOURCES = ("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py")
+"""Files whose functions are compiled, or that decide how."""
+
+_log = logging.getLogger(__name__)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call; it runs without the interpreter lock.
+
+    Division by zero gives inf or NaN, as in torch. Floating-point shortcuts are chosen in `cpu_lanes`, not here.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    if _FOLDER is None:
+        return numba.njit(**options)(function)
+    previous, config.CACHE_DIR = config.CACHE_DIR, str(_FOLDER)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    finally:
+        config.CACHE_DIR = previous
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Mark a function that is compiled into those that call it."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for the compiled code, or None when no place can be written."""
+    here = Path(__file__).parent
+    contents = hashlib.sha256()
+    for name in _SOURCES:
+        contents.update((here / name).read_bytes())
+    name = f"wormwheel-{contents.hexdigest()[:16]}"
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    places = [here / "__pycache__", user / "wormwheel", Path(tempfile.gettempdir()) / f"wormwheel-{_user_id()}"]
+    if config.CACHE_DIR:
+        places.insert(0, Path(config.CACHE_DIR))
+    for place in places:
+        folder = place / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    _log.warning("No folder can be written to keep compiled kernels; they are compiled anew in every process.")
+    return None
+
+
+def _user_id() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
+_FOLDER = cache_folder()
