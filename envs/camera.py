@@ -155,11 +155,14 @@ class Panorama:
         image: uint8 `[h, w, 3]` RGB; columns run once around in azimuth, rows downwards in elevation.
         top_rad: elevation of the first row, rad.
         pixels_per_rad: resolution in both directions; w = 2π times it.
+        mirror: uint8 `[h', w, 3]`, what a glossy ground adds to the picture; the first row at the horizon, the rows running downwards from it at the same
+            resolution. None for a dull ground.
     """
 
     image: Image
     top_rad: float
     pixels_per_rad: float
+    mirror: Image | None = None
 
 
 class WarpCamera:
@@ -187,6 +190,11 @@ class WarpCamera:
         self._atlas: Image | None = None
 
     @property
+    def elevations(self) -> tuple[float, float]:
+        """Lowest and highest elevation that the camera sees, rad."""
+        return float(self._elevation.min()), float(self._elevation.max())
+
+    @property
     def pixel_rad(self) -> float:
         """Angle between neighbouring columns in the middle of the image: the resolution that a panorama needs."""
         return 1.0 / self.params.focal_px(self.width)[0]
@@ -197,7 +205,7 @@ class WarpCamera:
         level = np.log2(np.maximum(self._footprint * ground.pixels_per_m, 1e-6))
         level = np.clip(np.rint(level), 0, len(levels) - 1).astype(np.intp)
         turned = np.clip(np.abs(self._azimuth)[~self.hits_ground].max(initial=0.0), 0.0, math.pi)
-        around = _unroll(panorama, turned)
+        around = _unroll(panorama.image, turned, panorama.pixels_per_rad)
         self._atlas, corners = _pack([*levels, around])
         sizes = np.array([image.shape[:2] for image in levels], np.float64)  # [L, 2]
         offsets = np.array(corners[:-1], np.float64)  # [L, 2] row and column
@@ -221,6 +229,14 @@ class WarpCamera:
         self._high_u = np.where(ground_here, offsets[level, 1] + sizes[level, 1] - 1.001, everywhere).astype(single)
         self._high_v = np.where(ground_here, offsets[level, 0] + sizes[level, 0] - 1.001, everywhere).astype(single)
         self._origin = (ground.x0, ground.y0)
+        self._mirror = None
+        if panorama.mirror is not None:
+            turned = float(np.abs(self._azimuth[ground_here]).max(initial=0.0))
+            self._mirror = _unroll(panorama.mirror, turned, per_rad)
+            below = np.where(ground_here, -self._elevation * per_rad, 1e6)
+            self._mirror_u = ((self._azimuth + turned) * per_rad).astype(single)
+            self._mirror_v = np.where(below < self._mirror.shape[0] - 1, below, -10.0).astype(single)
+            self._mirror_per_rad = per_rad
 
     def render(self, x: float, y: float, yaw: float) -> Image:
         """Draw the frame of a car whose rear axle is at (x, y) and that looks along `yaw`.
@@ -245,7 +261,12 @@ class WarpCamera:
         v += self._base_v
         np.maximum(v, self._low_v, out=v)
         np.minimum(v, self._high_v, out=v)
-        return cv2.remap(self._atlas, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+        frame = cv2.remap(self._atlas, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if self._mirror is not None:
+            np.add(self._mirror_u, np.float32(yaw % (2.0 * math.pi) * self._mirror_per_rad), out=u)
+            glare = cv2.remap(self._mirror, u, self._mirror_v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+            cv2.add(frame, glare, frame)
+        return frame  # type: ignore[return-value]
 
 
 def _footprint(x: FloatArray, y: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
@@ -272,12 +293,10 @@ def _halvings(image: Image) -> list[Image]:
     return levels
 
 
-def _unroll(panorama: Panorama, turned: float) -> Image:
-    """The panorama over the azimuths [−turned, 2π + turned], so that no look-up has to wrap."""
-    image = panorama.image
-    width = image.shape[1]
-    count = math.ceil((2.0 * math.pi + 2.0 * turned) * panorama.pixels_per_rad) + 2
-    columns = (np.arange(count) - round(turned * panorama.pixels_per_rad)) % width
+def _unroll(image: Image, turned: float, per_rad: float) -> Image:
+    """A picture of all directions over the azimuths [−turned, 2π + turned], so that no look-up has to wrap."""
+    count = math.ceil((2.0 * math.pi + 2.0 * turned) * per_rad) + 2
+    columns = (np.arange(count) - round(turned * per_rad)) % image.shape[1]
     return image[:, columns]
 
 

@@ -277,7 +277,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     def _observe(self) -> dict[str, NDArray[Any]]:
         assert self._scene is not None
         state = self._state
-        frame = self._scene.frame(state.x, state.y, state.yaw, self._s, state.speed)
+        turn = state.speed * math.tan(state.steer) / self._vehicle.params.wheelbase_m
+        frame = self._scene.frame(state.x, state.y, state.yaw, self._s, state.speed, turn)
         self._frame = frame
         return {"camera": frame, "elapsed": np.array([self._elapsed], np.float32)}
 

@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 
 from envs.camera import CameraParams
 
+_INDOOR = 0.6  # share of indoor looks
+_TRIES = 30
+_DARKEST, _BRIGHTEST = 22.0, 215.0
+_LEAST_CONTRAST = 45.0
+
 Color = tuple[float, float, float]
 """Red, green, blue in [0, 255], before exposure."""
 
@@ -131,7 +136,7 @@ class CameraRanges:
     """Distance ahead of the rear axle, m."""
     lateral_m: tuple[float, float] = (-0.02, 0.02)
     """Distance to the left of the middle, m."""
-    horizon: tuple[float, float] = (0.12, 0.5)
+    horizon: tuple[float, float] = (0.0, 0.5)
     """Height of the horizon in the frame: 0 at the top, 1 at the bottom; the pitch follows from it."""
     roll_deg: tuple[float, float] = (-2.0, 2.0)
     """Roll, degrees."""
@@ -197,9 +202,21 @@ def draw_look(generator: np.random.Generator, variety: float = 1.0) -> Look:
     draw = _Draw(generator, variety)
     if not draw.chance(1.0):
         return Look(seed=seed)
-    indoor = draw.chance(0.5)
-    look = _indoor(draw) if indoor else _outdoor(draw)
-    return _photograph(draw, replace(look, seed=seed))
+    for _ in range(_TRIES):
+        look = _indoor(draw) if draw.generator.random() < _INDOOR else _outdoor(draw)
+        look = _photograph(draw, replace(look, seed=seed))
+        if _readable(look):
+            break
+    return look
+
+
+def _readable(look: Look) -> bool:
+    """Whether each line stands out from the pavement once the camera has seen both, and the pavement is neither black nor white."""
+    ground = look.develop(0.5 * (np.asarray(look.road.dark) + np.asarray(look.road.bright))).astype(np.float64)
+    if not _DARKEST < ground.mean() < _BRIGHTEST:
+        return False
+    lines = [line for line in (look.left, look.right, look.centre) if line.width_m > 0.0]
+    return all(np.abs(look.develop(line.color).astype(np.float64) - ground).max() > _LEAST_CONTRAST for line in lines)
 
 
 @dataclass
@@ -358,13 +375,13 @@ def _line(draw: _Draw, color: Color, widths: tuple[float, float], dashed: float)
     if not draw.chance(dashed):
         return Line(color, width, double=draw.chance(0.08))
     dash = draw.between(0.06, 0.45)
-    return Line(color, width, dash_m=dash, gap_m=dash * draw.between(0.5, 1.8))
+    return Line(color, width, dash_m=dash, gap_m=dash * draw.between(0.3, 1.8))
 
 
 def _photograph(draw: _Draw, look: Look) -> Look:
     """The camera's part of the look: exposure, colours, lens."""
     exposure = float(np.exp(draw.between(-0.6, 0.45, 0.0)))
-    balance = np.exp(draw.generator.normal(0.0, 0.07 * draw.variety, 3))
+    balance = np.exp(draw.generator.normal(0.0, 0.1 * draw.variety, 3))
     red, green, blue = exposure * balance
     return replace(
         look,

@@ -18,21 +18,41 @@ _BELOW_RAD = 0.06  # how far the picture reaches below the horizon
 _DEGREE = math.pi / 180.0
 
 
-def draw_panorama(look: Look, top_rad: float, pixels_per_rad: float) -> Panorama:
+def draw_panorama(look: Look, top_rad: float, bottom_rad: float, pixels_per_rad: float) -> Panorama:
     """Draw the surroundings.
 
     Args:
         look: the kind of scenery, its colours and its seed.
         top_rad: elevation of the first row, rad.
+        bottom_rad: how far below the horizon the camera sees, rad; a glossy ground mirrors as far above it.
         pixels_per_rad: resolution; about that of the frames, so that the surroundings do not flicker.
     """
     width = max(64, round(2.0 * math.pi * pixels_per_rad))
     per_rad = width / (2.0 * math.pi)
-    height = max(8, math.ceil((top_rad + _BELOW_RAD) * per_rad))
-    canvas = _Canvas(look, height * _FINE, width * _FINE, top_rad, per_rad * _FINE)
+    highest = max(top_rad, min(bottom_rad, 1.4)) if look.gloss > 0.0 else top_rad
+    height = max(8, math.ceil((highest + _BELOW_RAD) * per_rad))
+    canvas = _Canvas(look, height * _FINE, width * _FINE, highest, per_rad * _FINE)
     {"country": canvas.country, "town": canvas.town, "hall": canvas.hall, "room": canvas.room}[look.scenery]()
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA)
-    return Panorama(look.develop(image.astype(np.float64)), top_rad, per_rad)
+    mirror = _mirrored(image, look, highest, per_rad) if look.gloss > 0.0 else None
+    return Panorama(look.develop(image.astype(np.float64)), highest, per_rad, mirror)
+
+
+def _mirrored(image: Image, look: Look, top_rad: float, per_rad: float) -> Image:
+    """What the ground adds to the picture: the surroundings upside down, smeared towards the viewer, lamps most of all.
+
+    A rough ground mirrors better at a flat angle (Fresnel), hence the fall with the depth below the horizon.
+    """
+    rows = int(top_rad * per_rad)
+    upside_down = image[:rows][::-1].astype(np.float32) / 255.0
+    wide = int(0.05 * per_rad) * 2 + 1
+    padded = cv2.copyMakeBorder(upside_down, 0, 0, wide, wide, cv2.BORDER_WRAP)
+    high = max(0.6, 0.12 * per_rad)
+    smeared = cv2.GaussianBlur(padded, (0, 0), sigmaX=max(0.5, 0.02 * per_rad), sigmaY=high)[:, wide:-wide]
+    depth = np.arange(rows)[:, None, None] / per_rad
+    strength = look.gloss * (0.35 + 0.65 * np.exp(-depth / 0.25))
+    lamps = smeared * smeared * (0.4 + 1.8 * smeared)
+    return np.clip(255.0 * strength * lamps * np.asarray(look.gain), 0.0, 255.0).astype(np.uint8)
 
 
 class _Canvas:
@@ -130,26 +150,27 @@ class _Canvas:
         self.small_things()
 
     def hall(self) -> None:
-        """A dark hall: clutter to eye height, pillars, rows of lamps."""
+        """A dark hall: clutter to eye height, pillars, nets and pipes, rows of lamps, people, cones."""
         wall = np.asarray(self.look.sky[1])
-        for _ in range(self.count(20, 160)):
-            shade = wall * self.rng.uniform(0.4, 1.9) + self.rng.normal(0, 18, 3)
-            high = self.rng.gamma(2.0, 4.0)
-            low = -2.0 if self.rng.random() < 0.6 else self.rng.uniform(0.0, high)
-            color = tuple(float(c) for c in np.clip(shade, 0, 255))
-            self.box(self.rng.uniform(0, 360), low, high, self.rng.gamma(1.5, 3.0), color)  # type: ignore[arg-type]
         if self.rng.random() < 0.5:
-            self.box(
-                self.rng.uniform(0, 360),
-                -2,
-                self.rng.uniform(8, 20),
-                self.rng.uniform(20, 80),
-                self.color(150, 250, 10),
-            )
+            self.box(self.rng.uniform(0, 360), -2, self.rng.uniform(6, 20), self.rng.uniform(20, 80), self.color(150, 250, 10))
+        for _ in range(self.count(40, 320)):
+            shade = wall * self.rng.uniform(0.3, 2.0) + self.rng.normal(0, 16, 3)
+            high = self.rng.gamma(1.6, 4.0)
+            low = -2.0 if self.rng.random() < 0.5 else self.rng.uniform(0.0, high)
+            color = tuple(float(c) for c in np.clip(shade, 0, 255))
+            self.box(self.rng.uniform(0, 360), low, high, self.rng.gamma(1.3, 1.8), color)  # type: ignore[arg-type]
+        for _ in range(self.count(0, 40)):
+            self.box(self.rng.uniform(0, 360), self.rng.uniform(-2, 10), self.rng.uniform(8, 60), self.rng.uniform(0.2, 1.2), self.color(20, 210))
         for _ in range(int(self.rng.integers(0, 7))):
             self.box(self.rng.uniform(0, 360), -2, 90, self.rng.uniform(1, 14), self.color(20, 200, 50))
-        for _ in range(self.count(3, 60)):
-            self.lamp(self.rng.uniform(0, 360), self.rng.uniform(6, 50), self.rng.uniform(0.8, 5.0))
+        for _ in range(int(self.rng.integers(0, 6))):
+            row, size, step = self.rng.uniform(4, 45), self.rng.uniform(0.8, 4.0), self.rng.uniform(4, 20)
+            start, sweep = self.rng.uniform(0, 360), self.rng.uniform(30, 300)
+            for azimuth in np.arange(start, start + sweep, step):
+                self.lamp(float(azimuth) % 360.0, row, size)
+        for _ in range(self.count(0, 40)):
+            self.lamp(self.rng.uniform(0, 360), self.rng.uniform(2, 45), self.rng.uniform(0.5, 3.5))
         self.small_things()
 
     def room(self) -> None:

@@ -9,10 +9,13 @@ no more memory than a short one. The window depends on nothing but the place alo
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.camera import CameraParams, Ground, Image, WarpCamera
 from envs.looks import Look
@@ -47,9 +50,8 @@ class Scene:
         """
         self.track, self.look, self.params, self.pixels_per_m = track, look, params, pixels_per_m
         self.camera = WarpCamera(params, height, width)
-        sky = ~self.camera.hits_ground
-        top = float(self.camera._elevation[sky].max(initial=0.1)) + 0.05
-        self.panorama = draw_panorama(look, top, 1.0 / self.camera.pixel_rad)
+        lowest, highest = self.camera.elevations
+        self.panorama = draw_panorama(look, max(0.1, highest) + 0.05, -lowest + 0.05, 1.0 / self.camera.pixel_rad)
         region = road_region(track)
         self._whole = (region.right - region.left) * (region.top - region.bottom) <= _WHOLE_M2
         self._windows: OrderedDict[int, Ground] = OrderedDict()
@@ -57,8 +59,10 @@ class Scene:
         if self._whole:
             self.camera.load(draw_ground(track, look, region, pixels_per_m), self.panorama)
         self._shade = _vignette(look.vignette, height, width) if look.vignette > 0.0 else None
+        self._bonnet = _bonnet(look, height, width) if look.bonnet is not None else None
+        self._noise = np.random.default_rng([look.seed, 7]) if look.noise > 0.0 else None
 
-    def frame(self, x: float, y: float, yaw: float, s: float, speed: float = 0.0) -> Image:
+    def frame(self, x: float, y: float, yaw: float, s: float, speed: float = 0.0, turn_radps: float = 0.0) -> Image:
         """What the camera sees.
 
         Args:
@@ -67,15 +71,28 @@ class Scene:
             yaw: direction of the car, rad.
             s: arc length along the road, m; tells which window to show.
             speed: m/s, for motion blur.
+            turn_radps: rate of turn, rad/s, for motion blur.
 
         Returns:
-            uint8 `[H, W, 3]` RGB, a new array.
+            uint8 `[H, W, 3]` RGB, a new array. Sensor noise differs from call to call, in an order that the seed of the look fixes.
         """
         if not self._whole:
             self._show(s)
+        look = self.look
         frame = self.camera.render(x, y, yaw)
+        if look.exposure_s > 0.0:
+            ago = 0.5 * look.exposure_s
+            back = speed * ago
+            before = self.camera.render(x - back * math.cos(yaw), y - back * math.sin(yaw), yaw - turn_radps * ago)
+            frame = cv2.addWeighted(frame, 0.5, before, 0.5, 0.0)  # type: ignore[assignment]
+        if self._bonnet is not None:
+            cv2.copyTo(self._bonnet[0], self._bonnet[1], frame)
+        if look.blur_px > 0.25:
+            frame = cv2.GaussianBlur(frame, (0, 0), look.blur_px)  # type: ignore[assignment]
         if self._shade is not None:
-            frame = cv2.multiply(frame, self._shade, scale=1.0 / 255.0)  # type: ignore[assignment]
+            cv2.multiply(frame, self._shade, frame, 1.0 / 255.0)
+        if self._noise is not None:
+            _add_noise(frame, self._noise, look.noise)
         return frame
 
     def _show(self, s: float) -> None:
@@ -103,3 +120,30 @@ def _vignette(strength: float, height: int, width: int) -> Image:
     square = (row[:, None] ** 2 + column[None] ** 2) / 2.0
     factor = np.rint(255.0 * (1.0 - strength * square)).astype(np.uint8)
     return np.repeat(factor[..., None], 3, axis=2)
+
+
+def _bonnet(look: Look, height: int, width: int) -> tuple[Image, Image]:
+    """The bonnet's picture and mask: a flat arch at the bottom of the frame."""
+    mask = np.zeros((height, width), np.uint8)
+    rise = max(1, round(look.bonnet_height * height))
+    cv2.ellipse(mask, (width // 2, height + rise // 2), (round(0.55 * width), round(1.5 * rise)), 0.0, 0.0, 360.0, 255, -1)
+    shine = np.linspace(1.15, 0.75, height)[:, None]
+    assert look.bonnet is not None
+    colors = look.develop(np.clip(shine * np.asarray(look.bonnet), 0.0, 255.0))  # [H, 3]
+    return np.ascontiguousarray(np.repeat(colors[:, None], width, axis=1)), mask
+
+
+@lru_cache(maxsize=8)
+def _noise_bank(height: int, width: int) -> tuple[NDArray[np.int16], int]:
+    """Sensor noise of unit strength times 64, for frames of a size to be cut out of, and how many places there are to cut."""
+    places = 997
+    noise = np.random.default_rng(22).standard_normal(height * width * 3 + places)
+    return np.rint(64.0 * noise).astype(np.int16), places
+
+
+def _add_noise(frame: Image, generator: np.random.Generator, sigma: float) -> None:
+    """Add Gaussian noise in place."""
+    bank, places = _noise_bank(*frame.shape[:2])
+    start = int(generator.integers(places))
+    noise = bank[start : start + frame.size].reshape(frame.shape)
+    cv2.addWeighted(frame, 1.0, noise, sigma / 64.0, 0.0, frame, cv2.CV_8U)
