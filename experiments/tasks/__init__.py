@@ -1,0 +1,1 @@
+"""Published tasks of the liquid networks, as commands that train several cores with one budget."""

@@ -1,0 +1,176 @@
+"""Half-cheetah: predict the next state of a running robot from the states before it.
+
+After Hasani et al., "Liquid Time-constant Networks", AAAI 2021: 25 rollouts of MuJoCo's half-cheetah, its 17 observed
+joint positions and velocities, cut into windows of 20 steps; the score is the mean squared error of the next state, in
+the simulator's own units. All cores have 32 units and a linear read-out of all of them.
+
+The published rollouts came from a trained controller with 5 % random actions. Here the robot is driven by random gaits
+(a sine a joint, drawn anew for every rollout) with the same share of random actions, so the figures have the published
+unit and protocol, but not the published data: compare cores within the table, and the table with its two baselines.
+
+    python -m experiments.tasks.half_cheetah --seeds 3
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.tasks.training import Batch, Contender, Problem, Training, compare, main, report
+
+ENVIRONMENT = "HalfCheetah-v5"
+STATES = 17
+
+
+@dataclass(frozen=True)
+class Options:
+    """The half-cheetah task."""
+
+    training: Training = field(default_factory=lambda: Training(steps=2000, batch_size=64, evaluate_every=100))
+
+    rollouts: int = 25
+    """Rollouts; the first 20 % validate, the next 40 % test, the others train, as published."""
+
+    rollout_steps: int = 1000
+    """Steps a rollout."""
+
+    window: int = 20
+    """Steps a sequence."""
+
+    stride: int = 10
+    """Steps between the beginnings of two windows."""
+
+    random_actions: float = 0.05
+    """Share of the actions that are drawn at random."""
+
+    data_seed: int = 0
+    """Seed of the rollouts."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: if one is out of range.
+        """
+        if self.rollouts < 5:
+            raise ValueError(f"rollouts must be at least 5, to validate, test and train, got {self.rollouts}.")
+        if self.window < 1 or self.stride < 1 or self.rollout_steps <= self.window:
+            raise ValueError(
+                "window and stride must be at least 1 and rollout_steps more than window, got "
+                f"{self.window}, {self.stride} and {self.rollout_steps}."
+            )
+        if not 0 <= self.random_actions <= 1:
+            raise ValueError(f"random_actions must be from 0 to 1, got {self.random_actions}.")
+
+
+CONTENDERS = (
+    Contender("ltc", "ltc", {"wiring": "fully_connected", "units": 32}, 1e-2, motors=32, published="2.308 ± .015"),
+    Contender("cfc", "cfc", {"wiring": None, "units": 32, "kernel": "reference"}, 3e-3),
+    Contender("lstm", "lstm", {"hidden_size": 32}, 3e-3, published="2.500 ± .140"),
+    Contender("gru", "gru", {"hidden_size": 32}, 3e-3),
+    Contender("ctrnn", "ctrnn", {"units": 32}, 3e-3, published="2.838 ± .112"),
+)
+
+
+def run(options: Options) -> None:
+    """Record the rollouts, train the cores and print the table."""
+    if options.training.quick:
+        training = replace(options.training, steps=20, batch_size=16, seeds=1, evaluate_every=10)
+        options = replace(options, training=training, rollouts=5, rollout_steps=60)
+    rollouts = record(options)
+    problem, mean, scale = make_problem(rollouts, options)
+    entries, place = compare("half_cheetah", options, options.training, CONTENDERS, problem)
+    figures = baselines(problem, mean, scale)
+    rows = [(label, f"{value:.3f}") for label, value in figures.items()]
+    report(
+        "Half-cheetah, next state",
+        "mean squared error",
+        entries,
+        place,
+        options.training,
+        extra={"baselines": figures},
+        rows=rows,
+    )
+
+
+def record(options: Options) -> NDArray[np.float32]:
+    """Drive the robot by random gaits.
+
+    Returns:
+        `[rollouts, rollout_steps, 17]` observed states.
+
+    Raises:
+        ModuleNotFoundError: if MuJoCo is not installed.
+    """
+    if importlib.util.find_spec("mujoco") is None:
+        raise ModuleNotFoundError("the half-cheetah task needs MuJoCo: pip install 'wormwheel[mujoco]'")
+    import gymnasium
+
+    rng = np.random.default_rng(options.data_seed)
+    env = gymnasium.make(ENVIRONMENT, max_episode_steps=options.rollout_steps + 1)
+    joints = int(np.prod(env.action_space.shape or (1,)))
+    states = np.empty((options.rollouts, options.rollout_steps, STATES), np.float32)
+    for rollout in states:
+        observation, _ = env.reset(seed=int(rng.integers(2**31)))
+        size, phase = rng.uniform(0.3, 1.0, joints), rng.uniform(0, 2 * np.pi, joints)
+        pace = rng.uniform(0.15, 0.5)  # radians a step: periods of 12 to 42 steps of 0.05 s
+        for step in range(options.rollout_steps):
+            rollout[step] = observation
+            action = size * np.sin(pace * step + phase)
+            if rng.random() < options.random_actions:
+                action = rng.uniform(-1, 1, joints)
+            observation, *_ = env.step(action.astype(np.float32))
+    env.close()
+    return states
+
+
+def make_problem(rollouts: NDArray[np.float32], options: Options) -> tuple[Problem, Tensor, Tensor]:
+    """Cut rollouts `[R, steps, 17]` into windows.
+
+    Inputs are standardised with the training rollouts' mean and deviation, and a core's outputs are in those deviations
+    around that mean; targets, loss and score are in the simulator's units.
+
+    Returns:
+        The problem, the mean `[17]` and the deviation `[17]`.
+    """
+    validate, test = len(rollouts) // 5, len(rollouts) * 3 // 5
+    learn = torch.from_numpy(rollouts[test:])
+    mean, scale = learn.mean((0, 1)), learn.std((0, 1)).clamp_min(1e-6)
+
+    def windows(part: NDArray[np.float32]) -> Batch:
+        # [R, windows, 17, window + 1] → [R · windows, window + 1, 17]
+        cut = np.lib.stride_tricks.sliding_window_view(part, options.window + 1, axis=1)[:, :: options.stride]
+        states = torch.from_numpy(np.ascontiguousarray(cut.transpose(0, 1, 3, 2))).flatten(0, 1)
+        return Batch((states[:, :-1] - mean) / scale, states[:, 1:] - mean)
+
+    def error(predictions: Tensor, batch: Batch) -> Tensor:
+        return (predictions - batch.targets).square().mean()
+
+    parts = rollouts[test:], rollouts[validate:test], rollouts[:validate]
+    train, test_batch, validation = (windows(part) for part in parts)
+    problem = Problem(train, test_batch, error, error, output_size=STATES, validation=validation, learn_scale=scale)
+    return problem, mean, scale
+
+
+def baselines(problem: Problem, mean: Tensor, scale: Tensor) -> dict[str, float]:
+    """Return the score of repeating the state, and of the best linear map from it, fitted on the training windows."""
+
+    def flat(batch: Batch) -> tuple[Tensor, Tensor]:
+        inputs = batch.inputs.flatten(0, 1).double()
+        return torch.cat((inputs, torch.ones(len(inputs), 1)), dim=1), batch.targets.flatten(0, 1).double()
+
+    inputs, targets = flat(problem.test)
+    fit = torch.linalg.lstsq(*flat(problem.train)).solution
+    return {
+        "same state again": float((inputs[:, :-1] * scale - targets).square().mean()),
+        "linear in the state": float((inputs @ fit - targets).square().mean()),
+    }
+
+
+if __name__ == "__main__":
+    main(Options, run, __doc__ or "")
