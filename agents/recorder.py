@@ -27,8 +27,8 @@ from agents.recordings.native import episode_directories
 from agents.recordings.writer import EpisodeWriter
 from agents.workers import run_jobs
 from envs import LANE_KEEPING
+from envs.bullet import has_bullet
 from envs.lane_keeping import LaneKeepingConfig
-from envs.vehicle import has_bullet
 
 MOST_TRIES = 20
 """Draws of one episode that may end off the road before recording gives up."""
@@ -42,8 +42,6 @@ class RecorderConfig:
 
     frames: int = 20_000
     """Frames to record, over all episodes."""
-    episode_s: float = 20.0
-    """Length of an episode, seconds; each one has a road and a look of its own."""
     seed: int = 0
     """Seed of all roads, looks, starts and disturbances."""
     expert: ExpertConfig = ExpertConfig()
@@ -55,8 +53,6 @@ class RecorderConfig:
         """Check ranges."""
         if self.frames < 1:
             raise ValueError(f"frames must be at least 1, got {self.frames}.")
-        if not 0 < self.episode_s < float("inf"):
-            raise ValueError(f"episode_s must be a positive number of seconds, got {self.episode_s}.")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
 
@@ -71,8 +67,8 @@ class Recorded:
     """Complete episodes, those of an earlier run included."""
     redrawn: int = 0
     """Episodes that ended off the road and were drawn again."""
-    kept: int = 0
-    """Complete episodes that an earlier run left."""
+    kept_frames: int = 0
+    """Frames of these that an earlier run left."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def record(
 
     Args:
         directory: of the data set; made when absent. Episodes that are there are kept and not made again.
-        world: where it drives; `episode_s` in it is ignored.
+        world: where it drives; each episode has a road and a look of its own and lasts `episode_s`.
         config: how much, how disturbed; the defaults when None.
         workers: processes; they do not change what is recorded.
         on_news: called as frames are made.
@@ -126,7 +122,7 @@ def record(
     world = with_vehicle(world)
     place = EpisodeWriter(directory).directory
     remove_leftovers(place)
-    length = max(1, round(config.episode_s / world.period_s))
+    length = max(1, round(world.episode_s / world.period_s))
     count = -(-config.frames // length)
     there = {path.name for path in episode_directories(place)}
     result = Recorded()
@@ -134,9 +130,9 @@ def record(
     for number in range(count):
         steps = min(length, config.frames - number * length)
         if f"episode_{number:06d}" in there:
-            result.kept += 1
             result.episodes += 1
             result.frames += steps
+            result.kept_frames += steps
         else:
             jobs.append(_Job(place, world, config, number, steps))
 
@@ -147,8 +143,8 @@ def record(
         if on_news is not None:
             on_news(news)
 
-    if result.kept and on_news is not None:
-        on_news(News(frames=result.frames))
+    if result.kept_frames and on_news is not None:
+        on_news(News(frames=result.kept_frames))
     run_jobs(_record_episodes, jobs, workers, note)
     return result
 

@@ -1,0 +1,188 @@
+"""The `wormwheel` command.
+
+Each verb is a frozen dataclass of options, from which its command line is made, and a function that takes it. A verb's
+module is imported when it is called for, so `wormwheel --help` answers at once.
+
+    wormwheel record --out runs/record --frames 2000
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOMS = ("policies", "envs", "agents")
+"""The packages beside this one; other distributions own such names."""
+USAGE_ERROR = 2
+"""Exit code when what was asked for cannot be done: bad options, bad input, nowhere to write."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+PIPE_CLOSED = 141
+"""Exit code when nobody reads the output any more, as shells have it."""
+TRACEBACK = "WORMWHEEL_TRACEBACK"
+"""Environment variable; when it is 1, errors that are one line otherwise come with where they happened."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Something that the command does."""
+
+    module: str
+    """Where it lives; imported when it is called for."""
+    options: str
+    """Name of the dataclass of its options in that module."""
+    summary: str
+    """One line for `wormwheel --help`."""
+    function: str = "run"
+    """Name of the function in that module; it takes the options."""
+
+
+VERBS: dict[str, Verb] = {
+    "record": Verb("experiments.record", "RecordOptions", "let the expert drive and record frames and steering"),
+    "train imitation": Verb("experiments.train", "TrainOptions", "train a driver on recorded driving"),
+    "evaluate": Verb(
+        "experiments.evaluate", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
+    ),
+    "info": Verb("experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, or versions"),
+}
+"""The verbs, in the order shown. To add one: a module with a dataclass of options and `run`, and a line here."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows `wormwheel`; that of the process when None.
+
+    Returns:
+        The exit code: 0, 2 for what cannot be done as asked, 130 after Ctrl-C. A bug raises.
+    """
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        _complain("stopped by Ctrl-C; what was complete is kept")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except (ValueError, OSError) as error:
+        if os.environ.get(TRACEBACK) == "1":
+            traceback.print_exc()
+        _complain(describe(error))
+        return USAGE_ERROR
+    except ImportError as error:
+        name = (error.name or "").split(".")[0]
+        if name in (*ROOMS, "experiments"):
+            raise
+        if os.environ.get(TRACEBACK) == "1":
+            traceback.print_exc()
+        _complain(describe(error))
+        return USAGE_ERROR
+
+
+def describe(error: Exception) -> str:
+    """Say in one line what went wrong."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        return _one_line(f"{place}{error.strerror}. Check the path, its rights and the space on the disk.")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _one_line(f"this needs the package {error.name}, which is not installed: pip install {error.name}")
+    return _one_line(str(error) or type(error).__name__)
+
+
+def check_rooms() -> None:
+    """Check that the packages beside this one are the ones that will be imported.
+
+    Raises:
+        ImportError: if another distribution's package of that name comes first.
+    """
+    root = Path(__file__).resolve().parents[1]
+    for room in ROOMS:
+        loaded = sys.modules.get(room)
+        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(room)
+        origin = spec.origin if spec is not None else None
+        if origin is None or Path(origin).resolve().parents[1] != root:
+            found = origin or (list(spec.submodule_search_locations or []) if spec is not None else "nothing")
+            raise ImportError(
+                f"the package {room!r} should come from {root}, found {found}: another distribution owns that name. "
+                "Install Wormwheel in an environment of its own."
+            )
+
+
+def _run(arguments: list[str]) -> int:
+    """Find the verb and run it."""
+    check_rooms()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(""))
+        return 0 if arguments else USAGE_ERROR
+    if arguments == ["--version"]:
+        from agents.run_directory import versions
+
+        print(f"wormwheel {versions()['wormwheel']}")
+        return 0
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in VERBS:
+            return _call(name, arguments[words:])
+    group = arguments[0]
+    if any(name.startswith(f"{group} ") for name in VERBS):
+        if len(arguments) > 1 and arguments[1] not in ("-h", "--help"):
+            raise ValueError(f"there is no verb '{group} {arguments[1]}'. {_known(group)}")
+        print(_overview(group))
+        return 0 if len(arguments) > 1 else USAGE_ERROR
+    raise ValueError(f"there is no verb {group!r}. {_known('')}")
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    """Run one verb."""
+    import tyro
+
+    logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr, force=True)
+    verb = VERBS[name]
+    module = importlib.import_module(verb.module)
+    try:
+        options = tyro.cli(getattr(module, verb.options), prog=f"wormwheel {name}", args=arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
+    getattr(module, verb.function)(options)
+    return 0
+
+
+def _overview(group: str) -> str:
+    """List the verbs, or those of a group."""
+    names = [name for name in VERBS if name.startswith(group)]
+    wide = max(map(len, names))
+    lines = [f"  {name:<{wide}}  {VERBS[name].summary}" for name in names]
+    usage = f"usage: wormwheel {group + ' ' if group else ''}VERB [OPTIONS]"
+    example = f"Options with units and defaults: wormwheel {names[0]} --help"
+    about = "Train, test and explain lane-keeping drivers whose brain is a liquid neural circuit."
+    return "\n".join([usage, "", about, "", *lines, "", example, "wormwheel --version shows the version."])
+
+
+def _known(group: str) -> str:
+    names = [name.removeprefix(group).strip() for name in VERBS if name.startswith(group)]
+    return f"There is: {', '.join(names)}. See wormwheel {group + ' ' if group else ''}--help."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _complain(line: str) -> None:
+    """Print the one line."""
+    try:
+        print(f"wormwheel: {line}", file=sys.stderr)
+    except OSError:
+        pass  # Nobody listens; the exit code still tells.
+
+
+if __name__ == "__main__":
+    sys.exit(main())

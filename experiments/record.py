@@ -1,0 +1,120 @@
+"""`wormwheel record`: the expert drives, and what the camera sees is kept beside what it steers.
+
+wormwheel record --out runs/record --frames 20000 --vehicle bullet
+wormwheel train imitation --data runs/record
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from agents.recorder import News, Recorded, RecorderConfig, record, with_vehicle
+from agents.recordings.writer import EpisodeWriter
+from agents.run_directory import RunDirectory, to_json
+from envs.lane_keeping import LaneKeepingConfig
+from experiments.common import check_json, expand_tracks, new_directory, progress, say, table, write_results
+
+EPISODE_S = 20.0
+"""Length of an episode unless told otherwise, seconds: short, so that the data see many roads."""
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """Let the expert drive and record frames and steering.
+
+    The wheel is pushed now and then; the label stays what the expert steers, so the data show how to come back.
+    """
+
+    out: Path | None = None
+    """Directory of the data set; runs/record, with a number added if that is taken, when not given."""
+    recorder: Annotated[RecorderConfig, arg(name="")] = RecorderConfig()
+    """How much, how disturbed."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(
+        default_factory=lambda: LaneKeepingConfig(episode_s=EPISODE_S)
+    )
+    """Where it drives."""
+    workers: int = 2
+    """Processes that record; they do not change what is recorded."""
+    resume: bool = False
+    """Go on with a recording that was stopped: only the episodes that are missing are made."""
+    json: Path | None = None
+    """File for what was recorded and how fast, as JSON."""
+
+
+def run(options: RecordOptions) -> Path:
+    """Record; returns the directory of the data set."""
+    check_json(options.json)
+    if options.world.throttle:
+        raise ValueError("the expert steers and leaves the speed to the cruise controller: record without --throttle.")
+    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    options = replace(options, world=world)
+    out = new_directory(options.out, "runs/record", taken_by="dataset.json", reuse=options.resume)
+    _check_resume(out, options)
+    EpisodeWriter(out)
+    RunDirectory(out, "record", options)
+
+    started_s = time.perf_counter()
+    with progress("recording", options.recorder.frames) as bar:
+
+        def note(news: News) -> None:
+            bar.advance(news.frames)
+
+        recorded = record(out, world, options.recorder, options.workers, note)
+    seconds = time.perf_counter() - started_s
+    figures = _figures(recorded, options, seconds)
+    table(
+        f"recorded to {out}",
+        ["frames", "episodes", "of driving", "drawn again", "frames per second"],
+        [
+            [
+                f"{recorded.frames:,}",
+                f"{recorded.episodes:,}",
+                f"{figures['driving_s'] / 60:.1f} min",
+                str(recorded.redrawn),
+                f"{figures['frames_per_s']:,.0f}",
+            ]
+        ],
+        left=0,
+    )
+    if recorded.redrawn:
+        say(f"note: {recorded.redrawn} episodes ended off the road and were drawn again")
+    write_results(options.json, "record", options, {**figures, "directory": str(out)})
+    return out
+
+
+def _figures(recorded: Recorded, options: RecordOptions, seconds: float) -> dict[str, Any]:
+    """Return what was recorded and how fast."""
+    new = recorded.frames - recorded.kept_frames
+    return {
+        "frames": recorded.frames,
+        "episodes": recorded.episodes,
+        "driving_s": recorded.frames * options.world.period_s,
+        "redrawn_episodes": recorded.redrawn,
+        "new_frames": new,
+        "seconds": seconds,
+        "frames_per_s": new / seconds,
+    }
+
+
+def _check_resume(out: Path, options: RecordOptions) -> None:
+    """Check that a recording that is gone on with was started with the same options."""
+    if not options.resume or not (out / "dataset.json").exists():
+        return
+    try:
+        before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{out} cannot be resumed: its config.json is missing or damaged ({error}).") from error
+    now = json.loads(json.dumps(to_json(options)))
+    for part in ("recorder", "world"):
+        names = sorted(name for name in now[part] if now[part][name] != before.get(part, {}).get(name))
+        if names:
+            raise ValueError(
+                f"{out} was recorded with another value of {names[0]}; resume with the options of the first "
+                "run, or record to another --out."
+            )
