@@ -8,6 +8,7 @@ Neighbouring frames are near copies: a random split would put copies of the trai
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,13 +29,31 @@ def split_by_episode(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0)
     Raises:
         ValueError: if there are fewer than two episodes or the fraction is out of range.
     """
-    _check_fraction(fraction)
     if len(episodes) < 2:
         raise ValueError(f"at least 2 episodes are needed to hold one out, got {len(episodes)}. Split by time block.")
-    count = min(max(round(len(episodes) * fraction), 1), len(episodes) - 1)
-    held = set(np.random.default_rng(seed).permutation(len(episodes))[:count].tolist())
-    sides = [tuple(e for i, e in enumerate(episodes) if (i in held) == side) for side in (False, True)]
-    return dataclasses.replace(episodes, episodes=sides[0]), dataclasses.replace(episodes, episodes=sides[1])
+    held = _draw(len(episodes), fraction, seed)
+    return _divide(episodes, [number in held for number in range(len(episodes))])
+
+
+def split_by_source(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0) -> tuple[EpisodeSet, EpisodeSet]:
+    """Hold out all episodes of whole sources, such as the routes of comma2k19, drawn by chance.
+
+    Args:
+        episodes: Episodes of at least two sources.
+        fraction: Share of the sources to hold out, in (0, 1); at least one goes to each side.
+        seed: Of the draw; the same seed gives the same split.
+
+    Returns:
+        The rest and the held-out episodes, each in recorded order.
+
+    Raises:
+        ValueError: if there are fewer than two sources or the fraction is out of range.
+    """
+    sources = sorted({episode.meta.source for episode in episodes})
+    if len(sources) < 2:
+        raise ValueError(f"at least 2 sources are needed to hold one out, got {sources}. Split by time block.")
+    held = {sources[number] for number in _draw(len(sources), fraction, seed)}
+    return _divide(episodes, [episode.meta.source in held for episode in episodes])
 
 
 def split_by_time_block(
@@ -80,6 +99,22 @@ def split_by_time_block(
             "shorten the gap or bring more data."
         )
     return dataclasses.replace(episodes, episodes=tuple(before)), dataclasses.replace(episodes, episodes=tuple(after))
+
+
+def _draw(count: int, fraction: float, seed: int) -> set[int]:
+    """Draw the numbers of what is held out."""
+    _check_fraction(fraction)
+    held = min(max(round(count * fraction), 1), count - 1)
+    return set(np.random.default_rng(seed).permutation(count)[:held].tolist())
+
+
+def _divide(episodes: EpisodeSet, held: Sequence[bool]) -> tuple[EpisodeSet, EpisodeSet]:
+    """Divide into the rest and what is held out."""
+    rest, out = (
+        tuple(episode for episode, is_held in zip(episodes, held, strict=True) if is_held == side)
+        for side in (False, True)
+    )
+    return dataclasses.replace(episodes, episodes=rest), dataclasses.replace(episodes, episodes=out)
 
 
 def _check_fraction(fraction: float) -> None:

@@ -18,10 +18,10 @@ from types import ModuleType
 import numpy as np
 
 from agents.episodes import EpisodeSet
-from agents.recordings import donkeycar, native, udacity
+from agents.recordings import comma2k19, donkeycar, native, udacity
 from agents.recordings.assembly import ReadOptions
 
-READERS: tuple[ModuleType, ...] = (native, donkeycar, udacity)
+READERS: tuple[ModuleType, ...] = (native, donkeycar, udacity, comma2k19)
 """The formats, in the order tried. A reader is a module with `EXPECTS` (a line on what its paths look like),
 `recognises(path) -> bool` and `read(path, options) -> EpisodeSet`."""
 
@@ -35,6 +35,7 @@ def load_episodes(
     max_gap_s: float = 1.0,
     side_cameras: bool = False,
     side_camera_correction: float = 0.2,
+    full_lock_deg: float = 450.0,
     mixed_sizes: bool = False,
 ) -> EpisodeSet:
     """Read one or more recordings, each in the format found at its path.
@@ -46,6 +47,7 @@ def load_episodes(
         max_gap_s: A longer gap between frames begins a new episode, seconds.
         side_cameras: Udacity: add the left and right cameras as episodes of their own.
         side_camera_correction: Udacity: steering added to a side camera's label so that it leads back to the middle.
+        full_lock_deg: comma2k19: angle of the steering wheel that counts as full lock, degrees.
         mixed_sizes: Accept recordings whose pictures differ in size from one path to the next.
 
     Returns:
@@ -57,7 +59,7 @@ def load_episodes(
         OSError: if it cannot be read.
         ValueError: if a path is of no known format or has no usable record, or pictures differ in size.
     """
-    options = ReadOptions(nominal_period_s, max_gap_s, side_cameras, side_camera_correction)
+    options = ReadOptions(nominal_period_s, max_gap_s, side_cameras, side_camera_correction, full_lock_deg)
     listed = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     if not listed:
         raise ValueError("at least one path to recorded driving was expected, got none.")

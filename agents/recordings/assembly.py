@@ -35,6 +35,9 @@ class ReadOptions:
     """Udacity: add the left and right cameras as episodes of their own."""
     side_camera_correction: float = 0.2
     """Udacity: steering added to a side camera's label so that it leads back to the middle, in [0, 1]."""
+    full_lock_deg: float = 450.0
+    """comma2k19: angle of the steering wheel that counts as full lock, degrees. The cars' true locks lie near 380° and
+    500°; a smaller angle spreads the small angles of a motorway and leaves out what is beyond it."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -43,6 +46,8 @@ class ReadOptions:
             raise ValueError(f"nominal_period_s must be a positive number of seconds, got {period}.")
         if not self.max_gap_s > 0:
             raise ValueError(f"max_gap_s must be positive, got {self.max_gap_s}.")
+        if not self.full_lock_deg > 0:
+            raise ValueError(f"full_lock_deg must be positive, got {self.full_lock_deg}.")
         if not 0 <= self.side_camera_correction <= 1:
             raise ValueError(f"side_camera_correction must lie within [0, 1], got {self.side_camera_correction}.")
 

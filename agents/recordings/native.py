@@ -83,6 +83,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     notices: list[str] = []
     episodes: list[Episode] = []
     start_s = 0.0
+    first_directory: Path | None = None
     for directory in episode_directories(path):
         try:
             episode = _read_episode(directory, str(path), start_s, skipped)
@@ -95,9 +96,10 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         if episode is None:
             continue
         first = episodes[0].meta if episodes else episode.meta
+        first_directory = first_directory or directory
         if (first.height, first.width) != (episode.meta.height, episode.meta.width):
             raise ValueError(
-                f"pictures of one size were expected, got {first.width}×{first.height} in {path / 'episode_000000'} "
+                f"pictures of one size were expected, got {first.width}×{first.height} in {first_directory} "
                 f"and {episode.meta.width}×{episode.meta.height} in {directory}; keep them in two data sets."
             )
         start_s += episode.duration_s

@@ -1,0 +1,144 @@
+"""comma2k19: minutes of highway driving as logs of the car's bus and a video.
+
+    ROUTE/SEGMENT/processed_log/CAN/steering_angle/{t,value}  degrees at the wheel, positive left, about 89 Hz
+                  processed_log/CAN/speed/{t,value}           m/s
+                  global_pose/frame_times                     the camera's clock, 20 Hz
+                  video.hevc                                  without it there are logs to plot, but not to learn from
+
+The path may be a segment, a route, or up to two folders above. Steering is interpolated to the frames and divided by
+the angle at full lock. Segments of a route share its `source`, so `split_by_source` keeps routes apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.episodes import Episode, EpisodeMeta, EpisodeSet
+from agents.recordings.assembly import ReadOptions, read_clock
+from agents.recordings.native import PickedFrames
+from agents.recordings.video import VideoFile
+
+EXPECTS = "comma2k19 (a segment with processed_log and global_pose, or a folder of such)"
+"""What a path of this format looks like."""
+USUAL_PERIOD_S = 0.05
+"""The camera runs at 20 Hz."""
+LONGEST_SILENCE_S = 0.2
+"""A frame further than this from the next steering sample has no label, seconds."""
+
+_MARK = "processed_log/CAN/steering_angle/t"
+
+
+def recognises(path: Path) -> bool:
+    """Say whether a path is a segment or a folder of segments."""
+    return bool(_segments(path))
+
+
+def read(path: Path, options: ReadOptions) -> EpisodeSet:
+    """Read all segments at or below a path.
+
+    Args:
+        path: Segment, route, or a folder of routes.
+        options: Nominal period, longest gap, angle at full lock.
+
+    Returns:
+        Episodes by route and segment number. Damaged segments and frames without a label are counted and left out, and
+        so are segments without video when others have one.
+
+    Raises:
+        ValueError: if videos differ in size.
+    """
+    skipped: Counter[str] = Counter()
+    notices: list[str] = []
+    episodes: list[Episode] = []
+    line_s: dict[Path, float] = {}
+    for segment in _segments(path):
+        try:
+            found = _read_segment(segment, options, line_s.get(segment.parent, 0.0), skipped)
+        except Exception as error:  # NumPy's header parser lets out nearly anything.
+            skipped["segment with damaged files"] += 1
+            notices.append(f"{segment.name} left out: {' '.join(str(error).split())}")
+            continue
+        if found:
+            line_s[segment.parent] = found[-1].meta.start_s + found[-1].duration_s
+        episodes += found
+    filmed = [episode for episode in episodes if episode.source is not None]
+    if not filmed and episodes:
+        notices.append("no video.hevc beside the logs: there is steering and speed to plot, but nothing to learn from")
+    elif len(filmed) < len(episodes):
+        skipped["segment without video"] += len(episodes) - len(filmed)
+        episodes = filmed
+    result = EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
+    if episodes:
+        _ = result.frame_size
+    return result
+
+
+def _segments(path: Path) -> list[Path]:
+    """Return the segments at or up to three folders below a path, by route and number."""
+    for depth in ("", "*/", "*/*/", "*/*/*/"):
+        found = [mark.parents[3] for mark in path.glob(depth + _MARK)]
+        if found:
+            return sorted(found, key=lambda segment: (str(segment.parent), segment.name.zfill(9)))
+    return []
+
+
+def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: Counter[str]) -> list[Episode]:
+    """Read one segment as one episode or, where its clock has gaps, several."""
+    stamps_s = np.load(segment / "global_pose" / "frame_times", allow_pickle=False).astype(np.float64).ravel()
+    count = len(stamps_s)
+    clock = read_clock(stamps_s, np.arange(count), np.zeros(count, bool), USUAL_PERIOD_S, options)
+    steering_deg, labelled = _at(stamps_s, segment / "processed_log" / "CAN" / "steering_angle")
+    steering = steering_deg / options.full_lock_deg
+    within = np.abs(steering) <= 1.0
+    skipped["frame without a steering sample near it"] += int((~labelled).sum())
+    skipped["steering outside [-1, 1]"] += int((labelled & ~within).sum())
+    for reason in [reason for reason, times in skipped.items() if times == 0]:
+        del skipped[reason]
+    extras: dict[str, NDArray[Any]] = {}
+    if (segment / "processed_log" / "CAN" / "speed" / "t").is_file():
+        extras["speed_mps"] = _at(stamps_s, segment / "processed_log" / "CAN" / "speed")[0].astype(np.float32)
+    video = VideoFile(segment / "video.hevc") if (segment / "video.hevc").is_file() else None
+    keep = np.flatnonzero(labelled & within)
+    cuts = (np.diff(clock.segment[keep]) > 0) | (np.diff(clock.time_s[keep]) > options.max_gap_s)
+    episodes = []
+    for rows in np.split(keep, np.flatnonzero(cuts) + 1):
+        if len(rows) == 0:
+            continue
+        meta = EpisodeMeta(
+            source=str(segment.parent),
+            nominal_period_s=clock.period_s,
+            height=video.height if video else 0,
+            width=video.width if video else 0,
+            vehicle="car",
+            renderer="camera" if video else "",
+            start_s=start_s + float(clock.line_s[rows[0]]),
+            extra={"segment": segment.name},
+        )
+        frames = PickedFrames(video, rows) if video else None
+        chosen = {name: values[rows] for name, values in extras.items()}
+        time_s = clock.time_s[rows] - clock.time_s[rows[0]]
+        episodes.append(Episode(steering[rows].astype(np.float32), time_s, meta, frames, extras=chosen))
+    return episodes
+
+
+def _at(moments_s: NDArray[np.float64], log: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Interpolate a log to given moments; False where no sample is near."""
+    time_s = np.load(log / "t", allow_pickle=False).astype(np.float64).ravel()
+    value = np.load(log / "value", allow_pickle=False).astype(np.float64).ravel()
+    if time_s.shape != value.shape:
+        raise ValueError(f"{log} should have as many values as times, got {value.size} and {time_s.size}.")
+    usable = np.isfinite(time_s) & np.isfinite(value)
+    time_s, value = time_s[usable], value[usable]
+    if len(time_s) == 0:
+        raise ValueError(f"{log} holds no usable sample.")
+    order = np.argsort(time_s, kind="stable")
+    time_s, value = time_s[order], value[order]
+    after = np.clip(np.searchsorted(time_s, moments_s), 0, len(time_s) - 1)
+    before = np.maximum(after - 1, 0)
+    silence_s = np.minimum(np.abs(time_s[after] - moments_s), np.abs(time_s[before] - moments_s))
+    return np.interp(moments_s, time_s, value), silence_s <= LONGEST_SILENCE_S
