@@ -79,7 +79,7 @@ class CfCLayer(nn.Module):
         if self.mode == "pure":
             decay = ops.exp(-((ops.abs(heads) + own["w_tau"]) * elapsed))
             return (1.0 - decay * heads) * own["limit"]
-        first, second, time_a, time_b = ops.split(heads, [self.units] * 4)
-        first, second = ops.tanh(first), ops.tanh(second)
+        answers, time_a, time_b = ops.split(heads, [2 * self.units, self.units, self.units])
+        first, second = ops.split(ops.tanh(answers), [self.units] * 2)
         gate = ops.sigmoid(time_a * elapsed + time_b)
         return first + gate * (second if self.mode == "no_gate" else second - first)

@@ -40,7 +40,7 @@ class CTRNNConfig:
     """Initial time constant of every unit, in nominal frame periods, > 0. It is learned, and stays positive."""
 
     spectral_radius: float = 1.0
-    """Largest absolute eigenvalue of the initial U: below 1 the memory fades, above 1 the units may ring by themselves."""
+    """Largest absolute eigenvalue of the initial U: below 1 the memory fades, above 1 the units may ring on."""
 
     kernel: str = "auto"
     """What runs the sequence: "auto", "reference" or "cpu"."""

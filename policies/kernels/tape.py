@@ -187,7 +187,8 @@ def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_row
     result = step(RowOps(), handles, drive, state, elapsed)
     if not isinstance(result, Rows) or result.rows != state_rows:
         raise ValueError(f"the step must return {state_rows} rows of state, got {result}.")
-    result.apply(Code.COPY)  # the last block of the file is the next state
+    if result.start + state_rows != recorder.rows or result.start <= drive_rows + 1:
+        result.apply(Code.COPY)  # the last block of the file is the next state
     return Tape(
         torch.tensor(recorder.code, dtype=torch.int64),
         torch.tensor(recorder.indices, dtype=torch.int64),

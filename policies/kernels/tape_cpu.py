@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.kernels import tape_loops
+from policies.kernels import tape_tiles
 from policies.kernels.tape import Tape
 
 LANES = 16
@@ -63,7 +63,7 @@ def _forward(
     states = drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
     arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
     lanes = _lanes(len(state))
-    _over_tiles(len(state), lanes, lambda _, first: tape_loops.run_tile(*arrays, rows, first, lanes))
+    _over_tiles(len(state), lanes, lambda _, first: tape_tiles.run_tile(*arrays, rows, first, lanes))
     return states
 
 
@@ -96,7 +96,7 @@ def _backward(
     results = [_array(x) for x in (states_grad, *grads)]
 
     def run(tile: int, first: int) -> None:
-        tape_loops.run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes, chunk)
+        tape_tiles.run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes, chunk)
 
     _over_tiles(batch_size, lanes, run)
     return torch.from_numpy(weight_grads.sum(axis=0)), *grads

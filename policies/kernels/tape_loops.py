@@ -1,8 +1,8 @@
-"""The numba loops that run a tape: one step forwards, one step backwards, weight gradients, whole sequences.
+"""The numba loops that run a tape: one step forwards, one step backwards, weight gradients.
 
-A tile is some samples (lanes) of the batch. Its register file `file[rows, columns]` has one row for each number of the
-tape and one column for each lane, so every instruction is a loop over contiguous lanes. Going backwards, a chunk of
-steps lies side by side in the columns; the weights' gradients are then dot products of long rows.
+A tile is some samples (lanes, a multiple of 16) of the batch. Its register file holds `lanes` neighbours for each row
+of the tape, so the rows of a value lie one behind the other: an elementwise instruction is one loop over all of them,
+and a product with a matrix adds up rows of lanes in registers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from typing import Any
 
 import numba
-import numpy as np
 
+from policies.kernels.lanes import WIDTH, fma, load, splat, store, total
 from policies.kernels.math import OPTIONS, exp, sigmoid, tanh
 from policies.kernels.tape import Code
 
@@ -25,404 +25,332 @@ _GAUSS = 1 / math.sqrt(2 * math.pi)
 
 
 @_jit
-def _add_product(out: Any, x: Any, weight: Any) -> None:
-    """Out += weight · x, over lanes."""
-    for lane in range(out.size):
-        out[lane] += weight * x[lane]
-
-
-@_jit
-def _add_four_products(out: Any, x0: Any, x1: Any, x2: Any, x3: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> None:
-    """Out += w0 · x0 + w1 · x1 + w2 · x2 + w3 · x3, over lanes: a quarter of the loads and stores of `out`."""
-    for lane in range(out.size):
-        out[lane] += (w0 * x0[lane] + w1 * x1[lane]) + (w2 * x2[lane] + w3 * x3[lane])
-
-
-@_jit
-def _matrix(
-    file: Any, out: int, x: int, weights: Any, rows: int, columns: int, down: int, across: int, lo: int, hi: int
-) -> None:
-    """file[out + r] += Σ_c weights[r · down + c · across] · file[x + c], lanes lo to hi."""
-    fours = columns // 4 * 4
-    for r in range(rows):
-        y = file[out + r, lo:hi]
-        w = r * down
-        for c in range(0, fours, 4):
-            _add_four_products(
-                y,
-                file[x + c, lo:hi],
-                file[x + c + 1, lo:hi],
-                file[x + c + 2, lo:hi],
-                file[x + c + 3, lo:hi],
-                weights[w + c * across],
-                weights[w + (c + 1) * across],
-                weights[w + (c + 2) * across],
-                weights[w + (c + 3) * across],
-            )
-        for c in range(fours, columns):
-            _add_product(y, file[x + c, lo:hi], weights[w + c * across])
-
-
-@_jit
-def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, lo: int, hi: int) -> None:
-    """Run all instructions on the lanes lo to hi of the register file.
+def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, lanes: int) -> None:
+    """Run all instructions on a register file.
 
     Args:
         code: as `Tape.code`.
         indices: as `Tape.indices`.
         constants: as `Tape.constants`, in the dtype of the file.
         weights: flat.
-        file: `[rows, columns]`; drive, elapsed and state are filled in.
-        lo: first lane.
-        hi: one past the last lane.
+        file: `[rows · lanes]`; drive, elapsed and state are filled in.
+        lanes: samples side by side, a multiple of 16.
     """
     kind = file.dtype.type
     half, one = kind(0.5), kind(1)
     for i in range(code.shape[0]):
         what, out, rows, a, b, a_rows, b_rows, weight, index, constant = code[i]
+        size = rows * lanes
+        y = file[out * lanes : out * lanes + size]
+        x = file[a * lanes : a * lanes + a_rows * lanes]
         if what == LINEAR:
-            for r in range(rows):
-                if b >= 0:
-                    file[out + r, lo:hi] = file[b + r, lo:hi]
-                else:
-                    file[out + r, lo:hi] = kind(0)
-            _matrix(file, out, a, weights[weight:], rows, a_rows, a_rows, 1, lo, hi)
+            if b >= 0:
+                y[:] = file[b * lanes : b * lanes + size]
+            else:
+                y[:] = kind(0)
+            _matrix(y, x, weights[weight:], rows, a_rows, a_rows, 1, lanes)
         elif what == SCATTER:
-            for r in range(rows):
-                file[out + r, lo:hi] = kind(0)
+            y[:] = kind(0)
             for s in range(a_rows):
-                _add_product(file[out + indices[index + s], lo:hi], file[a + s, lo:hi], weights[weight + s])
-        else:
+                _add_row(y, indices[index + s] * lanes, x, s * lanes, weights[weight + s], lanes)
+        elif what == GATHER:
             for r in range(rows):
-                y = file[out + r, lo:hi]
-                x = file[a + r, lo:hi]
-                if what == GATHER:
-                    y[:] = file[a + indices[index + r], lo:hi]
-                elif what == COPY:
-                    y[:] = x
-                elif what == AFFINE:
-                    scale, shift = constants[constant, 0], constants[constant, 1]
-                    for lane in range(y.size):
-                        y[lane] = scale * x[lane] + shift
-                elif what == ADD:
-                    z = file[b + (r if b_rows > 1 else 0), lo:hi]
-                    for lane in range(y.size):
-                        y[lane] = x[lane] + z[lane]
-                elif what == SUBTRACT:
-                    z = file[b + (r if b_rows > 1 else 0), lo:hi]
-                    for lane in range(y.size):
-                        y[lane] = x[lane] - z[lane]
-                elif what == MULTIPLY:
-                    z = file[b + (r if b_rows > 1 else 0), lo:hi]
-                    for lane in range(y.size):
-                        y[lane] = x[lane] * z[lane]
-                elif what == ADD_WEIGHT:
-                    w = weights[weight + r]
-                    for lane in range(y.size):
-                        y[lane] = x[lane] + w
-                elif what == MULTIPLY_WEIGHT:
-                    w = weights[weight + r]
-                    for lane in range(y.size):
-                        y[lane] = x[lane] * w
-                elif what == TANH:
-                    for lane in range(y.size):
-                        y[lane] = tanh(x[lane])
-                elif what == SIGMOID:
-                    for lane in range(y.size):
-                        y[lane] = sigmoid(x[lane])
-                elif what == EXP:
-                    for lane in range(y.size):
-                        y[lane] = exp(x[lane])
-                elif what == ABS:
-                    for lane in range(y.size):
-                        y[lane] = abs(x[lane])
-                elif what == LEAKY_RELU:
-                    scale = constants[constant, 0]
-                    for lane in range(y.size):
-                        y[lane] = x[lane] if x[lane] > 0 else scale * x[lane]
-                elif what == SILU:
-                    for lane in range(y.size):
-                        y[lane] = x[lane] * sigmoid(x[lane])
-                elif what == GELU:
-                    for lane in range(y.size):
-                        y[lane] = half * x[lane] * (one + kind(math.erf(x[lane] * kind(_ROOT_HALF))))
+                _copy_row(y, r * lanes, x, indices[index + r] * lanes, lanes)
+        elif what == ADD_WEIGHT or what == MULTIPLY_WEIGHT:
+            for r in range(rows):
+                _row_and_weight(y, x, r * lanes, weights[weight + r], what == ADD_WEIGHT, lanes)
+        elif what == ADD or what == SUBTRACT or what == MULTIPLY:
+            z = file[b * lanes : b * lanes + b_rows * lanes]
+            if b_rows == rows:
+                _combine(what, y, x, z)
+            else:
+                for lane in range(0, lanes, WIDTH):
+                    _combine_one(what, y, x, load(z, lane), rows, lane, lanes)
+        elif what == COPY:
+            y[:] = x
+        elif what == AFFINE:
+            scale, shift = constants[constant, 0], constants[constant, 1]
+            for j in range(size):
+                y[j] = scale * x[j] + shift
+        elif what == TANH:
+            for j in range(size):
+                y[j] = tanh(x[j])
+        elif what == SIGMOID:
+            for j in range(size):
+                y[j] = sigmoid(x[j])
+        elif what == EXP:
+            for j in range(size):
+                y[j] = exp(x[j])
+        elif what == ABS:
+            for j in range(size):
+                y[j] = abs(x[j])
+        elif what == LEAKY_RELU:
+            scale = constants[constant, 0]
+            for j in range(size):
+                y[j] = x[j] if x[j] > 0 else scale * x[j]
+        elif what == SILU:
+            for j in range(size):
+                y[j] = x[j] * sigmoid(x[j])
+        elif what == GELU:
+            for j in range(size):
+                y[j] = half * x[j] * (one + kind(math.erf(x[j] * kind(_ROOT_HALF))))
 
 
 @_jit
-def run_step_back(
-    code: Any, indices: Any, constants: Any, weights: Any, file: Any, grad: Any, lo: int, hi: int
-) -> None:
-    """Run the instructions in reverse on the gradients: as `run_step`, `grad` `[rows, columns]` beside `file`.
+def run_step_back(code: Any, indices: Any, constants: Any, weights: Any, file: Any, grad: Any, lanes: int) -> None:
+    """Run the instructions in reverse on the gradients.
 
-    The gradient of the next state is filled in, everything else is 0. Gradients of the weights are not taken here.
+    Gradients of the weights are not taken here.
+
+    Args:
+        code: as in `run_step`, and so are the next three.
+        indices: see there.
+        constants: see there.
+        weights: see there.
+        file: `[rows · lanes]` as `run_step` left it.
+        grad: `[rows · lanes]`; the gradient of the next state is filled in, everything else is 0.
+        lanes: as in `run_step`.
     """
     kind = file.dtype.type
     half, one = kind(0.5), kind(1)
     for i in range(code.shape[0] - 1, -1, -1):
         what, out, rows, a, b, a_rows, b_rows, weight, index, constant = code[i]
+        size = rows * lanes
+        y = file[out * lanes : out * lanes + size]
+        x = file[a * lanes : a * lanes + a_rows * lanes]
+        dy = grad[out * lanes : out * lanes + size]
+        dx = grad[a * lanes : a * lanes + a_rows * lanes]
         if what == LINEAR:
             if b >= 0:
-                for r in range(rows):
-                    _add_product(grad[b + r, lo:hi], grad[out + r, lo:hi], one)
-            _matrix(grad, a, out, weights[weight:], a_rows, rows, 1, a_rows, lo, hi)
+                _add(grad[b * lanes : b * lanes + size], dy, one)
+            _matrix(dx, dy, weights[weight:], a_rows, rows, 1, a_rows, lanes)
         elif what == SCATTER:
             for s in range(a_rows):
-                _add_product(grad[a + s, lo:hi], grad[out + indices[index + s], lo:hi], weights[weight + s])
+                _add_row(dx, s * lanes, dy, indices[index + s] * lanes, weights[weight + s], lanes)
         elif what == GATHER:
             for r in range(rows):
-                _add_product(grad[a + indices[index + r], lo:hi], grad[out + r, lo:hi], one)
-        else:
+                _add_row(dx, indices[index + r] * lanes, dy, r * lanes, one, lanes)
+        elif what == MULTIPLY_WEIGHT:
             for r in range(rows):
-                y, x = file[out + r, lo:hi], file[a + r, lo:hi]
-                dy, dx = grad[out + r, lo:hi], grad[a + r, lo:hi]
-                if what == COPY or what == ADD_WEIGHT:
-                    _add_product(dx, dy, one)
-                elif what == AFFINE:
-                    _add_product(dx, dy, constants[constant, 0])
-                elif what == ADD:
-                    _add_product(dx, dy, one)
-                    _add_product(grad[b + (r if b_rows > 1 else 0), lo:hi], dy, one)
-                elif what == SUBTRACT:
-                    _add_product(dx, dy, one)
-                    _add_product(grad[b + (r if b_rows > 1 else 0), lo:hi], dy, -one)
-                elif what == MULTIPLY:
-                    z, dz = file[b + (r if b_rows > 1 else 0), lo:hi], grad[b + (r if b_rows > 1 else 0), lo:hi]
-                    for lane in range(y.size):
-                        dx[lane] += dy[lane] * z[lane]
-                    for lane in range(y.size):
-                        dz[lane] += dy[lane] * x[lane]
-                elif what == MULTIPLY_WEIGHT:
-                    _add_product(dx, dy, weights[weight + r])
-                elif what == TANH:
-                    for lane in range(y.size):
-                        dx[lane] += dy[lane] * (one - y[lane] * y[lane])
-                elif what == SIGMOID:
-                    for lane in range(y.size):
-                        dx[lane] += dy[lane] * (y[lane] * (one - y[lane]))
-                elif what == EXP:
-                    for lane in range(y.size):
-                        dx[lane] += dy[lane] * y[lane]
-                elif what == ABS:
-                    for lane in range(y.size):
-                        dx[lane] += dy[lane] if x[lane] > 0 else (-dy[lane] if x[lane] < 0 else kind(0))
-                elif what == LEAKY_RELU:
-                    scale = constants[constant, 0]
-                    for lane in range(y.size):
-                        dx[lane] += dy[lane] if x[lane] > 0 else scale * dy[lane]
-                elif what == SILU:
-                    for lane in range(y.size):
-                        gate = sigmoid(x[lane])
-                        dx[lane] += dy[lane] * gate * (one + x[lane] * (one - gate))
-                elif what == GELU:
-                    for lane in range(y.size):
-                        below = half * (one + kind(math.erf(x[lane] * kind(_ROOT_HALF))))
-                        dx[lane] += dy[lane] * (below + x[lane] * kind(_GAUSS) * exp(-half * x[lane] * x[lane]))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
-def _dot(x: Any, y: Any) -> Any:
-    """Σ x · y; the order of the additions is free here, so that it vectorises."""
-    total = x[0] * y[0]
-    for i in range(1, x.size):
-        total += x[i] * y[i]
-    return total
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
-def _four_dots(x: Any, y0: Any, y1: Any, y2: Any, y3: Any) -> Any:
-    """Dot products of x with four rows at once."""
-    d0 = x[0] * y0[0]
-    d1 = x[0] * y1[0]
-    d2 = x[0] * y2[0]
-    d3 = x[0] * y3[0]
-    for i in range(1, x.size):
-        d0 += x[i] * y0[i]
-        d1 += x[i] * y1[i]
-        d2 += x[i] * y2[i]
-        d3 += x[i] * y3[i]
-    return d0, d1, d2, d3
+                _add_row(dx, r * lanes, dy, r * lanes, weights[weight + r], lanes)
+        elif what == ADD or what == SUBTRACT or what == MULTIPLY:
+            z, dz = file[b * lanes : (b + b_rows) * lanes], grad[b * lanes : (b + b_rows) * lanes]
+            if b_rows == rows:
+                _combine_back(what, x, z, dy, dx, dz)
+            else:
+                for lane in range(0, lanes, WIDTH):
+                    store(
+                        dz, lane, _combine_one_back(what, x, load(z, lane), dy, dx, load(dz, lane), rows, lane, lanes)
+                    )
+        elif what == COPY or what == ADD_WEIGHT:
+            _add(dx, dy, one)
+        elif what == AFFINE:
+            _add(dx, dy, constants[constant, 0])
+        elif what == TANH:
+            for j in range(size):
+                dx[j] += dy[j] * (one - y[j] * y[j])
+        elif what == SIGMOID:
+            for j in range(size):
+                dx[j] += dy[j] * (y[j] * (one - y[j]))
+        elif what == EXP:
+            for j in range(size):
+                dx[j] += dy[j] * y[j]
+        elif what == ABS:
+            for j in range(size):
+                dx[j] += dy[j] if x[j] > 0 else (-dy[j] if x[j] < 0 else kind(0))
+        elif what == LEAKY_RELU:
+            scale = constants[constant, 0]
+            for j in range(size):
+                dx[j] += dy[j] if x[j] > 0 else scale * dy[j]
+        elif what == SILU:
+            for j in range(size):
+                gate = sigmoid(x[j])
+                dx[j] += dy[j] * gate * (one + x[j] * (one - gate))
+        elif what == GELU:
+            for j in range(size):
+                below = half * (one + kind(math.erf(x[j] * kind(_ROOT_HALF))))
+                dx[j] += dy[j] * (below + x[j] * kind(_GAUSS) * exp(-half * x[j] * x[j]))
 
 
 @_jit
-def add_weight_gradients(code: Any, indices: Any, file: Any, grad: Any, columns: int, weight_grad: Any) -> None:
-    """Add the weights' gradients of all lanes and steps in the first `columns` of the file."""
+def add_weight_gradients(
+    code: Any, indices: Any, files: Any, grads: Any, steps: int, weight_grad: Any, lanes: int
+) -> None:
+    """Add the weights' gradients of some steps.
+
+    Args:
+        code: as in `run_step`.
+        indices: see there.
+        files: `[steps, rows · lanes]` as `run_step` left them.
+        grads: `[steps, rows · lanes]` as `run_step_back` left them.
+        steps: how many of the steps count.
+        weight_grad: flat; added to.
+        lanes: as in `run_step`.
+    """
     for i in range(code.shape[0]):
         what, out, rows, a, b, a_rows, b_rows, weight, index, constant = code[i]
         if what == LINEAR:
-            fours = a_rows // 4 * 4
             for r in range(rows):
-                dy = grad[out + r, :columns]
-                w = weight + r * a_rows
-                for c in range(0, fours, 4):
-                    d0, d1, d2, d3 = _four_dots(
-                        dy,
-                        file[a + c, :columns],
-                        file[a + c + 1, :columns],
-                        file[a + c + 2, :columns],
-                        file[a + c + 3, :columns],
-                    )
-                    weight_grad[w + c] += d0
-                    weight_grad[w + c + 1] += d1
-                    weight_grad[w + c + 2] += d2
-                    weight_grad[w + c + 3] += d3
-                for c in range(fours, a_rows):
-                    weight_grad[w + c] += _dot(dy, file[a + c, :columns])
+                for c in range(0, a_rows // 4 * 4, 4):
+                    at = weight + r * a_rows + c
+                    _four_products(grads, (out + r) * lanes, files, (a + c) * lanes, steps, weight_grad, at, lanes)
+                for c in range(a_rows // 4 * 4, a_rows):
+                    at = weight + r * a_rows + c
+                    weight_grad[at] += _product(grads, (out + r) * lanes, files, (a + c) * lanes, steps, lanes)
         elif what == SCATTER:
             for s in range(a_rows):
-                weight_grad[weight + s] += _dot(grad[out + indices[index + s], :columns], file[a + s, :columns])
+                row = (out + indices[index + s]) * lanes
+                weight_grad[weight + s] += _product(grads, row, files, (a + s) * lanes, steps, lanes)
         elif what == MULTIPLY_WEIGHT:
             for r in range(rows):
-                weight_grad[weight + r] += _dot(grad[out + r, :columns], file[a + r, :columns])
+                weight_grad[weight + r] += _product(grads, (out + r) * lanes, files, (a + r) * lanes, steps, lanes)
         elif what == ADD_WEIGHT:
+            one = weight_grad.dtype.type(1)
             for r in range(rows):
-                for column in range(columns):
-                    weight_grad[weight + r] += grad[out + r, column]
+                acc = splat(weight_grad.dtype.type(0))
+                for t in range(steps):
+                    for lane in range(0, lanes, WIDTH):
+                        acc = fma(splat(one), load(grads[t], (out + r) * lanes + lane), acc)
+                weight_grad[weight + r] += total(acc)
 
 
 @_jit
-def run_tile(
-    code: Any,
-    indices: Any,
-    constants: Any,
-    weights: Any,
-    drive: Any,
-    state: Any,
-    elapsed: Any,
-    starts: Any,
-    states: Any,
-    rows: int,
-    first: int,
-    lanes: int,
-) -> None:
-    """Run whole sequences of the samples from `first` on; writes `states`.
+def _matrix(y: Any, x: Any, weights: Any, rows: int, columns: int, down: int, across: int, lanes: int) -> None:
+    """Add a matrix times rows: y[r] += Σ_c weights[r · down + c · across] · x[c], four rows of y in registers."""
+    fours = rows // 4 * 4
+    for lane in range(0, lanes, WIDTH):
+        for r in range(0, fours, 4):
+            at = r * lanes + lane
+            y0, y1, y2, y3 = load(y, at), load(y, at + lanes), load(y, at + 2 * lanes), load(y, at + 3 * lanes)
+            w = r * down
+            for c in range(columns):
+                value = load(x, c * lanes + lane)
+                y0 = fma(splat(weights[w]), value, y0)
+                y1 = fma(splat(weights[w + down]), value, y1)
+                y2 = fma(splat(weights[w + 2 * down]), value, y2)
+                y3 = fma(splat(weights[w + 3 * down]), value, y3)
+                w += across
+            store(y, at, y0)
+            store(y, at + lanes, y1)
+            store(y, at + 2 * lanes, y2)
+            store(y, at + 3 * lanes, y3)
+        for r in range(fours, rows):
+            y0 = load(y, r * lanes + lane)
+            for c in range(columns):
+                y0 = fma(splat(weights[r * down + c * across]), load(x, c * lanes + lane), y0)
+            store(y, r * lanes + lane, y0)
 
-    Args:
-        code: as `run_step`.
-        indices: as `run_step`.
-        constants: as `run_step`.
-        weights: as `run_step`.
-        drive: `[B, T, P]`.
-        state: `[B, S]`.
-        elapsed: `[B, T]`.
-        starts: `[B, T]`.
-        states: `[B, T, S]`, the result.
-        rows: of the register file.
-        first: first sample of the tile.
-        lanes: lanes of the tile, of which the last ones may lie beyond the batch.
-    """
-    steps, size = drive.shape[1], state.shape[1]
-    samples = min(lanes, state.shape[0] - first)
-    file = np.zeros((rows, lanes), weights.dtype)
-    at_state, at_next = drive.shape[2] + 1, rows - size
-    for lane in range(samples):
-        for s in range(size):
-            file[at_next + s, lane] = state[first + lane, s]
+
+@_jit
+def _add_row(y: Any, to: int, x: Any, source: int, weight: Any, lanes: int) -> None:
+    """Add weight · x to y, one row."""
+    for lane in range(0, lanes, WIDTH):
+        store(y, to + lane, fma(splat(weight), load(x, source + lane), load(y, to + lane)))
+
+
+@_jit
+def _copy_row(y: Any, to: int, x: Any, source: int, lanes: int) -> None:
+    """Copy one row."""
+    for lane in range(0, lanes, WIDTH):
+        store(y, to + lane, load(x, source + lane))
+
+
+@_jit
+def _row_and_weight(y: Any, x: Any, at: int, weight: Any, adds: bool, lanes: int) -> None:
+    """Set y to x + weight or to x · weight, one row."""
+    kind = y.dtype.type
+    factor = kind(1) if adds else weight
+    term = weight if adds else kind(0)
+    for lane in range(0, lanes, WIDTH):
+        store(y, at + lane, fma(splat(factor), load(x, at + lane), splat(term)))
+
+
+@_jit
+def _add(y: Any, x: Any, factor: Any) -> None:
+    """Add factor · x to y."""
+    for j in range(y.size):
+        y[j] += factor * x[j]
+
+
+@_jit
+def _combine(what: int, y: Any, x: Any, z: Any) -> None:
+    """Set y to x + z, x − z or x · z."""
+    if what == MULTIPLY:
+        for j in range(y.size):
+            y[j] = x[j] * z[j]
+    elif what == ADD:
+        for j in range(y.size):
+            y[j] = x[j] + z[j]
+    else:
+        for j in range(y.size):
+            y[j] = x[j] - z[j]
+
+
+@_jit
+def _combine_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any) -> None:
+    """Add the gradients of `_combine` to those of x and z, which may be the same rows."""
+    if what == MULTIPLY:
+        for j in range(dy.size):
+            dx[j] += dy[j] * z[j]
+        for j in range(dy.size):
+            dz[j] += dy[j] * x[j]
+    else:
+        sign = dy.dtype.type(1 if what == ADD else -1)
+        _add(dx, dy, dy.dtype.type(1))
+        _add(dz, dy, sign)
+
+
+@_jit
+def _combine_one(what: int, y: Any, x: Any, z: Any, rows: int, lane: int, lanes: int) -> None:
+    """As `_combine` in sixteen lanes, every row of x with the same z."""
+    one = splat(y.dtype.type(-1 if what == SUBTRACT else 1))
+    for at in range(lane, rows * lanes, lanes):
+        if what == MULTIPLY:
+            store(y, at, fma(load(x, at), z, splat(y.dtype.type(0))))
+        else:
+            store(y, at, fma(z, one, load(x, at)))
+
+
+@_jit
+def _combine_one_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any, rows: int, lane: int, lanes: int) -> Any:
+    """Add the gradients of `_combine_one` to dx and return dz with its own."""
+    one = splat(dy.dtype.type(1))
+    sign = splat(dy.dtype.type(-1 if what == SUBTRACT else 1))
+    for at in range(lane, rows * lanes, lanes):
+        slope = load(dy, at)
+        if what == MULTIPLY:
+            dz = fma(slope, load(x, at), dz)
+            store(dx, at, fma(slope, z, load(dx, at)))
+        else:
+            dz = fma(slope, sign, dz)
+            store(dx, at, fma(slope, one, load(dx, at)))
+    return dz
+
+
+@_jit
+def _product(grads: Any, dy: int, files: Any, x: int, steps: int, lanes: int) -> Any:
+    """Σ over steps and lanes of one row of `grads` times one row of `files`."""
+    acc = splat(grads.dtype.type(0))
     for t in range(steps):
-        for s in range(size):
-            file[at_state + s] = file[at_next + s]
-        _load(drive, elapsed, starts, file, first, samples, t, 0, at_state, size)
-        run_step(code, indices, constants, weights, file, 0, lanes)
-        for lane in range(samples):
-            for s in range(size):
-                states[first + lane, t, s] = file[at_next + s, lane]
+        for lane in range(0, lanes, WIDTH):
+            acc = fma(load(grads[t], dy + lane), load(files[t], x + lane), acc)
+    return total(acc)
 
 
 @_jit
-def _load(
-    drive: Any,
-    elapsed: Any,
-    starts: Any,
-    file: Any,
-    first: int,
-    samples: int,
-    t: int,
-    lo: int,
-    at_state: int,
-    size: int,
-) -> None:
-    """Fill drive and elapsed of step t into the file and zero the state of the samples that start there."""
-    for lane in range(samples):
-        for p in range(drive.shape[2]):
-            file[p, lo + lane] = drive[first + lane, t, p]
-        file[drive.shape[2], lo + lane] = elapsed[first + lane, t]
-        if starts[first + lane, t]:
-            for s in range(size):
-                file[at_state + s, lo + lane] = 0
-
-
-@_jit
-def run_tile_back(
-    code: Any,
-    indices: Any,
-    constants: Any,
-    weights: Any,
-    drive: Any,
-    state: Any,
-    elapsed: Any,
-    starts: Any,
-    states: Any,
-    states_grad: Any,
-    drive_grad: Any,
-    state_grad: Any,
-    elapsed_grad: Any,
-    weight_grad: Any,
-    rows: int,
-    first: int,
-    lanes: int,
-    chunk: int,
-) -> None:
-    """Run the sequences of a tile backwards, recomputing `chunk` steps at a time from the saved states.
-
-    Args:
-        code: as `run_tile`, and so are the arguments up to `states`.
-        indices: see there.
-        constants: see there.
-        weights: see there.
-        drive: see there.
-        state: see there.
-        elapsed: see there.
-        starts: see there.
-        states: what `run_tile` wrote.
-        states_grad: `[B, T, S]` gradient of `states`.
-        drive_grad: `[B, T, P]`, written.
-        state_grad: `[B, S]`, written.
-        elapsed_grad: `[B, T]`, written.
-        weight_grad: flat; added to.
-        rows: of the register file.
-        first: first sample of the tile.
-        lanes: lanes of the tile.
-        chunk: steps that lie side by side.
-    """
-    steps, size, at_elapsed = drive.shape[1], state.shape[1], drive.shape[2]
-    samples = min(lanes, state.shape[0] - first)
-    at_state, at_next = at_elapsed + 1, rows - size
-    # Rows a power of two apart would fall into few cache sets.
-    file = np.zeros((rows, chunk * lanes + 16), weights.dtype)
-    grad = np.zeros((rows, chunk * lanes + 16), weights.dtype)
-    carry = np.zeros((size, lanes), weights.dtype)
-    for begin in range((steps - 1) // chunk * chunk, -1, -chunk):
-        end = min(begin + chunk, steps)
-        for t in range(begin, end):
-            lo = (t - begin) * lanes
-            for lane in range(samples):
-                for s in range(size):
-                    file[at_state + s, lo + lane] = states[first + lane, t - 1, s] if t > 0 else state[first + lane, s]
-            _load(drive, elapsed, starts, file, first, samples, t, lo, at_state, size)
-            run_step(code, indices, constants, weights, file, lo, lo + lanes)
-        grad[:] = 0
-        for t in range(end - 1, begin - 1, -1):
-            lo = (t - begin) * lanes
-            for lane in range(samples):
-                for s in range(size):
-                    grad[at_next + s, lo + lane] = states_grad[first + lane, t, s] + carry[s, lane]
-            run_step_back(code, indices, constants, weights, file, grad, lo, lo + lanes)
-            for lane in range(samples):
-                for p in range(at_elapsed):
-                    drive_grad[first + lane, t, p] = grad[p, lo + lane]
-                elapsed_grad[first + lane, t] = grad[at_elapsed, lo + lane]
-                for s in range(size):
-                    carry[s, lane] = 0 if starts[first + lane, t] else grad[at_state + s, lo + lane]
-        add_weight_gradients(code, indices, file, grad, (end - begin) * lanes, weight_grad)
-    for lane in range(samples):
-        for s in range(size):
-            state_grad[first + lane, s] = carry[s, lane]
+def _four_products(grads: Any, dy: int, files: Any, x: int, steps: int, weight_grad: Any, at: int, lanes: int) -> None:
+    """As `_product`, for four neighbouring rows of `files`, added to four neighbours of `weight_grad`."""
+    a0 = splat(grads.dtype.type(0))
+    a1, a2, a3 = a0, a0, a0
+    for t in range(steps):
+        grad, file = grads[t], files[t]
+        for lane in range(0, lanes, WIDTH):
+            value = load(grad, dy + lane)
+            a0 = fma(value, load(file, x + lane), a0)
+            a1 = fma(value, load(file, x + lanes + lane), a1)
+            a2 = fma(value, load(file, x + 2 * lanes + lane), a2)
+            a3 = fma(value, load(file, x + 3 * lanes + lane), a3)
+    weight_grad[at] += total(a0)
+    weight_grad[at + 1] += total(a1)
+    weight_grad[at + 2] += total(a2)
+    weight_grad[at + 3] += total(a3)
