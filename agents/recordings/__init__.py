@@ -91,8 +91,7 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
                 episodes: EpisodeSet = reader.read(path, options)
                 break
         else:
-            expected = "; ".join(reader.EXPECTS for reader in READERS)
-            raise ValueError(f"{path} holds no recording of a known format. Looked for: {expected}.")
+            raise ValueError(_unknown(path))
     except OSError as error:
         if error.strerror is None:
             raise
@@ -103,3 +102,12 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
         reasons = "; ".join(episodes.warnings) or "it is empty"
         raise ValueError(f"{path} has no usable record: {reasons}. Record some driving or give another path.")
     return episodes
+
+
+def _unknown(path: Path) -> str:
+    """Say that a path is of no known format, and which paths just below it are."""
+    expected = "; ".join(reader.EXPECTS for reader in READERS)
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    below = [str(entry) for entry in inside if any(reader.recognises(entry) for reader in READERS)]
+    hint = f" Below it lie recordings; give these: {' '.join(below[:5])}." if below else ""
+    return f"{path} holds no recording of a known format. Looked for: {expected}.{hint}"

@@ -99,6 +99,14 @@ def test_an_unknown_format_lists_what_was_looked_for(tmp_path):
         assert all(reader.EXPECTS in text for reader in READERS)
 
 
+def test_recordings_just_below_a_path_are_pointed_out(tmp_path):
+    make_tub(tmp_path / "monday")
+    make_native(tmp_path / "sim")
+    with pytest.raises(ValueError, match="give these: .*monday .*sim") as error:
+        load_episodes(tmp_path)
+    one_line(error)
+
+
 def test_no_path_is_an_error():
     with pytest.raises(ValueError, match="at least one path"):
         load_episodes([])
