@@ -14,8 +14,10 @@ from policies.cores.core import Core as Core
 from policies.cores.ctrnn import CTRNN, CTRNNConfig
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
 from policies.cores.gru import GRU, GRUConfig
+from policies.cores.lrc import LRC, LRCConfig
 from policies.cores.lstm import LSTM, LSTMConfig
 from policies.cores.ltc import LTC, LTCConfig
+from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ CORES: dict[str, CoreSpec] = {
     "ltc": CoreSpec(LTCConfig, LTC.build),
     "cfc": CoreSpec(CfCConfig, CfC),
     "ctrnn": CoreSpec(CTRNNConfig, CTRNN),
+    "neural_ode": CoreSpec(NeuralODEConfig, NeuralODE),
+    "lrc": CoreSpec(LRCConfig, LRC),
     "gru": CoreSpec(GRUConfig, GRU),
     "lstm": CoreSpec(LSTMConfig, LSTM),
     "feedforward": CoreSpec(FeedForwardConfig, FeedForward),
