@@ -26,7 +26,9 @@ WHEEL_RADIUS_M = 0.05
 """Radius of its wheels, m."""
 
 _LONGEST_STEP_S = 0.01
-_TYRE_STIFFNESS = 2e4  # N/m and N s/m: a tyre that gives a little does not hop, and slides before it spins the car around
+_TYRE_STIFFNESS = (
+    2e4  # N/m and N s/m: a tyre that gives a little does not hop, and slides before it spins the car around
+)
 _TYRE_DAMPING = 200.0
 _WHEEL_TORQUE_NM = 2.0
 _HINGE_TORQUE_NM = 10.0
@@ -93,7 +95,9 @@ class BulletVehicle(Vehicle):
                 contactDamping=_TYRE_DAMPING,
                 physicsClientId=client,
             )
-            bullet.setJointMotorControl2(self._car, joints[name], bullet.VELOCITY_CONTROL, force=0.0, physicsClientId=client)
+            bullet.setJointMotorControl2(
+                self._car, joints[name], bullet.VELOCITY_CONTROL, force=0.0, physicsClientId=client
+            )
             bullet.resetJointState(self._car, joints[name], 0.0, speed / WHEEL_RADIUS_M, physicsClientId=client)
         velocity = (speed * math.cos(yaw), speed * math.sin(yaw), 0.0)
         bullet.resetBaseVelocity(self._car, velocity, (0.0, 0.0, 0.0), physicsClientId=client)
@@ -211,7 +215,9 @@ def _write_fused(path: Path, mass_kg: float) -> float:
     masses = {name: float(_child(_child(links[name], "inertial"), "mass").attrib["value"]) for name in kept}
     body = mass_kg - sum(masses.values())
     if body <= 0.5:
-        raise ValueError(f"mass_kg must exceed {sum(masses.values()) + 0.5:.2f} for the Bullet vehicle, whose wheels alone weigh that much.")
+        raise ValueError(
+            f"mass_kg must exceed {sum(masses.values()) + 0.5:.2f} for the Bullet vehicle, whose wheels alone weigh that much."
+        )
     heavy = _child(links["chassis_inertia"], "inertial")  # 4.0 of the 4.33 kg of the fixed links, and where they sit
     centre_x = float(_child(heavy, "origin").attrib["xyz"].split()[0])
     inertia = _child(heavy, "inertia").attrib
@@ -239,5 +245,7 @@ def _write_fused(path: Path, mass_kg: float) -> float:
 def _child(element: ElementTree.Element, tag: str) -> ElementTree.Element:
     found = element.find(tag)
     if found is None:
-        raise ValueError(f"pybullet_data's racecar.urdf has no <{tag}> in <{element.tag}>: the installed PyBullet is not the expected one.")
+        raise ValueError(
+            f"pybullet_data's racecar.urdf has no <{tag}> in <{element.tag}>: the installed PyBullet is not the expected one."
+        )
     return found

@@ -181,6 +181,7 @@ class WarpCamera:
         down = -rays[..., 2]
         self.hits_ground = down > 1e-4  # [H, W]
         reach = np.where(self.hits_ground, params.height_m / np.where(self.hits_ground, down, 1.0), 0.0)
+        self.reach_m = np.where(self.hits_ground, reach, np.inf)  # [H, W] length of each ray down to the ground
         self._x = params.forward_m * self.hits_ground + reach * rays[..., 0]
         self._y = params.lateral_m * self.hits_ground + reach * rays[..., 1]
         self._azimuth = np.arctan2(rays[..., 1], rays[..., 0])

@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.bullet import BulletVehicle, has_bullet
+from envs.bullet import BulletVehicle, has_bullet, import_bullet
+from envs.human_view import HumanView, Moment, fine_size
 from envs.looks import CameraRanges, draw_camera, draw_look
 from envs.random_roads import RandomRoadConfig, random_track
 from envs.scene import Scene
@@ -166,9 +167,13 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self.action_space = spaces.Box(-1.0, 1.0, (2 if self.config.throttle else 1,), np.float32)
         self._files = _road_files(self.config)
         self._loaded: dict[str, Track] = {}
+        if self.config.renderer == "tiny":
+            import_bullet()
         self._vehicle = _make_vehicle(self.config)
         self._track: Track | None = None
         self._scene: Scene | None = None
+        self._view: HumanView | None = None
+        self._fine: Scene | None = None
         self._resets = 0
 
     @property
@@ -207,9 +212,15 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         if self._resets % config.resets_per_road == 0 or self._scene is None:
             self._track = self._draw_track(generator)
             look = draw_look(generator, config.variety)
-            params = draw_camera(generator, config.camera, config.variety, config.height, config.width)
-            self._scene = Scene(self._track, look, params, config.height, config.width, config.pixels_per_m)
+            pinhole = config.renderer == "tiny"
+            params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
+            if self._scene is not None:
+                self._scene.close()
+            self._scene = Scene(
+                self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
+            )
             self._cursor = TrackCursor(self._track)
+            self._view = self._fine = None
         self._resets += 1
         track = self.track
         s = float(generator.uniform(0.0, track.length_m))
@@ -257,11 +268,48 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """A picture for people, uint8 `[540, 960, 3]`; None without a render mode."""
-        return None
+        return None if self.render_mode is None else self.picture()
+
+    def picture(self, frame: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The picture that `render` gives, in any render mode.
+
+        Args:
+            frame: uint8 `[H, W, 3]`, shown as what the driver gets; the last observation when None. For wrappers that change it.
+
+        Returns:
+            uint8 `[540, 960, 3]` RGB.
+        """
+        track, state, config = self.track, self._state, self.config
+        assert self._scene is not None
+        if self._view is None or self._fine is None:
+            self._view = HumanView(track)
+            look = replace(self._scene.look, noise=0.0, blur_px=0.0, exposure_s=0.0)
+            size = fine_size(config.height, config.width)
+            self._fine = Scene(track, look, self._scene.params, *size, 1.5 * config.pixels_per_m)
+        info = self._info()
+        return self._view.draw(
+            Moment(
+                fine=self._fine.frame(state.x, state.y, state.yaw, self._s),
+                frame=self._frame if frame is None else frame,
+                x=state.x,
+                y=state.y,
+                yaw=state.yaw,
+                steering=self._steering,
+                lateral_offset_m=info["lateral_offset_m"],
+                lane_width_m=track.lane_width_m,
+                speed_mps=state.speed,
+                time_s=self._time,
+                progress_m=self._progress,
+                crashed=self._crashed,
+            )
+        )
 
     def close(self) -> None:
         """Release the vehicle's simulator."""
         self._vehicle.close()
+        if self._scene is not None:
+            self._scene.close()
+            self._scene = None
 
     def _draw_track(self, generator: np.random.Generator) -> Track:
         config = self.config

@@ -171,7 +171,7 @@ def pitch_for_horizon(params: CameraParams, height: int, width: int, horizon: fl
 
 
 def draw_camera(
-    generator: np.random.Generator, ranges: CameraRanges, variety: float, height: int, width: int
+    generator: np.random.Generator, ranges: CameraRanges, variety: float, height: int, width: int, pinhole: bool = False
 ) -> CameraParams:
     """Draw a camera for frames of a size; `variety` 0 gives the middle, 1 the full ranges.
 
@@ -181,12 +181,15 @@ def draw_camera(
         variety: in [0, 1], share of the way from `STANDARD_CAMERA` to the drawn camera.
         height: rows of the frames.
         width: columns of the frames.
+        pinhole: draw a pinhole camera (lens 1) of at most 110°, for renderers that know no other.
     """
     drawn = {name: float(generator.uniform(*getattr(ranges, name))) for name in ranges.__dataclass_fields__}
     standard = {name: float(getattr(STANDARD_CAMERA, name)) for name in drawn if name != "horizon"} | {"horizon": 0.3}
     value = {name: standard[name] + variety * (drawn[name] - standard[name]) for name in drawn}
     horizon = value.pop("horizon")
-    if value["hfov_deg"] > 110.0:
+    if pinhole:
+        value["lens"], value["hfov_deg"] = 1.0, min(value["hfov_deg"], 110.0)
+    elif value["hfov_deg"] > 110.0:
         value["lens"] = min(value["lens"], 0.7)
     return pitch_for_horizon(CameraParams(**value), height, width, horizon)
 

@@ -153,7 +153,13 @@ class _Canvas:
         """A dark hall: clutter to eye height, pillars, nets and pipes, rows of lamps, people, cones."""
         wall = np.asarray(self.look.sky[1])
         if self.rng.random() < 0.5:
-            self.box(self.rng.uniform(0, 360), -2, self.rng.uniform(6, 20), self.rng.uniform(20, 80), self.color(150, 250, 10))
+            self.box(
+                self.rng.uniform(0, 360),
+                -2,
+                self.rng.uniform(6, 20),
+                self.rng.uniform(20, 80),
+                self.color(150, 250, 10),
+            )
         for _ in range(self.count(40, 320)):
             shade = wall * self.rng.uniform(0.3, 2.0) + self.rng.normal(0, 16, 3)
             high = self.rng.gamma(1.6, 4.0)
@@ -161,7 +167,13 @@ class _Canvas:
             color = tuple(float(c) for c in np.clip(shade, 0, 255))
             self.box(self.rng.uniform(0, 360), low, high, self.rng.gamma(1.3, 1.8), color)  # type: ignore[arg-type]
         for _ in range(self.count(0, 40)):
-            self.box(self.rng.uniform(0, 360), self.rng.uniform(-2, 10), self.rng.uniform(8, 60), self.rng.uniform(0.2, 1.2), self.color(20, 210))
+            self.box(
+                self.rng.uniform(0, 360),
+                self.rng.uniform(-2, 10),
+                self.rng.uniform(8, 60),
+                self.rng.uniform(0.2, 1.2),
+                self.color(20, 210),
+            )
         for _ in range(int(self.rng.integers(0, 7))):
             self.box(self.rng.uniform(0, 360), -2, 90, self.rng.uniform(1, 14), self.color(20, 200, 50))
         for _ in range(int(self.rng.integers(0, 6))):

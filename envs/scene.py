@@ -21,6 +21,7 @@ from envs.camera import CameraParams, Ground, Image, WarpCamera
 from envs.looks import Look
 from envs.panorama import draw_panorama
 from envs.texture import Region, draw_ground, road_region
+from envs.tiny import TinyCamera
 from envs.track import Track
 
 _WINDOW_M = 12.0
@@ -36,7 +37,14 @@ class Scene:
     """Draws the frames of one road in one look with one camera."""
 
     def __init__(
-        self, track: Track, look: Look, params: CameraParams, height: int, width: int, pixels_per_m: float = 64.0
+        self,
+        track: Track,
+        look: Look,
+        params: CameraParams,
+        height: int,
+        width: int,
+        pixels_per_m: float = 64.0,
+        renderer: str = "warp",
     ):
         """Draw what does not change.
 
@@ -47,9 +55,10 @@ class Scene:
             height: rows of the frames.
             width: columns of the frames.
             pixels_per_m: resolution of the road texture.
+            renderer: "warp", or "tiny" for PyBullet's TinyRenderer.
         """
         self.track, self.look, self.params, self.pixels_per_m = track, look, params, pixels_per_m
-        self.camera = WarpCamera(params, height, width)
+        self.camera: WarpCamera | TinyCamera = (TinyCamera if renderer == "tiny" else WarpCamera)(params, height, width)
         lowest, highest = self.camera.elevations
         self.panorama = draw_panorama(look, max(0.1, highest) + 0.05, -lowest + 0.05, 1.0 / self.camera.pixel_rad)
         region = road_region(track)
@@ -95,6 +104,11 @@ class Scene:
             _add_noise(frame, self._noise, look.noise)
         return frame
 
+    def close(self) -> None:
+        """Release the renderer."""
+        if isinstance(self.camera, TinyCamera):
+            self.camera.close()
+
     def _show(self, s: float) -> None:
         count = max(1, round(self.track.length_m / _STRIDE_M))
         number = int(s / self.track.length_m * count) % count
@@ -126,7 +140,9 @@ def _bonnet(look: Look, height: int, width: int) -> tuple[Image, Image]:
     """The bonnet's picture and mask: a flat arch at the bottom of the frame."""
     mask = np.zeros((height, width), np.uint8)
     rise = max(1, round(look.bonnet_height * height))
-    cv2.ellipse(mask, (width // 2, height + rise // 2), (round(0.55 * width), round(1.5 * rise)), 0.0, 0.0, 360.0, 255, -1)
+    cv2.ellipse(
+        mask, (width // 2, height + rise // 2), (round(0.55 * width), round(1.5 * rise)), 0.0, 0.0, 360.0, 255, -1
+    )
     shine = np.linspace(1.15, 0.75, height)[:, None]
     assert look.bonnet is not None
     colors = look.develop(np.clip(shine * np.asarray(look.bonnet), 0.0, 255.0))  # [H, 3]

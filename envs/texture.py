@@ -260,7 +260,9 @@ class _Sheet:
         opposite = corner + np.array([self.width, self.height]) / self.scale + 2.0
         shown = middle[((centre > corner) & (centre < opposite)).all(axis=1)]
         along = shown[:, None] + np.linspace(-0.5, 0.5, 2 + math.ceil(dash / 0.15)) * dash  # [dashes, K]
-        outlines = np.concatenate([track.point(along, high), track.point(along[:, ::-1], low)], axis=1)  # [dashes, 2 K, 2]
+        outlines = np.concatenate(
+            [track.point(along, high), track.point(along[:, ::-1], low)], axis=1
+        )  # [dashes, 2 K, 2]
         for outline in self.pixels(outlines):
             cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT)  # type: ignore[call-overload]
 
