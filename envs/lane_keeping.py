@@ -194,6 +194,13 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         return self._vehicle.params
 
     @property
+    def scene(self) -> Scene:
+        """Road, look and camera of this episode, for whoever wants the same view in another size."""
+        if self._scene is None:
+            raise gymnasium.error.ResetNeeded("No scene yet: call reset first.")
+        return self._scene
+
+    @property
     def target_speed_mps(self) -> float:
         """The speed that the cruise controller holds in this episode."""
         return self._speed
