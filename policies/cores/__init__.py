@@ -18,6 +18,8 @@ from policies.cores.lrc import LRC, LRCConfig
 from policies.cores.lstm import LSTM, LSTMConfig
 from policies.cores.ltc import LTC, LTCConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
+from policies.cores.reservoir import Reservoir, ReservoirConfig
+from policies.cores.transformer import Transformer, TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ CORES: dict[str, CoreSpec] = {
     "ctrnn": CoreSpec(CTRNNConfig, CTRNN),
     "neural_ode": CoreSpec(NeuralODEConfig, NeuralODE),
     "lrc": CoreSpec(LRCConfig, LRC),
+    "reservoir": CoreSpec(ReservoirConfig, Reservoir),
+    "transformer": CoreSpec(TransformerConfig, Transformer),
     "gru": CoreSpec(GRUConfig, GRU),
     "lstm": CoreSpec(LSTMConfig, LSTM),
     "feedforward": CoreSpec(FeedForwardConfig, FeedForward),

@@ -28,19 +28,19 @@ from policies.cores.core import Core
 
 @dataclass(frozen=True)
 class FeedForwardConfig:
-    """A multi-layer perceptron.
-
-    Attributes:
-        hidden_size: units of each hidden layer.
-        hidden_layers: hidden layers; 0 makes the core one linear map.
-        activation: between layers; a name in `policies.cores.activations.ACTIVATIONS`.
-        elapsed_input: feed log(elapsed) as one more feature; its weights start at zero.
-    """
+    """A multi-layer perceptron."""
 
     hidden_size: int = 64
+    """Units of each hidden layer."""
+
     hidden_layers: int = 1
+    """Hidden layers; 0 makes the core one linear map."""
+
     activation: str = "relu"
+    """Between layers; a name in `policies.cores.activations.ACTIVATIONS`."""
+
     elapsed_input: bool = True
+    """Feed log(elapsed) as one more feature; its weights start at zero."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -32,15 +32,13 @@ from policies.cores.segments import split_at_starts
 
 @dataclass(frozen=True)
 class LSTMConfig:
-    """An LSTM of one layer.
-
-    Attributes:
-        hidden_size: N, units.
-        elapsed_input: feed log(elapsed) as one more feature; its weights start at zero. False ignores elapsed time.
-    """
+    """An LSTM of one layer."""
 
     hidden_size: int = 64
+    """N, units."""
+
     elapsed_input: bool = True
+    """Feed log(elapsed) as one more feature; its weights start at zero. False ignores elapsed time."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
