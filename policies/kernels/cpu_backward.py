@@ -22,9 +22,9 @@ from policies.kernels.cpu_forward import (
     scatter_rows,
     sigmoid,
 )
+from policies.kernels.cpu_lanes import WIDTH, get, get_int, load, put, splat, store, total, use_wide_registers
 from policies.kernels.cpu_layout import EREV, MU, NEURON, SIGMA, STEEPNESS, SYNAPSE, SYNAPSE_SUMS, WEIGHT, WEIGHT_EREV
 from policies.kernels.jit import compiled, inlined
-from policies.kernels.cpu_lanes import WIDTH, get, get_int, load, put, splat, store, total, use_wide_registers
 
 
 @inlined
@@ -42,7 +42,9 @@ def fill(address, rows, value):
 
 
 @compiled
-def sensory_drive(neurons, sensory_starts, sensory_sources, sensory_pack, pack, u, c, openings, numerators, denominators):
+def sensory_drive(
+    neurons, sensory_starts, sensory_sources, sensory_pack, pack, u, c, openings, numerators, denominators
+):
     """Recompute the sensory openings and, from them, what does not change over the substeps."""
     use_wide_registers()
     for j in range(neurons):
@@ -255,5 +257,3 @@ def backward(
         scatter_rows(g_v, grad_state + FLOAT * b * neurons, neurons, count, neurons)
         for k in range(rows):
             totals[k] += total(load(sums, k * WIDTH))
-
-

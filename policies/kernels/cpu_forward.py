@@ -6,8 +6,6 @@ the layout that of `cpu_layout.py`, and why it is arranged so stands in the READ
 
 from __future__ import annotations
 
-from policies.kernels.cpu_layout import MU, NEURON, STEEPNESS, SYNAPSE, WEIGHT, WEIGHT_EREV
-from policies.kernels.jit import compiled, inlined
 from policies.kernels.cpu_lanes import (
     WIDTH,
     exp2,
@@ -22,6 +20,8 @@ from policies.kernels.cpu_lanes import (
     store,
     use_wide_registers,
 )
+from policies.kernels.cpu_layout import MU, NEURON, STEEPNESS, SYNAPSE, WEIGHT, WEIGHT_EREV
+from policies.kernels.jit import compiled, inlined
 
 FLOAT = 4
 LONG = 8
@@ -104,7 +104,7 @@ def prepare_step(elapsed, stride, count, substeps, neurons, pack, rate):
 @compiled
 def forward(
     first, last, steps, inputs, neurons, sensory, recurrent, motors, substeps,
-    u_all, state, elapsed, starts, pack, structure, mapped,
+    u_all, state, elapsed, starts, pack, structure, mapped, output_w, output_b,
     voltages, motor_voltages, final, scratch,
 ):  # fmt: skip
     """Run samples `first` to `last`.
@@ -126,6 +126,8 @@ def forward(
         pack: address of the packed parameters.
         structure: address of the int64 synapse lists.
         mapped: whether the inputs pass the input map.
+        output_w: address of `[M]`, factors of the motor voltages that are written; 0 for ones.
+        output_b: address of `[M]`, added to them after that; 0 for zeros.
         voltages: address of `[B, T, N]` to write; 0 when not wanted.
         motor_voltages: address of `[B, T, M]` to write.
         final: address of `[B, N]` to write the last voltages to; 0 when not wanted.
@@ -196,7 +198,14 @@ def forward(
                             numerator = numerator + opening * get(synapse, WEIGHT_EREV)
                         store(v_next, j * WIDTH, numerator / denominator)
                 v, v_next = v_next, v
-            scatter_rows(v, motor_voltages + FLOAT * moment * motors, steps * motors, count, motors)
+            for m in range(motors):
+                out = load(v, m * WIDTH)
+                if output_w != 0:
+                    out = out * get(output_w, m)
+                if output_b != 0:
+                    out = out + get(output_b, m)
+                store(v_next, m * WIDTH, out)
+            scatter_rows(v_next, motor_voltages + FLOAT * moment * motors, steps * motors, count, motors)
             if voltages != 0:
                 scatter_rows(v, voltages + FLOAT * moment * neurons, steps * neurons, count, neurons)
         if final != 0:

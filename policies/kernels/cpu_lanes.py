@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import extending
 from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
+
+intrinsic: Any = extending.intrinsic
 
 WIDTH = 16
 """Lanes in a vector: samples of the batch that are computed side by side."""
@@ -238,7 +241,7 @@ def gather_tile(typingctx: Any, source: Any, stride: Any, count: Any, target: An
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = [builder.load(_strided(builder, *args[:3], k), align=4) for k in range(WIDTH)]
+        rows = [builder.load(_strided(builder, args[0], args[1], args[2], k), align=4) for k in range(WIDTH)]
         for k, lanes in enumerate(_transposed(builder, rows)):
             builder.store(lanes, _row(builder, args[3], ir.Constant(args[3].type, k * WIDTH)), align=4)
         return context.get_dummy_value()
@@ -256,7 +259,7 @@ def scatter_tile(typingctx: Any, source: Any, target: Any, stride: Any, count: A
         ]
         # From the last row to the first: what a missing row writes into the last one is overwritten by its own.
         for k, row in reversed(list(enumerate(_transposed(builder, lanes)))):
-            builder.store(row, _strided(builder, *args[1:], k), align=4)
+            builder.store(row, _strided(builder, args[1], args[2], args[3], k), align=4)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.intp), codegen

@@ -12,8 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.kernels.cpu_lanes import WIDTH
-
 NEURON = 4
 """Floats in a neuron's record: gleak, gleak · vleak, cm, vleak."""
 
@@ -31,17 +29,43 @@ SYNAPSE_SUMS = 4
 class Structure:
     """The synapse lists by target neuron."""
 
+    neurons: int
+    """N."""
+
+    sensory: int
+    """S_in."""
+
+    recurrent: int
+    """S_rec."""
+
     lists: NDArray[np.int64]
     """Offsets of each neuron's sensory synapses `[N + 1]`, their sources `[S_in]`; the same for the recurrent ones."""
 
-    sensory_order: NDArray[np.int64]
-    """`[S_in]` which synapse, as the caller numbers them, stands at each place."""
+    order: NDArray[np.int64]
+    """`[S_in]` which sensory synapse, as the caller numbers them, stands at each place; then the recurrent ones."""
 
-    recurrent_order: NDArray[np.int64]
-    """`[S_rec]` the same for the recurrent synapses."""
+    lists_address: int
+    """Where `lists` lies in memory."""
 
-    in_order: bool
-    """Whether the caller's order is the one needed, as it is for every `Wiring`."""
+    order_address: int
+    """Where `order` lies in memory."""
+
+    def pack_size(self, inputs: int) -> int:
+        """Return the floats of the packed parameters."""
+        return NEURON * self.neurons + SYNAPSE * (self.sensory + self.recurrent) + 2 * inputs
+
+    def sum_rows(self, inputs: int) -> int:
+        """Return the rows of gradient sums that `cpu_backward` adds up: neurons, sensory, recurrent, input map."""
+        return 3 * self.neurons + SYNAPSE_SUMS * (self.sensory + self.recurrent) + 2 * inputs
+
+    def forward_rows(self, inputs: int) -> int:
+        """Return the rows of scratch that `cpu_forward.forward` needs."""
+        return inputs + 1 + 5 * self.neurons
+
+    def backward_rows(self, inputs: int, substeps: int) -> int:
+        """Return the rows of scratch that `cpu_backward.backward` needs, without the sums."""
+        per_substep = 2 * self.neurons + self.recurrent
+        return 3 * inputs + self.sensory + 1 + 10 * self.neurons + substeps * per_substep
 
 
 @lru_cache(maxsize=64)
@@ -61,28 +85,6 @@ def structure_of(neurons: int, sensory_source: bytes, sensory_target: bytes, sou
         order = np.argsort(to_neuron, kind="stable")
         lists += [np.searchsorted(to_neuron[order], np.arange(neurons + 1)), from_neuron[order]]
         orders.append(order)
-    in_order = all(bool((order == np.arange(order.size)).all()) for order in orders)
-    return Structure(np.concatenate(lists).astype(np.int64), orders[0], orders[1], in_order)
-
-
-def forward_rows(inputs: int, neurons: int) -> int:
-    """Rows of scratch that `cpu_forward.forward` needs."""
-    return inputs + 1 + 5 * neurons
-
-
-def sum_rows(inputs: int, neurons: int, sensory: int, recurrent: int) -> int:
-    """Rows of gradient sums that `cpu_backward.backward` adds up: neurons, sensory, recurrent, input map."""
-    return 3 * neurons + SYNAPSE_SUMS * (sensory + recurrent) + 2 * inputs
-
-
-def backward_rows(inputs: int, neurons: int, sensory: int, recurrent: int, substeps: int) -> int:
-    """Rows of scratch that `cpu_backward.backward` needs, without the sums."""
-    per_substep = 2 * neurons + recurrent
-    return 3 * inputs + sensory + 1 + 10 * neurons + substeps * per_substep
-
-
-def aligned_rows(rows: int) -> NDArray[np.float32]:
-    """Return uninitialised memory of `rows` rows that starts at a cache line."""
-    raw = np.empty(rows * WIDTH + WIDTH, np.float32)
-    skip = -raw.ctypes.data % 64 // 4
-    return raw[skip : skip + rows * WIDTH]
+    all_lists, order = np.concatenate(lists).astype(np.int64), np.concatenate(orders).astype(np.int64)
+    counts = orders[0].size, orders[1].size
+    return Structure(neurons, *counts, all_lists, order, all_lists.ctypes.data, order.ctypes.data)

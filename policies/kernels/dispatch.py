@@ -49,16 +49,58 @@ def ltc_sequence(
         ValueError: if the kernel is unknown or cannot run on these tensors.
         ModuleNotFoundError: if the package that the named kernel needs is not installed.
     """
+    return ltc_motors(inputs, state, elapsed, starts, circuit, substeps, kernel)[1]
+
+
+def ltc_motors(
+    inputs: Tensor,
+    state: Tensor,
+    elapsed: Tensor,
+    starts: Tensor,
+    circuit: Circuit,
+    substeps: int = 6,
+    kernel: str = "auto",
+    input_w: Tensor | None = None,
+    input_b: Tensor | None = None,
+    motors: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """As `ltc_sequence`, with the input map and the motor neurons' voltages, which a kernel may do at less cost.
+
+    Args:
+        inputs: `[B, T, I]` sensory inputs, before the input map.
+        state: as in `ltc_sequence`.
+        elapsed: as in `ltc_sequence`.
+        starts: as in `ltc_sequence`.
+        circuit: as in `ltc_sequence`.
+        substeps: as in `ltc_sequence`.
+        kernel: as in `ltc_sequence`.
+        input_w: `[I]` factors of the inputs; ones when None.
+        input_b: `[I]` added to the inputs after that; zeros when None.
+        motors: M, the first neurons.
+
+    Returns:
+        `[B, T, M]` voltages of the motor neurons and `[B, T, N]` of all, after each step.
+
+    Raises:
+        ValueError: as `ltc_sequence`.
+        ModuleNotFoundError: as `ltc_sequence`.
+    """
     chosen = choose_kernel(kernel, inputs.device.type, inputs.dtype)
     if chosen == "cpu":
         from policies.kernels import cpu
 
-        return cpu.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+        return cpu.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps, input_w, input_b, motors)
+    if input_w is not None:
+        inputs = inputs * input_w
+    if input_b is not None:
+        inputs = inputs + input_b
     if chosen == "cuda":
         from policies.kernels import cuda
 
-        return cuda.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
-    return reference.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+        voltages = cuda.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+    else:
+        voltages = reference.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
+    return voltages[..., :motors], voltages
 
 
 @lru_cache(maxsize=64)
@@ -103,8 +145,6 @@ def _fastest(device: str, dtype: torch.dtype) -> tuple[str, str]:
         return "reference", f"there is no kernel for {device}"
     if dtype != torch.float32:
         return "reference", "the fused kernels compute in float32"
-    if importlib.util.find_spec(f"policies.kernels.{device}") is None:
-        return "reference", f"there is no kernel for {device} yet"
     if importlib.util.find_spec(_PACKAGES[device]) is None:
         return "reference", f"{_PACKAGES[device]} is not installed"
     return device, "fused"

@@ -17,27 +17,32 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba import config
+import numba.core.config
 
-_SOURCES = ("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py")
+_SOURCES = ("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py", "cpu_pack.py")
 """Files whose functions are compiled, or that decide how."""
 
 _log = logging.getLogger(__name__)
+_config: Any = numba.core.config
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call; it runs without the interpreter lock.
+def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
+    """Compile a function at its first call and keep the machine code on disk.
 
     Division by zero gives inf or NaN, as in torch. Floating-point shortcuts are chosen in `cpu_lanes`, not here.
+
+    Args:
+        function: what to compile.
+        nogil: run without the interpreter lock, so that threads run side by side.
     """
-    options = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": nogil, "error_model": "numpy"}
     if _FOLDER is None:
         return numba.njit(**options)(function)
-    previous, config.CACHE_DIR = config.CACHE_DIR, str(_FOLDER)
+    previous, _config.CACHE_DIR = _config.CACHE_DIR, str(_FOLDER)
     try:
         return numba.njit(cache=True, **options)(function)
     finally:
-        config.CACHE_DIR = previous
+        _config.CACHE_DIR = previous
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -54,8 +59,8 @@ def cache_folder() -> Path | None:
     name = f"wormwheel-{contents.hexdigest()[:16]}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     places = [here / "__pycache__", user / "wormwheel", Path(tempfile.gettempdir()) / f"wormwheel-{_user_id()}"]
-    if config.CACHE_DIR:
-        places.insert(0, Path(config.CACHE_DIR))
+    if _config.CACHE_DIR:
+        places.insert(0, Path(_config.CACHE_DIR))
     for place in places:
         folder = place / name
         try:

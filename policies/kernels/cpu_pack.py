@@ -1,0 +1,151 @@
+"""Between the parameters as torch keeps them and the records that the CPU kernels read."""
+
+from __future__ import annotations
+
+import math
+
+from policies.kernels.cpu_forward import FLOAT
+from policies.kernels.cpu_lanes import get, get_int, put
+from policies.kernels.cpu_layout import EREV, MU, NEURON, SIGMA, STEEPNESS, SYNAPSE, SYNAPSE_SUMS, WEIGHT, WEIGHT_EREV
+from policies.kernels.jit import compiled, inlined
+
+TABLE = 13
+"""Addresses in a table of parameters: the eleven of `Circuit`, in its order, then input_w and input_b or 0."""
+
+_MINUS_LOG2_E = -1.0 / math.log(2.0)
+
+
+@inlined
+def positive(value, raw):
+    """Return the effective value of a parameter that must be positive: as torch's softplus, in float64, when raw."""
+    wide = float(value)
+    if raw and wide <= 20.0:
+        wide = math.log1p(math.exp(wide))
+    return wide
+
+
+@compiled
+def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack):
+    """Write the records that `cpu_layout` describes.
+
+    Args:
+        table: address of TABLE int64 addresses.
+        order: address of the int64 orders, `Structure.order`.
+        neurons: N.
+        sensory: S_in.
+        recurrent: S_rec.
+        inputs: I.
+        raw: whether gleak, cm, w and sensory_w have still to pass the softplus.
+        pack: address of `Structure.pack_size` floats.
+    """
+    for j in range(neurons):
+        gleak = positive(get(get_int(table, 0), j), raw)
+        vleak = get(get_int(table, 1), j)
+        put(pack, NEURON * j, gleak)
+        put(pack, NEURON * j + 1, gleak * vleak)
+        put(pack, NEURON * j + 2, positive(get(get_int(table, 2), j), raw))
+        put(pack, NEURON * j + 3, vleak)
+    records = pack + FLOAT * NEURON * neurons
+    for s in range(sensory + recurrent):
+        of = table + 8 * (3 if s < sensory else 7)
+        k = get_int(order, s)
+        record = records + FLOAT * SYNAPSE * s
+        w, mu = positive(get(get_int(of, 0), k), raw), get(get_int(of, 1), k)
+        sigma, erev = get(get_int(of, 2), k), get(get_int(of, 3), k)
+        put(record, MU, mu)
+        put(record, STEEPNESS, sigma * _MINUS_LOG2_E)
+        put(record, WEIGHT, w)
+        put(record, WEIGHT_EREV, w * erev)
+        put(record, EREV, erev)
+        put(record, SIGMA, sigma)
+    scale = records + FLOAT * SYNAPSE * (sensory + recurrent)
+    for i in range(inputs):
+        put(scale, i, get(get_int(table, 11), i) if get_int(table, 11) else 1.0)
+        put(scale, inputs + i, get(get_int(table, 12), i) if get_int(table, 12) else 0.0)
+
+
+@compiled
+def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, gradients):
+    """Turn the sums of `cpu_backward` into the gradients of the parameters.
+
+    Args:
+        totals: float64 array of the sums.
+        pack: address of the packed parameters.
+        order: address of the int64 orders.
+        neurons: N.
+        sensory: S_in.
+        recurrent: S_rec.
+        inputs: I.
+        gradients: address of floats to write: one parameter after the other, in the order of a table.
+    """
+    for j in range(neurons):
+        put(gradients, j, get(pack, NEURON * j + 3) * totals[j] + totals[neurons + j])
+        put(gradients, neurons + j, get(pack, NEURON * j) * totals[j])
+        put(gradients, 2 * neurons + j, totals[2 * neurons + j])
+    records = pack + FLOAT * NEURON * neurons
+    of, count = gradients + FLOAT * 3 * neurons, sensory
+    for s in range(sensory + recurrent):
+        if s == sensory:
+            of, count = of + FLOAT * 4 * sensory, recurrent
+        k = get_int(order, s)
+        record = records + FLOAT * SYNAPSE * s
+        at = 3 * neurons + SYNAPSE_SUMS * s
+        put(of, k, get(record, EREV) * totals[at] + totals[at + 1])
+        put(of, count + k, -get(record, SIGMA) * totals[at + 2])
+        put(of, 2 * count + k, totals[at + 3])
+        put(of, 3 * count + k, get(record, WEIGHT) * totals[at])
+    first = 3 * neurons + SYNAPSE_SUMS * (sensory + recurrent)
+    of = gradients + FLOAT * first
+    for i in range(2 * inputs):
+        put(of, i, totals[first + i])
+
+
+@inlined
+def copy_changed(source, target, count, changed):
+    """Copy floats and return `changed`, or 1 if one of them was different (NaN counts as different)."""
+    if source == 0:
+        return changed
+    differences = 0
+    for k in range(count):
+        value = get(source, k)
+        differences += value != get(target, k)
+        put(target, k, value)
+    return 1 if differences else changed
+
+
+def _refresh_pack(table, order, neurons, sensory, recurrent, inputs, copy, pack):
+    """Write the records again if a raw parameter differs from its copy; the copies are of the raw values.
+
+    Comparing every number takes a fraction of a microsecond and cannot be fooled, unlike version counters, which
+    `parameter.data` goes past.
+
+    Args:
+        table: as in `pack_parameters`; the parameters are raw.
+        order: as in `pack_parameters`.
+        neurons: N.
+        sensory: S_in.
+        recurrent: S_rec.
+        inputs: I.
+        copy: address of `Structure.pack_size` floats, the raw values of the last time; NaN before the first.
+        pack: as in `pack_parameters`.
+    """
+    changed = 0
+    for k in range(TABLE):
+        count = neurons if k < 3 else sensory if k < 7 else recurrent if k < 11 else inputs
+        changed = copy_changed(get_int(table, k), copy, count, changed)
+        copy += FLOAT * count
+    if changed:
+        pack_parameters(table, order, neurons, sensory, recurrent, inputs, True, pack)
+
+
+# With the interpreter lock: two threads that call the same core must not write the records at once.
+refresh_pack = compiled(_refresh_pack, nogil=False)
+
+
+@compiled
+def all_positive(values, count):
+    """Return whether all floats are positive and finite."""
+    wrong = 0
+    for k in range(count):
+        wrong += not (0.0 < get(values, k) < math.inf)
+    return wrong == 0
