@@ -6,8 +6,7 @@ Pursuit Path Tracking Algorithm*, CMU 1992):
 
     delta = atan(2 L sin(alpha) / d)
 
-with wheelbase L, distance d and bearing alpha of that point. The pose is first run ahead by the steering lag, so that
-the angle fits the place where the wheels will have turned.
+with wheelbase L, distance d and bearing alpha of that point.
 
 `Disturbance` pushes the wheel smoothly while a recording is made; the label stays the expert's, so the data show how
 to come back.
@@ -30,13 +29,11 @@ class ExpertConfig:
     """Time ahead of the point it aims at, seconds."""
     lookahead_min_m: float = 0.35
     """Least distance of that point along the lane, metres; about one wheelbase."""
-    delay_s: float = 0.05
-    """Time by which the pose is run ahead before aiming, seconds: the lag of the steering."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not (self.lookahead_s > 0 and self.lookahead_min_m > 0 and self.delay_s >= 0):
-            raise ValueError("lookahead_s and lookahead_min_m must be positive, delay_s at least 0.")
+        if not (self.lookahead_s > 0 and self.lookahead_min_m > 0):
+            raise ValueError("lookahead_s and lookahead_min_m must be positive.")
 
 
 class Expert:
@@ -52,17 +49,11 @@ class Expert:
         Args:
             env: a `LaneKeeping` env, wrapped or not.
         """
-        world = env.unwrapped.expert_state()
-        vehicle, track, params = world.vehicle, world.track, world.params
+        world = env.unwrapped
+        vehicle, track, params = world.vehicle_state, world.track, world.vehicle_params
         x, y, yaw = vehicle.x, vehicle.y, vehicle.yaw
-        # Where the car will be when the wheels have turned, on the arc it is on now.
-        way_m = vehicle.speed * self.config.delay_s
-        turn = way_m * math.tan(vehicle.steer) / params.wheelbase_m
-        x += way_m * math.cos(yaw + 0.5 * turn)
-        y += way_m * math.sin(yaw + 0.5 * turn)
-        yaw += turn
         ahead_m = max(self.config.lookahead_min_m, vehicle.speed * self.config.lookahead_s)
-        target_x, target_y = track.point(world.s + way_m + ahead_m, world.target_lateral_m)
+        target_x, target_y = track.point(float(track.project((x, y)).s) + ahead_m, track.right_lane_offset())
         dx, dy = float(target_x) - x, float(target_y) - y
         left_m = -math.sin(yaw) * dx + math.cos(yaw) * dy
         angle_rad = math.atan2(2 * params.wheelbase_m * left_m, dx * dx + dy * dy)
@@ -73,11 +64,11 @@ class Expert:
 class DisturbanceConfig:
     """How hard and how often the wheel is pushed while recording."""
 
-    interval_s: float = 3.0
+    interval_s: float = 2.0
     """Mean time between two pushes, seconds."""
-    duration_s: tuple[float, float] = (0.3, 0.9)
+    duration_s: tuple[float, float] = (0.4, 1.2)
     """Shortest and longest push, seconds."""
-    strength: tuple[float, float] = (0.2, 0.7)
+    strength: tuple[float, float] = (0.3, 1.0)
     """Weakest and strongest push, as a fraction of full lock, to either side."""
     jitter: float = 0.05
     """Standard deviation of a slow wander on top, as a fraction of full lock."""

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents.augmentation import AugmentationConfig, augment
 from agents.episodes import EpisodeSet
+from agents.files import clear_errors
 from agents.openloop import score
 from agents.run_directory import RunDirectory
 from agents.training_state import load_training_state, save_training_state
@@ -129,8 +130,9 @@ def train_imitation(
     Args:
         config: how to learn.
         policy_config: the driver to make.
-        training: episodes to learn from, frames at the policy's own size.
-        validation: episodes to choose the best epoch by.
+        training: episodes to learn from, frames as `policy_config.preprocessing` leaves them: cropped and resized once,
+            not in every epoch. The policy is saved with the preprocessing.
+        validation: episodes to choose the best epoch by, frames alike.
         run: where checkpoints, metrics and TensorBoard events go.
         resume: go on from `run.last` instead of starting anew.
         on_step: called after each optimizer step with the progress, the total of steps and the loss.
@@ -143,7 +145,7 @@ def train_imitation(
         ValueError: if the data do not fit the policy, or the loss is no longer finite.
         OSError: if the run directory cannot be written; the last checkpoint is whole.
     """
-    policy = DrivingPolicy.create(policy_config, seed=config.seed)
+    policy = for_fitted_frames(DrivingPolicy.create(policy_config, seed=config.seed))
     optimizer = make_optimizer(policy, config)
     generator = torch.Generator().manual_seed(config.seed + 1)
     progress = Progress()
@@ -199,12 +201,18 @@ def train_imitation(
                 board.add_scalar(f"epoch/{key}", value, progress.epoch)
             if figures["validation_rmse"] < progress.best_rmse:
                 progress.best_rmse, progress.best_epoch = figures["validation_rmse"], progress.epoch
-                save_policy(policy, run.policy, {**(notes or {}), "epoch": progress.epoch, **figures})
-            save_policy(policy, run.last, {**(notes or {}), "epoch": progress.epoch, **figures})
+                _save(policy, policy_config, run.policy, {**(notes or {}), "epoch": progress.epoch, **figures})
+            _save(policy, policy_config, run.last, {**(notes or {}), "epoch": progress.epoch, **figures})
             save_training_state(run.training_state, policy, optimizer, generator, vars(progress))
             if config.patience and progress.epoch - progress.best_epoch >= config.patience:
                 break
     return ImitationResult(load_policy(run.policy), progress, run.path)
+
+
+def for_fitted_frames(policy: DrivingPolicy) -> DrivingPolicy:
+    """Make a policy take frames that have been cropped and resized for it already; returns the same policy."""
+    policy.config = replace(policy.config, preprocessing=policy.config.preprocessing.after)
+    return policy
 
 
 def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Streams:
@@ -214,6 +222,16 @@ def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Str
         return Streams(pieces, config.window, config.batch_size, seed=config.seed)
     stride = config.stride or None
     return Windows(episodes, config.window, config.burn_in, stride, config.batch_size, seed=config.seed)
+
+
+def _save(policy: DrivingPolicy, config: PolicyConfig, directory: Path, notes: dict[str, object]) -> None:
+    """Save a policy with the config that it is to be used with, its preprocessing included."""
+    fitted, policy.config = policy.config, config
+    try:
+        with clear_errors(directory):
+            save_policy(policy, directory, notes)
+    finally:
+        policy.config = fitted
 
 
 def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.optim.AdamW:

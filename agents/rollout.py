@@ -193,7 +193,7 @@ def _finish(slot: _Slot, info: dict[str, Any]) -> Drive:
     """Turn a slot's episode into a `Drive`."""
     return Drive(
         seed=slot.seed,
-        track=str(info["track"]),
+        track=str(info.get("track", "")),
         distance_m=float(info["progress_m"]),
         duration_s=float(info["time_s"]),
         crashed=bool(info["crashed"]),
