@@ -1,0 +1,1 @@
+"""What drives and what learns: expert, recordings, imitation, rollouts, metrics."""
