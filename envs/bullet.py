@@ -11,7 +11,9 @@ the wanted rate; the rear wheels are velocity motors that turn as fast as the be
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -56,10 +58,12 @@ class BulletVehicle(Vehicle):
                 'Use vehicle="bicycle" for another.'
             )
         self._bullet = import_bullet()
+        text, self._centre_x = _fused_car(self.params.mass_kg)
+        folder = Path(tempfile.mkdtemp(prefix="wormwheel-"))
+        self._urdf = folder / "racecar.urdf"
+        self._urdf.write_bytes(text)
         self._client: int = self._bullet.connect(self._bullet.DIRECT)
-        self._folder = tempfile.TemporaryDirectory(prefix="wormwheel-")
-        self._urdf = Path(self._folder.name) / "racecar.urdf"
-        self._centre_x = _write_fused(self._urdf, self.params.mass_kg)
+        self._release = weakref.finalize(self, release, self._bullet, self._client, folder)
         self._step_s = 0.0
 
     def reset(self, x: float, y: float, yaw: float, speed: float) -> VehicleState:
@@ -146,10 +150,7 @@ class BulletVehicle(Vehicle):
 
     def close(self) -> None:
         """Stop the simulator."""
-        if self._client >= 0:
-            self._bullet.disconnect(physicsClientId=self._client)
-            self._client = -1
-            self._folder.cleanup()
+        self._release()
 
     def _state(self) -> VehicleState:
         bullet, client = self._bullet, self._client
@@ -182,6 +183,12 @@ def import_bullet() -> Any:
     return pybullet
 
 
+def release(bullet: Any, client: int, folder: Path) -> None:
+    """Disconnect a client and remove its folder."""
+    bullet.disconnect(physicsClientId=client)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def has_bullet() -> bool:
     """Whether PyBullet can be imported."""
     try:
@@ -200,11 +207,11 @@ def _bicycle_angle(left: float, right: float) -> float:
     return math.atan(0.5 * WHEELBASE_M * sum(curvatures))
 
 
-def _write_fused(path: Path, mass_kg: float) -> float:
-    """Write the racecar with its fixed links fused and without meshes.
+def _fused_car(mass_kg: float) -> tuple[bytes, float]:
+    """The racecar's URDF with its fixed links fused and without meshes.
 
     Returns:
-        Distance of the body's centre of mass ahead of the rear axle, m.
+        The XML, and the distance of the body's centre of mass ahead of the rear axle, m.
     """
     import pybullet_data
 
@@ -238,8 +245,7 @@ def _write_fused(path: Path, mass_kg: float) -> float:
         if _child(joint, "parent").attrib["link"] == "chassis":
             _child(joint, "parent").attrib["link"] = "body"
         robot.append(joint)
-    ElementTree.ElementTree(robot).write(path)
-    return centre_x
+    return ElementTree.tostring(robot), centre_x
 
 
 def _child(element: ElementTree.Element, tag: str) -> ElementTree.Element:

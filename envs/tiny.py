@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 import tempfile
+import weakref
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from envs.bullet import import_bullet
+from envs.bullet import import_bullet, release
 from envs.camera import CameraParams, Ground, Image, Panorama, WarpCamera
 
 _NEAR_M, _FAR_M = 0.02, 80.0
@@ -43,7 +44,8 @@ class TinyCamera:
         self._sky = WarpCamera(params, height, width)
         self._drawn = (self._sky.reach_m < _FARTHEST_M)[..., None]
         self._client: int = self._bullet.connect(self._bullet.DIRECT)
-        self._folder = tempfile.TemporaryDirectory(prefix="wormwheel-")
+        self._folder = Path(tempfile.mkdtemp(prefix="wormwheel-"))
+        self._release = weakref.finalize(self, release, self._bullet, self._client, self._folder)
         self._loads = 0
         _, focal_y = params.focal_px(width)
         focal_x, _ = params.focal_px(width)
@@ -69,9 +71,7 @@ class TinyCamera:
         self._sky.load(ground, panorama)
         bullet.resetSimulation(physicsClientId=client)
         self._loads += 1
-        file = (
-            Path(self._folder.name) / f"ground{self._loads}.bmp"
-        )  # a new name each time: PyBullet keeps textures by name
+        file = self._folder / f"ground{self._loads}.bmp"  # a new name each time: PyBullet keeps textures by name
         if not cv2.imwrite(str(file), np.ascontiguousarray(ground.image[::-1, :, ::-1])):
             raise OSError(f"Could not write {file}: is the temporary folder full?")
         corners, indices, uvs = _plane(ground)
@@ -115,10 +115,7 @@ class TinyCamera:
 
     def close(self) -> None:
         """Stop the simulator."""
-        if self._client >= 0:
-            self._bullet.disconnect(physicsClientId=self._client)
-            self._client = -1
-            self._folder.cleanup()
+        self._release()
 
 
 def _plane(ground: Ground) -> tuple[list[list[float]], list[int], list[list[float]]]:
