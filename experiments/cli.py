@@ -50,6 +50,8 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "experiments.evaluate", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
+    "render": Verb("experiments.render", "RenderOptions", "film a driver on a road or on a recording"),
+    "demo": Verb("experiments.demo", "DemoOptions", "record, train, drive, film: the whole chain and a page about it"),
     "info": Verb("experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, or versions"),
 }
 """The verbs, in the order shown. To add one: a module with a dataclass of options and `run`, and a line here."""
@@ -148,8 +150,12 @@ def _call(name: str, arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr, force=True)
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
+    kind, program = getattr(module, verb.options), f"wormwheel {name}"
     try:
-        options = tyro.cli(getattr(module, verb.options), prog=f"wormwheel {name}", args=arguments)
+        options = tyro.cli(kind, prog=program, args=arguments)
+        if hasattr(module, "defaults_for"):
+            # What the options name (the data) decides the defaults of the others; what the user gave stays given.
+            options = tyro.cli(kind, prog=program, args=arguments, default=module.defaults_for(options))
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
     getattr(module, verb.function)(options)

@@ -13,8 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,7 +52,9 @@ DARK = Theme("#e8eef7", "#97a3b6", "#2c3546", "#161c28", "#ffb74d", "#5cbfff", "
 PAGE = Theme("#010203", "#010204", "#010205", "#010206", "#010207", "#010208", "#010209")
 """Place holders that `as_svg` replaces with the page's own `--text`, `--muted`, …"""
 
-_FONT = {"fontsize": 9}
+_FONT: dict[str, Any] = {"fontsize": 9.5}
+_WIDTH_IN = 4.6
+"""Width of a figure: one point is about one pixel on a phone, so that its labels stay readable there."""
 
 
 def noise_figure(levels: Mapping[float, Mapping[str, Estimate]], theme: Theme = PAGE) -> Figure:
@@ -60,7 +64,7 @@ def noise_figure(levels: Mapping[float, Mapping[str, Estimate]], theme: Theme = 
         levels: for each variance, the figures of `agents.metrics.closed_loop`.
         theme: colours.
     """
-    figure, (above, below) = _figure(theme, rows=2, height=4.2, share_x=True)
+    figure, (above, below) = _figure(theme, rows=2, height=3.9, share_x=True)
     variances = sorted(levels)
     for axes, name, label, scale, colour in (
         (above, "crashes_per_km", "crashes per km", 1.0, theme.alarm),
@@ -86,18 +90,18 @@ def learning_figure(history: Sequence[Mapping[str, float]], theme: Theme = PAGE)
         history: records of `agents.imitation`: `epoch`, `train_loss` and `validation_rmse`, steering in [−1, 1].
         theme: colours.
     """
-    figure, (axes,) = _figure(theme, height=2.9)
+    figure, (axes,) = _figure(theme, height=2.7)
     epochs = [record["epoch"] for record in history]
     training = np.sqrt([record["train_loss"] for record in history])
     validation = np.array([record["validation_rmse"] for record in history])
-    style = {"linewidth": 2, "marker": "o", "markersize": 4}
+    style: dict[str, Any] = {"linewidth": 2, "marker": "o", "markersize": 4}
     axes.plot(epochs, training, color=theme.second, label="training", **style)
     axes.plot(epochs, validation, color=theme.first, label="validation", **style)
     best = int(np.argmin(validation))
     axes.annotate(
         f"best: {validation[best]:.3f}",
         (epochs[best], validation[best]),
-        xytext=(0, 14),
+        xytext=(0, -16 if training[best] > validation[best] else 12),
         textcoords="offset points",
         ha="right" if best > len(epochs) / 2 else "left",
         color=theme.text,
@@ -112,26 +116,25 @@ def learning_figure(history: Sequence[Mapping[str, float]], theme: Theme = PAGE)
     return figure
 
 
-def offset_figure(offsets: Mapping[str, Sequence[float]], theme: Theme = PAGE, limit: float = 0.5) -> Figure:
+def offset_figure(offsets: Mapping[str, Sequence[float]], edges: Sequence[float], theme: Theme = PAGE) -> Figure:
     """Draw how often the car was how far from the middle of its lane.
 
     Args:
-        offsets: for each name, up to four, signed offsets as shares of the lane width, positive left.
+        offsets: for each name, up to four, the share of the time in each bin; the first one is filled.
+        edges: of the bins, one more than bins, as shares of the lane width, positive left.
         theme: colours.
-        limit: largest offset shown; what lies beyond is counted at the edge.
     """
-    figure, (axes,) = _figure(theme, height=2.9)
-    edges = np.linspace(-limit, limit, 81)
+    figure, (axes,) = _figure(theme, height=2.7)
+    percent = 100 * np.asarray(edges)
     colours = (theme.first, theme.second, theme.muted, theme.alarm)
-    for number, (name, values) in enumerate(offsets.items()):
-        share, _ = np.histogram(np.clip(values, -limit, limit), edges)
-        share = 100 * share / max(len(values), 1)
-        kwargs = {"linewidth": 2 if number == 0 else 1.4, "color": colours[number % len(colours)], "label": name}
-        axes.stairs(share, 100 * edges, zorder=3 - 0.1 * number, **kwargs)
+    for number, (name, share) in enumerate(offsets.items()):
+        colour, width = colours[number % len(colours)], 2.0 if number == 0 else 1.4
+        heights = 100 * np.asarray(share)
+        axes.stairs(heights, percent, color=colour, linewidth=width, label=name, zorder=3 - 0.1 * number)
         if number == 0:
-            axes.stairs(share, 100 * edges, fill=True, alpha=0.2, color=colours[0], linewidth=0)
+            axes.stairs(heights, percent, fill=True, alpha=0.2, color=colour, linewidth=0)
     axes.axvline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.set_xlim(100 * limit, -100 * limit)  # left of the lane on the left
+    axes.set_xlim(percent[-1], percent[0])  # left of the lane on the left
     axes.set_ylim(bottom=0)
     axes.set_xlabel("left of the lane's middle  ←  % of lane width  →  right", color=theme.text, **_FONT)
     axes.set_ylabel("% of the time", color=theme.text, **_FONT)
@@ -141,7 +144,7 @@ def offset_figure(offsets: Mapping[str, Sequence[float]], theme: Theme = PAGE, l
 
 def wiring_figure(wiring: Wiring, theme: Theme = PAGE) -> Figure:
     """Draw a circuit with its excitatory and inhibitory synapses."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="none")
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained", facecolor="none")
     axes = figure.add_subplot()
     wiring.draw(axes)
     for label in axes.texts:
@@ -190,13 +193,13 @@ def save(figure: Figure, path: str | Path, theme: Theme = LIGHT) -> None:
 
 def _figure(theme: Theme, rows: int = 1, height: float = 3.0, share_x: bool = False) -> tuple[Figure, list[Axes]]:
     """Make a figure with quiet axes, one above the other."""
-    figure = Figure(figsize=(5.4, height), layout="constrained", facecolor="none")
+    figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained", facecolor="none")
     axes_list = list(figure.subplots(rows, 1, sharex=share_x, squeeze=False)[:, 0])
     for axes in axes_list:
         axes.set_facecolor("none")
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.tick_params(colors=theme.muted, labelsize=8, length=0)
+        axes.tick_params(colors=theme.muted, labelsize=9, length=0)
         for side, spine in axes.spines.items():
             spine.set_visible(side == "bottom")
             spine.set_color(theme.grid)
@@ -204,6 +207,6 @@ def _figure(theme: Theme, rows: int = 1, height: float = 3.0, share_x: bool = Fa
 
 
 def _legend(axes: Axes, theme: Theme) -> None:
-    legend = axes.legend(frameon=False, fontsize=8, loc="upper right")
+    legend = axes.legend(frameon=False, fontsize=9, loc="upper right")
     for label in legend.get_texts():
         label.set_color(theme.text)

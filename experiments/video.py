@@ -29,6 +29,8 @@ from agents.files import WriteError, replacing
 
 PREVIEW_BYTES = 1_500_000
 """Largest preview unless told otherwise: a README should load at once."""
+PREVIEW_FPS = 10.0
+"""Pictures per second of a preview."""
 _BT709 = 1
 """The number of BT.709 in H.264's tables of primaries and transfer functions."""
 _PREVIEW_STEPS = ((480, 60), (480, 40), (400, 40), (360, 30), (300, 25), (240, 20))
@@ -153,7 +155,7 @@ class VideoWriter:
 def write_preview(
     path: str | Path,
     frames: Sequence[NDArray[np.uint8]],
-    fps: float = 10.0,
+    fps: float = PREVIEW_FPS,
     max_bytes: int = PREVIEW_BYTES,
 ) -> int:
     """Write a small looping animation for a web page, as WebP or GIF by the suffix of its name.

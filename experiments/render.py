@@ -1,0 +1,315 @@
+"""`wormwheel render`: a film of a driver at work, in simulation or on recorded frames.
+
+wormwheel render --policy runs/demo/policy --out drive.mp4
+wormwheel render --policy runs/tub/policy --data tub --out tub.mp4
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tyro.conf import arg
+
+from agents.episodes import EpisodeSet
+from agents.metrics import Drive
+from agents.recordings import load_episodes
+from agents.rollout import PolicyDriver, rollout
+from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
+from envs.perturbations import GaussianNoise
+from envs.scene import Scene
+from experiments.common import expand_tracks, progress, screen
+from experiments.drawing import Picture
+from experiments.film import VIEW, DriveFilm, Moment, RecordingFilm, closing
+from experiments.video import PREVIEW_FPS, VideoWriter, write_preview
+from policies.checkpoint import load_policy
+from policies.explain import look_inside
+from policies.policy import DrivingPolicy
+
+VIEW_PIXELS_PER_M = 128.0
+"""Resolution of the road in the large picture of a film."""
+LAST_S = 1.5
+"""Time that a film stays on its last picture, seconds."""
+PREVIEW_S = 8.0
+"""Longest preview, seconds."""
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Film a driver at work: what it sees, where it looks, what its neurons do, where the car goes."""
+
+    policy: Path
+    """Directory of the policy, such as runs/demo/policy."""
+    out: Path = Path("drive.mp4")
+    """The film to write, H.264 in MP4."""
+    preview: Path | None = None
+    """Also write a small looping animation, .webp or .gif, of the first seconds."""
+    seed: int = 100
+    """Seed of the road, the look and the start; also of the noise."""
+    seconds: float = 30.0
+    """Length of the drive, seconds; a crash ends it. With --data, the longest stretch that is shown."""
+    noise_variance: float = 0.0
+    """Variance of Gaussian noise on the driver's frames, pixels in [0, 1]."""
+    data: tuple[Path, ...] = ()
+    """Recorded driving to show the driver instead of a simulated road; the human's steering is drawn beside its own."""
+    skip_s: float = 0.0
+    """With --data: seconds of the recording to leave out at its start; the driver sees them, the film does not."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
+    """Where it drives; the size of the frames is the policy's."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds must be a positive number, got {self.seconds}.")
+        if not 0 <= self.skip_s < math.inf:
+            raise ValueError(f"skip_s must be a number of at least 0, got {self.skip_s}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        GaussianNoise(self.noise_variance)
+
+
+@dataclass
+class Filmed:
+    """What filming left behind.
+
+    Attributes:
+        frames: pictures in the film.
+        poster: one of them, from the middle.
+        preview: small pictures for an animation.
+        drive: what the car did; None on a recording.
+    """
+
+    frames: int
+    poster: Picture
+    preview: list[Picture]
+    drive: Drive | None = None
+
+
+def run(options: RenderOptions) -> Path:
+    """Film; returns the film's path."""
+    policy = load_policy(options.policy)
+    if options.data:
+        filmed = _film_data(policy, options)
+        found = f"{filmed.frames} frames of {options.data[0]}"
+    else:
+        steps = max(1, round(options.seconds / options.world.period_s))
+        world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
+        with progress("filming", steps) as bar:
+            filmed = film_drive(policy, world, options.seed, options.out, options.noise_variance, bar.advance)
+        assert filmed.drive is not None
+        found = describe_drive(filmed.drive)
+    screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
+    if options.preview is not None:
+        size = write_preview(options.preview, filmed.preview)
+        screen().print(f"{options.preview}: {size / 1e6:.2f} MB", markup=False, soft_wrap=True)
+    return options.out
+
+
+def film_drive(
+    policy: DrivingPolicy,
+    world: LaneKeepingConfig,
+    seed: int,
+    path: Path,
+    noise_variance: float = 0.0,
+    on_frame: Callable[[], None] | None = None,
+) -> Filmed:
+    """Drive one road and film it.
+
+    Args:
+        policy: the driver.
+        world: where it drives and for how long; frames get the size that the policy sees.
+        seed: of the road, the look and the start, and of the noise.
+        path: the MP4 file.
+        noise_variance: of the noise on the driver's frames.
+        on_frame: called after each picture.
+
+    Returns:
+        What the car did, and pictures.
+
+    Raises:
+        OSError: if the film cannot be written; an older one is still there then.
+    """
+    fit = policy.config.preprocessing
+    world = replace(world, height=fit.source_height, width=fit.source_width)
+    driver = PolicyDriver(policy)
+    reel: _Reel | None = None
+    panels: DriveFilm | None = None
+    view: Scene | None = None
+    with one_thread(), VideoWriter(path, 1 / world.period_s) as writer:
+        reel = _Reel(writer, world.period_s, world.episode_s)
+
+        def observe(
+            seed: int, env: gymnasium.Env[Any, Any], frame: NDArray[np.uint8], steering: float, info: dict[str, Any]
+        ) -> None:
+            nonlocal panels, view
+            inside = env.unwrapped
+            assert isinstance(inside, LaneKeepingEnv) and driver.state is not None
+            if panels is None or view is None:
+                panels = DriveFilm(policy, inside.track, world.period_s, f"road {seed}", noise_variance)
+                view = _large_view(inside)
+            pose = inside.vehicle_state
+            large = view.frame(pose.x, pose.y, pose.yaw, float(inside.track.project((pose.x, pose.y)).s), pose.speed)
+            moment = Moment(
+                view=large,
+                insight=look_inside(policy, torch.from_numpy(frame), driver.state),
+                steering=steering,
+                x=pose.x,
+                y=pose.y,
+                yaw=pose.yaw,
+                offset_lane=info["lateral_offset_m"] / info["lane_width_m"],
+                speed_mps=info["speed_mps"],
+                time_s=info["time_s"],
+                way_m=info["progress_m"],
+                crashed=info["crashed"],
+            )
+            reel.append(panels.draw(moment))
+            if on_frame is not None:
+                on_frame()
+
+        noise = GaussianNoise(noise_variance) if noise_variance else None
+        drive = rollout(
+            driver, lambda _: LaneKeepingEnv(world), [seed], 1, perturbation=noise, noise_seed=seed, observer=observe
+        )[0]
+        reel.close(describe_drive(drive))
+    return Filmed(writer.frame_count, reel.poster, reel.preview, drive)
+
+
+def film_recording(
+    policy: DrivingPolicy,
+    episodes: EpisodeSet,
+    path: Path,
+    title: str,
+    seconds: float = 30.0,
+    skip_s: float = 0.0,
+    noise_variance: float = 0.0,
+    seed: int = 0,
+    on_frame: Callable[[], None] | None = None,
+) -> Filmed:
+    """Show a driver the longest recorded episode and film what it would have steered.
+
+    Args:
+        policy: the driver.
+        episodes: recorded at the size that the policy sees.
+        path: the MP4 file.
+        title: a few words in the picture.
+        seconds: longest film.
+        skip_s: the part at the beginning that the driver sees and the film does not show, seconds.
+        noise_variance: of the noise on the driver's frames.
+        seed: of the noise.
+        on_frame: called after each picture.
+
+    Returns:
+        Pictures.
+
+    Raises:
+        ValueError: if nothing is left after `skip_s`, or the frames have another size than the policy sees.
+        OSError: if the film cannot be written.
+    """
+    episode = max(episodes, key=len)
+    period_s = episode.meta.nominal_period_s
+    first = round(skip_s / period_s)
+    last = min(len(episode), first + max(1, round(seconds / period_s)))
+    if first >= len(episode):
+        raise ValueError(f"the recording is {len(episode) * period_s:.1f} s long: skip less than {skip_s:g} s of it.")
+    policy.eval()
+    noise, generator = GaussianNoise(noise_variance), np.random.default_rng(seed)
+    limit = min(1.0, 1.15 * float(np.abs(episode.steering[first:last]).max(initial=0.1)))
+    panels = RecordingFilm(policy, period_s, title, limit)
+    state: torch.Tensor | None = None
+    with one_thread(), VideoWriter(path, 1 / period_s) as writer:
+        reel = _Reel(writer, period_s, (last - first) * period_s)
+        for step in range(last):
+            clean = episode.frames(step, step + 1)
+            frames = torch.from_numpy(noise(clean, generator))
+            with torch.inference_mode():
+                steering, state = policy(frames[None], state, torch.from_numpy(episode.elapsed(step, step + 1))[None])
+            if step < first:
+                continue
+            insight = look_inside(policy, frames[0], state)
+            human, time_s = float(episode.steering[step]), float(episode.time_s[step] - episode.time_s[first])
+            reel.append(panels.draw(clean[0], insight, float(steering[0, 0, 0]), human, time_s))
+            if on_frame is not None:
+                on_frame()
+    return Filmed(writer.frame_count, reel.poster, reel.preview)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: for single small frames, waking a second one costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def describe_drive(drive: Drive) -> str:
+    """Say in a few words how a drive went."""
+    way = f"{drive.distance_m:.0f} m in {drive.duration_s:.0f} s"
+    if drive.crashed:
+        return f"left the road after {way}"
+    offset = 100 * float(np.abs(drive.lateral_offset_m).mean()) / drive.lane_width_m
+    return f"{way} without leaving the road, {offset:.1f} % of the lane width off its middle"
+
+
+class _Reel:
+    """Hands pictures to the film, and keeps a poster and a few small ones for a preview."""
+
+    def __init__(self, writer: VideoWriter, period_s: float, length_s: float):
+        self._writer, self._period_s = writer, period_s
+        self._every = max(1, round(1 / (PREVIEW_FPS * period_s)))
+        self._poster_at = round(0.4 * length_s / period_s)
+        self._last: Picture | None = None
+        self.poster: Picture = np.zeros((2, 2, 3), np.uint8)
+        self.preview: list[Picture] = []
+
+    def append(self, picture: Picture) -> None:
+        number = self._writer.frame_count
+        self._writer.append(picture)
+        if number <= self._poster_at:
+            self.poster = picture
+        if number % self._every == 0 and len(self.preview) < PREVIEW_S * PREVIEW_FPS:
+            self.preview.append(np.ascontiguousarray(picture))
+        self._last = picture
+
+    def close(self, words: str) -> None:
+        """Stay on the last picture for a moment and say how it ended."""
+        if self._last is not None:
+            end = closing(self._last, words)
+            for _ in range(round(LAST_S / self._period_s)):
+                self._writer.append(end)
+
+
+def _large_view(env: LaneKeepingEnv) -> Scene:
+    """Return the same scene through the same camera, in the size of the film."""
+    scene = env.scene
+    height = min(VIEW.height, round(VIEW.width * env.config.height / env.config.width))
+    width = round(height * env.config.width / env.config.height)
+    return Scene(env.track, scene.look, scene.params, height, width, VIEW_PIXELS_PER_M)
+
+
+def _film_data(policy: DrivingPolicy, options: RenderOptions) -> Filmed:
+    """Film recorded frames as the options say."""
+    episodes = load_episodes(list(options.data))
+    period_s = max(episodes, key=len).meta.nominal_period_s
+    with progress("filming", round(min(options.seconds, max(map(len, episodes)) * period_s) / period_s)) as bar:
+        return film_recording(
+            policy,
+            episodes,
+            options.out,
+            options.data[0].name,
+            options.seconds,
+            options.skip_s,
+            options.noise_variance,
+            options.seed,
+            bar.advance,
+        )
