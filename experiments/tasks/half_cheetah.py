@@ -13,6 +13,7 @@ unit and protocol, but not the published data: compare cores within the table, a
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.tasks.training import Batch, Contender, Problem, Training, compare, main, report
+from experiments.tasks.comparison import compare, main, report
+from experiments.tasks.training import Batch, Contender, Problem, Training
 
 ENVIRONMENT = "HalfCheetah-v5"
 STATES = 17
@@ -86,16 +88,7 @@ def run(options: Options) -> None:
     problem, mean, scale = make_problem(rollouts, options)
     entries, place = compare("half_cheetah", options, options.training, CONTENDERS, problem)
     figures = baselines(problem, mean, scale)
-    rows = [(label, f"{value:.3f}") for label, value in figures.items()]
-    report(
-        "Half-cheetah, next state",
-        "mean squared error",
-        entries,
-        place,
-        options.training,
-        extra={"baselines": figures},
-        rows=rows,
-    )
+    report("Half-cheetah, next state", "mean squared error", entries, place, options, figures)
 
 
 def record(options: Options) -> NDArray[np.float32]:
@@ -111,6 +104,9 @@ def record(options: Options) -> NDArray[np.float32]:
         raise ModuleNotFoundError("the half-cheetah task needs MuJoCo: pip install 'wormwheel[mujoco]'")
     import gymnasium
 
+    mujoco = importlib.import_module("mujoco")
+    # MuJoCo would print what it thinks of Gymnasium's model, and write it to a file in the working directory.
+    mujoco.set_mju_user_warning(lambda text: None)
     rng = np.random.default_rng(options.data_seed)
     env = gymnasium.make(ENVIRONMENT, max_episode_steps=options.rollout_steps + 1)
     joints = int(np.prod(env.action_space.shape or (1,)))
@@ -126,6 +122,7 @@ def record(options: Options) -> NDArray[np.float32]:
                 action = rng.uniform(-1, 1, joints)
             observation, *_ = env.step(action.astype(np.float32))
     env.close()
+    mujoco.set_mju_user_warning(None)
     return states
 
 

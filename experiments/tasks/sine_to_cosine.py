@@ -13,14 +13,12 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import matplotlib
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from agents.files import replacing
-from experiments.tasks.training import Batch, Contender, Entry, Problem, Training, compare, main, report
-
-matplotlib.use("Agg")
+from experiments.tasks.comparison import Entry, compare, main, report, save
+from experiments.tasks.training import Batch, Contender, Problem, Training
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def run(options: Options) -> None:
     entries, place = compare("sine_to_cosine", options, options.training, CONTENDERS, problem)
     draw_losses(entries, place.path / "loss.png")
     draw_predictions(entries, problem.test, place.path / "predictions.png")
-    report("Sine to cosine", "mean squared error", entries, place, options.training, digits=5)
+    report("Sine to cosine", "mean squared error", entries, place, options, {"always 0": 0.5}, digits=5)
 
 
 def make_problem(options: Options) -> Problem:
@@ -108,9 +106,8 @@ def draw_sines(rng: torch.Generator, count: int, options: Options) -> Batch:
 
 def draw_losses(entries: list[Entry], path: Path) -> None:
     """Plot the training loss of every core: the mean over the seeds, smoothed over steps, and the spread."""
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     for k, entry in enumerate(entries):
         losses = smooth(torch.tensor(entry.losses))  # [seeds, steps]
         steps = torch.arange(1, losses.shape[1] + 1)
@@ -120,9 +117,7 @@ def draw_losses(entries: list[Entry], path: Path) -> None:
         xlabel="optimizer steps", ylabel="training loss (mean squared error)", yscale="log", title="Sine to cosine"
     )
     axes.legend()
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def smooth(losses: Tensor, share: float = 0.02) -> Tensor:
@@ -137,14 +132,11 @@ def smooth(losses: Tensor, share: float = 0.02) -> Tensor:
 @torch.no_grad()
 def draw_predictions(entries: list[Entry], test: Batch, path: Path) -> None:
     """Plot, for the first test sequence, input, truth and what the first seed of every core predicts."""
-    from matplotlib import pyplot
-
     one = test.pick(torch.tensor([0]))
     columns = min(3, len(entries))
     rows = math.ceil(len(entries) / columns)
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=(4 * columns, 2.6 * rows), squeeze=False, sharex=True, sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(entries) :]:
         axes.set_visible(False)
     for k, (axes, entry) in enumerate(zip(grid.flat, entries, strict=False)):
@@ -153,9 +145,7 @@ def draw_predictions(entries: list[Entry], test: Batch, path: Path) -> None:
         axes.plot(entry.models[0](one)[0, :, 0], color=f"C{k}", label="prediction")
         axes.set(title=entry.contender.label, xlabel="step")
     grid[0, 0].legend(fontsize="small")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 if __name__ == "__main__":

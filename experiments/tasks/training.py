@@ -1,38 +1,25 @@
-"""What the tasks share: several cores, one budget, a table with intervals.
+"""How the tasks train: sequences, a loss and a score in, a trained core out.
 
-A task gives sequences and a score. Every core sees the same batches in the same order, is trained for the same number
-of steps with Adam (linear warm-up, then cosine decay), from several seeds, and is scored on sequences it never saw:
+Every core of a task sees the same batches in the same order, for the same number of steps of Adam (learning rate up in
+a line, down in half a cosine). Only the peak learning rate may differ between cores, as in the published experiments.
 
-    entries = [run_contender(contender, problem, training, progress) for contender in contenders]
-
-Only the learning rate may differ between cores, as in the published experiments.
+    model = Model(contender, input_size=1, output_size=1, seed=0)
+    losses, curve = train(model, problem, Training(steps=1000), contender.learning_rate, seed=0)
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import Tensor, nn
 
-from agents.files import write_json
-from agents.run_directory import RunDirectory, to_json
 from policies.cores import make_core
-
-# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond the list the normal one is near enough.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -163,37 +150,6 @@ class Problem:
     learn_scale: Tensor | None = None
 
 
-@dataclass
-class Entry:
-    """A core's results: one item of each list for every seed."""
-
-    contender: Contender
-    parameters: int
-    scores: list[float] = field(default_factory=list)
-    losses: list[list[float]] = field(default_factory=list)
-    curves: list[list[tuple[int, float]]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    models: list[nn.Module] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures, without the models and the step-by-step losses."""
-        mean, half = interval(self.scores)
-        contender = self.contender
-        return {
-            "label": contender.label,
-            "core": contender.core,
-            "config": to_json(dict(contender.config)),
-            "learning_rate": contender.learning_rate,
-            "parameters": self.parameters,
-            "mean": mean,
-            "half_width_95": half if math.isfinite(half) else None,
-            "scores": self.scores,
-            "seconds": [round(s, 2) for s in self.seconds],
-            "curves": self.curves,
-            "published": contender.published,
-        }
-
-
 class Model(nn.Module):
     """A core, its read-out and its scale: inputs → predictions."""
 
@@ -212,29 +168,6 @@ class Model(nn.Module):
         """Return predictions `[B, T, M]`."""
         outputs, _ = self.core(batch.inputs, None, batch.elapsed)
         return self.readout(outputs) * self.scale
-
-
-def run_contender(contender: Contender, problem: Problem, training: Training, progress: Progress) -> Entry:
-    """Train and score one core from every seed."""
-    entry: Entry | None = None
-    for seed in range(training.seeds):
-        model = Model(contender, problem.train.inputs.shape[2], problem.output_size, seed, problem.learn_scale)
-        if entry is None:
-            entry = Entry(contender, sum(p.numel() for p in model.parameters() if p.requires_grad))
-        label = f"{contender.label}, seed {seed + 1} of {training.seeds}"
-        bar = progress.add_task(label, total=training.steps)
-        start = time.perf_counter()
-        losses, curve = train(
-            model, problem, training, contender.learning_rate, seed, partial(progress.advance, bar, 1)
-        )
-        entry.seconds.append(time.perf_counter() - start)
-        entry.losses.append(losses)
-        entry.curves.append(curve)
-        entry.scores.append(evaluate(model, problem.test, problem.score))
-        entry.models.append(model)
-        progress.update(bar, description=f"{label}: {entry.scores[-1]:.4g}")
-    assert entry is not None
-    return entry
 
 
 def train(
@@ -305,98 +238,3 @@ def is_better(score: float, than: float | None, best: str) -> bool:
     if not math.isfinite(score):
         return False
     return than is None or (score < than if best == "min" else score > than)
-
-
-def interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the half width of its 95 % interval over the seeds (Student's t; infinite for one seed)."""
-    count = len(scores)
-    mean = math.fsum(scores) / count
-    if count == 1:
-        return mean, math.inf
-    deviation = math.sqrt(math.fsum((s - mean) ** 2 for s in scores) / (count - 1))
-    quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
-    return mean, quantile * deviation / math.sqrt(count)
-
-
-def choose(contenders: Sequence[Contender], names: Sequence[str]) -> list[Contender]:
-    """Return the named contenders, all when there are no names.
-
-    Raises:
-        ValueError: if a name is not among them.
-    """
-    known = {contender.label: contender for contender in contenders}
-    for name in names:
-        if name not in known:
-            raise ValueError(f"cores must be among {', '.join(known)}, got {name!r}.")
-    return [known[name] for name in names] if names else list(contenders)
-
-
-def compare(
-    name: str, options: Any, training: Training, contenders: Sequence[Contender], problem: Problem
-) -> tuple[list[Entry], RunDirectory]:
-    """Train all chosen cores with progress bars, logging each core's figures as soon as they are there."""
-    if training.threads is not None:
-        torch.set_num_threads(training.threads)
-    run = RunDirectory(training.out or Path("runs/tasks") / name, f"tasks {name}", options)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    entries = []
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        for contender in choose(contenders, training.cores):
-            entries.append(run_contender(contender, problem, training, progress))
-            run.log(**entries[-1].to_json())
-    return entries, run
-
-
-def report(
-    title: str,
-    score_name: str,
-    entries: Sequence[Entry],
-    run: RunDirectory,
-    training: Training,
-    extra: Mapping[str, Any] | None = None,
-    rows: Sequence[tuple[str, str]] = (),
-    digits: int = 3,
-) -> None:
-    """Print the table and write the figures to `results.json` in the run directory, and to `training.json`.
-
-    Args:
-        title: above the table.
-        score_name: what the scores are, with its unit.
-        entries: one a core.
-        run: where the figures go.
-        training: the budget.
-        extra: more for the JSON file.
-        rows: label and figure of baselines that are not trained.
-        digits: decimals of the scores.
-    """
-    table = Table(title=title, caption=f"± is a 95 % interval of the mean over {training.seeds} seeds (Student's t).")
-    for column in ("core", "parameters", "steps", "s a training", score_name, "published"):
-        table.add_column(column, justify="left" if column == "core" else "right")
-    for entry in entries:
-        mean, half = interval(entry.scores)
-        shown = f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if math.isfinite(half) else "")
-        seconds = f"{math.fsum(entry.seconds) / len(entry.seconds):.0f}"
-        table.add_row(
-            entry.contender.label,
-            f"{entry.parameters:,}",
-            f"{training.steps:,}",
-            seconds,
-            shown,
-            entry.contender.published,
-        )
-    for label, figure in rows:
-        table.add_row(label, "", "", "", figure, "")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    results = {"task": title, "score": score_name, "entries": [e.to_json() for e in entries], **dict(extra or {})}
-    for path in (run.path / "results.json", training.json):
-        if path is not None:
-            write_json(path, results)
-
-
-def main(options: type[Any], run: Callable[[Any], None], description: str) -> None:
-    """Read the command line into `options` and run; a user's mistake is one line on stderr and exit code 2."""
-    try:
-        run(tyro.cli(options, description=description, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error

@@ -14,17 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from agents.files import replacing
-from experiments.tasks.training import Batch, Contender, Entry, Problem, Training, compare, main, report
-
-matplotlib.use("Agg")
+from experiments.tasks.comparison import Entry, compare, main, report, save
+from experiments.tasks.training import Batch, Contender, Problem, Training
 
 LONGEST = 31
 """Most bits in a stream."""
@@ -82,16 +80,8 @@ def run(options: Options) -> None:
     entries, place = compare("xor_stream", options, options.training, CONTENDERS, problem)
     draw_curves(entries, place.path / "accuracy.png")
     chance = 100 * max(float(problem.test.targets.mean()), 1 - float(problem.test.targets.mean()))
-    report(
-        "Irregular XOR bit streams",
-        "accuracy, %",
-        entries,
-        place,
-        options.training,
-        extra={"majority_class": chance},
-        rows=[("always the more frequent answer", f"{chance:.2f}")],
-        digits=2,
-    )
+    baselines = {"always the more frequent answer": chance}
+    report("Irregular XOR bit streams", "accuracy, %", entries, place, options, baselines, digits=2)
 
 
 def make_problem(options: Options) -> Problem:
@@ -158,18 +148,15 @@ def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
 
 def draw_curves(entries: list[Entry], path: Path) -> None:
     """Plot accuracy against steps, a line a seed."""
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     for k, entry in enumerate(entries):
         for i, curve in enumerate(entry.curves):
             axes.plot(*zip(*curve, strict=True), color=f"C{k}", label=entry.contender.label if i == 0 else None)
     axes.axhline(98, color="grey", linestyle=":", linewidth=1)
     axes.set(xlabel="optimizer steps", ylabel="test accuracy, %", title="Irregular XOR bit streams")
     axes.legend()
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 if __name__ == "__main__":
