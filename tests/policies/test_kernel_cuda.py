@@ -158,6 +158,23 @@ def test_are_well_behaved_torch_ops():
 
 
 @needs_kernels
+def test_core_gives_the_same_with_this_kernel(monkeypatch):
+    from policies.cores import make_core
+    from policies.kernels import dispatch
+
+    core = make_core("ltc", 5, 2, {"units": 9, "substeps": 2}).to(DEVICE)
+    inputs = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    results = []
+    for kernel in ("reference", "cuda"):
+        monkeypatch.setattr(dispatch, "choose_kernel", lambda *_, kernel=kernel: kernel)
+        outputs, state = core(inputs)
+        gradients = torch.autograd.grad(outputs.square().sum() + state.sum(), list(core.parameters()))
+        results.append((outputs, state, *gradients))
+    for want, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@needs_kernels
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo's own
 def test_works_under_torch_compile():
     problem = make_problem("ncp", 9, 3, 2, 2, 2)
