@@ -12,6 +12,7 @@ of one window on to the next.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.augmentation import AugmentationConfig, augment
@@ -54,7 +55,7 @@ class ImitationConfig:
     chance."""
     head_learning_rate: float = 1e-3
     """Largest learning rate of the conv head."""
-    core_learning_rate: float = 5e-3
+    core_learning_rate: float = 1e-2
     """Largest learning rate of the core."""
     weight_decay: float = 1e-4
     """Decoupled weight decay of the conv head (AdamW)."""
@@ -62,6 +63,11 @@ class ImitationConfig:
     """Share of the training over which the learning rates rise; they fall along a half cosine after it."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient, head and core apart."""
+    average: float = 0.03
+    """Share of the training over which the weights are averaged (exponentially) for validation and for the saved
+    driver: steadier, and it carries over to unseen roads better; 0 takes the last weights."""
+    bfloat16: bool = False
+    """Run the conv head in bfloat16: twice as fast on CPUs with AMX and on GPUs, slower on others."""
     steering_weight: float = 0.0
     """Alpha of the loss weight exp(alpha · |steering|); 0 weighs all frames alike."""
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -81,8 +87,9 @@ class ImitationConfig:
         for name in ("head_learning_rate", "core_learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the training and must lie in [0, 1), got {self.warmup}.")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share of the training and must lie in [0, 1), got {getattr(self, name)}.")
         if min(self.stride, self.patience, self.weight_decay, self.steering_weight) < 0:
             raise ValueError("stride, patience, weight_decay and steering_weight cannot be negative.")
 
@@ -148,11 +155,14 @@ def train_imitation(
     policy = for_fitted_frames(DrivingPolicy.create(policy_config, seed=config.seed))
     optimizer = make_optimizer(policy, config)
     generator = torch.Generator().manual_seed(config.seed + 1)
-    progress = Progress()
-    if resume:
-        progress = Progress(**load_training_state(run.training_state, policy, optimizer, generator))
     windows = make_windows(config, training)
     total_steps = config.epochs * len(windows)
+    decay = 1 - 1 / max(1.0, config.average * total_steps)
+    models = nn.ModuleDict({"policy": policy, "average": copy.deepcopy(policy).requires_grad_(False)})
+    average: DrivingPolicy = models["average"]  # type: ignore[assignment]
+    progress = Progress()
+    if resume:
+        progress = Progress(**load_training_state(run.training_state, models, optimizer, generator))
 
     with closing(SummaryWriter(str(run.path / "tensorboard"))) as board:
         for epoch in range(progress.epoch, config.epochs):
@@ -165,7 +175,8 @@ def train_imitation(
                 frames, steering = torch.from_numpy(batch.frames), torch.from_numpy(batch.steering)
                 elapsed, starts = torch.from_numpy(batch.elapsed), torch.from_numpy(batch.starts)
                 frames, steering = augment(frames, steering, config.augmentation, generator)
-                predicted, last_state = policy.motors(frames, state, elapsed, starts)
+                with torch.autocast(frames.device.type, torch.bfloat16, enabled=config.bfloat16):
+                    predicted, last_state = policy.motors(frames, state, elapsed, starts)
                 state = last_state.detach() if config.carry_state else None
                 weight = torch.from_numpy(batch.valid).float()
                 loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
@@ -174,6 +185,9 @@ def train_imitation(
                 for group in optimizer.param_groups:
                     torch.nn.utils.clip_grad_norm_(group["params"], config.gradient_clip)
                 optimizer.step()
+                with torch.no_grad():
+                    for mean, value in zip(average.parameters(), policy.parameters(), strict=True):
+                        mean.lerp_(value, 1 - decay)
                 progress.step += 1
                 frames_seen += batch.steering.size
                 losses.append(loss.item())
@@ -186,7 +200,7 @@ def train_imitation(
                 if on_step is not None:
                     on_step(progress, total_steps, losses[-1])
             seconds = time.perf_counter() - started_s
-            figures = {f"validation_{key}": value for key, value in score(policy, validation).items()}
+            figures = {f"validation_{key}": value for key, value in score(average, validation).items()}
             progress.epoch = epoch + 1
             record = {
                 "epoch": progress.epoch,
@@ -201,9 +215,9 @@ def train_imitation(
                 board.add_scalar(f"epoch/{key}", value, progress.epoch)
             if figures["validation_rmse"] < progress.best_rmse:
                 progress.best_rmse, progress.best_epoch = figures["validation_rmse"], progress.epoch
-                _save(policy, policy_config, run.policy, {**(notes or {}), "epoch": progress.epoch, **figures})
-            _save(policy, policy_config, run.last, {**(notes or {}), "epoch": progress.epoch, **figures})
-            save_training_state(run.training_state, policy, optimizer, generator, vars(progress))
+                _save(average, policy_config, run.policy, {**(notes or {}), "epoch": progress.epoch, **figures})
+            _save(average, policy_config, run.last, {**(notes or {}), "epoch": progress.epoch, **figures})
+            save_training_state(run.training_state, models, optimizer, generator, vars(progress))
             if config.patience and progress.epoch - progress.best_epoch >= config.patience:
                 break
     return ImitationResult(load_policy(run.policy), progress, run.path)

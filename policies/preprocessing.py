@@ -58,6 +58,11 @@ class Preprocessing:
             self.crop_top or self.crop_bottom or self.crop_left or self.crop_right
         )
 
+    @property
+    def after(self) -> Preprocessing:
+        """What is left to do to frames that have been through this: nothing."""
+        return Preprocessing(self.height, self.width, height=self.height, width=self.width)
+
     def __call__(self, frames: Tensor) -> Tensor:
         """Crop, then resize by area averaging.
 
