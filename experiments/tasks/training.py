@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from policies.cores import make_core
+
+POOL = 16
+"""Batches that are sorted by length together."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +193,9 @@ def train(
     losses: list[float] = []
     curve: list[tuple[int, float]] = []
     kept: tuple[float, dict[str, Tensor]] | None = None
-    order = torch.empty(0, dtype=torch.long)
+    order = batches(problem.train, training.batch_size, rng)
     for step in range(1, training.steps + 1):
-        if len(order) < training.batch_size:
-            order = torch.cat((order, torch.randperm(len(problem.train), generator=rng)))
-        batch, order = problem.train.pick(order[: training.batch_size]), order[training.batch_size :]
+        batch = problem.train.pick(next(order))
         for group in optimizer.param_groups:
             group["lr"] = peak * schedule(step, warmup, training.steps)
         loss = problem.loss(model(batch), batch)
@@ -212,6 +213,22 @@ def train(
     if kept is not None:
         model.load_state_dict(kept[1])
     return losses, curve
+
+
+def batches(data: Batch, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Yield the indices of one batch after the other, for ever; every sequence comes once in a round.
+
+    Where sequences differ in length, those of like length share a batch: pools of `POOL` batches are sorted by length,
+    cut, and the batches of a round shuffled. A step then costs what its sequences need, not what the longest of all do.
+    """
+    while True:
+        order = torch.randperm(len(data), generator=rng)
+        if data.last is not None:
+            pools = order.split(POOL * batch_size)
+            order = torch.cat([pool[data.last[pool].argsort(stable=True)] for pool in pools])
+        cut = order.split(batch_size)
+        for k in torch.randperm(len(cut), generator=rng).tolist():
+            yield cut[k]
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:
