@@ -89,7 +89,8 @@ class ImitationConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
         for name in ("warmup", "average"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a share of the training and must lie in [0, 1), got {getattr(self, name)}.")
+                value = getattr(self, name)
+                raise ValueError(f"{name} is a share of the training and must lie in [0, 1), got {value}.")
         if min(self.stride, self.patience, self.weight_decay, self.steering_weight) < 0:
             raise ValueError("stride, patience, weight_decay and steering_weight cannot be negative.")
 
@@ -186,8 +187,8 @@ def train_imitation(
                     torch.nn.utils.clip_grad_norm_(group["params"], config.gradient_clip)
                 optimizer.step()
                 with torch.no_grad():
-                    for mean, value in zip(average.parameters(), policy.parameters(), strict=True):
-                        mean.lerp_(value, 1 - decay)
+                    for mean, now in zip(average.parameters(), policy.parameters(), strict=True):
+                        mean.lerp_(now, 1 - decay)
                 progress.step += 1
                 frames_seen += batch.steering.size
                 losses.append(loss.item())
