@@ -27,7 +27,7 @@ from policies.cores.common import (
     zero_last_column,
 )
 from policies.cores.core import Core
-from policies.cores.segments import split_at_starts
+from policies.cores.segments import split_at_starts, start_columns, transforms_active
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class GRU(Core):
             if resets:
                 state = torch.where(starts[:, :1], 0, state)
             if resets and starts.shape[1] > 1 and bool(starts[:, 1:].any()):
-                hidden, state = self._run_segments(inputs, state, starts)
+                run = self._run_pieces if transforms_active() else self._run_segments
+                hidden, state = run(inputs, state, starts)
             else:
                 hidden, state = self._run(inputs, state)
             return self.readout(hidden), state
@@ -124,3 +125,11 @@ class GRU(Core):
         start = stretches.unsqueeze(0)  # [1, G, N]
         hidden, h = torch.gru(packed, cut.batch_sizes, start, self._weights(), True, 1, 0.0, False, False)
         return hidden[cut.place].unflatten(0, starts.shape), h[0, cut.last]
+
+    def _run_pieces(self, inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Run from one step at which any sample starts to the next, one after the other."""
+        pieces, columns = [], start_columns(starts)
+        for begin, end in zip(columns[:-1], columns[1:], strict=True):
+            hidden, state = self._run(inputs[:, begin:end], torch.where(starts[:, begin, None], 0, state))
+            pieces.append(hidden)
+        return torch.cat(pieces, dim=1), state

@@ -53,4 +53,20 @@ def split_at_starts(starts: Tensor) -> Segments:
     place = torch.empty_like(order)
     place[order] = step
     of_sample = rank[stretch].unflatten(0, (batch_size, steps))
-    return Segments(order, place, torch.bincount(offset).cpu(), of_sample[:, 0], of_sample[:, -1])
+    batch_sizes = torch.bincount(offset).cpu()
+    return Segments(order, place, batch_sizes, of_sample[:, 0], of_sample[:, -1])
+
+
+def start_columns(starts: Tensor) -> list[int]:
+    """Return 0, every later step at which any sample starts, and T."""
+    later = starts[:, 1:].any(dim=0).nonzero().flatten() + 1
+    return [0, *later.tolist(), starts.shape[1]]
+
+
+def transforms_active() -> bool:
+    """Return whether a transform of torch.func is under way.
+
+    Its tensors have no memory of their own, which torch's packed recurrent calls look into.
+    """
+    # torch has no public question for this; its own autograd.Function asks the same.
+    return bool(torch._C._are_functorch_transforms_active())

@@ -146,6 +146,7 @@ class Tape:
         code: `[instructions, len(COLUMNS)]` int64.
         indices: `[·]` int64, index lists of GATHER and SCATTER.
         constants: `[·, 2]` float64, k0 and k1.
+        single_constants: the same in float32.
         rows: rows of the whole register file: drive, elapsed, state, then one block for each instruction.
         drive_rows: rows of the drive.
         state_rows: S.
@@ -156,6 +157,7 @@ class Tape:
     code: Tensor
     indices: Tensor
     constants: Tensor
+    single_constants: Tensor
     rows: int
     drive_rows: int
     state_rows: int
@@ -189,10 +191,12 @@ def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_row
         raise ValueError(f"the step must return {state_rows} rows of state, got {result}.")
     if result.start + state_rows != recorder.rows or result.start <= drive_rows + 1:
         result.apply(Code.COPY)  # the last block of the file is the next state
+    constants = torch.tensor(recorder.constants or [[0.0, 0.0]], dtype=torch.float64)
     return Tape(
         torch.tensor(recorder.code, dtype=torch.int64),
         torch.tensor(recorder.indices, dtype=torch.int64),
-        torch.tensor(recorder.constants or [[0.0, 0.0]], dtype=torch.float64),
+        constants,
+        constants.float(),
         recorder.rows,
         drive_rows,
         state_rows,

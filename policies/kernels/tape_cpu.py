@@ -44,11 +44,58 @@ def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, ela
     Returns:
         `[B, T, S]` state after each step.
     """
-    constants = tape.constants.to(weights.dtype)
-    return _forward(weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.rows)
+    constants = tape.constants if weights.dtype == torch.float64 else tape.single_constants
+    states: Tensor = _Sequence.apply(
+        weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.rows
+    )
+    return states
 
 
-@torch.library.custom_op("wormwheel::tape", mutates_args=())
+class _Sequence(torch.autograd.Function):
+    """The op with its gradient.
+
+    Not `register_autograd` of the op: torch.func's transforms do not take that. The op, which costs some 50 µs a call,
+    is used where a compiler has to see one.
+    """
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        """Run the kernel; arguments as `_forward`."""
+        return _forward_op(*arguments) if torch.compiler.is_compiling() else _forward(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep arguments and states."""
+        *tensors, ctx.rows = inputs
+        ctx.save_for_backward(output, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, states_grad: Tensor) -> Any:
+        """Return gradients for weights, drive, state and elapsed."""
+        grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows)
+        return *grads, None, None, None, None, None
+
+
+class _SequenceGradient(torch.autograd.Function):
+    """The gradient as a function of its own, so that torch.func's transforms unwrap its arguments."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        """Run the kernel; arguments as `_backward`."""
+        return _backward_op(*arguments) if torch.compiler.is_compiling() else _backward(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep nothing."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Refuse."""
+        raise NotImplementedError(
+            "the CPU kernel has no second derivatives. Build the core with kernel='reference' to take them."
+        )
+
+
 def _forward(
     weights: Tensor,
     drive: Tensor,
@@ -67,12 +114,6 @@ def _forward(
     return states
 
 
-@_forward.register_fake
-def _(weights, drive, state, elapsed, starts, code, indices, constants, rows):
-    return drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
-
-
-@torch.library.custom_op("wormwheel::tape_backward", mutates_args=())
 def _backward(
     states_grad: Tensor,
     states: Tensor,
@@ -91,33 +132,30 @@ def _backward(
     chunk = min(max(CHUNK_BYTES // (rows * lanes * weights.element_size()), 1), steps)
     tiles = -(-batch_size // lanes)
     weight_grads = np.zeros((tiles, len(weights)), _array(weights).dtype)
-    grads = (torch.empty_like(drive), torch.empty_like(state), torch.empty_like(elapsed))
+    # Not `empty_like`, which would copy strides that the kernel cannot use.
+    drive_grad, state_grad, elapsed_grad = (x.new_empty(x.shape) for x in (drive, state, elapsed))
     arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
-    results = [_array(x) for x in (states_grad, *grads)]
+    results = [_array(x) for x in (states_grad, drive_grad, state_grad, elapsed_grad)]
 
     def run(tile: int, first: int) -> None:
         tape_tiles.run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes, chunk)
 
     _over_tiles(batch_size, lanes, run)
-    return torch.from_numpy(weight_grads.sum(axis=0)), *grads
+    return torch.from_numpy(weight_grads.sum(axis=0)), drive_grad, state_grad, elapsed_grad
 
 
-@_backward.register_fake
+_forward_op = torch.library.custom_op("wormwheel::tape", _forward, mutates_args=(), device_types="cpu")
+_backward_op = torch.library.custom_op("wormwheel::tape_backward", _backward, mutates_args=(), device_types="cpu")
+
+
+@_forward_op.register_fake
+def _(weights, drive, state, elapsed, starts, code, indices, constants, rows):
+    return drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
+
+
+@_backward_op.register_fake
 def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, rows):
-    return tuple(torch.empty_like(x) for x in (weights, drive, state, elapsed))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.rows = inputs
-    ctx.save_for_backward(output, *tensors)
-
-
-def _differentiate(ctx: Any, states_grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _backward(states_grad.contiguous(), *ctx.saved_tensors, ctx.rows)
-    return *grads, None, None, None, None, None
-
-
-_forward.register_autograd(_differentiate, setup_context=_save)
+    return tuple(x.new_empty(x.shape) for x in (weights, drive, state, elapsed))
 
 
 def _array(x: Tensor) -> np.ndarray[Any, Any]:
