@@ -27,7 +27,7 @@ TRACK_WIDTH_M = 0.2
 WHEEL_RADIUS_M = 0.05
 """Radius of its wheels, m."""
 
-_LONGEST_STEP_S = 0.01
+_LONGEST_STEP_S = 0.0125
 _TYRE_STIFFNESS = (
     2e4  # N/m and N s/m: a tyre that gives a little does not hop, and slides before it spins the car around
 )

@@ -298,7 +298,7 @@ def _unroll(image: Image, turned: float, per_rad: float) -> Image:
     """A picture of all directions over the azimuths [−turned, 2π + turned], so that no look-up has to wrap."""
     count = math.ceil((2.0 * math.pi + 2.0 * turned) * per_rad) + 2
     columns = (np.arange(count) - round(turned * per_rad)) % image.shape[1]
-    return image[:, columns]
+    return np.ascontiguousarray(image[:, columns])  # OpenCV would copy any other layout at every frame
 
 
 def _pack(images: list[Image]) -> tuple[Image, list[tuple[int, int]]]:

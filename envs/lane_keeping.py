@@ -189,6 +189,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         return self._state
 
     @property
+    def road_position_m(self) -> float:
+        """Arc length along the centre line of the point nearest to the car, m, in [0, length)."""
+        return self._s
+
+    @property
     def vehicle_params(self) -> VehicleParams:
         """The car of this episode."""
         return self._vehicle.params

@@ -395,5 +395,5 @@ def _photograph(draw: _Draw, look: Look) -> Look:
         vignette=draw.between(0.0, 0.6, 0.0) if draw.chance(0.5) else 0.0,
         blur_px=draw.between(0.0, 0.9, 0.0) if draw.chance(0.5) else 0.0,
         noise=draw.between(0.0, 8.0, 0.0) if draw.chance(0.5) else 0.0,
-        exposure_s=draw.between(0.0, 0.04, 0.0) if draw.chance(0.5) else 0.0,
+        exposure_s=draw.between(0.0, 0.05, 0.0) if draw.chance(0.35) else 0.0,
     )

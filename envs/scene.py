@@ -31,6 +31,7 @@ _STRIDE_M = 4.0
 _WHOLE_M2 = 750.0
 """Roads whose rectangle is smaller than this are drawn whole."""
 _WINDOWS_KEPT = 3
+_NOISE_PLACES = 997
 
 
 class Scene:
@@ -68,8 +69,9 @@ class Scene:
         if self._whole:
             self.camera.load(draw_ground(track, look, region, pixels_per_m), self.panorama)
         self._shade = _vignette(look.vignette, height, width) if look.vignette > 0.0 else None
+        self._blur_size = (3, 3) if look.blur_px < 0.6 else (5, 5)
         self._bonnet = _bonnet(look, height, width) if look.bonnet is not None else None
-        self._noise = np.random.default_rng([look.seed, 7]) if look.noise > 0.0 else None
+        self._noise = _SensorNoise(look, height, width) if look.noise > 0.5 else None
 
     def frame(self, x: float, y: float, yaw: float, s: float, speed: float = 0.0, turn_radps: float = 0.0) -> Image:
         """What the camera sees.
@@ -97,11 +99,11 @@ class Scene:
         if self._bonnet is not None:
             cv2.copyTo(self._bonnet[0], self._bonnet[1], frame)
         if look.blur_px > 0.25:
-            frame = cv2.GaussianBlur(frame, (0, 0), look.blur_px)  # type: ignore[assignment]
+            frame = cv2.GaussianBlur(frame, self._blur_size, look.blur_px)  # type: ignore[assignment]
         if self._shade is not None:
             cv2.multiply(frame, self._shade, frame, 1.0 / 255.0)
         if self._noise is not None:
-            _add_noise(frame, self._noise, look.noise)
+            self._noise.add(frame)
         return frame
 
     def close(self) -> None:
@@ -149,17 +151,25 @@ def _bonnet(look: Look, height: int, width: int) -> tuple[Image, Image]:
     return np.ascontiguousarray(np.repeat(colors[:, None], width, axis=1)), mask
 
 
-@lru_cache(maxsize=8)
-def _noise_bank(height: int, width: int) -> tuple[NDArray[np.int16], int]:
-    """Sensor noise of unit strength times 64, for frames of a size to be cut out of, and how many places there are to cut."""
-    places = 997
-    noise = np.random.default_rng(22).standard_normal(height * width * 3 + places)
-    return np.rint(64.0 * noise).astype(np.int16), places
+class _SensorNoise:
+    """Gaussian noise, cut for each frame out of a fixed supply at a random place."""
+
+    def __init__(self, look: Look, height: int, width: int):
+        self._generator = np.random.default_rng([look.seed, 7])
+        noise = np.rint(look.noise * _unit_noise(height * width * 3))
+        self._size = height * width * 3
+        self._more = np.clip(noise, 0, 255).astype(np.uint8)
+        self._less = np.clip(-noise, 0, 255).astype(np.uint8)
+
+    def add(self, frame: Image) -> None:
+        """Add noise in place."""
+        start = int(self._generator.integers(_NOISE_PLACES))
+        cut = slice(start, start + self._size)
+        cv2.add(frame, self._more[cut].reshape(frame.shape), frame)
+        cv2.subtract(frame, self._less[cut].reshape(frame.shape), frame)
 
 
-def _add_noise(frame: Image, generator: np.random.Generator, sigma: float) -> None:
-    """Add Gaussian noise in place."""
-    bank, places = _noise_bank(*frame.shape[:2])
-    start = int(generator.integers(places))
-    noise = bank[start : start + frame.size].reshape(frame.shape)
-    cv2.addWeighted(frame, 1.0, noise, sigma / 64.0, 0.0, frame, cv2.CV_8U)
+@lru_cache(maxsize=4)
+def _unit_noise(size: int) -> NDArray[np.float32]:
+    """Noise of unit strength, for frames of `size` values to be cut out of at any of the places."""
+    return np.random.default_rng(22).standard_normal(size + _NOISE_PLACES, dtype=np.float32)

@@ -98,6 +98,11 @@ class Track:
         normal = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
         return centre + np.asarray(lateral, dtype=np.float64)[..., None] * normal
 
+    def lane_point(self, s: float) -> tuple[float, float]:
+        """Position of the middle of the right-hand lane at one arc length `s` (any value, wraps): the nearest sample, quickly."""
+        x, y = self._lane[round(s / self.spacing_m) % len(self._lane)]
+        return x, y
+
     def heading(self, s: ArrayLike) -> FloatArray:
         """Direction of the road at arc length `s` (any value, wraps), rad in (−π, π]."""
         index, part = self._index(s)
@@ -145,6 +150,10 @@ class Track:
         points = self.points[::stride]
         spacing = self.length_m / len(points)
         return _clearance(points, spacing, self.lane_width_m)
+
+    @cached_property
+    def _lane(self) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in self.edge(self.right_lane_offset()).tolist()]
 
     @cached_property
     def _normals(self) -> FloatArray:

@@ -258,7 +258,7 @@ def test_tinyrenderer_sees_the_lane_markings_within_two_pixels(params: CameraPar
     warp, tiny = WarpCamera(params, height, width), TinyCamera(params, height, width)
     for camera in (warp, tiny):
         camera.load(ground, plain_panorama())
-    near = warp.reach_m < (2.5 if height > 100 else 1.2)  # farther lines are thinner than a pixel
+    near = warp.reach_m < (1.6 if height > 100 else 1.2)  # farther lines are thinner than a pixel
     for s in np.linspace(0.0, track.length_m, 6, endpoint=False):
         x, y = (float(v) for v in track.point(s, track.right_lane_offset()))
         light = [camera.render(x, y, float(track.heading(s))).min(axis=-1) for camera in (warp, tiny)]
