@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from agents.files import clear_errors, make_directory, write_json
+from agents.metrics import Estimate
 from agents.run_directory import command, to_json, versions
 
 MILESTONES = 10
@@ -147,6 +148,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], lef
     for row in rows:
         grid.add_row(*row)
     screen().print(grid, markup=False)
+
+
+def show(estimate: Estimate, digits: int) -> str:
+    """Write a figure with its interval; a dash when there is none."""
+    return estimate.text(digits) if math.isfinite(estimate.value) else "–"
 
 
 def new_directory(wanted: Path | None, default: str, taken_by: str, reuse: bool) -> Path:

@@ -26,7 +26,7 @@ from agents.metrics import Estimate, open_loop
 from agents.openloop import evaluate_open_loop
 from agents.recordings import load_episodes
 from agents.run_directory import RunDirectory, to_json
-from experiments.common import check_json, duration, new_directory, progress, say, table, write_results
+from experiments.common import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.core_options import parse_core_options
 from experiments.prepare import FrameOptions, Sets, SplitOptions, choose_preprocessing, fit_frames, split
 from policies.checkpoint import save_policy
@@ -255,8 +255,3 @@ def _show(figures: dict[str, dict[str, Estimate]], sets: Sets, options: TrainOpt
     held = sets.held_out
     title = f"on {held.frame_count:,} held-out frames ({duration(held.duration_s)}), with 95 % intervals"
     table(title, ["driver", "R²", "correlation", "RMSE, full locks"], rows)
-
-
-def show(estimate: Estimate, digits: int) -> str:
-    """Write a figure with its interval; a dash when there is none."""
-    return estimate.text(digits) if np.isfinite(estimate.value) else "–"

@@ -1,0 +1,215 @@
+"""`wormwheel evaluate`: how well do policies drive?
+
+    wormwheel evaluate --policy runs/ltc runs/lstm --episodes 20 --noise-variance 0 .1 .2 .3   # closed loop
+    wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
+    wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
+
+Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1], clipped, with a fixed seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tyro.conf import arg
+
+from agents.evaluation import Run, Trial, drive_trials, expected_steps
+from agents.metrics import Drive, Estimate, closed_loop
+from agents.recorder import with_vehicle
+from envs.lane_keeping import LaneKeepingConfig
+from experiments.common import check_json, expand_tracks, progress, table, write_results
+from experiments.evaluate_recordings import RecordingOptions, evaluate_recordings
+from policies.checkpoint import read_config
+
+EXPERT = "expert"
+"""Name of the geometric driver in tables."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Drive policies on roads they have not seen, or test them on recorded driving."""
+
+    policy: tuple[Path, ...] = ()
+    """Policies to compare: policy directories, or run directories that hold one. All meet the same roads and noise."""
+    expert: bool = False
+    """Show the geometric expert too, which sees the true road: what is possible."""
+    episodes: int = 20
+    """Random roads to drive; each has a look of its own."""
+    seed: int = 1000
+    """Seed of the first road; the next ones follow it."""
+    laps: float = 1.0
+    """Laps to drive on each road of --track; 0 drives for --episode-s instead."""
+    noise_variance: tuple[float, ...] = (0.0,)
+    """Variances of Gaussian noise on the frames, pixels in [0, 1]; each one is a row."""
+    noise_seed: int = 0
+    """Seed of the noise."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
+    """Where they drive; the size of the frame is the policy's own."""
+    recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
+    """Recordings to test on, instead of driving."""
+    workers: int = 2
+    """Processes that drive; they do not change the figures."""
+    json: Path | None = None
+    """File for the figures and every drive, as JSON."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.episodes < 1:
+            raise ValueError(f"episodes must be at least 1, got {self.episodes}.")
+        if self.seed < 0 or self.noise_seed < 0:
+            raise ValueError("seed and noise_seed must be at least 0.")
+        if not self.noise_variance or not all(0 <= value < float("inf") for value in self.noise_variance):
+            raise ValueError(f"noise_variance takes one or more numbers of at least 0, got {self.noise_variance}.")
+        if not 0 <= self.laps < float("inf"):
+            raise ValueError(f"laps must be at least 0, got {self.laps}.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one driver did under one noise level."""
+
+    driver: str
+    """Name in tables."""
+    noise_variance: float
+    """Variance of the noise."""
+    drives: Sequence[Drive]
+    """Every drive."""
+    figures: dict[str, Estimate]
+    """The figures of `agents.metrics.CLOSED_LOOP`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "driver": self.driver,
+            "noise_variance": self.noise_variance,
+            "figures": {name: estimate.to_json() for name, estimate in self.figures.items()},
+            "drives": [
+                {
+                    "seed": drive.seed,
+                    "track": drive.track,
+                    "crashed": drive.crashed,
+                    "distance_m": drive.distance_m,
+                    "duration_s": drive.duration_s,
+                    "lane_width_m": drive.lane_width_m,
+                    "mean_offset_m": float(np.abs(drive.lateral_offset_m).mean()),
+                }
+                for drive in self.drives
+            ],
+        }
+
+
+def run(options: EvaluateOptions) -> None:
+    """Evaluate and show a table."""
+    check_json(options.json)
+    if not options.policy and not (options.expert and not options.recordings.data):
+        raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
+    policies = name_policies(options.policy)
+    if options.recordings.data:
+        figures: Any = evaluate_recordings(policies, options.recordings, options.noise_variance, options.noise_seed)
+        write_results(options.json, "evaluate", options, {"recordings": figures})
+        return
+    outcomes = evaluate_driving(policies, options)
+    _show(outcomes)
+    if options.world.track != "random":
+        _show_tracks(outcomes)
+    write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
+
+
+def evaluate_driving(policies: dict[str, Path], options: EvaluateOptions) -> list[Outcome]:
+    """Drive every policy, and the expert if asked for, under every noise level on the same roads."""
+    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    runs = make_runs(world, options)
+    drivers: dict[str, Path | None] = {**policies}
+    trials: list[tuple[str, Trial]] = []
+    if options.expert:
+        trials.append((EXPERT, Trial(None, world, runs)))  # it does not look at the frames, so noise is nothing to it
+    for name, path in drivers.items():
+        for variance in options.noise_variance:
+            trials.append((name, Trial(path, world, runs, variance, options.noise_seed)))
+    total = sum(expected_steps(trial) for _, trial in trials)
+    with progress("driving", total, "steps") as bar:
+        driven = drive_trials([trial for _, trial in trials], options.workers, bar.advance)
+    return [
+        Outcome(name, trial.noise_variance, drives, closed_loop(drives))
+        for (name, trial), drives in zip(trials, driven, strict=True)
+    ]
+
+
+def make_runs(world: LaneKeepingConfig, options: EvaluateOptions) -> tuple[Run, ...]:
+    """List the drives: random roads by seed, or each road file once."""
+    if world.track == "random":
+        return tuple(Run(options.seed + number) for number in range(options.episodes))
+    files = [world.track] if isinstance(world.track, str) else list(world.track)
+    return tuple(Run(options.seed + number, file, options.laps) for number, file in enumerate(files))
+
+
+def name_policies(paths: Sequence[Path]) -> dict[str, Path]:
+    """Find the policy in each directory and give it a short name that no other one has.
+
+    Raises:
+        ValueError: if there is no policy, or one is named twice.
+    """
+    found: dict[str, Path] = {}
+    for given in paths:
+        path = given / "policy" if (given / "policy" / "config.json").is_file() else given
+        read_config(path)
+        name = path.resolve().parent.name if path.name == "policy" else path.name
+        if name in found:
+            name = str(given)
+        if name in found:
+            raise ValueError(f"{given} was given twice; name each policy once.")
+        found[name] = path
+    return found
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
+    """Print one row for each driver and noise level."""
+    first = outcomes[0].drives
+    rows = []
+    for outcome in outcomes:
+        one = outcome.figures
+        rows.append(
+            [
+                outcome.driver,
+                f"{outcome.noise_variance:g}",
+                f"{one['crashes'].value:.0f} of {len(outcome.drives)}",
+                one["crashes_per_km"].text(2),
+                one["autonomy"].text(1, 100),
+                one["mean_offset_lane"].text(1, 100),
+                one["rms_offset_m"].text(3),
+                one["steering_rate_per_s"].text(2),
+            ]
+        )
+    km = sum(drive.distance_m for drive in first) / 1000
+    table(
+        f"{len(first)} roads, {km:.2f} km in the first row, with 95 % intervals",
+        [
+            "driver",
+            "noise variance",
+            "crashes",
+            "crashes per km",
+            "autonomy, %",
+            "mean offset, % of lane",
+            "RMS offset, m",
+            "steering rate, full locks/s",
+        ],
+        rows,
+    )
+
+
+def _show_tracks(outcomes: Sequence[Outcome]) -> None:
+    """Print what happened on each road."""
+    columns = [f"{o.driver}, {o.noise_variance:g}" if o.noise_variance else o.driver for o in outcomes]
+    rows = []
+    for number, drive in enumerate(outcomes[0].drives):
+        cells = []
+        for outcome in outcomes:
+            here = outcome.drives[number]
+            offset = np.abs(here.lateral_offset_m).mean() / here.lane_width_m
+            cells.append(f"crashed at {here.distance_m:.0f} m" if here.crashed else f"{offset:.1%}")
+        rows.append([drive.track, *cells])
+    table("mean offset, % of lane width", ["road", *columns], rows)
