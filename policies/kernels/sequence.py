@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
@@ -66,19 +65,18 @@ def reference_sequence(
     return torch.stack(states, dim=1)
 
 
-@lru_cache(maxsize=64)
 def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
-    """Return the kernel that runs, "reference" or "cpu"; asked once for each combination of arguments.
+    """Return the kernel that runs, "reference" or "cpu".
 
     Raises:
         ValueError: if the kernel is unknown or cannot run on such tensors.
-        ModuleNotFoundError: if "cpu" is named and numba is not installed.
     """
     check_kernel(kernel)
     fits = device == "cpu" and dtype in (torch.float32, torch.float64)
     if kernel == "auto":
-        chosen = "cpu" if fits and importlib.util.find_spec("numba") is not None else "reference"
-        _log.info("cell kernel for %s tensors on %s: %s.", str(dtype).removeprefix("torch."), device, chosen)
+        chosen = "cpu" if fits else "reference"
+        if not torch.compiler.is_compiling():
+            _log_choice(chosen, device, str(dtype).removeprefix("torch."))
         return chosen
     if kernel == "cpu" and not fits:
         raise ValueError(
@@ -86,6 +84,12 @@ def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
             "Move the tensors, or leave the choice to kernel='auto'."
         )
     return kernel
+
+
+@lru_cache
+def _log_choice(chosen: str, device: str, dtype: str) -> None:
+    """Log the choice, once for each kind of tensor."""
+    _log.info("cell kernel for %s tensors on %s: %s.", dtype, device, chosen)
 
 
 def check_kernel(kernel: str) -> None:

@@ -45,23 +45,22 @@ def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, ela
         `[B, T, S]` state after each step.
     """
     constants = tape.constants if weights.dtype == torch.float64 else tape.single_constants
-    states: Tensor = _Sequence.apply(
-        weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.rows
-    )
+    run = _forward_op if torch.compiler.is_compiling() else _Sequence.apply
+    states: Tensor = run(weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.rows)
     return states
 
 
 class _Sequence(torch.autograd.Function):
-    """The op with its gradient.
+    """The kernel with its gradient, for eager use.
 
-    Not `register_autograd` of the op: torch.func's transforms do not take that. The op, which costs some 50 µs a call,
-    is used where a compiler has to see one.
+    The registered op with the same gradient is for the compiler: it costs some 50 µs a call, and torch.func's
+    transforms do not take it.
     """
 
     @staticmethod
     def forward(*arguments: Any) -> Tensor:
         """Run the kernel; arguments as `_forward`."""
-        return _forward_op(*arguments) if torch.compiler.is_compiling() else _forward(*arguments)
+        return _forward(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -82,7 +81,7 @@ class _SequenceGradient(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, ...]:
         """Run the kernel; arguments as `_backward`."""
-        return _backward_op(*arguments) if torch.compiler.is_compiling() else _backward(*arguments)
+        return _backward(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -156,6 +155,14 @@ def _(weights, drive, state, elapsed, starts, code, indices, constants, rows):
 @_backward_op.register_fake
 def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, rows):
     return tuple(x.new_empty(x.shape) for x in (weights, drive, state, elapsed))
+
+
+def _differentiate(ctx: Any, states_grad: Tensor) -> Any:
+    grads = _backward_op(states_grad, *ctx.saved_tensors, ctx.rows)
+    return *grads, None, None, None, None, None
+
+
+_forward_op.register_autograd(_differentiate, setup_context=_Sequence.setup_context)
 
 
 def _array(x: Tensor) -> np.ndarray[Any, Any]:
