@@ -57,6 +57,14 @@ VERBS: dict[str, Verb] = {
 """The verbs, in the order shown. To add one: a module with a dataclass of options and `run`, and a line here."""
 
 
+class _Notes(logging.Handler):
+    """Shows what the libraries log as `note:` lines on whatever standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record on one line."""
+        print(f"note: {_one_line(record.getMessage())}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -147,7 +155,8 @@ def _call(name: str, arguments: list[str]) -> int:
     """Run one verb."""
     import tyro
 
-    logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr, force=True)
+    if not any(isinstance(handler, _Notes) for handler in logging.getLogger().handlers):
+        logging.getLogger().addHandler(_Notes(logging.WARNING))
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
     kind, program = getattr(module, verb.options), f"wormwheel {name}"

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from agents.files import clear_errors, make_directory, write_json
 from agents.metrics import Estimate
@@ -142,11 +143,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], lef
         rows: cells.
         left: columns from the left that hold text; the others are right-aligned figures.
     """
-    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    grid = Table(
+        title=Text(title) if title else None, show_header=any(columns), title_justify="left", header_style="bold"
+    )
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(Text(cell) for cell in row))
     screen().print(grid, markup=False)
 
 

@@ -128,7 +128,7 @@ def fit_policy(
         guess = choose_preprocessing(frame_size, FrameOptions(fit.height, fit.width)).crop_top
         raise ValueError(
             f"the policy {name} takes frames of {fit.source_width}×{fit.source_height} pixels and the recording has "
-            f"{frame_size[1]}×{frame_size[0]}: say how to fit them, such as --crop-top {guess}; what is left is resized."
+            f"{frame_size[1]}×{frame_size[0]}: say how to fit them, such as --crop-top {guess} (then resized)."
         )
     rows, columns = frame_size
     fitted = replace(fit, source_height=rows, source_width=columns, **crops)
