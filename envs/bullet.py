@@ -1,8 +1,9 @@
 """The MIT racecar in PyBullet: rigid bodies, motors on the wheels and the steering hinges, tyres that slip.
 
-The car is `racecar/racecar.urdf` of `pybullet_data` with its fixed links (chassis, laser, cameras) fused into one body and its meshes left out, which changes
-nothing about its motion and makes a physics step twice as fast. The steering hinges are position motors whose gain gives the wanted lag and whose top speed is
-the wanted rate; the rear wheels are velocity motors that turn as fast as the bend asks of each; the front wheels roll freely.
+The car is `racecar/racecar.urdf` of `pybullet_data` with its fixed links (chassis, laser, cameras) fused into one
+body and its meshes left out, which changes nothing about its motion and makes a physics step twice as fast. The
+steering hinges are position motors whose gain gives the wanted lag and whose top speed is the wanted rate; the rear
+wheels are velocity motors that turn as fast as the bend asks of each; the front wheels roll freely.
 
     vehicle = BulletVehicle(VehicleParams())
     vehicle.reset(x=0.0, y=0.0, yaw=0.0, speed=1.5)
@@ -42,7 +43,8 @@ _FRONT = ("left_front_wheel_joint", "right_front_wheel_joint")
 class BulletVehicle(Vehicle):
     """The MIT racecar on an endless plane, in a PyBullet client of its own; several may live in one process.
 
-    Each reset empties the simulator and loads the car again, so that the same commands give the same states to the last bit.
+    Each reset empties the simulator and loads the car again, so that the same commands give the same states to the
+    last bit.
     """
 
     def __init__(self, params: VehicleParams | None = None):
@@ -177,7 +179,8 @@ def import_bullet() -> Any:
         import pybullet_data  # noqa: F401 - comes with pybullet, and is needed too
     except ImportError as error:
         raise ValueError(
-            "PyBullet is not installed, and neither the Bullet vehicle nor the tiny renderer can do without it. It has wheels for Python 3.11 and "
+            "PyBullet is not installed, and neither the Bullet vehicle nor the tiny renderer can do without it. "
+            "It has wheels for Python 3.11 and "
             'older only: use vehicle="bicycle" and renderer="warp", or an older Python with `pip install pybullet`.'
         ) from error
     return pybullet
@@ -223,7 +226,8 @@ def _fused_car(mass_kg: float) -> tuple[bytes, float]:
     body = mass_kg - sum(masses.values())
     if body <= 0.5:
         raise ValueError(
-            f"mass_kg must exceed {sum(masses.values()) + 0.5:.2f} for the Bullet vehicle, whose wheels alone weigh that much."
+            f"mass_kg must exceed {sum(masses.values()) + 0.5:.2f} for the Bullet vehicle, whose wheels alone weigh "
+            f"{sum(masses.values()):.2f}, got {mass_kg}."
         )
     heavy = _child(links["chassis_inertia"], "inertial")  # 4.0 of the 4.33 kg of the fixed links, and where they sit
     centre_x = float(_child(heavy, "origin").attrib["xyz"].split()[0])
@@ -252,6 +256,7 @@ def _child(element: ElementTree.Element, tag: str) -> ElementTree.Element:
     found = element.find(tag)
     if found is None:
         raise ValueError(
-            f"pybullet_data's racecar.urdf has no <{tag}> in <{element.tag}>: the installed PyBullet is not the expected one."
+            f"pybullet_data's racecar.urdf has no <{tag}> in <{element.tag}>: "
+            "the installed PyBullet is not the expected one."
         )
     return found

@@ -1,37 +1,45 @@
 """The camera: a picture of the ground and of what stands around it, by one table look-up per frame.
 
-A pixel's ray meets the flat ground at a point that is fixed in the frame of the car. Where the car is at (x, y, ψ), that point lies at
+A pixel's ray meets the flat ground at a point that is fixed in the frame of the car. Where the car is at (x, y, ψ),
+that point lies at
 
     x + cos(ψ) X − sin(ψ) Y,  y + sin(ψ) X + cos(ψ) Y
 
-in the world, so the frame is the road texture sampled at an affine function of two constant tables. This is the perspective warp of a plane, but it costs the same
-for every lens. The texture is held with all its halvings in one image, the atlas, and each pixel reads the halving that fits the size of its footprint: what is far away
-does not flicker. Rays that miss the ground read a panorama, indexed by their direction, in the same atlas and by the same look-up.
+in the world, so the frame is the road texture sampled at an affine function of two constant tables. This is the
+perspective warp of a plane, but it costs the same for every lens. The texture is held with all its halvings in one
+image, the atlas, and each pixel reads the halving that fits the size of its footprint: what is far away does not
+flicker. Rays that miss the ground read a panorama, indexed by their direction, in the same atlas and by the same
+look-up.
 
-Lens: a ray at the angle θ from the axis falls at the radius f · tan(kθ) / k from the middle of the image. k = 1 is a pinhole, k = 1/2 the stereographic fisheye, k → 0 the equidistant one;
-everything between is the barrel distortion of real lenses.
+Lens: a ray at the angle θ from the axis falls at the radius f · tan(kθ) / k from the middle of the image. k = 1 is a
+pinhole, k = 1/2 the stereographic fisheye, k → 0 the equidistant one; everything between is the barrel distortion of
+real lenses.
 
     camera = WarpCamera(CameraParams(), height=48, width=96)
     camera.load(ground, panorama)
     frame = camera.render(x=0.0, y=0.0, yaw=0.0)
 
-OpenCV's own threads only slow down frames this small; `LaneKeepingEnv` sets their number to `opencv_threads`, one by default.
+OpenCV's own threads only slow down frames this small; `LaneKeepingEnv` sets their number to `opencv_threads`, one by
+default.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+Image = NDArray[Any]
+"""uint8 `[H, W, 3]` RGB, or a uint8 mask `[H, W]`; OpenCV's type hints promise no dtype."""
 FloatArray = NDArray[np.float64]
 
 _SHARPNESS = 0.7
-"""Weight of the smaller side of a pixel's footprint when its level is chosen: 1 keeps lines sharp but flickers, 0 never flickers but blurs."""
+"""Weight of the smaller side of a pixel's footprint when its level is chosen: 1 keeps lines sharp but flickers, 0
+never flickers but blurs."""
 _EPS = 1e-9
 
 
@@ -56,7 +64,8 @@ class CameraParams:
     lens: float = 1.0
     """The k of the lens: 1 pinhole, 0.5 stereographic fisheye, 0 equidistant fisheye."""
     pixel_aspect: float = 1.0
-    """Vertical over horizontal focal length in pixels; below 1 the picture looks squeezed in height, as a 4:3 image resized to 2:1 does."""
+    """Vertical over horizontal focal length in pixels; below 1 the picture looks squeezed in height, as a 4:3 image
+    resized to 2:1 does."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -65,7 +74,8 @@ class CameraParams:
                 raise ValueError(f"CameraParams.{name} must be a finite number, got {value}.")
         if self.height_m <= 0.0 or self.pixel_aspect <= 0.0:
             raise ValueError(
-                f"CameraParams: height_m and pixel_aspect must be positive, got {self.height_m} and {self.pixel_aspect}."
+                "CameraParams: height_m and pixel_aspect must be positive, "
+                f"got {self.height_m} and {self.pixel_aspect}."
             )
         if not 0.0 <= self.lens <= 1.0:
             raise ValueError(f"CameraParams.lens must lie in [0, 1], got {self.lens}.")
@@ -115,7 +125,8 @@ class CameraParams:
             width: columns of the image.
 
         Returns:
-            `[..., 2]` column and row, in pixels, (0, 0) being the centre of the top left one; NaN for points outside what the lens can draw.
+            `[..., 2]` column and row, in pixels, (0, 0) being the centre of the top left one; NaN for points outside
+            what the lens can draw.
         """
         seen = (points - np.array([self.forward_m, self.lateral_m, self.height_m])) @ self.rotation()
         across = np.hypot(seen[..., 1], seen[..., 2])
@@ -155,8 +166,8 @@ class Panorama:
         image: uint8 `[h, w, 3]` RGB; columns run once around in azimuth, rows downwards in elevation.
         top_rad: elevation of the first row, rad.
         pixels_per_rad: resolution in both directions; w = 2π times it.
-        mirror: uint8 `[h', w, 3]`, what a glossy ground adds to the picture; the first row at the horizon, the rows running downwards from it at the same
-            resolution. None for a dull ground.
+        mirror: uint8 `[h', w, 3]`, what a glossy ground adds to the picture; the first row at the horizon, the rows
+            running downwards from it at the same resolution. None for a dull ground.
     """
 
     image: Image
@@ -267,7 +278,7 @@ class WarpCamera:
             np.add(self._mirror_u, np.float32(yaw % (2.0 * math.pi) * self._mirror_per_rad), out=u)
             glare = cv2.remap(self._mirror, u, self._mirror_v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
             cv2.add(frame, glare, frame)
-        return frame  # type: ignore[return-value]
+        return frame
 
 
 def _footprint(x: FloatArray, y: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
@@ -290,7 +301,7 @@ def _halvings(image: Image) -> list[Image]:
     while min(levels[-1].shape[:2]) > 8:
         last = levels[-1]
         last = last[: last.shape[0] // 2 * 2, : last.shape[1] // 2 * 2]
-        levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))  # type: ignore[arg-type]
+        levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
     return levels
 
 

@@ -83,7 +83,8 @@ class LaneKeepingConfig:
     pixels_per_m: float = 64.0
     """Resolution of the road texture, pixels per metre."""
     opencv_threads: int = 1
-    """Threads that OpenCV may use, set for the whole process at each reset; frames this small are slower with more. 0 leaves the setting alone."""
+    """Threads that OpenCV may use, set for the whole process at each reset; frames this small are slower with more. 0
+    leaves the setting alone."""
 
     def __post_init__(self) -> None:
         _one_of("vehicle", self.vehicle, VEHICLES)
@@ -114,26 +115,26 @@ class LaneKeepingConfig:
 class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     """A car with a camera on a closed two-lane road; it should keep to the middle of the right-hand lane.
 
-    ## Observation
-    `Dict(camera: Box(0, 255, [H, W, 3], uint8), elapsed: Box(0, 10, [1], float32))`: an RGB frame, and the time since the previous one in units of
-    `period_s` (1 unless `elapsed_jitter` is set). Both are new arrays at every step.
+    ## Observation `Dict(camera: Box(0, 255, [H, W, 3], uint8), elapsed: Box(0, 10, [1], float32))`: an RGB frame, and
+    the time since the previous one in units of `period_s` (1 unless `elapsed_jitter` is set). Both are new arrays at
+    every step.
 
-    ## Action
-    `Box(−1, 1, [1], float32)`: steering as a share of the steering limit, positive to the left. A cruise controller holds the speed. With `throttle=True` a second action changes the
-    wanted speed: −1 stops, 0 keeps the drawn speed, 1 doubles it. Actions outside the box are clipped.
+    ## Action `Box(−1, 1, [1], float32)`: steering as a share of the steering limit, positive to the left. A cruise
+    controller holds the speed. With `throttle=True` a second action changes the wanted speed: −1 stops, 0 keeps the
+    drawn speed, 1 doubles it. Actions outside the box are clipped.
 
-    ## Info
-    `lateral_offset_m` distance of the rear axle's middle from the middle of the right-hand lane, positive to the left; `heading_error_rad` direction of the car relative to the road,
-    positive to the left; `progress_m` way along the road since the start, over all laps; `speed_mps`; `crashed`; `time_s` since the start; `lane_width_m`; `curvature_per_m` of the
-    middle of the lane where the car is, positive to the left; `steering` the last action in [−1, 1].
+    ## Info `lateral_offset_m` distance of the rear axle's middle from the middle of the right-hand lane, positive to
+    the left; `heading_error_rad` direction of the car relative to the road, positive to the left; `progress_m` way
+    along the road since the start, over all laps; `speed_mps`; `crashed`; `time_s` since the start; `lane_width_m`;
+    `curvature_per_m` of the middle of the lane where the car is, positive to the left; `steering` the last action in
+    [−1, 1].
 
-    ## Reward
-    Way made along the road relative to what the drawn speed allows, weighted by 1 − (offset / half a lane)², which is negative out of the lane,
-    minus 0.1 · (change of steering)²; and −10 for a crash.
+    ## Reward Way made along the road relative to what the drawn speed allows, weighted by 1 − (offset / half a
+    lane)², which is negative out of the lane, minus 0.1 · (change of steering)²; and −10 for a crash.
 
-    ## Start and end
-    Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a start near the middle of the lane. Leaving the pavement (the middle of the rear axle
-    beyond either road edge) is a crash: terminated. After `episode_s` seconds the episode is truncated.
+    ## Start and end Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a
+    start near the middle of the lane. Leaving the pavement (the middle of the rear axle beyond either road edge) is a
+    crash: terminated. After `episode_s` seconds the episode is truncated.
 
     ## Rendering
     `render_mode="rgb_array"`: 960×540 RGB: the camera, a map with the car, steering, offset, speed and time.
@@ -150,7 +151,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             **overrides: attributes of the config to replace.
 
         Raises:
-            ValueError: if an attribute is unknown or out of range, or the Bullet vehicle is asked for where PyBullet is not installed.
+            ValueError: if an attribute is unknown or out of range, or the Bullet vehicle is asked for where PyBullet
+                is not installed.
             FileNotFoundError: if a road file does not exist.
         """
         self.config = _with(config or LaneKeepingConfig(), overrides)
@@ -161,7 +163,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self.render_mode = render_mode
         self.metadata = {**type(self).metadata, "render_fps": round(1.0 / self.config.period_s)}
         shape = (self.config.height, self.config.width, 3)
-        self.observation_space = spaces.Dict(
+        self.observation_space: spaces.Space[Any] = spaces.Dict(
             {"camera": spaces.Box(0, 255, shape, np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}
         )
         self.action_space = spaces.Box(-1.0, 1.0, (2 if self.config.throttle else 1,), np.float32)
@@ -278,7 +280,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         truncated = self._time >= config.episode_s - 1e-6
         return self._observe(), reward, self._crashed, truncated, self._info()
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """A picture for people, uint8 `[540, 960, 3]`; None without a render mode."""
         return None if self.render_mode is None else self.picture()
 
@@ -286,7 +288,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         """The picture that `render` gives, in any render mode.
 
         Args:
-            frame: uint8 `[H, W, 3]`, shown as what the driver gets; the last observation when None. For wrappers that change it.
+            frame: uint8 `[H, W, 3]`, shown as what the driver gets; the last observation when None. For wrappers that
+                change it.
 
         Returns:
             uint8 `[540, 960, 3]` RGB.

@@ -1,7 +1,8 @@
 """What a road and its surroundings look like, drawn at random.
 
-A `Look` is a complete description: the same look on the same road gives the same picture. `draw_look` draws one; its `variety` goes from 0, one plain asphalt road with white
-lines under a blue sky, to 1, taped floors in cluttered halls, worn country roads, kerbs, shadows, reflections and odd cameras.
+A `Look` is a complete description: the same look on the same road gives the same picture. `draw_look` draws one; its
+`variety` goes from 0, one plain asphalt road with white lines under a blue sky, to 1, taped floors in cluttered
+halls, worn country roads, kerbs, shadows, reflections and odd cameras.
 
     look = draw_look(np.random.default_rng(3), variety=1.0)
 """
@@ -22,6 +23,12 @@ _LEAST_CONTRAST = 45.0
 
 Color = tuple[float, float, float]
 """Red, green, blue in [0, 255], before exposure."""
+
+
+def to_color(values: NDArray[np.floating]) -> Color:
+    """Three values, clipped to [0, 255], as a colour."""
+    red, green, blue = np.clip(values, 0.0, 255.0)
+    return float(red), float(green), float(blue)
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ STANDARD_CAMERA = CameraParams()
 
 
 def pitch_for_horizon(params: CameraParams, height: int, width: int, horizon: float) -> CameraParams:
-    """The same camera, tilted so that the horizon crosses the middle column at `horizon` of the height (0 top, 1 bottom)."""
+    """The same camera, tilted so that the horizon crosses the middle column at `horizon` (0 top, 1 bottom)."""
     _, focal_y = params.focal_px(width)
     radius = (0.5 - horizon) * height / focal_y
     angle = np.arctan(params.lens * radius) / params.lens if params.lens > 1e-6 else radius
@@ -214,7 +221,7 @@ def draw_look(generator: np.random.Generator, variety: float = 1.0) -> Look:
 
 
 def _readable(look: Look) -> bool:
-    """Whether each line stands out from the pavement once the camera has seen both, and the pavement is neither black nor white."""
+    """Whether each line stands out from the pavement in the picture, and the pavement is neither black nor white."""
     ground = look.develop(0.5 * (np.asarray(look.road.dark) + np.asarray(look.road.bright))).astype(np.float64)
     if not _DARKEST < ground.mean() < _BRIGHTEST:
         return False
@@ -254,10 +261,9 @@ class _Draw:
         depth = self.between(*contrast)
         dark, bright = middle * (1.0 - depth), middle * (1.0 + depth)
         tint = self.generator.normal(0.0, 6.0 * self.variety, 3)
-        clip = lambda c: tuple(float(v) for v in np.clip(c, 0.0, 255.0))  # noqa: E731
         return Surface(
-            clip(dark - tint),
-            clip(bright + tint),
+            to_color(dark - tint),
+            to_color(bright + tint),
             self.between(0.1, 0.9),
             self.between(0.1, 0.6),
             self.between(0.1, 0.9),

@@ -1,4 +1,4 @@
-"""What stands around the road, as a picture indexed by direction: sky, hills, trees, houses, halls with lamps, people, cones.
+"""What stands around the road, indexed by direction: sky, hills, trees, houses, halls with lamps, people, cones.
 
 panorama = draw_panorama(look, top_rad=0.8, pixels_per_rad=60)
 """
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from envs.camera import Image, Panorama
-from envs.looks import Color, Look
+from envs.looks import Color, Look, to_color
 
 _FINE = 2  # the picture is drawn this many times larger and then averaged
 _BELOW_RAD = 0.06  # how far the picture reaches below the horizon
@@ -94,7 +94,7 @@ class _Canvas:
             [[round(a * self.per_degree), self.row(e)] for a, e in zip(azimuths, elevations, strict=True)], np.int32
         )
         for shift in (-self.width, 0, self.width):
-            cv2.fillPoly(self.image, [points + np.array([shift, 0], np.int32)], color, cv2.LINE_AA)  # type: ignore[call-overload]
+            cv2.fillPoly(self.image, [points + np.array([shift, 0], np.int32)], color, cv2.LINE_AA)
 
     def skyline(self, height: float, rough: float, color: Color) -> None:
         """A ridge around the horizon: a sum of sines, so that it closes."""
@@ -110,8 +110,8 @@ class _Canvas:
         for _ in range(int(self.rng.integers(0, 14))):
             azimuth, elevation, width = self.rng.uniform(0, 360), self.rng.uniform(6, 50), self.rng.uniform(6, 40)
             shade = self.rng.uniform(0.2, 0.8)
-            color = tuple(float(c) for c in np.asarray(self.look.sky[1]) * (1 - shade) + 250.0 * shade)
-            self.blob(azimuth, elevation, width, width * self.rng.uniform(0.08, 0.3), color)  # type: ignore[arg-type]
+            color = to_color(np.asarray(self.look.sky[1]) * (1 - shade) + 250.0 * shade)
+            self.blob(azimuth, elevation, width, width * self.rng.uniform(0.08, 0.3), color)
 
     def country(self) -> None:
         """Sky, clouds, ridges, trees, poles."""
@@ -120,8 +120,8 @@ class _Canvas:
         for depth in range(int(self.rng.integers(0, 4))):
             green = np.asarray(self.color(50, 130, 18)) * (0.9, 1.05, 0.7)
             near = (depth + 1) / 4.0
-            color = tuple(float(c) for c in np.clip(haze * (1 - near) + green * near, 0, 255))
-            self.skyline(self.rng.uniform(1.0, 9.0) * (1.3 - near), self.rng.uniform(0.6, 1.6), color)  # type: ignore[arg-type]
+            color = to_color(haze * (1 - near) + green * near)
+            self.skyline(self.rng.uniform(1.0, 9.0) * (1.3 - near), self.rng.uniform(0.6, 1.6), color)
         self.bushes(self.count(0, 60))
         for _ in range(self.count(0, 50)):
             self.tree(self.rng.uniform(0, 360), self.rng.uniform(2, 22))
@@ -164,8 +164,8 @@ class _Canvas:
             shade = wall * self.rng.uniform(0.3, 2.0) + self.rng.normal(0, 16, 3)
             high = self.rng.gamma(1.6, 4.0)
             low = -2.0 if self.rng.random() < 0.5 else self.rng.uniform(0.0, high)
-            color = tuple(float(c) for c in np.clip(shade, 0, 255))
-            self.box(self.rng.uniform(0, 360), low, high, self.rng.gamma(1.3, 1.8), color)  # type: ignore[arg-type]
+            color = to_color(shade)
+            self.box(self.rng.uniform(0, 360), low, high, self.rng.gamma(1.3, 1.8), color)
         for _ in range(self.count(0, 40)):
             self.box(
                 self.rng.uniform(0, 360),
@@ -207,24 +207,24 @@ class _Canvas:
 
     def lamp(self, azimuth: float, elevation: float, size: float) -> None:
         tint = 225.0 + self.rng.uniform(0, 30)
-        glow = tuple(float(c) for c in 0.5 * np.asarray(self.look.sky[0]) + 0.5 * np.array([tint, tint, tint - 15]))
-        self.blob(azimuth, elevation, size * 1.5, size * 0.9, glow)  # type: ignore[arg-type]
+        glow = to_color(0.5 * np.asarray(self.look.sky[0]) + 0.5 * np.array([tint, tint, tint - 15]))
+        self.blob(azimuth, elevation, size * 1.5, size * 0.9, glow)
         self.blob(azimuth, elevation, size, size * 0.5, (tint, tint, min(255.0, tint + self.rng.uniform(-30, 25))))
 
     def tree(self, azimuth: float, high: float) -> None:
-        leaf = tuple(float(c) for c in np.clip(np.asarray(self.color(20, 95, 14)) * (0.9, 1.15, 0.6), 0, 255))
+        leaf = to_color(np.asarray(self.color(20, 95, 14)) * (0.9, 1.15, 0.6))
         width = high * self.rng.uniform(0.25, 0.8)
         self.box(azimuth, -1, high * 0.6, max(0.3, width * 0.12), self.color(30, 90, 10))
         if self.rng.random() < 0.4:
-            self.shape([azimuth - width / 2, azimuth, azimuth + width / 2], [high * 0.2, high, high * 0.2], leaf)  # type: ignore[arg-type]
+            self.shape([azimuth - width / 2, azimuth, azimuth + width / 2], [high * 0.2, high, high * 0.2], leaf)
         else:
-            self.blob(azimuth, high * 0.68, width, high * 0.64, leaf)  # type: ignore[arg-type]
+            self.blob(azimuth, high * 0.68, width, high * 0.64, leaf)
 
     def bushes(self, count: int) -> None:
         for _ in range(count):
-            leaf = tuple(float(c) for c in np.clip(np.asarray(self.color(20, 110, 14)) * (0.95, 1.1, 0.6), 0, 255))
+            leaf = to_color(np.asarray(self.color(20, 110, 14)) * (0.95, 1.1, 0.6))
             width = self.rng.uniform(1, 12)
-            self.blob(self.rng.uniform(0, 360), 0.0, width, self.rng.uniform(1, 6), leaf)  # type: ignore[arg-type]
+            self.blob(self.rng.uniform(0, 360), 0.0, width, self.rng.uniform(1, 6), leaf)
 
     def small_things(self) -> None:
         """Cones, people, barriers and flags."""

@@ -1,9 +1,10 @@
 """Random closed roads: straights joined by bends of every radius, never touching themselves.
 
-A polygon is drawn in one of two ways. Its corners lie at random distances around a centre, so that some of them turn the other way; or it
-runs around a random patch of square blocks, which makes hairpins, chicanes and stretches that pass each other. Each corner
-is rounded with a random radius that its neighbours leave room for; a Gaussian along the arc turns the jumps of curvature
-into ramps, as clothoids do. Whatever bends too sharply or comes too near itself is thrown away and drawn again.
+A polygon is drawn in one of two ways. Its corners lie at random distances around a centre, so that some of them turn
+the other way; or it runs around a random patch of square blocks, which makes hairpins, chicanes and stretches that
+pass each other. Each corner is rounded with a random radius that its neighbours leave room for; a Gaussian along the
+arc turns the jumps of curvature into ramps, as clothoids do. Whatever bends too sharply or comes too near itself is
+thrown away and drawn again.
 
     track = random_track(np.random.default_rng(7))
 """
@@ -100,7 +101,7 @@ def _around_centre(generator: np.random.Generator, corners: tuple[int, int], len
 
 
 def _around_blocks(generator: np.random.Generator, length_m: float, smallest_m: float) -> FloatArray:
-    """Corners `[C, 2]`, counter-clockwise, of a random patch of blocks without holes, each block `smallest_m` or more wide."""
+    """Corners `[C, 2]`, counter-clockwise, of a random patch of blocks without holes, each over `smallest_m` wide."""
     side = smallest_m * generator.uniform(1.05, 1.7)
     edges = max(8, round(1.15 * length_m / side))
     cells = {(0, 0)}

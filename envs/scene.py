@@ -1,7 +1,8 @@
 """A camera in a scene: a road and a look become frames.
 
-A small road is drawn once, whole. Of a long one, only a window around the car is drawn, and the next window when the car gets there, so that a circuit of half a kilometre costs
-no more memory than a short one. The window depends on nothing but the place along the road, so frames do not depend on how the car came there.
+A small road is drawn once, whole. Of a long one, only a window around the car is drawn, and the next window when the
+car gets there, so that a circuit of half a kilometre costs no more memory than a short one. The window depends on
+nothing but the place along the road, so frames do not depend on how the car came there.
 
     scene = Scene(track, look, camera_params, height=48, width=96)
     frame = scene.frame(x=0.0, y=0.0, yaw=0.0, s=0.0)
@@ -85,7 +86,8 @@ class Scene:
             turn_radps: rate of turn, rad/s, for motion blur.
 
         Returns:
-            uint8 `[H, W, 3]` RGB, a new array. Sensor noise differs from call to call, in an order that the seed of the look fixes.
+            uint8 `[H, W, 3]` RGB, a new array. Sensor noise differs from call to call, in an order that the seed of
+            the look fixes.
         """
         if not self._whole:
             self._show(s)
@@ -95,11 +97,11 @@ class Scene:
             ago = 0.5 * look.exposure_s
             back = speed * ago
             before = self.camera.render(x - back * math.cos(yaw), y - back * math.sin(yaw), yaw - turn_radps * ago)
-            frame = cv2.addWeighted(frame, 0.5, before, 0.5, 0.0)  # type: ignore[assignment]
+            frame = cv2.addWeighted(frame, 0.5, before, 0.5, 0.0)
         if self._bonnet is not None:
             cv2.copyTo(self._bonnet[0], self._bonnet[1], frame)
         if look.blur_px > 0.25:
-            frame = cv2.GaussianBlur(frame, self._blur_size, look.blur_px)  # type: ignore[assignment]
+            frame = cv2.GaussianBlur(frame, self._blur_size, look.blur_px)
         if self._shade is not None:
             cv2.multiply(frame, self._shade, frame, 1.0 / 255.0)
         if self._noise is not None:

@@ -1,7 +1,8 @@
 """The ground from above: pavement, verge, lines, wear, drawn with OpenCV.
 
-Materials are noise pushed through a table of colours. The noise comes from one tile that repeats over the whole plane, so that two pictures of neighbouring regions of the
-same road fit together, and a picture costs a few milliseconds for each million pixels.
+Materials are noise pushed through a table of colours. The noise comes from one tile that repeats over the whole
+plane, so that two pictures of neighbouring regions of the same road fit together, and a picture costs a few
+milliseconds for each million pixels.
 
     ground = draw_ground(track, look, region=road_region(track), pixels_per_m=64)
 """
@@ -70,7 +71,7 @@ class _Sheet:
         self.column0, self.row0, self.height, self.width = column0, row0, height, width
         low = np.array([column0, row0]) / pixels_per_m - 1.0
         high = low + np.array([width, height]) / pixels_per_m + 2.0
-        inside = ((track.points > low) & (track.points < high)).all(axis=1)
+        inside = np.all((track.points > low) & (track.points < high), axis=1)
         self.spans = _spans(inside, 48)
 
     def draw(self) -> Image:
@@ -90,7 +91,7 @@ class _Sheet:
         self.lines(picture)
         if look.shadow > 0.0:
             self.shade(picture)
-        return picture  # type: ignore[return-value]
+        return picture
 
     def pixels(self, points: FloatArray) -> NDArray[np.int32]:
         """Drawing coordinates, with fractional bits, of positions `[..., 2]` in metres."""
@@ -108,7 +109,7 @@ class _Sheet:
         mixed = cv2.addWeighted(
             first, surface.medium, second, surface.fine, 128.0 * (1.0 - surface.medium - surface.fine)
         )
-        return cv2.addWeighted(mixed, 1.0, third, surface.coarse, -128.0 * surface.coarse)  # type: ignore[return-value]
+        return cv2.addWeighted(mixed, 1.0, third, surface.coarse, -128.0 * surface.coarse)
 
     def tile(self, tile: Image, shift: NDArray[np.integer], zoom: int) -> Image:
         """The repeating tile over this picture, `zoom` pixels of the picture for each of its own."""
@@ -120,7 +121,7 @@ class _Sheet:
         ]
         if zoom > 1:
             part = cv2.resize(part, (width * zoom, height * zoom), interpolation=cv2.INTER_LINEAR)
-        return part[: self.height, : self.width]  # type: ignore[return-value]
+        return part[: self.height, : self.width]
 
     def band(
         self,
@@ -136,7 +137,7 @@ class _Sheet:
         for span in self.spans if where is None else where:
             points, normal = track.points[span], normals[span]
             outline = np.concatenate([points + high * normal, (points + low * normal)[::-1]])
-            cv2.fillPoly(target, [self.pixels(outline)], color, cv2.LINE_AA, _SHIFT)  # type: ignore[arg-type]
+            cv2.fillPoly(target, [self.pixels(outline)], color, cv2.LINE_AA, _SHIFT)
 
     def mark_pavement(self, road: Image) -> None:
         """Cracks, seams and patches, drawn into the noise of the pavement before it gets its colours."""
@@ -236,11 +237,11 @@ class _Sheet:
         for line, lateral in places:
             if line.width_m <= 0.0:
                 continue
-            mask = np.zeros((self.height, self.width), np.uint8)
+            mask: Image = np.zeros((self.height, self.width), np.uint8)
             for low, high in _stripes(line, lateral):
                 self.stripe(mask, line, low, high)
             if wear is not None:
-                mask = cv2.multiply(mask, wear, scale=1.0 / 255.0)  # type: ignore[assignment]
+                mask = cv2.multiply(mask, wear, scale=1.0 / 255.0)
             _paint(picture, mask, look.develop(line.color))
 
     def stripe(self, mask: Image, line: Line, low: float, high: float) -> None:
@@ -264,7 +265,7 @@ class _Sheet:
             [track.point(along, high), track.point(along[:, ::-1], low)], axis=1
         )  # [dashes, 2 K, 2]
         for outline in self.pixels(outlines):
-            cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT)  # type: ignore[call-overload]
+            cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT)
 
     def wear(self) -> Image:
         """uint8 `[h, w]` what is left of the paint, 255 where it is whole."""
@@ -275,7 +276,7 @@ class _Sheet:
         )
         edge = 255.0 * (0.15 + 0.55 * self.look.wear)
         table = np.clip((np.arange(256) - edge) / 40.0 + 0.5, 0.25 * (1.0 - self.look.wear), 1.0) * 255.0
-        return cv2.LUT(mixed, table.astype(np.uint8))  # type: ignore[return-value]
+        return cv2.LUT(mixed, table.astype(np.uint8))
 
     def shade(self, picture: Image) -> None:
         """Soft shadows and spots of light over everything, in place."""

@@ -1,7 +1,8 @@
-"""The camera once more, by PyBullet's software renderer (TinyRenderer): the same ground as a textured plane, the same pose.
+"""The camera once more, by PyBullet's software renderer: the same ground as a textured plane, the same pose.
 
-It is some fifty times slower than the look-up of `envs.camera`, knows pinhole lenses only, and reads its texture without averaging,
-so that its pictures flicker. It is here as a second opinion about where things appear, and as a shift to be robust to.
+TinyRenderer is some twenty times slower than the look-up of `envs.camera`, knows pinhole lenses only, and reads its
+texture without averaging, so that its pictures flicker. It is here as a second opinion about where things appear, and
+as a shift to be robust to.
 
     camera = TinyCamera(CameraParams(lens=1.0), height=48, width=96)
     camera.load(ground, panorama)

@@ -1,8 +1,8 @@
 """Roads as closed centre lines: from points, from a CSV file, with fast and vectorised queries.
 
-A `Track` is a closed curve sampled evenly by arc length, with one lane on each side of it. Traffic keeps to the right, so the
-line a car should follow runs half a lane width to the right of the centre line. Lateral positions are measured from the centre line and are
-positive to the left of the driving direction.
+A `Track` is a closed curve sampled evenly by arc length, with one lane on each side of it. Traffic keeps to the
+right, so the line a car should follow runs half a lane width to the right of the centre line. Lateral positions are
+measured from the centre line and are positive to the left of the driving direction.
 
     track = load_track("circuit.csv", scale=0.1)
     s, lateral, heading, curvature = track.project([[1.0, 2.0]])
@@ -61,12 +61,14 @@ class Track:
         """Build a road from a closed curve.
 
         Args:
-            points: `[N, 2]` positions in metres along a smooth closed curve in driving order, without repeating the first; any spacing.
+            points: `[N, 2]` positions in metres along a smooth closed curve in driving order, without repeating the
+                first; any spacing.
             lane_width_m: width of one lane, > 0.
             name: what to call the road.
 
         Raises:
-            TrackError: if the points are not a closed curve of at least 8 finite positions, or the width is not positive.
+            TrackError: if the points are not a closed curve of at least 8 finite positions, or the width is not
+                positive.
         """
         array = np.asarray(points, dtype=np.float64)
         if array.ndim != 2 or array.shape[1] != 2 or len(array) < 8 or not np.isfinite(array).all():
@@ -99,7 +101,7 @@ class Track:
         return centre + np.asarray(lateral, dtype=np.float64)[..., None] * normal
 
     def lane_point(self, s: float) -> tuple[float, float]:
-        """Position of the middle of the right-hand lane at one arc length `s` (any value, wraps): the nearest sample, quickly."""
+        """Position of the middle of the right-hand lane at one arc length (any value, wraps): the nearest sample."""
         x, y = self._lane[round(s / self.spacing_m) % len(self._lane)]
         return x, y
 
@@ -144,7 +146,8 @@ class Track:
     def clearance_m(self) -> float:
         """Smallest distance between two parts of the centre line that are not neighbours along it.
 
-        The road does not touch itself when this exceeds twice the lane width, given that its curvature keeps the lanes from folding.
+        The road does not touch itself when this exceeds twice the lane width, given that its curvature keeps the
+        lanes from folding.
         """
         stride = max(1, round(0.2 / self.spacing_m))
         points = self.points[::stride]
@@ -187,8 +190,8 @@ class Track:
 class TrackCursor:
     """Follow one car along a road: each query starts at the previous answer, so it takes about a microsecond.
 
-    The answer is that of `Track.project` as long as the car moves less than a metre or so between queries and stays near the road;
-    `start` looks at the whole road again.
+    The answer is that of `Track.project` as long as the car moves less than a metre or so between queries and stays
+    near the road; `start` looks at the whole road again.
     """
 
     def __init__(self, track: Track):
@@ -207,7 +210,7 @@ class TrackCursor:
         return self.locate(x, y)
 
     def locate(self, x: float, y: float) -> tuple[float, float, float, float]:
-        """Arc length (m), lateral position (m), road heading (rad) and curvature (1/m) at a position near the previous one."""
+        """Arc length (m), lateral position (m), road heading (rad) and curvature (1/m) near the previous position."""
         xs, ys, count, at = self._x, self._y, self._count, self._at
         best = (xs[at] - x) ** 2 + (ys[at] - y) ** 2
         for way in (1, -1):
@@ -248,8 +251,9 @@ def load_track(
 ) -> Track:
     """Read a road from a centre-line CSV file and scale it to the vehicle.
 
-    The file has one comment line and rows `x_m,y_m,w_tr_right_m,w_tr_left_m`; the last row joins the first. Bends that are tighter than the
-    vehicle can drive at this scale are rounded, as little as needed; how far the line moved is logged.
+    The file has one comment line and rows `x_m,y_m,w_tr_right_m,w_tr_left_m`; the last row joins the first. Bends
+    that are tighter than the vehicle can drive at this scale are rounded, as little as needed; how far the line moved
+    is logged.
 
     Args:
         path: the CSV file.
@@ -289,7 +293,8 @@ def load_track(
 def curvature_bounds(lane_width_m: float, min_lane_radius_m: float) -> tuple[float, float]:
     """Largest curvature to the left and to the right, 1/m, of a centre line whose lanes can be driven.
 
-    A right bend is limited by the right-hand lane, which runs inside it; both are limited by the inner road edge, which must not fold.
+    A right bend is limited by the right-hand lane, which runs inside it; both are limited by the inner road edge,
+    which must not fold.
     """
     fold = 1.15 * lane_width_m
     return 1.0 / max(fold, min_lane_radius_m - 0.5 * lane_width_m), 1.0 / max(
@@ -324,7 +329,8 @@ def round_bends(points: FloatArray, lane_width_m: float, min_lane_radius_m: floa
         where = np.minimum(1.0, 4.0 * where)
         points = points + where[:, None] * (gaussian_periodic(points, SPACING_M, 0.25) - points)
     raise TrackError(
-        f"{name}: bends stay tighter than a lane radius of {min_lane_radius_m} m with lanes {lane_width_m:.2f} m wide. Use a larger scale or narrower lanes."
+        f"{name}: bends stay tighter than a lane radius of {min_lane_radius_m} m with lanes {lane_width_m:.2f} m wide. "
+        "Use a larger scale or narrower lanes."
     )
 
 
@@ -336,7 +342,7 @@ def gaussian_periodic(values: FloatArray, spacing_m: float, sigma_m: float) -> F
 
 
 def smooth_closed(points: FloatArray, spacing_m: float, sigma_m: float) -> FloatArray:
-    """Gaussian smoothing of a closed curve, applied twice with opposite sign so that bends hardly shrink (Tukey's twicing)."""
+    """Gaussian smoothing of a closed curve whose remainder is smoothed once more, so that bends hardly shrink."""
     once = gaussian_periodic(points, spacing_m, sigma_m)
     return once + gaussian_periodic(points - once, spacing_m, sigma_m)
 
@@ -361,7 +367,8 @@ def _read_rows(path: Path) -> FloatArray:
             ) from None
         if len(row) != 4 or not np.isfinite(row).all():
             raise TrackError(
-                f"{path}, line {number}: expected four finite numbers x_m,y_m,w_tr_right_m,w_tr_left_m, got {text[:60]!r}."
+                f"{path}, line {number}: expected four finite numbers x_m,y_m,w_tr_right_m,w_tr_left_m, "
+                f"got {text[:60]!r}."
             )
         if row[2] <= 0.0 or row[3] <= 0.0:
             raise TrackError(f"{path}, line {number}: the widths must be positive, got {row[2]} and {row[3]}.")

@@ -4,8 +4,8 @@ The pose of a car is that of the middle of its rear axle. The bicycle follows
 
     dx/dt = v cos ψ,  dy/dt = v sin ψ,  dψ/dt = v tan(δ) / L,  dδ/dt = (command − δ) / lag, |dδ/dt| ≤ rate
 
-(Rajamani, Vehicle Dynamics and Control, section 2.2, with the reference point on the rear axle), and its yaw rate never asks for more sideways acceleration than
-friction gives.
+(Rajamani, Vehicle Dynamics and Control, section 2.2, with the reference point on the rear axle), and its yaw rate
+never asks for more sideways acceleration than friction gives.
 
     vehicle = BicycleVehicle(VehicleParams())
     vehicle.reset(x=0.0, y=0.0, yaw=0.0, speed=1.5)

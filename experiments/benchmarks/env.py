@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.env --json env.json
 
-The contestants take turns, a second or so each, several times; each turn includes its share of resets. Nothing is printed before every contestant has shown that its frames
-show something and that its car moves on.
+The contestants take turns, a second or so each, several times; each turn includes its share of resets. Nothing is
+printed before every contestant has shown that its frames show something and that its car moves on.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def one_core() -> None:
 
 def make_contestants(seed: int) -> list[Contestant]:
     """CarRacing and the lane-keeping env with both vehicles and both renderers, as far as they are installed."""
-    worlds = {"bicycle + warp": {"vehicle": "bicycle"}}
+    worlds: dict[str, dict[str, Any]] = {"bicycle + warp": {"vehicle": "bicycle"}}
     if has_bullet():
         worlds["bullet + warp"] = {"vehicle": "bullet"}
         worlds["bullet + tiny"] = {"vehicle": "bullet", "renderer": "tiny"}
@@ -151,13 +151,13 @@ def make_contestants(seed: int) -> list[Contestant]:
         )
     ]
     for name, fields in worlds.items():
-        env = gymnasium.make(envs.LANE_KEEPING, **fields)  # type: ignore[arg-type]
+        env = gymnasium.make(envs.LANE_KEEPING, **fields)
         made.append(Contestant(name, env, _follow, lambda observation: observation["camera"], seed))
     return made
 
 
 def summary(rates: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians and ratios; a ratio is the median over rounds, in each of which the contestants ran one after the other."""
+    """Medians and ratios; a ratio is the median over rounds, in which the contestants ran one after the other."""
     figures: dict[str, Any] = {
         "frames_per_s": {name: _spread(values) for name, values in rates.items()},
         "ratio": {},
