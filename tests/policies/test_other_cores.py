@@ -265,8 +265,8 @@ def test_ridge_regression_finds_the_known_answer():
     error = core.fit_readout(features, targets, ridge=0.3)
     loss = (core.readout(features) - targets).square().sum(dim=-1).mean() + 0.3 * core.readout.weight.square().sum()
     gradient = torch.autograd.grad(loss, list(core.readout.parameters()))
-    assert max(float(g.abs().max()) for g in gradient) < 1e-12
-    assert error == pytest.approx(float((core.readout(features) - targets).square().mean()))
+    assert max(g.abs().max().item() for g in gradient) < 1e-12
+    assert error == pytest.approx((core.readout(features) - targets).square().mean().item())
 
 
 def test_a_fitted_reservoir_remembers_its_input():
