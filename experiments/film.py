@@ -20,6 +20,7 @@ from experiments.film_panels import (
     ActivityPanel,
     CircuitPanel,
     MapPanel,
+    OwnRange,
     SeenPanel,
     SteeringPanel,
     StripPanel,
@@ -169,7 +170,8 @@ class InsidePanels:
             steps: frames that they show.
         """
         core = policy.core
-        note = f"last {MEMORY_S:g} s"
+        note = f"last {MEMORY_S:g} s" + (", each over its own range" if activity.width > 400 else "")
+        self._range = OwnRange()
         self._circuit: CircuitPanel | None = None
         self._features: ActivityPanel | None = None
         if isinstance(core, LTC):
@@ -184,13 +186,13 @@ class InsidePanels:
 
     def draw(self, picture: Picture, insight: Insight) -> None:
         """Draw what went on at one frame."""
-        features = insight.features.numpy()
+        features, activity = insight.features.numpy(), self._range(insight.activity.numpy())
         if self._circuit is not None:
             sensory, recurrent = insight.sensory_currents.numpy(), insight.recurrent_currents.numpy()
-            self._circuit.draw(picture, features, insight.activity.numpy(), sensory, recurrent)
+            self._circuit.draw(picture, features, activity, sensory, recurrent)
         if self._features is not None:
             self._features.draw(picture, np.tanh(features))
-        self._activity.draw(picture, np.tanh(insight.activity.numpy()) if self._features else insight.activity.numpy())
+        self._activity.draw(picture, activity)
 
 
 def show_view(picture: Picture, view: NDArray[np.uint8]) -> None:

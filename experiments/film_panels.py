@@ -92,7 +92,7 @@ class SeenPanel:
 
 
 class CircuitPanel:
-    """The wiring, alive: neurons glow with their voltage, synapses with their current."""
+    """The wiring, alive: neurons glow with their activity, synapses with their current."""
 
     def __init__(self, box: Box, wiring: Wiring):
         """Place the neurons."""
@@ -123,11 +123,11 @@ class CircuitPanel:
         self,
         picture: Picture,
         features: NDArray[np.floating],
-        voltages: NDArray[np.floating],
+        activity: NDArray[np.floating],
         sensory: NDArray[np.floating],
         recurrent: NDArray[np.floating],
     ) -> None:
-        """Draw features `[F]`, voltages `[N]` and the synapses' currents `[S_in]` and `[S_rec]`."""
+        """Draw features `[F]`, activities `[N]` in [−1, 1] and the synapses' currents `[S_in]` and `[S_rec]`."""
         view = self.box.of(picture)
         view[:] = self._background
         # Both kinds of synapse use the full range of brightness: there are more sensory ones, and they are stronger.
@@ -142,13 +142,13 @@ class CircuitPanel:
         scale = np.abs(features).max(initial=1e-6)
         for (x, y), value in zip(self._inputs, features, strict=True):
             drawing.dot(view, x, y, 2.0, drawing.mix(FAINT, TEXT, abs(float(value)) / scale))
-        for (x, y), value in zip(self._neurons, voltages, strict=True):
+        for (x, y), value in zip(self._neurons, activity, strict=True):
             drawing.dot(view, x, y, self._radius + 1.5, PANEL)
             drawing.dot(view, x, y, self._radius, signed(float(value)))
 
 
 class ActivityPanel:
-    """The neurons' voltages over the last seconds, one row each, grouped by layer."""
+    """The neurons over the last seconds, one row each, grouped by layer."""
 
     def __init__(self, box: Box, groups: list[tuple[str, list[int]]], steps: int, caption: str, note: str = ""):
         """Lay out the rows.
@@ -180,17 +180,34 @@ class ActivityPanel:
         self._history = np.zeros((0, 0))
         self._steps = steps
 
-    def draw(self, picture: Picture, voltages: NDArray[np.floating]) -> None:
-        """Add voltages `[N]` on the right and draw."""
+    def draw(self, picture: Picture, activity: NDArray[np.floating]) -> None:
+        """Add activities `[N]` in [−1, 1] on the right and draw."""
         if not self._history.size:
-            self._history = np.full((len(voltages), self._steps), np.nan)
+            self._history = np.full((len(activity), self._steps), np.nan)
         self._history[:, :-1] = self._history[:, 1:]
-        self._history[:, -1] = voltages
+        self._history[:, -1] = activity
         view = self.box.of(picture)
         view[:] = self._background
         for part, ids in self._parts:
             colours = signed_colors(self._history[ids])
             part.of(view)[:] = cv2.resize(colours, (part.width, part.height), interpolation=cv2.INTER_NEAREST)
+
+
+class OwnRange:
+    """Puts each value on a scale from −1, the lowest it has been, to 1, the highest: neurons live at many levels."""
+
+    def __init__(self, least: float = 0.1):
+        """Start with nothing seen; a range smaller than `least` is widened to it, so that stillness stays still."""
+        self._least = least
+        self._low: NDArray[np.float64] = np.array(np.inf)
+        self._high: NDArray[np.float64] = np.array(-np.inf)
+
+    def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Take in values `[N]` and return them on their scales."""
+        values = np.array(values, np.float64)
+        self._low, self._high = np.minimum(self._low, values), np.maximum(self._high, values)
+        half = np.maximum(0.5 * (self._high - self._low), 0.5 * self._least)
+        return np.asarray((values - 0.5 * (self._low + self._high)) / half)
 
 
 class StripPanel:
@@ -320,12 +337,12 @@ def highlight(seen: NDArray[np.uint8], saliency: NDArray[np.floating], width: in
 
 
 def signed(value: float) -> Color:
-    """Colour of a voltage: blue below zero, amber above, full at ±1."""
+    """Colour of an activity: blue below zero, amber above, full at ±1."""
     return drawing.mix(_ZERO, _POSITIVE if value > 0 else _NEGATIVE, abs(value) ** 0.8)
 
 
 def signed_colors(values: NDArray[np.floating]) -> Picture:
-    """Colours `[..., 3]` of voltages; NaN is the colour of the panel."""
+    """Colours `[..., 3]` of activities; NaN is the colour of the panel."""
     share = np.minimum(np.abs(values), 1.0)[..., None] ** 0.8
     ends = np.where(values[..., None] > 0, np.array(_POSITIVE), np.array(_NEGATIVE))
     colours = np.array(_ZERO) + share * (ends - np.array(_ZERO))

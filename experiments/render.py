@@ -1,7 +1,7 @@
 """`wormwheel render`: a film of a driver at work, in simulation or on recorded frames.
 
 wormwheel render --policy runs/demo/policy --out drive.mp4
-wormwheel render --policy runs/tub/policy --data tub --out tub.mp4
+wormwheel render --policy runs/tub/policy --data tub --last 0.2 --out tub.mp4
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ import torch
 from numpy.typing import NDArray
 from tyro.conf import arg
 
-from agents.episodes import EpisodeSet
+from agents.episodes import Episode, EpisodeSet
 from agents.metrics import Drive
 from agents.recordings import load_episodes
 from agents.rollout import PolicyDriver, rollout
+from agents.splits import split_by_time_block
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise
 from envs.scene import Scene
 from experiments.common import expand_tracks, progress, screen
 from experiments.drawing import Picture
+from experiments.evaluate import name_policies
+from experiments.evaluate_recordings import RecordingOptions, fit_policy
 from experiments.film import VIEW, DriveFilm, Moment, RecordingFilm, closing
 from experiments.video import PREVIEW_FPS, VideoWriter, write_preview
 from policies.checkpoint import load_policy
@@ -58,10 +61,9 @@ class RenderOptions:
     """Length of the drive, seconds; a crash ends it. With --data, the longest stretch that is shown."""
     noise_variance: float = 0.0
     """Variance of Gaussian noise on the driver's frames, pixels in [0, 1]."""
-    data: tuple[Path, ...] = ()
-    """Recorded driving to show the driver instead of a simulated road; the human's steering is drawn beside its own."""
-    skip_s: float = 0.0
-    """With --data: seconds of the recording to leave out at its start; the driver sees them, the film does not."""
+    recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
+    """Recorded driving to show the driver, instead of a simulated road; the human's steering is drawn beside its
+    own."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """Where it drives; the size of the frames is the policy's."""
 
@@ -69,8 +71,6 @@ class RenderOptions:
         """Check ranges."""
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"seconds must be a positive number, got {self.seconds}.")
-        if not 0 <= self.skip_s < math.inf:
-            raise ValueError(f"skip_s must be a number of at least 0, got {self.skip_s}.")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
         GaussianNoise(self.noise_variance)
@@ -95,10 +95,11 @@ class Filmed:
 
 def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
-    policy = load_policy(options.policy)
-    if options.data:
-        filmed = _film_data(policy, options)
-        found = f"{filmed.frames} frames of {options.data[0]}"
+    ((name, place),) = name_policies([options.policy]).items()
+    policy = load_policy(place)
+    if options.recordings.data:
+        filmed = _film_data(policy, name, options)
+        found = f"{filmed.frames} frames of {options.recordings.data[0]}"
     else:
         steps = max(1, round(options.seconds / options.world.period_s))
         world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
@@ -184,24 +185,22 @@ def film_drive(
 
 def film_recording(
     policy: DrivingPolicy,
-    episodes: EpisodeSet,
+    episode: Episode,
     path: Path,
     title: str,
     seconds: float = 30.0,
-    skip_s: float = 0.0,
     noise_variance: float = 0.0,
     seed: int = 0,
     on_frame: Callable[[], None] | None = None,
 ) -> Filmed:
-    """Show a driver the longest recorded episode and film what it would have steered.
+    """Show a driver a recorded episode and film what it would have steered.
 
     Args:
         policy: the driver.
-        episodes: recorded at the size that the policy sees.
+        episode: recorded at the size that the policy sees.
         path: the MP4 file.
         title: a few words in the picture.
         seconds: longest film.
-        skip_s: the part at the beginning that the driver sees and the film does not show, seconds.
         noise_variance: of the noise on the driver's frames.
         seed: of the noise.
         on_frame: called after each picture.
@@ -210,31 +209,27 @@ def film_recording(
         Pictures.
 
     Raises:
-        ValueError: if nothing is left after `skip_s`, or the frames have another size than the policy sees.
+        ValueError: if the frames have another size than the policy sees.
         OSError: if the film cannot be written.
     """
-    episode = max(episodes, key=len)
     period_s = episode.meta.nominal_period_s
-    first = round(skip_s / period_s)
-    last = min(len(episode), first + max(1, round(seconds / period_s)))
-    if first >= len(episode):
-        raise ValueError(f"the recording is {len(episode) * period_s:.1f} s long: skip less than {skip_s:g} s of it.")
+    steps = min(len(episode), max(1, round(seconds / period_s)))
     policy.eval()
+    timed = EpisodeSet((episode,)).with_nominal_period(policy.config.nominal_period_s)[0]
     noise, generator = GaussianNoise(noise_variance), np.random.default_rng(seed)
-    limit = min(1.0, 1.15 * float(np.abs(episode.steering[first:last]).max(initial=0.1)))
+    limit = min(1.0, 1.15 * float(np.abs(episode.steering[:steps]).max(initial=0.1)))
     panels = RecordingFilm(policy, period_s, title, limit)
     state: torch.Tensor | None = None
     with one_thread(), VideoWriter(path, 1 / period_s) as writer:
-        reel = _Reel(writer, period_s, (last - first) * period_s)
-        for step in range(last):
+        reel = _Reel(writer, period_s, steps * period_s)
+        for step in range(steps):
             clean = episode.frames(step, step + 1)
             frames = torch.from_numpy(noise(clean, generator))
+            elapsed = torch.from_numpy(timed.elapsed(step, step + 1))
             with torch.inference_mode():
-                steering, state = policy(frames[None], state, torch.from_numpy(episode.elapsed(step, step + 1))[None])
-            if step < first:
-                continue
+                steering, state = policy(frames[None], state, elapsed[None])
             insight = look_inside(policy, frames[0], state)
-            human, time_s = float(episode.steering[step]), float(episode.time_s[step] - episode.time_s[first])
+            human, time_s = float(episode.steering[step]), float(episode.time_s[step] - episode.time_s[0])
             reel.append(panels.draw(clean[0], insight, float(steering[0, 0, 0]), human, time_s))
             if on_frame is not None:
                 on_frame()
@@ -297,18 +292,23 @@ def _large_view(env: LaneKeepingEnv) -> Scene:
     return Scene(env.track, scene.look, scene.params, height, width, VIEW_PIXELS_PER_M)
 
 
-def _film_data(policy: DrivingPolicy, options: RenderOptions) -> Filmed:
+def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Filmed:
     """Film recorded frames as the options say."""
-    episodes = load_episodes(list(options.data))
-    period_s = max(episodes, key=len).meta.nominal_period_s
-    with progress("filming", round(min(options.seconds, max(map(len, episodes)) * period_s) / period_s)) as bar:
+    wanted = options.recordings
+    episodes = load_episodes(wanted.data, wanted.nominal_period_s)
+    if wanted.last < 1:
+        _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
+    policy = fit_policy(policy, name, episodes.frame_size, wanted)
+    # The film runs at the recording's own rate; the driver's clock counts in its own period.
+    episode = max(episodes, key=len)
+    steps = min(len(episode), round(options.seconds / episode.meta.nominal_period_s))
+    with progress("filming", steps) as bar:
         return film_recording(
             policy,
-            episodes,
+            episode,
             options.out,
-            options.data[0].name,
+            wanted.data[0].name,
             options.seconds,
-            options.skip_s,
             options.noise_variance,
             options.seed,
             bar.advance,
