@@ -32,7 +32,7 @@ from experiments.drawing import Picture
 from experiments.evaluate import name_policies
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
 from experiments.film import VIEW, DriveFilm, Moment, RecordingFilm, closing
-from experiments.video import PREVIEW_FPS, VideoWriter, write_preview
+from experiments.video import PREVIEW_FPS, VideoWriter, check_preview, write_preview
 from policies.checkpoint import load_policy
 from policies.explain import look_inside
 from policies.policy import DrivingPolicy
@@ -74,6 +74,9 @@ class RenderOptions:
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
         GaussianNoise(self.noise_variance)
+        VideoWriter(self.out)
+        if self.preview is not None:
+            check_preview(self.preview)
 
 
 @dataclass

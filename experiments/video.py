@@ -176,9 +176,8 @@ def write_preview(
         WriteError: if the file cannot be written.
     """
     path = Path(path)
+    check_preview(path)
     suffix = path.suffix.lower()
-    if suffix not in (".webp", ".gif"):
-        raise ValueError(f"a preview is written as .webp or .gif, got {str(path)!r}.")
     if not frames:
         raise ValueError(f"a preview needs at least one frame, got none for {path}.")
     size = 0
@@ -200,6 +199,16 @@ def write_preview(
         raise ValueError(
             f"{path} would take {size:,} bytes, more than {max_bytes:,}: give fewer seconds, or a larger limit."
         )
+
+
+def check_preview(path: Path) -> None:
+    """Check the name of a preview.
+
+    Raises:
+        ValueError: if it has another suffix than `.webp` or `.gif`.
+    """
+    if path.suffix.lower() not in (".webp", ".gif"):
+        raise ValueError(f"a preview is written as .webp or .gif, got {str(path)!r}.")
 
 
 def _shrink(frame: NDArray[np.uint8], width: int) -> Image.Image:
