@@ -211,20 +211,36 @@ class WarpCamera:
         """Angle between neighbouring columns in the middle of the image: the resolution that a panorama needs."""
         return 1.0 / self.params.focal_px(self.width)[0]
 
-    def load(self, ground: Ground, panorama: Panorama) -> None:
-        """Show another scene from now on."""
-        levels = _halvings(ground.image)
+    def near_m(self, pixels_per_m: float) -> float:
+        """Largest distance from the rear axle at which a pixel is shown at the full or half of a resolution, m."""
+        near = self.hits_ground & (self._footprint * pixels_per_m < 2.0**1.5)
+        return float(np.hypot(self._x, self._y)[near].max(initial=0.5))
+
+    def load(self, ground: Ground, panorama: Panorama, far: Ground | None = None) -> None:
+        """Show another scene from now on.
+
+        Args:
+            ground: the ground, at full resolution.
+            panorama: what stands around.
+            far: the ground farther away, at a quarter of the resolution; `ground` then need not reach farther than
+                `near_m`. The halvings of `ground` when None.
+        """
+        if far is None:
+            levels = _halvings(ground)
+        else:
+            levels = _halvings(ground)[:2] + _halvings(far)
         level = np.log2(np.maximum(self._footprint * ground.pixels_per_m, 1e-6))
         level = np.clip(np.rint(level), 0, len(levels) - 1).astype(np.intp)
         turned = np.clip(np.abs(self._azimuth)[~self.hits_ground].max(initial=0.0), 0.0, math.pi)
         around = _unroll(panorama.image, turned, panorama.pixels_per_rad)
-        self._atlas, corners = _pack([*levels, around])
-        sizes = np.array([image.shape[:2] for image in levels], np.float64)  # [L, 2]
+        self._atlas, corners = _pack([*(each.image for each in levels), around])
+        sizes = np.array([each.image.shape[:2] for each in levels], np.float64)  # [L, 2]
         offsets = np.array(corners[:-1], np.float64)  # [L, 2] row and column
+        per_m = np.array([each.pixels_per_m for each in levels])  # [L]
+        starts_u = offsets[:, 1] - per_m * np.array([each.x0 - ground.x0 for each in levels])  # [L]
+        starts_v = offsets[:, 0] - per_m * np.array([each.y0 - ground.y0 for each in levels])  # [L]
         ground_here = self.hits_ground
-        shrink = 0.5**level
-        scale = np.where(ground_here, ground.pixels_per_m * shrink, 0.0)
-        half = 0.5 * shrink - 0.5
+        scale = np.where(ground_here, per_m[level], 0.0)
         row0, column0 = corners[-1]
         per_rad = panorama.pixels_per_rad
         pano_u = column0 + (self._azimuth + turned) * per_rad
@@ -232,8 +248,8 @@ class WarpCamera:
         single = np.float32
         self._scale = scale.astype(single)
         self._scale_x, self._scale_y = (scale * self._x).astype(single), (scale * self._y).astype(single)
-        self._base_u = np.where(ground_here, offsets[level, 1] + half, pano_u).astype(single)
-        self._base_v = np.where(ground_here, offsets[level, 0] + half, pano_v).astype(single)
+        self._base_u = np.where(ground_here, starts_u[level], pano_u).astype(single)
+        self._base_v = np.where(ground_here, starts_v[level], pano_v).astype(single)
         self._turn = np.where(ground_here, 0.0, per_rad).astype(single)
         everywhere = np.float32(1e9)
         self._low_u = np.where(ground_here, offsets[level, 1], -everywhere).astype(single)
@@ -296,12 +312,15 @@ def _footprint(x: FloatArray, y: FloatArray, valid: NDArray[np.bool_]) -> FloatA
     return np.minimum(size, 1e3)
 
 
-def _halvings(image: Image) -> list[Image]:
-    levels = [image]
-    while min(levels[-1].shape[:2]) > 8:
+def _halvings(ground: Ground) -> list[Ground]:
+    """A ground and its pictures at half the resolution, a quarter, and so on."""
+    levels = [ground]
+    while min(levels[-1].image.shape[:2]) > 8:
         last = levels[-1]
-        last = last[: last.shape[0] // 2 * 2, : last.shape[1] // 2 * 2]
-        levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
+        rows, columns = (side // 2 for side in last.image.shape[:2])
+        image = cv2.resize(last.image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+        shift = 0.5 / last.pixels_per_m  # a pixel of the new picture lies between two of the old
+        levels.append(Ground(image, last.x0 + shift, last.y0 + shift, 0.5 * last.pixels_per_m))
     return levels
 
 
@@ -313,25 +332,32 @@ def _unroll(image: Image, turned: float, per_rad: float) -> Image:
 
 
 def _pack(images: list[Image]) -> tuple[Image, list[tuple[int, int]]]:
-    """Put images into one: the first at the top left, the last below it, the others in a column to the right."""
+    """Put images into one.
+
+    The first stands at the top left and the last below it; the others stand in a column to the right of the first, and
+    below the last where that is wider.
+
+    Returns:
+        The atlas, and the row and column of the corner of each image.
+    """
     first, middle, last = images[0], images[1:-1], images[-1]
-    right = middle[0].shape[1] if middle else 0
-    height = max(first.shape[0] + last.shape[0], sum(image.shape[0] for image in middle))
-    width = max(first.shape[1] + right, last.shape[1])
+    column = first.shape[1]
+    row = 0 if last.shape[1] <= column else first.shape[0] + last.shape[0]
+    tall = sum(image.shape[0] for image in middle)
+    if row and tall <= first.shape[0]:
+        row = 0  # it fits beside the first, above the last
+    corners = [(0, 0)]
+    for image in middle:
+        corners.append((row, column))
+        row += image.shape[0]
+    corners.append((first.shape[0], 0))
+    height = max(top + image.shape[0] for (top, _), image in zip(corners, images, strict=True))
+    width = max(left + image.shape[1] for (_, left), image in zip(corners, images, strict=True))
     if max(height, width) >= 32767:
         raise ValueError(
             f"The ground picture is too large for OpenCV: {height} × {width} pixels. Use fewer pixels_per_m."
         )
     atlas = np.zeros((height, width, 3), np.uint8)
-    corners = [(0, 0)]
-    row = 0
-    for image in middle:
-        corners.append((row, first.shape[1]))
-        row += image.shape[0]
-    corners.append((first.shape[0], 0))
-    if last.shape[1] > first.shape[1] and row > first.shape[0]:  # the column of halvings would be overwritten
-        corners[-1] = (height, 0)
-        atlas = np.zeros((height + last.shape[0], width, 3), np.uint8)
     for image, (top, left) in zip(images, corners, strict=True):
         atlas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return atlas, corners

@@ -168,7 +168,6 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         )
         self.action_space = spaces.Box(-1.0, 1.0, (2 if self.config.throttle else 1,), np.float32)
         self._files = _road_files(self.config)
-        self._loaded: dict[str, Track] = {}
         if self.config.renderer == "tiny":
             import_bullet()
         self._vehicle = _make_vehicle(self.config)
@@ -331,11 +330,15 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         if not self._files:
             return random_track(generator, config.roads)
         path = self._files[int(generator.integers(len(self._files)))]
-        if path not in self._loaded:
-            self._loaded[path] = load_track(
-                path, config.track_scale, config.track_lane_width_m, config.track_min_radius_m, config.track_reverse
-            )
-        return self._loaded[path]
+        changed = Path(path).stat().st_mtime_ns
+        return _load_track(
+            path,
+            changed,
+            config.track_scale,
+            config.track_lane_width_m,
+            config.track_min_radius_m,
+            config.track_reverse,
+        )
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         assert self._scene is not None
@@ -359,6 +362,14 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             "curvature_per_m": self._curvature / (1.0 - self._curvature * target),
             "steering": self._steering,
         }
+
+
+@lru_cache(maxsize=32)
+def _load_track(
+    path: str, changed: int, scale: float, lane_width_m: float | None, min_radius_m: float, reverse: bool
+) -> Track:
+    """`load_track`, remembered for files that have not `changed`: many envs in one process share their roads."""
+    return load_track(path, scale, lane_width_m, min_radius_m, reverse)
 
 
 def _make_vehicle(config: LaneKeepingConfig) -> Vehicle:

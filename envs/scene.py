@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from envs.camera import CameraParams, Ground, Image, WarpCamera
 from envs.looks import Look
 from envs.panorama import draw_panorama
-from envs.texture import Region, draw_ground, road_region
+from envs.texture import GroundPainter, Region, road_region
 from envs.tiny import TinyCamera
 from envs.track import Track
 
-_WINDOW_M = 12.0
-"""Half the side of a window."""
-_STRIDE_M = 4.0
+_FAR_M = 18.0
+"""Half the side of a window; what is farther away is lower than a pixel."""
+_STRIDE_M = 5.0
 """Distance along the road between windows."""
 _WHOLE_M2 = 750.0
 """Roads whose rectangle is smaller than this are drawn whole."""
@@ -65,10 +65,11 @@ class Scene:
         self.panorama = draw_panorama(look, max(0.1, highest) + 0.05, -lowest + 0.05, 1.0 / self.camera.pixel_rad)
         region = road_region(track)
         self._whole = (region.right - region.left) * (region.top - region.bottom) <= _WHOLE_M2
-        self._windows: OrderedDict[int, Ground] = OrderedDict()
+        self._painter = GroundPainter(track, look)
+        self._windows: OrderedDict[int, tuple[Ground, Ground]] = OrderedDict()
         self._shown: int | None = None
         if self._whole:
-            self.camera.load(draw_ground(track, look, region, pixels_per_m), self.panorama)
+            self.camera.load(self._painter.draw(region, pixels_per_m), self.panorama)
         self._shade = _vignette(look.vignette, height, width) if look.vignette > 0.0 else None
         self._blur_size = (3, 3) if look.blur_px < 0.6 else (5, 5)
         self._bonnet = _bonnet(look, height, width) if look.bonnet is not None else None
@@ -114,21 +115,35 @@ class Scene:
             self.camera.close()
 
     def _show(self, s: float) -> None:
+        """Show the window for a place on a long road."""
         count = max(1, round(self.track.length_m / _STRIDE_M))
         number = int(s / self.track.length_m * count) % count
         if number == self._shown:
             return
-        ground = self._windows.get(number)
-        if ground is None:
-            stride = self.track.length_m / count
-            x, y = self.track.point((number + 0.5) * stride)
-            window = Region(x - _WINDOW_M, y - _WINDOW_M, x + _WINDOW_M, y + _WINDOW_M)
-            ground = draw_ground(self.track, self.look, window, self.pixels_per_m)
-            self._windows[number] = ground
+        if number not in self._windows:
+            self._windows[number] = self._draw_window((number + 0.5) * self.track.length_m / count)
             while len(self._windows) > _WINDOWS_KEPT:
                 self._windows.popitem(last=False)
-        self.camera.load(ground, self.panorama)
+        ground, far = self._windows[number]
+        if isinstance(self.camera, WarpCamera):
+            self.camera.load(ground, self.panorama, far)
+        else:
+            self.camera.load(ground, self.panorama)
         self._shown = number
+
+    def _draw_window(self, s: float) -> tuple[Ground, Ground]:
+        """The ground around a place: what is near in full, what is far at a quarter of the resolution."""
+        x, y = self.track.point(s)
+        draw = self._painter.draw
+        if isinstance(self.camera, TinyCamera):
+            ground = draw(_square(x, y, _FAR_M), self.pixels_per_m)
+            return ground, ground
+        near_m = min(_FAR_M, self.camera.near_m(self.pixels_per_m) + _STRIDE_M + self.track.lane_width_m)
+        return draw(_square(x, y, near_m), self.pixels_per_m), draw(_square(x, y, _FAR_M), self.pixels_per_m, 2)
+
+
+def _square(x: float, y: float, half: float) -> Region:
+    return Region(x - half, y - half, x + half, y + half)
 
 
 def _vignette(strength: float, height: int, width: int) -> Image:

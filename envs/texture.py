@@ -4,7 +4,8 @@ Materials are noise pushed through a table of colours. The noise comes from one 
 plane, so that two pictures of neighbouring regions of the same road fit together, and a picture costs a few
 milliseconds for each million pixels.
 
-    ground = draw_ground(track, look, region=road_region(track), pixels_per_m=64)
+    painter = GroundPainter(track, look)
+    ground = painter.draw(road_region(track), pixels_per_m=64.0)
 """
 
 from __future__ import annotations
@@ -43,55 +44,111 @@ def road_region(track: Track, margin_m: float = 1.5) -> Region:
 
 
 def draw_ground(track: Track, look: Look, region: Region, pixels_per_m: float) -> Ground:
-    """Draw part of the ground.
+    """Draw part of the ground once; `GroundPainter` draws several parts in less time."""
+    return GroundPainter(track, look).draw(region, pixels_per_m)
 
-    Args:
-        track: the road.
-        look: its materials, lines and marks.
-        region: what to draw; its corner is moved to the grid of the noise, so that regions fit together.
-        pixels_per_m: resolution.
 
-    Returns:
-        The picture and where it lies.
-    """
-    column0 = math.floor(region.left * pixels_per_m / _COARSE) * _COARSE
-    row0 = math.floor(region.bottom * pixels_per_m / _COARSE) * _COARSE
-    width = math.ceil(region.right * pixels_per_m) - column0
-    height = math.ceil(region.top * pixels_per_m) - row0
-    sheet = _Sheet(track, look, pixels_per_m, column0, row0, height, width)
-    image = sheet.draw()
-    return Ground(image, column0 / pixels_per_m, row0 / pixels_per_m, pixels_per_m)
+class GroundPainter:
+    """Draws parts of the ground of one road in one look."""
+
+    def __init__(self, track: Track, look: Look):
+        """Lay out the marks.
+
+        Args:
+            track: the road.
+            look: its materials, lines and marks.
+        """
+        self.track, self.look = track, look
+        self._marks = _patches(track, look) + _cracks(track, look)
+        self._strays = _strays(track, look)
+        self._mark_boxes, self._stray_boxes = _boxes(self._marks), _boxes(self._strays)
+
+    def draw(self, region: Region, pixels_per_m: float, halvings: int = 0) -> Ground:
+        """Draw a part.
+
+        Args:
+            region: what to draw; its corner is moved to the grid of the noise, so that regions fit together.
+            pixels_per_m: resolution.
+            halvings: draw it as that picture would look after its sides have been halved so often; at most twice.
+
+        Returns:
+            The picture and where it lies.
+        """
+        sheet = _Sheet(self, region, pixels_per_m, halvings)
+        return Ground(sheet.draw(), sheet.column0 / sheet.scale, sheet.row0 / sheet.scale, sheet.scale)
+
+    def marks(self, low: FloatArray, high: FloatArray) -> list[_Mark]:
+        """The marks on the pavement that touch a rectangle."""
+        return _touching(self._marks, self._mark_boxes, low, high)
+
+    def strays(self, low: FloatArray, high: FloatArray) -> list[_Mark]:
+        """The stray marks on the ground that touch a rectangle."""
+        return _touching(self._strays, self._stray_boxes, low, high)
+
+
+class _Mark(NamedTuple):
+    """Something drawn on the ground: a polygon when `width_m` is 0, else a line."""
+
+    points: FloatArray
+    width_m: float
+    shade: float
+    opacity: float
 
 
 class _Sheet:
     """One picture in the making."""
 
-    def __init__(self, track: Track, look: Look, pixels_per_m: float, column0: int, row0: int, height: int, width: int):
-        self.track, self.look, self.scale = track, look, pixels_per_m
-        self.column0, self.row0, self.height, self.width = column0, row0, height, width
-        low = np.array([column0, row0]) / pixels_per_m - 1.0
-        high = low + np.array([width, height]) / pixels_per_m + 2.0
-        inside = np.all((track.points > low) & (track.points < high), axis=1)
+    def __init__(self, painter: GroundPainter, region: Region, pixels_per_m: float, halvings: int):
+        self.painter, self.track, self.look = painter, painter.track, painter.look
+        self.halvings, self.scale = halvings, pixels_per_m / 2**halvings
+        grid = _COARSE >> halvings
+        self.column0 = math.floor(region.left * self.scale / grid) * grid
+        self.row0 = math.floor(region.bottom * self.scale / grid) * grid
+        self.width = math.ceil(region.right * self.scale) - self.column0
+        self.height = math.ceil(region.top * self.scale) - self.row0
+        self.low = np.array([self.column0, self.row0]) / self.scale - 1.0
+        self.high = self.low + np.array([self.width, self.height]) / self.scale + 2.0
+        inside = np.all((self.track.points > self.low) & (self.track.points < self.high), axis=1)
         self.spans = _spans(inside, 48)
 
     def draw(self) -> Image:
         track, look = self.track, self.look
         half = track.lane_width_m
         road = self.noise(look.road, 0)
-        self.mark_pavement(road)
+        for mark in self.painter.marks(self.low, self.high):
+            self.mark(road, mark, mark.shade)
         picture = cv2.applyColorMap(self.noise(look.verge, 1), _table(look.verge, look))
-        mask = np.zeros((self.height, self.width), np.uint8)
+        mask: Image = np.zeros((self.height, self.width), np.uint8)
         self.band(mask, -half, half, 255)
         if look.road == look.verge:
             mask[:] = 255
         cv2.copyTo(cv2.applyColorMap(road, _table(look.road, look)), mask, picture)
         if look.kerb is not None:
             self.kerbs(picture)
-        self.strays(picture)
+        for mark in self.painter.strays(self.low, self.high):
+            self.mark(picture, mark, tuple(float(c) for c in look.develop((mark.shade, mark.shade, mark.shade))))
         self.lines(picture)
         if look.shadow > 0.0:
             self.shade(picture)
         return picture
+
+    def mark(self, target: Image, mark: _Mark, color: float | tuple[float, ...]) -> None:
+        """Blend a mark into a picture."""
+        thickness = max(1, round(mark.width_m * self.scale))
+        outline = self.pixels(mark.points)
+        low, high = (outline.min(axis=0) >> _SHIFT) - thickness, (outline.max(axis=0) >> _SHIFT) + thickness + 1
+        if low[0] >= self.width or low[1] >= self.height or high[0] <= 0 or high[1] <= 0:
+            return
+        left, top = max(0, int(low[0])), max(0, int(low[1]))
+        part = target[top : int(high[1]), left : int(high[0])]
+        outline = outline - (np.array([left, top], np.int32) << _SHIFT)
+        drawn = part.copy()
+        if mark.width_m > 0.0:
+            cv2.polylines(drawn, [outline], False, color, thickness, cv2.LINE_AA, _SHIFT)
+        else:
+            cv2.fillPoly(drawn, [outline], color, cv2.LINE_AA, _SHIFT)
+        opacity = mark.opacity * min(1.0, mark.width_m * self.scale) if mark.width_m > 0.0 else mark.opacity
+        target[top : int(high[1]), left : int(high[0])] = cv2.addWeighted(part, 1.0 - opacity, drawn, opacity, 0.0)
 
     def pixels(self, points: FloatArray) -> NDArray[np.int32]:
         """Drawing coordinates, with fractional bits, of positions `[..., 2]` in metres."""
@@ -100,27 +157,37 @@ class _Sheet:
 
     def noise(self, surface: Surface, salt: int) -> Image:
         """uint8 `[h, w]` mixture of the three noises, around 128."""
-        fine, medium, coarse = _tiles()
-        rng = np.random.default_rng([self.look.seed, salt])
-        shifts = rng.integers(_TILE, size=(4, 2))
-        first = self.tile(medium, shifts[0], 1)
-        second = self.tile(fine, shifts[1], 1)
-        third = self.tile(coarse, shifts[2], _COARSE)
+        shifts = np.random.default_rng([self.look.seed, salt]).integers(_TILE // 16, size=(3, 2)) * 16
+        first, second = self.tile("medium", shifts[0]), self.tile("fine", shifts[1])
         mixed = cv2.addWeighted(
             first, surface.medium, second, surface.fine, 128.0 * (1.0 - surface.medium - surface.fine)
         )
-        return cv2.addWeighted(mixed, 1.0, third, surface.coarse, -128.0 * surface.coarse)
+        return cv2.addWeighted(
+            mixed, 1.0, self.tile("spots", shifts[2], _COARSE), surface.coarse, -128.0 * surface.coarse
+        )
 
-    def tile(self, tile: Image, shift: NDArray[np.integer], zoom: int) -> Image:
-        """The repeating tile over this picture, `zoom` pixels of the picture for each of its own."""
-        height, width = -(-self.height // zoom) + 2 * (zoom > 1), -(-self.width // zoom) + 2 * (zoom > 1)
-        row, column = (self.row0 // zoom + int(shift[0])) % _TILE, (self.column0 // zoom + int(shift[1])) % _TILE
-        below, right = max(0, row + height - _TILE), max(0, column + width - _TILE)
-        part = cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_WRAP)[
-            row : row + height, column : column + width
-        ]
-        if zoom > 1:
-            part = cv2.resize(part, (width * zoom, height * zoom), interpolation=cv2.INTER_LINEAR)
+    def tile(self, name: str, shift: NDArray[np.integer], zoom: int = 1) -> Image:
+        """A repeating tile over this picture.
+
+        Args:
+            name: which tile.
+            shift: where in the tile the origin of the plane lies.
+            zoom: 1, or pixels of the full picture for each of the tile's.
+
+        Returns:
+            uint8 `[h, w]`.
+        """
+        tile = _tile(name, self.halvings if zoom == 1 else 0)
+        size = tile.shape[0]
+        repeat = max(1, zoom >> self.halvings) if zoom > 1 else 1  # pixels of this picture for each of the tile's
+        offset = shift >> self.halvings if zoom == 1 else shift
+        spare = 2 * (repeat > 1)
+        height, width = -(-self.height // repeat) + spare, -(-self.width // repeat) + spare
+        row, column = (self.row0 // repeat + int(offset[0])) % size, (self.column0 // repeat + int(offset[1])) % size
+        below, right = max(0, row + height - size), max(0, column + width - size)
+        part = _wrapped(tile, below, right)[row : row + height, column : column + width]
+        if repeat > 1:
+            part = cv2.resize(part, (width * repeat, height * repeat), interpolation=cv2.INTER_LINEAR)
         return part[: self.height, : self.width]
 
     def band(
@@ -133,47 +200,10 @@ class _Sheet:
     ) -> None:
         """Fill the strip of the road between two lateral positions."""
         track = self.track
-        normals = np.stack([-np.sin(track.headings), np.cos(track.headings)], axis=1)
         for span in self.spans if where is None else where:
-            points, normal = track.points[span], normals[span]
+            points, normal = track.points[span], track.normals[span]
             outline = np.concatenate([points + high * normal, (points + low * normal)[::-1]])
             cv2.fillPoly(target, [self.pixels(outline)], color, cv2.LINE_AA, _SHIFT)
-
-    def mark_pavement(self, road: Image) -> None:
-        """Cracks, seams and patches, drawn into the noise of the pavement before it gets its colours."""
-        track, look = self.track, self.look
-        rng = np.random.default_rng([look.seed, 2])
-        half = track.lane_width_m
-        for _ in range(rng.poisson(look.patches_per_m * track.length_m)):
-            s, lateral = rng.uniform(0.0, track.length_m), rng.uniform(-half, half)
-            length, width = rng.uniform(0.1, 1.2), rng.uniform(0.1, 0.5)
-            shade = float(np.clip(128.0 + rng.normal(0.0, 45.0), 0.0, 255.0))
-            along = s + np.array([0.0, length, length, 0.0])
-            across = np.clip(lateral + np.array([0.0, 0.0, width, width]), -half, half)
-            outline = self.pixels(track.point(along, across))
-            if not self.near(outline):
-                continue
-            left, top = np.maximum(outline.min(axis=0) >> _SHIFT, 0)
-            right, bottom = (outline.max(axis=0) >> _SHIFT) + 1
-            part = road[top:bottom, left:right]
-            if part.size:
-                flat = part.copy()
-                cv2.fillPoly(flat, [outline - (np.array([left, top], np.int32) << _SHIFT)], shade, cv2.LINE_AA, _SHIFT)
-                road[top:bottom, left:right] = cv2.addWeighted(part, 0.5, flat, 0.5, 0.0)
-        for _ in range(rng.poisson(look.cracks_per_m * track.length_m)):
-            s, lateral, count = rng.uniform(0.0, track.length_m), rng.uniform(-half, half), int(rng.integers(4, 12))
-            along = s + np.cumsum(rng.normal(0.0, 0.12, count))
-            across = np.clip(lateral + np.cumsum(rng.normal(0.0, 0.08, count)), -half, half)
-            line = self.pixels(track.point(along, across))
-            thickness = max(1, round(float(rng.uniform(0.004, 0.02)) * self.scale))
-            shade = float(rng.uniform(0.0, 70.0))
-            if self.near(line):
-                cv2.polylines(road, [line], False, shade, thickness, cv2.LINE_AA, _SHIFT)
-
-    def near(self, outline: NDArray[np.int32]) -> bool:
-        """Whether a shape touches the picture."""
-        low, high = outline.min(axis=0) >> _SHIFT, outline.max(axis=0) >> _SHIFT
-        return bool(low[0] < self.width and low[1] < self.height and high[0] >= 0 and high[1] >= 0)
 
     def kerbs(self, picture: Image) -> None:
         """Blocks of two colours beside the inner and outer edge of sharp bends."""
@@ -191,38 +221,6 @@ class _Sheet:
             spans = _spans(inside & sharp & (number % 2 == colour), 48)
             for low, high in ((half, half + width), (-half - width, -half)):
                 self.band(picture, low, high, paint, spans)
-
-    def strays(self, picture: Image) -> None:
-        """Marks that mean nothing: bits of tape, old lines, tyre tracks."""
-        track, look = self.track, self.look
-        rng = np.random.default_rng([look.seed, 3])
-        half = track.lane_width_m
-        for _ in range(rng.poisson(look.strays_per_m * track.length_m)):
-            s, lateral = rng.uniform(0.0, track.length_m), rng.uniform(-3.0, 3.0) * half
-            place, angle, length = track.point(s, lateral), rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.1, 3.0)
-            bend = rng.normal(0.0, 0.4, 6).cumsum() * rng.integers(2)
-            steps = np.stack([np.cos(angle + bend), np.sin(angle + bend)], axis=1) * length / 6.0
-            shade, opacity = rng.choice([20.0, 60.0, 200.0, 235.0]), rng.uniform(0.15, 0.6)
-            line = self.pixels(place + np.cumsum(steps, axis=0))
-            thickness = max(1, round(float(rng.uniform(0.01, 0.05)) * self.scale))
-            if not self.near(line):
-                continue
-            left, top = np.maximum((line.min(axis=0) >> _SHIFT) - thickness, 0)
-            right, bottom = (line.max(axis=0) >> _SHIFT) + thickness + 1
-            part = picture[top:bottom, left:right]
-            if part.size:
-                flat = part.copy()
-                paint = tuple(float(c) for c in look.develop((shade, shade, shade)))
-                cv2.polylines(
-                    flat,
-                    [line - (np.array([left, top], np.int32) << _SHIFT)],
-                    False,
-                    paint,
-                    thickness,
-                    cv2.LINE_AA,
-                    _SHIFT,
-                )
-                picture[top:bottom, left:right] = cv2.addWeighted(part, 1.0 - opacity, flat, opacity, 0.0)
 
     def lines(self, picture: Image) -> None:
         """Edge lines and centre line, each through a mask that wear eats into."""
@@ -269,10 +267,9 @@ class _Sheet:
 
     def wear(self) -> Image:
         """uint8 `[h, w]` what is left of the paint, 255 where it is whole."""
-        fine, medium, coarse = _tiles()
-        shifts = np.random.default_rng([self.look.seed, 4]).integers(_TILE, size=(2, 2))
+        shifts = np.random.default_rng([self.look.seed, 4]).integers(_TILE // 16, size=(2, 2)) * 16
         mixed = cv2.addWeighted(
-            self.tile(medium, shifts[0], 1), 0.6, self.tile(coarse, shifts[1], _COARSE), 0.6, -0.2 * 128.0
+            self.tile("medium", shifts[0]), 0.6, self.tile("spots", shifts[1], _COARSE), 0.6, -0.2 * 128.0
         )
         edge = 255.0 * (0.15 + 0.55 * self.look.wear)
         table = np.clip((np.arange(256) - edge) / 40.0 + 0.5, 0.25 * (1.0 - self.look.wear), 1.0) * 255.0
@@ -280,20 +277,65 @@ class _Sheet:
 
     def shade(self, picture: Image) -> None:
         """Soft shadows and spots of light over everything, in place."""
-        _, _, coarse = _tiles()
         rng = np.random.default_rng([self.look.seed, 5])
-        zoom = int(rng.choice([4, 8, 16]))
-        field = (
-            self.tile(coarse, rng.integers(_TILE, size=2), _COARSE)
-            if zoom == 16
-            else self.tile(_blurred(), rng.integers(_TILE, size=2), zoom)
-        )
+        zoom, shift = int(rng.choice([4, 8, 16])), rng.integers(_TILE, size=2)
+        field = self.tile("spots" if zoom == 16 else "coarse", shift, zoom)
         edge, soft = rng.uniform(70.0, 150.0), rng.uniform(4.0, 60.0)
-        depth = self.look.shadow
-        light = 1.0 - depth * np.clip((edge - np.arange(256)) / soft + 0.5, 0.0, 1.0)
-        table = (np.clip(light, 0.0, 1.0) * 255.0).astype(np.uint8)
-        dark = cv2.LUT(field, table)
+        light = 1.0 - self.look.shadow * np.clip((edge - np.arange(256)) / soft + 0.5, 0.0, 1.0)
+        dark = cv2.LUT(field, (np.clip(light, 0.0, 1.0) * 255.0).astype(np.uint8))
         cv2.multiply(picture, cv2.merge([dark, dark, dark]), picture, 1.0 / 255.0)
+
+
+def _boxes(marks: list[_Mark]) -> FloatArray:
+    """`[M, 2, 2]` lowest and highest x and y of each mark."""
+    boxes = [(mark.points.min(axis=0), mark.points.max(axis=0)) for mark in marks]
+    return np.array(boxes).reshape(-1, 2, 2)
+
+
+def _touching(marks: list[_Mark], boxes: FloatArray, low: FloatArray, high: FloatArray) -> list[_Mark]:
+    touching = np.all((boxes[:, 0] < high) & (boxes[:, 1] > low), axis=1)
+    return [marks[number] for number in np.flatnonzero(touching)]
+
+
+def _patches(track: Track, look: Look) -> list[_Mark]:
+    """Repaired patches of the pavement."""
+    rng = np.random.default_rng([look.seed, 2])
+    count, half = int(rng.poisson(look.patches_per_m * track.length_m)), track.lane_width_m
+    s, lateral = rng.uniform(0.0, track.length_m, count), rng.uniform(-half, half, count)
+    length, width = rng.uniform(0.1, 1.2, count), rng.uniform(0.1, 0.5, count)
+    shades = np.clip(128.0 + rng.normal(0.0, 45.0, count), 0.0, 255.0)
+    none = np.zeros(count)
+    along = s[:, None] + np.stack([none, length, length, none], axis=1)
+    across = np.clip(lateral[:, None] + np.stack([none, none, width, width], axis=1), -half, half)
+    return [
+        _Mark(points, 0.0, float(shade), 0.5) for points, shade in zip(track.point(along, across), shades, strict=True)
+    ]
+
+
+def _cracks(track: Track, look: Look) -> list[_Mark]:
+    """Cracks and tar seams."""
+    rng = np.random.default_rng([look.seed, 8])
+    count, half = int(rng.poisson(look.cracks_per_m * track.length_m)), track.lane_width_m
+    along = rng.uniform(0.0, track.length_m, (count, 1)) + np.cumsum(rng.normal(0.0, 0.12, (count, 8)), axis=1)
+    across = rng.uniform(-half, half, (count, 1)) + np.cumsum(rng.normal(0.0, 0.08, (count, 8)), axis=1)
+    lines = track.point(along, np.clip(across, -half, half))
+    widths, shades = rng.uniform(0.004, 0.02, count), rng.uniform(0.0, 70.0, count)
+    return [_Mark(*mark, 1.0) for mark in zip(lines, widths.tolist(), shades.tolist(), strict=True)]
+
+
+def _strays(track: Track, look: Look) -> list[_Mark]:
+    """Marks that mean nothing: bits of tape, old lines, tyre tracks."""
+    rng = np.random.default_rng([look.seed, 3])
+    count = int(rng.poisson(look.strays_per_m * track.length_m))
+    start = track.point(rng.uniform(0.0, track.length_m, count), rng.uniform(-3.0, 3.0, count) * track.lane_width_m)
+    bend = np.cumsum(rng.normal(0.0, 0.4, (count, 6)), axis=1) * rng.integers(2, size=(count, 1))
+    angle = rng.uniform(0.0, 2.0 * np.pi, (count, 1)) + bend
+    step = rng.uniform(0.1, 3.0, (count, 1)) / 6.0
+    lines = start[:, None] + np.cumsum(np.stack([step * np.cos(angle), step * np.sin(angle)], axis=-1), axis=1)
+    shades, opacities = rng.choice([20.0, 60.0, 200.0, 235.0], count), rng.uniform(0.15, 0.6, count)
+    widths = rng.uniform(0.01, 0.05, count)
+    columns = zip(lines, widths.tolist(), shades.tolist(), opacities.tolist(), strict=True)
+    return [_Mark(*column) for column in columns]
 
 
 def _stripes(line: Line, lateral: float) -> list[tuple[float, float]]:
@@ -336,16 +378,18 @@ def _spans(inside: NDArray[np.bool_], most: int) -> list[NDArray[np.intp]]:
     return spans
 
 
-@lru_cache(maxsize=1)
-def _tiles() -> tuple[Image, Image, Image]:
-    """Fine, medium and coarse noise: three uint8 tiles that repeat without a seam."""
-    rng = np.random.default_rng(20)
-    return _noise_tile(rng, 0.6), _noise_tile(rng, 3.5), _noise_tile(rng, 1.6)
+@lru_cache(maxsize=16)
+def _tile(name: str, halvings: int) -> Image:
+    """A square of noise that repeats without a seam, averaged down so often."""
+    if halvings > 0:
+        return cv2.resize(_tile(name, halvings - 1), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    seed, sigma = {"fine": (20, 0.6), "medium": (21, 3.5), "spots": (22, 1.6), "coarse": (23, 8.0)}[name]
+    return _noise_tile(np.random.default_rng(seed), sigma)
 
 
-@lru_cache(maxsize=1)
-def _blurred() -> Image:
-    return _noise_tile(np.random.default_rng(21), 8.0)
+def _wrapped(tile: Image, below: int, right: int) -> Image:
+    """The tile continued by so many rows and columns."""
+    return cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_WRAP) if below or right else tile
 
 
 def _noise_tile(rng: np.random.Generator, sigma: float) -> Image:

@@ -119,7 +119,7 @@ class Track:
 
     def edge(self, lateral: float) -> FloatArray:
         """`[N, 2]` the line that runs `lateral` metres left of the centre line, one position per sample."""
-        return self.points + lateral * self._normals
+        return self.points + lateral * self.normals
 
     def project(self, positions: ArrayLike) -> Projection:
         """Find the nearest centre-line point of each position by looking at the whole road.
@@ -159,7 +159,8 @@ class Track:
         return [(x, y) for x, y in self.edge(self.right_lane_offset()).tolist()]
 
     @cached_property
-    def _normals(self) -> FloatArray:
+    def normals(self) -> FloatArray:
+        """`[N, 2]` unit vectors to the left of the road."""
         return np.stack([-np.sin(self.headings), np.cos(self.headings)], axis=1)
 
     def _index(self, s: ArrayLike) -> tuple[NDArray[np.intp], FloatArray]:
