@@ -20,6 +20,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from agents.files import replacing
@@ -149,10 +150,15 @@ def wiring_figure(wiring: Wiring, theme: Theme = PAGE) -> Figure:
     wiring.draw(axes)
     for label in axes.texts:
         label.set_color(theme.text)
+        label.set_fontsize(7)
+    for dots in axes.collections:
+        if isinstance(dots, PathCollection):
+            dots.set_sizes([min(size, 34.0) for size in dots.get_sizes()])
     legend = axes.get_legend()
     if legend is not None:
         for label in legend.get_texts():
             label.set_color(theme.text)
+            label.set_fontsize(7)
     return figure
 
 

@@ -164,9 +164,10 @@ def _roads(results: Results) -> str:
     rows = "".join(_road_row(number, road) for number, road in enumerate(results.clean.roads, start=1))
     return (
         "<h2>Road by road</h2><p>Clean frames. Offsets are from the middle of the right-hand lane, as shares of its "
-        "width. A click on a heading sorts.</p>"
+        "width: beyond 50 % the car's middle has left the lane. A click on a heading sorts.</p>"
         f'<div class="box"><table class="sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<h2>Where in the lane</h2><div class="pair"><div class="box">{figure}</div>'
+        "<h2>Where in the lane</h2><p>What lies further out than the figure is counted at its edges.</p>"
+        f'<div class="pair"><div class="box">{figure}</div>'
         f"{_explain_offsets(results.clean)}</div>"
     )
 
@@ -194,11 +195,12 @@ def _learning(results: Results, material: Material) -> str:
         body = f'<div class="box">{figure}</div>'
     looks = "".join(f"<figure>{picture(frame, 'a frame of the recording', 2)}</figure>" for frame in material.looks)
     if looks:
-        body += f'<div class="box"><h3>What it learnt from</h3><div class="gallery">{looks}</div></div>'
+        body += f'<div class="box"><h3>What it learnt from</h3><div class="gallery small">{looks}</div></div>'
     return (
         f"<h2>How it learnt</h2><p>A geometric driver that knows the true position drove {results.recorded_roads} "
         "roads, pushed off its line now and then; the circuit learnt its steering from "
-        f"{results.recorded_frames:,} frames, never seeing more than the camera's picture.</p>"
+        f"{results.recorded_frames:,} frames, never seeing more than the camera's picture. Frames for training are "
+        "changed in light, colour and sharpness, so they are harder than those for validation.</p>"
         f'<div class="pair">{body}</div>'
     )
 
@@ -291,13 +293,18 @@ def _terms(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _number(estimate: Estimate, scale: float = 1.0, digits: int = 2, unit: str = "") -> str:
-    return f"{estimate.value * scale:.{digits}f}{unit}" if np.isfinite(estimate.value) else "–"
+    return f"{_digits(estimate.value * scale, digits)}{unit}" if np.isfinite(estimate.value) else "–"
 
 
 def _interval(estimate: Estimate, scale: float = 1.0, digits: int = 2) -> str:
     if not (np.isfinite(estimate.low) and np.isfinite(estimate.high)):
         return ""
-    return f"[{estimate.low * scale:.{digits}f}, {estimate.high * scale:.{digits}f}]"
+    return f"[{_digits(estimate.low * scale, digits)}, {_digits(estimate.high * scale, digits)}]"
+
+
+def _digits(value: float, digits: int) -> str:
+    """Write a number with at most `digits` decimals, fewer where it is large."""
+    return f"{value:.{min(digits, 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else digits)}f}"
 
 
 def _range(values: Sequence[float]) -> str:

@@ -32,8 +32,9 @@ p { margin:4px 0 12px; max-width:72ch; }
 .muted, figcaption, small { color:var(--muted); }
 figcaption, small { font-size:.85rem; }
 .cards { display:grid; grid-template-columns:repeat(auto-fit, minmax(150px, 1fr)); gap:12px; margin:22px 0; }
-.card, .box { background:var(--surface); border:1px solid var(--grid); border-radius:12px; padding:14px 16px; }
-.card b { display:block; white-space:nowrap; font-size:1.5rem; line-height:1.2; font-variant-numeric:tabular-nums; }
+.card, .box { background:var(--surface); border:1px solid var(--grid); border-radius:12px; padding:14px 16px; min-width:0; }
+.box { overflow-x:auto; }
+.card b { display:block; white-space:nowrap; font-size:1.4rem; line-height:1.2; font-variant-numeric:tabular-nums; }
 .card span { display:block; font-size:.85rem; color:var(--muted); }
 .card.good b { color:var(--good); } .card.bad b { color:var(--alarm); }
 .pair { display:grid; align-items:start; gap:16px;
@@ -41,6 +42,7 @@ figcaption, small { font-size:.85rem; }
 .box svg, .box img, video { display:block; width:100%; height:auto; }
 video { border-radius:12px; background:#0d111a; }
 .gallery { display:grid; grid-template-columns:repeat(auto-fit, minmax(150px, 1fr)); gap:10px; }
+.gallery.small { grid-template-columns:repeat(auto-fit, minmax(105px, 1fr)); }
 .gallery figure { margin:0; } .gallery img { width:100%; border-radius:8px; display:block; }
 figure { margin:0; }
 table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums; font-size:.92rem; }
@@ -66,7 +68,7 @@ summary { cursor:pointer; font-weight:600; }
 a { color:var(--second); }
 @media (max-width:640px) { main { padding:18px 14px 48px; } .wide { display:none; } th, td { padding:6px 4px; }
   .card { padding:10px 12px; } .card b { font-size:1.3rem; } .cards { grid-template-columns:1fr 1fr; gap:10px; }
-  .box { padding:12px; } .gallery { grid-template-columns:1fr 1fr; } }
+  .box { padding:12px; } .gallery, .gallery.small { grid-template-columns:1fr 1fr; } }
 """
 
 SCRIPT = """
