@@ -32,7 +32,8 @@ p { margin:4px 0 12px; max-width:72ch; }
 .muted, figcaption, small { color:var(--muted); }
 figcaption, small { font-size:.85rem; }
 .cards { display:grid; grid-template-columns:repeat(auto-fit, minmax(150px, 1fr)); gap:12px; margin:22px 0; }
-.card, .box { background:var(--surface); border:1px solid var(--grid); border-radius:12px; padding:14px 16px; min-width:0; }
+.card, .box { background:var(--surface); border:1px solid var(--grid); border-radius:12px; padding:14px 16px;
+  min-width:0; }
 .box { overflow-x:auto; }
 .card b { display:block; white-space:nowrap; font-size:1.4rem; line-height:1.2; font-variant-numeric:tabular-nums; }
 .card span { display:block; font-size:.85rem; color:var(--muted); }
