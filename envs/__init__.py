@@ -1,4 +1,7 @@
-"""The world a car drives in. Importing this package registers `wormwheel/LaneKeeping-v0` with Gymnasium."""
+"""The world a car drives in.
+
+Importing this package registers `wormwheel/LaneKeeping-v0` and `wormwheel/CarRacing-v0` with Gymnasium.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import gymnasium
 
 LANE_KEEPING = "wormwheel/LaneKeeping-v0"
 """Id of the lane-keeping environment."""
+CAR_RACING_STEERING = "wormwheel/CarRacing-v0"
+"""Id of Gymnasium's CarRacing as a steering task."""
 
 if LANE_KEEPING not in gymnasium.registry:
     # Gymnasium's passive checker looks at every observation anew and would take a third of the time of a step; the
     # tests run the full one.
     gymnasium.register(id=LANE_KEEPING, entry_point="envs.lane_keeping:LaneKeepingEnv", disable_env_checker=True)
+if CAR_RACING_STEERING not in gymnasium.registry:
+    gymnasium.register(id=CAR_RACING_STEERING, entry_point="envs.car_racing:CarRacingEnv", disable_env_checker=True)
