@@ -251,6 +251,11 @@ class LTC(Core):
             if result is not None:
                 return result
         with full_precision(inputs):
+            inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
+            if inputs.is_cpu and inputs.dtype is torch.float32 and self._uses_cpu_kernel():
+                result = self._run_eagerly(inputs, state, elapsed, starts)
+                if result is not None:
+                    return result
             motors, voltages = self._run(inputs, state, elapsed, starts, self.output_size)
             return self._map_outputs(motors), voltages[:, -1]
 
@@ -259,7 +264,7 @@ class LTC(Core):
     ) -> Tensor:
         """Return the voltages `[B, T, N]` of all neurons after each step; arguments as in `forward`."""
         with full_precision(inputs):
-            return self._run(inputs, state, elapsed, starts, 0)[1]
+            return self._run(*enter(self, inputs, state, elapsed, starts), 0)[1]
 
     def circuit(self) -> Circuit:
         """Return the effective values, after the softplus, with the synapse lists."""
@@ -320,11 +325,10 @@ class LTC(Core):
         return measure_cost(self, sensory + recurrent, 4 * (sensory + evaluations * recurrent))
 
     def _run(
-        self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None, motors: int
+        self, inputs: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor, motors: int
     ) -> tuple[Tensor, Tensor]:
         """Return the voltages of the first neurons `[B, T, motors]` and of all `[B, T, N]`."""
         config = self.config
-        inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
         if config.solver == "fused":
             return dispatch.ltc_motors(
                 *(inputs, state, elapsed, starts, self.circuit(), config.substeps, config.kernel),
@@ -341,18 +345,33 @@ class LTC(Core):
             )
         return voltages[..., :motors], voltages
 
+    def _uses_cpu_kernel(self) -> bool:
+        config = self.config
+        return config.solver == "fused" and dispatch.choose_kernel(config.kernel, "cpu", torch.float32) == "cpu"
+
+    def _lists(self) -> tuple[Tensor, ...]:
+        return self.sensory_source, self.sensory_target, self.source, self.target
+
+    def _run_eagerly(
+        self, inputs: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Run on the CPU without the detour through small operations and the op; None if something traces."""
+        from policies.kernels.cpu_eager import run_core
+
+        lists, substeps = self._lists(), self.config.substeps
+        return run_core(self._parameters, lists, self.output_size, substeps, inputs, state, elapsed, starts)
+
     def _infer(
         self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """Run without gradients on the CPU, in a tenth of the time of `forward`'s usual way; None if it cannot."""
-        config = self.config
-        if config.solver != "fused" or dispatch.choose_kernel(config.kernel, "cpu", torch.float32) != "cpu":
+        if not self._uses_cpu_kernel():
             return None
         if self._inference is None:
             from policies.kernels.cpu_inference import Inference
 
-            lists = (self.sensory_source, self.sensory_target, self.source, self.target)
-            self._inference = Inference(self.state_size, lists, self.input_size, self.output_size, config.substeps)
+            sizes = self.input_size, self.output_size, self.config.substeps
+            self._inference = Inference(self.state_size, self._lists(), *sizes)
         return self._inference.run(self._parameters, inputs, state, elapsed, starts)
 
     def _map_inputs(self, inputs: Tensor) -> Tensor:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from policies.kernels.cpu_lanes import (
     WIDTH,
-    exp2,
+    clamp,
     gather_tile,
     get,
     get_byte,
     get_int,
     load,
+    one_plus_exp2,
     put,
     scatter_tile,
     splat,
     store,
     use_wide_registers,
 )
-from policies.kernels.cpu_layout import MU, NEURON, STEEPNESS, SYNAPSE, WEIGHT, WEIGHT_EREV
+from policies.kernels.cpu_layout import HEADER, NEURON, OFFSET, STEEPNESS, SYNAPSE, WEIGHT, WEIGHT_EREV
 from policies.kernels.jit import compiled, inlined
 
 FLOAT = 4
@@ -28,9 +29,131 @@ LONG = 8
 
 
 @inlined
-def sigmoid(x, mu, steepness):
-    """Return 1 / (1 + exp(−sigma · (x − mu))); `steepness` is −sigma · log2(e)."""
-    return 1.0 / (1.0 + exp2((x - mu) * steepness))
+def drive(begin, end, synapses, sources, x, openings, numerator, denominator, bounded):
+    """Add a target's synapses `begin` to `end` to the rows of its numerator and denominator.
+
+    Two synapses share a division: 1/a = b · (1/ab) and 1/b = a · (1/ab).
+
+    Args:
+        begin: first synapse.
+        end: synapse after the last.
+        synapses: address of the records.
+        sources: address of the int64 sources.
+        x: address of the rows of the sources' voltages.
+        openings: address of the rows to keep the openings in; 0 when they are not wanted.
+        numerator: address of a row.
+        denominator: address of a row.
+        bounded: whether no exponent can be beyond ±LARGEST, so that clamping is not needed.
+    """
+    use_wide_registers()
+    top, bottom = load(numerator, 0), load(denominator, 0)
+    s = begin
+    while s + 1 < end:
+        first = synapses + FLOAT * SYNAPSE * s
+        second = first + FLOAT * SYNAPSE
+        z = load(x, get_int(sources, s) * WIDTH) * get(first, STEEPNESS) + get(first, OFFSET)
+        z2 = load(x, get_int(sources, s + 1) * WIDTH) * get(second, STEEPNESS) + get(second, OFFSET)
+        if not bounded:
+            z, z2 = clamp(z), clamp(z2)
+        a, b = one_plus_exp2(z), one_plus_exp2(z2)
+        inverse = 1.0 / (a * b)
+        opening, opening2 = inverse * b, inverse * a
+        if openings != 0:
+            store(openings, s * WIDTH, opening)
+            store(openings, (s + 1) * WIDTH, opening2)
+        bottom = bottom + opening * get(first, WEIGHT)
+        top = top + opening * get(first, WEIGHT_EREV)
+        bottom = bottom + opening2 * get(second, WEIGHT)
+        top = top + opening2 * get(second, WEIGHT_EREV)
+        s += 2
+    if s < end:
+        first = synapses + FLOAT * SYNAPSE * s
+        z = clamp(load(x, get_int(sources, s) * WIDTH) * get(first, STEEPNESS) + get(first, OFFSET))
+        opening = 1.0 / one_plus_exp2(z)
+        if openings != 0:
+            store(openings, s * WIDTH, opening)
+        bottom = bottom + opening * get(first, WEIGHT)
+        top = top + opening * get(first, WEIGHT_EREV)
+    store(numerator, 0, top)
+    store(denominator, 0, bottom)
+
+
+@compiled
+def sensory_drive(neurons, lists, sensory, synapses, neuron_pack, u, c, openings, numerators, denominators):
+    """Write the rows of what does not change over the substeps: leak, capacitance and sensory synapses.
+
+    Args:
+        neurons: N.
+        lists: address of the int64 synapse lists.
+        sensory: S_in.
+        synapses: address of the sensory records.
+        neuron_pack: address of the neurons' records.
+        u: address of the rows of the mapped inputs.
+        c: address of the rows of cm · K / elapsed.
+        openings: as in `drive`.
+        numerators: address of N rows.
+        denominators: address of N rows; the inverse of the denominator for a neuron without recurrent synapses,
+            for which it is the same in all substeps.
+    """
+    use_wide_registers()
+    target_starts = lists + LONG * (neurons + 1 + sensory)
+    for j in range(neurons):
+        numerator, denominator = numerators + FLOAT * WIDTH * j, denominators + FLOAT * WIDTH * j
+        store(numerator, 0, splat(get(neuron_pack, j * NEURON + 1)))
+        store(denominator, 0, load(c, j * WIDTH) + (get(neuron_pack, j * NEURON) + 1e-8))
+        begin, end = get_int(lists, j), get_int(lists, j + 1)
+        if begin < end:
+            drive(begin, end, synapses, lists + LONG * (neurons + 1), u, openings, numerator, denominator, False)
+        if get_int(target_starts, j) == get_int(target_starts, j + 1):
+            store(denominator, 0, 1.0 / load(denominator, 0))
+
+
+@compiled
+def substep(
+    neurons, target_starts, sources, synapses, c, numerators, denominators, v, v_next, inverses, openings, bounded
+):
+    """Advance all voltages by one substep.
+
+    Args:
+        neurons: N.
+        target_starts: address of the int64 offsets of the recurrent synapses.
+        sources: address of their int64 sources.
+        synapses: address of their records.
+        c: as in `sensory_drive`.
+        numerators: what `sensory_drive` wrote.
+        denominators: what `sensory_drive` wrote.
+        v: address of N rows, the voltages before.
+        v_next: address of N rows, the voltages after.
+        inverses: address of N rows to write the inverse denominators to.
+        openings: as in `drive`.
+        bounded: as in `drive`.
+    """
+    use_wide_registers()
+    for j in range(neurons):
+        here = j * WIDTH
+        numerator = load(c, here) * load(v, here) + load(numerators, here)
+        begin, end = get_int(target_starts, j), get_int(target_starts, j + 1)
+        if begin == end:
+            store(inverses, here, load(denominators, here))
+            store(v_next, here, numerator * load(denominators, here))
+        else:
+            store(v_next, here, numerator)
+            store(inverses, here, load(denominators, here))
+            at = FLOAT * here
+            drive(begin, end, synapses, sources, v, openings, v_next + at, inverses + at, bounded)
+            inverse = 1.0 / load(inverses, here)
+            store(inverses, here, inverse)
+            store(v_next, here, load(v_next, here) * inverse)
+
+
+@compiled
+def is_bounded(pack, neurons, v):
+    """Return whether all voltages lie within the bound that the header of the pack gives for unclamped exponents."""
+    low, high = -get(pack, 0), get(pack, 0)
+    for k in range(neurons * WIDTH):
+        if not (low <= get(v, k) <= high):
+            return False
+    return get(pack, 1) != 0.0
 
 
 @compiled
@@ -77,7 +200,7 @@ def map_inputs(inputs, scale, offset, u):
 
 
 @compiled
-def prepare_step(elapsed, stride, count, substeps, neurons, pack, rate):
+def prepare_step(elapsed, stride, count, substeps, neurons, neuron_pack, rate):
     """Write the rows `substeps / elapsed` and, after it, c_j = cm_j · substeps / elapsed of every neuron.
 
     Args:
@@ -86,7 +209,7 @@ def prepare_step(elapsed, stride, count, substeps, neurons, pack, rate):
         count: samples.
         substeps: K.
         neurons: N.
-        pack: address of the packed parameters.
+        neuron_pack: address of the neurons' records.
         rate: address of 1 + N rows.
     """
     use_wide_registers()
@@ -98,7 +221,7 @@ def prepare_step(elapsed, stride, count, substeps, neurons, pack, rate):
             put(rate, lane, get(elapsed, min(lane, count - 1) * stride))
         store(rate, 0, substeps_float / load(rate, 0))
     for j in range(neurons):
-        store(rate, (1 + j) * WIDTH, load(rate, 0) * get(pack, j * NEURON + 2))
+        store(rate, (1 + j) * WIDTH, load(rate, 0) * get(neuron_pack, j * NEURON + 2))
 
 
 @compiled
@@ -134,11 +257,10 @@ def forward(
         scratch: address of `cpu_layout.forward_rows` rows.
     """
     use_wide_registers()
-    sensory_starts = structure
-    sensory_sources = sensory_starts + LONG * (neurons + 1)
-    target_starts = sensory_sources + LONG * sensory
+    target_starts = structure + LONG * (neurons + 1 + sensory)
     sources = target_starts + LONG * (neurons + 1)
-    sensory_pack = pack + FLOAT * NEURON * neurons
+    neuron_pack = pack + FLOAT * HEADER
+    sensory_pack = neuron_pack + FLOAT * NEURON * neurons
     recurrent_pack = sensory_pack + FLOAT * SYNAPSE * sensory
     scale = recurrent_pack + FLOAT * SYNAPSE * recurrent
     row = FLOAT * WIDTH
@@ -147,7 +269,8 @@ def forward(
     c = rate + row
     numerators = c + row * neurons
     denominators = numerators + row * neurons
-    v = denominators + row * neurons
+    inverses = denominators + row * neurons
+    v = inverses + row * neurons
     v_next = v + row * neurons
     for b in range(first, last, WIDTH):
         count = min(WIDTH, last - b)
@@ -156,8 +279,9 @@ def forward(
                 store(v, j * WIDTH, splat(0.0))
         else:
             gather_rows(state + FLOAT * b * neurons, neurons, count, neurons, v)
+        bounded = is_bounded(pack, neurons, v)
         if elapsed == 0:
-            prepare_step(0, steps, count, substeps, neurons, pack, rate)
+            prepare_step(0, steps, count, substeps, neurons, neuron_pack, rate)
         for t in range(steps):
             moment = b * steps + t
             gather_rows(u_all + FLOAT * moment * inputs, steps * inputs, count, inputs, u)
@@ -166,37 +290,13 @@ def forward(
             if starts != 0:
                 reset_started(starts + moment, steps, count, neurons, v)
             if elapsed != 0:
-                prepare_step(elapsed + FLOAT * moment, steps, count, substeps, neurons, pack, rate)
-            for j in range(neurons):
-                numerator = splat(get(pack, j * NEURON + 1))
-                denominator = load(c, j * WIDTH) + get(pack, j * NEURON)
-                for s in range(get_int(sensory_starts, j), get_int(sensory_starts, j + 1)):
-                    synapse = sensory_pack + FLOAT * SYNAPSE * s
-                    x = load(u, get_int(sensory_sources, s) * WIDTH)
-                    opening = sigmoid(x, get(synapse, MU), get(synapse, STEEPNESS))
-                    denominator = denominator + opening * get(synapse, WEIGHT)
-                    numerator = numerator + opening * get(synapse, WEIGHT_EREV)
-                denominator = denominator + 1e-8
-                if get_int(target_starts, j) == get_int(target_starts, j + 1):
-                    # No recurrent input: the denominator is the same in all substeps.
-                    denominator = 1.0 / denominator
-                store(numerators, j * WIDTH, numerator)
-                store(denominators, j * WIDTH, denominator)
+                prepare_step(elapsed + FLOAT * moment, steps, count, substeps, neurons, neuron_pack, rate)
+            sensory_drive(neurons, structure, sensory, sensory_pack, neuron_pack, u, c, 0, numerators, denominators)
             for _ in range(substeps):
-                for j in range(neurons):
-                    numerator = load(c, j * WIDTH) * load(v, j * WIDTH) + load(numerators, j * WIDTH)
-                    denominator = load(denominators, j * WIDTH)
-                    begin, end = get_int(target_starts, j), get_int(target_starts, j + 1)
-                    if begin == end:
-                        store(v_next, j * WIDTH, numerator * denominator)
-                    else:
-                        for s in range(begin, end):
-                            synapse = recurrent_pack + FLOAT * SYNAPSE * s
-                            x = load(v, get_int(sources, s) * WIDTH)
-                            opening = sigmoid(x, get(synapse, MU), get(synapse, STEEPNESS))
-                            denominator = denominator + opening * get(synapse, WEIGHT)
-                            numerator = numerator + opening * get(synapse, WEIGHT_EREV)
-                        store(v_next, j * WIDTH, numerator / denominator)
+                substep(
+                    neurons, target_starts, sources, recurrent_pack, c, numerators, denominators,
+                    v, v_next, inverses, 0, bounded,
+                )  # fmt: skip
                 v, v_next = v_next, v
             for m in range(motors):
                 out = load(v, m * WIDTH)

@@ -54,7 +54,7 @@ class Inference:
             motors: M.
             substeps: K.
         """
-        self._structure = structure_of(neurons, *(x.cpu().numpy().tobytes() for x in lists))
+        self._structure = structure_of(features, neurons, *(x.cpu().numpy().tobytes() for x in lists))
         self._features, self._motors, self._substeps = features, motors, substeps
         self._pointers: tuple[int, ...] | None = None
 
@@ -122,7 +122,7 @@ class Inference:
             *(self._pack_address, structure.lists_address, self._mapped, pointers[-2], pointers[-1]),
             *(0, outputs.data_ptr(), final.data_ptr()),
         )
-        rows = structure.forward_rows(features)
+        rows = structure.forward_rows
         if batch <= 16:
             forward(0, batch, *sizes, *addresses, scratch_address(rows))
         else:
@@ -141,7 +141,7 @@ class Inference:
         # Holding the storage: as long as an address is known here, nothing else can lie there.
         self._held = [None if p is None else p.detach() for p in held]
         self._table = np.array(pointers[:TABLE], np.int64)
-        size = structure.pack_size(self._features)
+        size = structure.pack_size
         self._pack, self._copy = np.zeros(size, np.float32), np.full(size, np.nan, np.float32)
         self._pack_address = self._pack.ctypes.data
         self._mapped = int(held[11] is not None or held[12] is not None)

@@ -31,8 +31,8 @@ _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)
 _INTS = ir.VectorType(_INT, WIDTH)
-# Allowing a·b + c to be fused is the one liberty taken: reassociation would undo the rounding trick of `exp2`, and
-# assuming that there are no NaNs would hide those of broken inputs.
+# Allowing a·b + c to be fused is the one liberty taken: reassociation would undo the rounding trick of
+# `one_plus_exp2`, and assuming that there are no NaNs would hide those of broken inputs.
 _FLAGS = ("contract", "nsz")
 
 
@@ -176,30 +176,41 @@ def total(typingctx: Any, value: Any) -> Any:
 _NODES = np.cos(np.pi * (np.arange(64) + 0.5) / 64) / 2
 _EXP2 = np.polynomial.polynomial.polyfit(_NODES, 2.0**_NODES, 5, w=2.0**-_NODES)
 _EXP2[0] = 1.0
-_ROUND = 1.5 * 2.0**23
-"""Added to a float32 it pushes the fraction out: the integer is left in the lowest bits."""
-_LARGEST = 126.0
+_ROUND = 1.5 * 2.0**23 + 127.0
+"""Added to a float32 it pushes the fraction out: the lowest bits are the integer plus the exponent's bias."""
+LARGEST = 62.0
+"""Bound of `clamp`: the product of two such powers is still a float32."""
 
 
 @intrinsic
-def exp2(typingctx: Any, value: Any) -> Any:
-    """Return 2 to the power of the lanes, clamped to [2^−126, 2^126]; NaN stays NaN."""
+def clamp(typingctx: Any, value: Any) -> Any:
+    """Return the lanes, limited to ±LARGEST; NaN stays NaN."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        # The comparisons are such that a NaN passes.
         z = args[0]
-        for bound, comparison in ((-_LARGEST, "<"), (_LARGEST, ">")):
+        for bound, comparison in ((-LARGEST, "<"), (LARGEST, ">")):  # false for a NaN, which passes
             limit = _constant(bound)
             z = builder.select(builder.fcmp_ordered(comparison, z, limit), limit, z)
-        shifted = builder.fadd(z, _constant(_ROUND))
-        fraction = builder.fsub(z, builder.fsub(shifted, _constant(_ROUND)))
+        return z
+
+    return LANES(LANES), codegen
+
+
+@intrinsic
+def one_plus_exp2(typingctx: Any, value: Any) -> Any:
+    """Return 1 + 2 to the power of the lanes, which must lie between −126 and 127; NaN stays NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        shifted = builder.fadd(args[0], _constant(_ROUND))
+        fraction = builder.fsub(args[0], builder.fsub(shifted, _constant(_ROUND)))
         result = _constant(_EXP2[-1])
         for coefficient in _EXP2[-2::-1]:
             result = builder.fmul(result, fraction, flags=_FLAGS)
             result = builder.fadd(result, _constant(coefficient), flags=_FLAGS)
-        # Adding to the exponent bits multiplies by a power of two.
-        exponent = builder.shl(builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [23] * WIDTH))
-        return builder.bitcast(builder.add(builder.bitcast(result, _INTS), exponent), _VECTOR)
+        # Integer plus bias, moved to the place of the exponent, is the power of two.
+        power = builder.shl(builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [23] * WIDTH))
+        product = builder.fmul(result, builder.bitcast(power, _VECTOR), flags=_FLAGS)
+        return builder.fadd(product, _constant(1.0), flags=_FLAGS)
 
     return LANES(LANES), codegen
 

@@ -1,7 +1,7 @@
 """How the CPU kernels lay out the circuit and their scratch memory.
 
-Packed parameters, float32: a record for every neuron, every sensory and every recurrent synapse, so that what one
-synapse needs lies in one cache line; synapses in the order of their targets. Then input_w and input_b, `[I]` each.
+Packed parameters, float32: a header, then a record for every neuron, every sensory and every recurrent synapse, so that
+what one synapse needs lies in one cache line; synapses in the order of their targets. Then input_w and input_b.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 NEURON = 4
 """Floats in a neuron's record: gleak, gleak · vleak, cm, vleak."""
 
-MU, STEEPNESS, WEIGHT, WEIGHT_EREV, EREV, SIGMA = range(6)
-"""Places in a synapse's record; steepness is −sigma · log2(e)."""
+HEADER = 2
+"""Floats before the records: see `cpu_pack.pack_parameters`."""
 
-SYNAPSE = 6
+BLOCK = 8
+"""Steps whose sensory synapses the backward pass handles together."""
+
+STEEPNESS, OFFSET, WEIGHT, WEIGHT_EREV, MU, SIGMA, EREV = range(7)
+"""Places in a synapse's record. Its opening is 1 / (1 + 2^(STEEPNESS · x + OFFSET))."""
+
+SYNAPSE = 8
 """Floats in a synapse's record."""
 
 SYNAPSE_SUMS = 4
@@ -28,6 +34,9 @@ SYNAPSE_SUMS = 4
 @dataclass(frozen=True)
 class Structure:
     """The synapse lists by target neuron."""
+
+    inputs: int
+    """I."""
 
     neurons: int
     """N."""
@@ -50,41 +59,57 @@ class Structure:
     order_address: int
     """Where `order` lies in memory."""
 
-    def pack_size(self, inputs: int) -> int:
-        """Return the floats of the packed parameters."""
-        return NEURON * self.neurons + SYNAPSE * (self.sensory + self.recurrent) + 2 * inputs
+    @property
+    def pack_size(self) -> int:
+        """Floats of the packed parameters."""
+        return HEADER + NEURON * self.neurons + SYNAPSE * (self.sensory + self.recurrent) + 2 * self.inputs
 
-    def sum_rows(self, inputs: int) -> int:
-        """Return the rows of gradient sums that `cpu_backward` adds up: neurons, sensory, recurrent, input map."""
-        return 3 * self.neurons + SYNAPSE_SUMS * (self.sensory + self.recurrent) + 2 * inputs
+    @property
+    def forward_rows(self) -> int:
+        """Rows of scratch that `cpu_forward.forward` needs."""
+        return self.inputs + 1 + 6 * self.neurons
 
-    def forward_rows(self, inputs: int) -> int:
-        """Return the rows of scratch that `cpu_forward.forward` needs."""
-        return inputs + 1 + 5 * self.neurons
+    def sum_rows(self, motors: int) -> int:
+        """Return the rows of gradient sums of `cpu_backward`: neurons, sensory, recurrent, input and output map."""
+        return 3 * self.neurons + SYNAPSE_SUMS * (self.sensory + self.recurrent) + 2 * self.inputs + 2 * motors
 
-    def backward_rows(self, inputs: int, substeps: int) -> int:
+    def backward_rows(self, motors: int, substeps: int) -> int:
         """Return the rows of scratch that `cpu_backward.backward` needs, without the sums."""
+        in_block = 3 * self.inputs + self.sensory + 1 + 5 * self.neurons
         per_substep = 2 * self.neurons + self.recurrent
-        return 3 * inputs + self.sensory + 1 + 10 * self.neurons + substeps * per_substep
+        return BLOCK * in_block + 7 * self.neurons + motors + substeps * per_substep
 
 
 @lru_cache(maxsize=64)
-def structure_of(neurons: int, sensory_source: bytes, sensory_target: bytes, source: bytes, target: bytes) -> Structure:
+def structure_of(
+    inputs: int, neurons: int, sensory_source: bytes, sensory_target: bytes, source: bytes, target: bytes
+) -> Structure:
     """Sort the synapses by target.
 
     Args:
+        inputs: I.
         neurons: N.
         sensory_source: bytes of the int64 list; the contents are the key of the cache, so that it cannot go stale.
         sensory_target: as above.
         source: as above.
         target: as above.
+
+    Raises:
+        ValueError: if the lists differ in length or a synapse starts or ends outside the circuit.
     """
     lists, orders = [], []
-    for sources, targets in ((sensory_source, sensory_target), (source, target)):
+    for senders, sources, targets in ((inputs, sensory_source, sensory_target), (neurons, source, target)):
         from_neuron, to_neuron = np.frombuffer(sources, np.int64), np.frombuffer(targets, np.int64)
+        if from_neuron.size != to_neuron.size:
+            raise ValueError(f"every synapse needs a source and a target, got {from_neuron.size} and {to_neuron.size}.")
+        for ids, size in ((from_neuron, senders), (to_neuron, neurons)):
+            if ids.size and not (0 <= ids.min() and ids.max() < size):
+                raise ValueError(
+                    f"a synapse list must hold numbers from 0 to {size - 1}, got {ids.min()} to {ids.max()}."
+                )
         order = np.argsort(to_neuron, kind="stable")
         lists += [np.searchsorted(to_neuron[order], np.arange(neurons + 1)), from_neuron[order]]
         orders.append(order)
     all_lists, order = np.concatenate(lists).astype(np.int64), np.concatenate(orders).astype(np.int64)
     counts = orders[0].size, orders[1].size
-    return Structure(neurons, *counts, all_lists, order, all_lists.ctypes.data, order.ctypes.data)
+    return Structure(inputs, neurons, *counts, all_lists, order, all_lists.ctypes.data, order.ctypes.data)

@@ -5,8 +5,20 @@ from __future__ import annotations
 import math
 
 from policies.kernels.cpu_forward import FLOAT
-from policies.kernels.cpu_lanes import get, get_int, put
-from policies.kernels.cpu_layout import EREV, MU, NEURON, SIGMA, STEEPNESS, SYNAPSE, SYNAPSE_SUMS, WEIGHT, WEIGHT_EREV
+from policies.kernels.cpu_lanes import LARGEST, get, get_int, put
+from policies.kernels.cpu_layout import (
+    EREV,
+    HEADER,
+    MU,
+    NEURON,
+    OFFSET,
+    SIGMA,
+    STEEPNESS,
+    SYNAPSE,
+    SYNAPSE_SUMS,
+    WEIGHT,
+    WEIGHT_EREV,
+)
 from policies.kernels.jit import compiled, inlined
 
 TABLE = 13
@@ -26,7 +38,10 @@ def positive(value, raw):
 
 @compiled
 def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack):
-    """Write the records that `cpu_layout` describes.
+    """Write the header and the records that `cpu_layout` describes.
+
+    The header: a bound of all voltages that start within it, the largest |vleak| or |erev|; and 1 if with such voltages
+    no recurrent synapse's exponent goes beyond LARGEST, so that it need not be clamped.
 
     Args:
         table: address of TABLE int64 addresses.
@@ -38,14 +53,17 @@ def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack
         raw: whether gleak, cm, w and sensory_w have still to pass the softplus.
         pack: address of `Structure.pack_size` floats.
     """
+    of_neurons = pack + FLOAT * HEADER
+    bound = 0.0
     for j in range(neurons):
         gleak = positive(get(get_int(table, 0), j), raw)
         vleak = get(get_int(table, 1), j)
-        put(pack, NEURON * j, gleak)
-        put(pack, NEURON * j + 1, gleak * vleak)
-        put(pack, NEURON * j + 2, positive(get(get_int(table, 2), j), raw))
-        put(pack, NEURON * j + 3, vleak)
-    records = pack + FLOAT * NEURON * neurons
+        put(of_neurons, NEURON * j, gleak)
+        put(of_neurons, NEURON * j + 1, gleak * vleak)
+        put(of_neurons, NEURON * j + 2, positive(get(get_int(table, 2), j), raw))
+        put(of_neurons, NEURON * j + 3, vleak)
+        bound = max(bound, abs(vleak))
+    records = of_neurons + FLOAT * NEURON * neurons
     for s in range(sensory + recurrent):
         of = table + 8 * (3 if s < sensory else 7)
         k = get_int(order, s)
@@ -54,18 +72,34 @@ def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack
         sigma, erev = get(get_int(of, 2), k), get(get_int(of, 3), k)
         put(record, MU, mu)
         put(record, STEEPNESS, sigma * _MINUS_LOG2_E)
+        put(record, OFFSET, mu * (sigma * -_MINUS_LOG2_E))
         put(record, WEIGHT, w)
         put(record, WEIGHT_EREV, w * erev)
         put(record, EREV, erev)
         put(record, SIGMA, sigma)
+        bound = max(bound, abs(erev))
+    put(pack, 0, bound)
+    bounded = 1.0
+    for s in range(sensory, sensory + recurrent):
+        record = records + FLOAT * SYNAPSE * s
+        # A voltage may round to a little more than its bound. The comparison is such that a NaN counts as too large.
+        if not (abs(get(record, STEEPNESS)) * bound + abs(get(record, OFFSET)) < 0.99 * LARGEST):
+            bounded = 0.0
+    put(pack, 1, bounded)
     scale = records + FLOAT * SYNAPSE * (sensory + recurrent)
     for i in range(inputs):
         put(scale, i, get(get_int(table, 11), i) if get_int(table, 11) else 1.0)
         put(scale, inputs + i, get(get_int(table, 12), i) if get_int(table, 12) else 0.0)
 
 
+@inlined
+def through_softplus(gradient, value, raw):
+    """Return the gradient before the softplus, whose slope is 1 − exp(−value), when raw."""
+    return -math.expm1(-float(value)) * gradient if raw else gradient
+
+
 @compiled
-def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, gradients):
+def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, motors, raw, gradients):
     """Turn the sums of `cpu_backward` into the gradients of the parameters.
 
     Args:
@@ -76,13 +110,19 @@ def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, g
         sensory: S_in.
         recurrent: S_rec.
         inputs: I.
-        gradients: address of floats to write: one parameter after the other, in the order of a table.
+        motors: M.
+        raw: as in `pack_parameters`.
+        gradients: address of floats to write: one parameter after the other, in the order of a table, then output_w
+            and output_b.
     """
+    of_neurons = pack + FLOAT * HEADER
     for j in range(neurons):
-        put(gradients, j, get(pack, NEURON * j + 3) * totals[j] + totals[neurons + j])
-        put(gradients, neurons + j, get(pack, NEURON * j) * totals[j])
-        put(gradients, 2 * neurons + j, totals[2 * neurons + j])
-    records = pack + FLOAT * NEURON * neurons
+        record = of_neurons + FLOAT * NEURON * j
+        gleak, cm, vleak = get(record, 0), get(record, 2), get(record, 3)
+        put(gradients, j, through_softplus(vleak * totals[j] + totals[neurons + j], gleak, raw))
+        put(gradients, neurons + j, gleak * totals[j])
+        put(gradients, 2 * neurons + j, through_softplus(totals[2 * neurons + j], cm, raw))
+    records = of_neurons + FLOAT * NEURON * neurons
     of, count = gradients + FLOAT * 3 * neurons, sensory
     for s in range(sensory + recurrent):
         if s == sensory:
@@ -90,13 +130,14 @@ def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, g
         k = get_int(order, s)
         record = records + FLOAT * SYNAPSE * s
         at = 3 * neurons + SYNAPSE_SUMS * s
-        put(of, k, get(record, EREV) * totals[at] + totals[at + 1])
+        weight = get(record, WEIGHT)
+        put(of, k, through_softplus(get(record, EREV) * totals[at] + totals[at + 1], weight, raw))
         put(of, count + k, -get(record, SIGMA) * totals[at + 2])
         put(of, 2 * count + k, totals[at + 3])
-        put(of, 3 * count + k, get(record, WEIGHT) * totals[at])
+        put(of, 3 * count + k, weight * totals[at])
     first = 3 * neurons + SYNAPSE_SUMS * (sensory + recurrent)
     of = gradients + FLOAT * first
-    for i in range(2 * inputs):
+    for i in range(2 * inputs + 2 * motors):
         put(of, i, totals[first + i])
 
 

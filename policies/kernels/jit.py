@@ -47,7 +47,7 @@ def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Mark a function that is compiled into those that call it."""
-    return numba.njit(inline="always", error_model="numpy")(function)
+    return numba.njit(forceinline=True, nogil=True, error_model="numpy")(function)
 
 
 def cache_folder() -> Path | None:

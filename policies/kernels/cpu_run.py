@@ -1,0 +1,178 @@
+"""Run the CPU kernels on torch tensors: shapes checked, memory allocated, samples spread over threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policies.kernels.cpu_backward import backward
+from policies.kernels.cpu_forward import forward
+from policies.kernels.cpu_lanes import WIDTH
+from policies.kernels.cpu_layout import Structure, structure_of
+from policies.kernels.cpu_pack import TABLE, pack_parameters, unpack_gradients
+from policies.kernels.cpu_threads import in_parts, scratch_address
+
+
+def structure_from(inputs: int, circuit: Sequence[Any]) -> Structure:
+    """Return the synapse lists of a `Circuit`, or of a list with the same order, sorted by target."""
+    return structure_of(inputs, circuit[0].shape[0], *(x.numpy().tobytes() for x in circuit[11:15]))
+
+
+def pack_circuit(parameters: Sequence[Tensor | None], structure: Structure, raw: bool = False) -> NDArray[np.float32]:
+    """Lay out the eleven parameters of a `Circuit`, input_w and input_b as `cpu_layout` says.
+
+    Args:
+        parameters: in this order; a map that is not there is None.
+        structure: synapse lists.
+        raw: whether gleak, cm, w and sensory_w have still to pass the softplus.
+
+    Raises:
+        ValueError: if one has the wrong shape or is not float32.
+    """
+    n, s, r, i = structure.neurons, structure.sensory, structure.recurrent, structure.inputs
+    # Slices of larger tensors happen, and `contiguous` copies them; the list keeps the copies alive.
+    held = []
+    for parameter, size in zip(parameters, (n, n, n, s, s, s, s, r, r, r, r, i, i), strict=True):
+        if parameter is not None:
+            _check(parameter, (size,), "a parameter of the circuit")
+            parameter = parameter.contiguous()
+        held.append(parameter)
+    table = np.array([0 if x is None else x.data_ptr() for x in held], np.int64)
+    assert table.size == TABLE
+    pack = np.empty(structure.pack_size, np.float32)
+    pack_parameters(table.ctypes.data, structure.order_address, n, s, r, i, raw, pack.ctypes.data)
+    return pack
+
+
+def run_forward(
+    sequences: Sequence[Tensor],
+    pack: NDArray[np.float32],
+    structure: Structure,
+    mapped: bool,
+    substeps: int,
+    motors: int,
+    output_w: Tensor | None = None,
+    output_b: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the circuit.
+
+    Args:
+        sequences: inputs `[B, T, I]`, state `[B, N]`, elapsed `[B, T]` and starts `[B, T]`, contiguous.
+        pack: packed parameters.
+        structure: synapse lists.
+        mapped: whether the inputs pass the input map.
+        substeps: K.
+        motors: M.
+        output_w: `[M]` factors of the motor voltages.
+        output_b: `[M]` added to them.
+
+    Returns:
+        `[B, T, M]` motor voltages, mapped, `[B, T, N]` all voltages, `[B, N]` the last ones.
+
+    Raises:
+        ValueError: if a shape or dtype is wrong.
+    """
+    inputs, state, elapsed, starts = sequences
+    batch, steps, features = inputs.shape
+    _check(inputs, (batch, steps, structure.inputs), "inputs")
+    _check(state, (batch, structure.neurons), "state")
+    _check(elapsed, (batch, steps), "elapsed")
+    _check(starts, (batch, steps), "starts", torch.bool)
+    voltages = inputs.new_empty(batch, steps, structure.neurons)
+    motor_voltages = inputs.new_empty(batch, steps, motors)
+    final = torch.empty_like(state)
+    sizes = steps, features, structure.neurons, structure.sensory, structure.recurrent, motors, substeps
+    addresses = (
+        *(x.data_ptr() for x in sequences),
+        *(pack.ctypes.data, structure.lists_address, int(mapped), _address(output_w), _address(output_b)),
+        *(voltages.data_ptr(), motor_voltages.data_ptr(), final.data_ptr()),
+    )
+
+    def part(first: int, last: int) -> None:
+        forward(first, last, *sizes, *addresses, scratch_address(structure.forward_rows))
+
+    in_parts(part, batch, steps * (structure.sensory + substeps * structure.recurrent))
+    return motor_voltages, voltages, final
+
+
+def run_backward(
+    sequences: Sequence[Tensor],
+    voltages: Tensor,
+    pack: NDArray[np.float32],
+    structure: Structure,
+    mapped: bool,
+    substeps: int,
+    *,
+    grad_motors: Tensor | None = None,
+    grad_voltages: Tensor | None = None,
+    grad_final: Tensor | None = None,
+    output_w: Tensor | None = None,
+    want_inputs: bool = True,
+    raw: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Carry gradients back through `run_forward`.
+
+    Args:
+        sequences: as in `run_forward`.
+        voltages: what `run_forward` returned.
+        pack: as in `run_forward`.
+        structure: as in `run_forward`.
+        mapped: as in `run_forward`.
+        substeps: as in `run_forward`.
+        grad_motors: `[B, T, M]` gradient of the mapped motor voltages.
+        grad_voltages: `[B, T, N]` gradient of all voltages.
+        grad_final: `[B, N]` gradient of the last voltages.
+        output_w: as in `run_forward`.
+        want_inputs: whether the gradient of the inputs is wanted; it is the largest.
+        raw: whether the gradients are wanted before the softplus.
+
+    Returns:
+        Gradients of the inputs (empty when not wanted), state and elapsed, and one tensor with those of the eleven
+        parameters, input_w, input_b, output_w and output_b, one after the other.
+    """
+    inputs, state, elapsed, _ = sequences
+    batch, steps, features = inputs.shape
+    grads = [None if x is None else x.contiguous() for x in (grad_voltages, grad_motors, grad_final)]
+    motors = 0 if grad_motors is None else grad_motors.shape[2]
+    grad_inputs = torch.empty_like(inputs) if want_inputs else inputs.new_empty(0)
+    grad_state, grad_elapsed = torch.empty_like(state), torch.empty_like(elapsed)
+    sizes = steps, features, structure.neurons, structure.sensory, structure.recurrent, motors, substeps
+    addresses = (
+        *(x.data_ptr() for x in sequences),
+        *(pack.ctypes.data, structure.lists_address, int(mapped), _address(output_w), voltages.data_ptr()),
+        *(_address(x) for x in grads),
+        *(x.data_ptr() for x in (grad_inputs, grad_state, grad_elapsed)),
+    )
+    rows, sum_rows = structure.backward_rows(motors, substeps), structure.sum_rows(motors)
+    totals: dict[int, NDArray[np.float64]] = {}
+
+    def part(first: int, last: int) -> None:
+        scratch = scratch_address(rows + sum_rows)
+        totals[first] = np.zeros(sum_rows)
+        backward(first, last, *sizes, *addresses, scratch, scratch + 4 * WIDTH * rows, totals[first])
+
+    in_parts(part, batch, 3 * steps * (structure.sensory + substeps * structure.recurrent))
+    # In the order of the samples, whichever thread was first: the result does not change from run to run.
+    total = totals[0]
+    for first in sorted(totals)[1:]:
+        total += totals[first]
+    n, s, r = structure.neurons, structure.sensory, structure.recurrent
+    gradients = inputs.new_empty(3 * n + 4 * (s + r) + 2 * features + 2 * motors)
+    unpack_gradients(
+        total, pack.ctypes.data, structure.order_address, n, s, r, features, motors, raw, gradients.data_ptr()
+    )
+    return grad_inputs, grad_state, grad_elapsed, gradients
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _check(tensor: Tensor, shape: tuple[int, ...], what: str, dtype: torch.dtype = torch.float32) -> None:
+    if tensor.shape != shape or tensor.dtype is not dtype:
+        raise ValueError(f"{what} must be {dtype} with shape {shape}, got {tensor.dtype} {tuple(tensor.shape)}.")
