@@ -225,9 +225,10 @@ def train_imitation(
 
 
 def for_fitted_frames(policy: DrivingPolicy) -> DrivingPolicy:
-    """Make a policy take frames that have been cropped and resized for it already; returns the same policy."""
-    policy.config = replace(policy.config, preprocessing=policy.config.preprocessing.after)
-    return policy
+    """Return the same driver for frames that have been cropped and resized already; the weights are shared."""
+    fitted = copy.copy(policy)
+    fitted.config = replace(policy.config, preprocessing=policy.config.preprocessing.after)
+    return fitted
 
 
 def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Streams:

@@ -1,0 +1,61 @@
+"""What the tests of the verbs share: a recording, a trained policy, a road. Made once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import cli
+from tests.experiments.verbs import DRIVER, ROAD, write_tub
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small batches gain nothing from more threads, and test processes that run side by side lose much by them."""
+    torch.set_num_threads(1)
+
+
+def quietly(*arguments: object) -> None:
+    """Run the command; it must succeed."""
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+        code = cli.main([str(argument) for argument in arguments])
+    assert code == 0, screen.getvalue()
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated data set of three short episodes, frames of 24×48."""
+    path = tmp_path_factory.mktemp("recording") / "data"
+    quietly("record", "--out", path, "--frames", 270, "--episode-s", 4.5, *ROAD)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Donkeycar tub of 120 pictures of 24×48, whose steering can be seen."""
+    return write_tub(tmp_path_factory.mktemp("tub") / "tub")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, recording: Path) -> Path:
+    """The run directory of a small driver, trained on `recording`."""
+    out = tmp_path_factory.mktemp("trained") / "mine"
+    quietly("train", "imitation", "--data", recording, "--out", out, *DRIVER, "--no-baseline")
+    return out
+
+
+@pytest.fixture
+def circle(tmp_path: Path) -> Path:
+    """The CSV file of a round road, alone in its directory; a lap at 1:10 is 12.6 m."""
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    rows = [f"{20 * np.cos(a):.4f},{20 * np.sin(a):.4f},4,4" for a in angle]
+    path = tmp_path / "roads" / "circle.csv"
+    path.parent.mkdir()
+    path.write_text("# x_m,y_m,w_tr_right_m,w_tr_left_m\n" + "\n".join(rows) + "\n")
+    return path
