@@ -75,10 +75,11 @@ class _Group:
     part: Trial
 
 
-class _RescaledTime:
+class RescaledTime:
     """A driver whose clock counts in another period than the env's."""
 
     def __init__(self, driver: Driver, factor: float):
+        """Wrap a driver; `factor` is the env's period divided by the driver's own."""
         self.driver, self.factor = driver, np.float32(factor)
 
     def act(
@@ -170,7 +171,7 @@ def _drive_group(trial: Trial, report: Callable[[int], None]) -> list[Drive]:
         world = replace(world, height=fit.source_height, width=fit.source_width)
         driver = PolicyDriver(policy)
         if not math.isclose(policy.config.nominal_period_s, world.period_s, rel_tol=1e-3):
-            driver = _RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
+            driver = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
         run = trial.runs[slot]

@@ -30,7 +30,7 @@ from agents.files import PARTIAL, make_directory, replacing_directory, write_jso
 from agents.imitation import ImitationConfig, Progress, train_imitation
 from agents.recorder import News, RecorderConfig, record, with_vehicle
 from agents.recordings import load_episodes
-from agents.rollout import PolicyDriver, rollout
+from agents.rollout import Driver, ExpertDriver, PolicyDriver, rollout
 from agents.run_directory import RunDirectory, command, to_json, versions
 from agents.splits import split_by_episode
 from agents.workers import run_jobs
@@ -80,10 +80,11 @@ class DemoConfig:
 
 FULL = DemoConfig()
 QUICK = DemoConfig(
-    frames=4_000,
+    frames=5_000,
     episode_s=10.0,
-    variety=0.3,
-    training=ImitationConfig(epochs=5),
+    variety=0.15,
+    validation=0.08,
+    training=ImitationConfig(epochs=8, batch_size=16, window=16, burn_in=4),
     roads=4,
     road_s=15.0,
     film_s=8.0,
@@ -164,7 +165,7 @@ def demonstrate(options: DemoOptions, config: DemoConfig, place: Path) -> tuple[
         policy, history = _train(config, episodes, options.seed, place)
     seeds = unseen_seeds(options.seed, config.roads, episodes)
     with clock.part("driving"):
-        levels = drive_levels(place / "policy", world, seeds, config.noise_variances, config.workers)
+        expert, *levels = drive_levels(place / "policy", world, seeds, config.noise_variances, config.workers)
     with clock.part("filming"), progress("filming", round(config.film_s / world.period_s)) as bar:
         film_world = replace(world, episode_s=config.film_s)
         filmed = film_drive(policy, film_world, seeds[0], place / "drive.mp4", on_frame=bar.advance)
@@ -184,6 +185,7 @@ def demonstrate(options: DemoOptions, config: DemoConfig, place: Path) -> tuple[
         recorded_roads=len(episodes),
         history=tuple(history),
         levels=tuple(levels),
+        expert=expert,
         seconds=clock.seconds,
     )
     material = Material(
@@ -205,9 +207,10 @@ def unseen_seeds(seed: int, count: int, recorded: EpisodeSet) -> list[int]:
 
 @dataclass(frozen=True)
 class _Level:
-    """One noise level to drive, for a worker process."""
+    """One driver under one noise level, for a worker process."""
 
-    policy: Path
+    number: int
+    policy: Path | None
     world: LaneKeepingConfig
     seeds: tuple[int, ...]
     variance: float
@@ -216,7 +219,7 @@ class _Level:
 def drive_levels(
     policy: Path, world: LaneKeepingConfig, seeds: list[int], variances: tuple[float, ...], workers: int
 ) -> list[NoiseLevel]:
-    """Drive the same roads under each variance of noise.
+    """Drive the same roads, first the expert, then the driver under each variance of noise.
 
     Args:
         policy: directory of the driver.
@@ -226,39 +229,44 @@ def drive_levels(
         workers: processes.
 
     Returns:
-        One level for each variance, in their order.
+        The expert's level, then one for each variance, in their order.
     """
-    levels: dict[float, NoiseLevel] = {}
-    steps = round(world.episode_s / world.period_s)
-    done = dict.fromkeys(variances, 0)
-    with progress("driving", steps * len(seeds) * len(variances), "steps") as bar:
+    jobs = [_Level(0, None, world, tuple(seeds), 0.0)]
+    jobs += [_Level(number, policy, world, tuple(seeds), value) for number, value in enumerate(variances, start=1)]
+    levels: dict[int, NoiseLevel] = {}
+    steps = round(world.episode_s / world.period_s) * len(seeds)
+    done = [0] * len(jobs)
+    with progress("driving", steps * len(jobs), "steps") as bar:
 
-        def note(news: tuple[float, int | NoiseLevel]) -> None:
-            variance, what = news
+        def note(news: tuple[int, int | NoiseLevel]) -> None:
+            number, what = news
             if isinstance(what, NoiseLevel):
-                levels[variance] = what
-                done[variance] = steps * len(seeds)  # a crash ends a drive early
+                levels[number] = what
+                done[number] = steps  # a crash ends a drive early
             else:
-                done[variance] += what
-            bar.update(sum(done.values()))
+                done[number] += what
+            bar.update(sum(done))
 
-        jobs = [_Level(policy, world, tuple(seeds), variance) for variance in variances]
         run_jobs(_drive_levels, jobs, workers, note)
-    return [levels[variance] for variance in variances]
+    return [levels[job.number] for job in jobs]
 
 
-def _drive_levels(jobs: Sequence[_Level], report: Callable[[tuple[float, int | NoiseLevel]], None]) -> None:
+def _drive_levels(jobs: Sequence[_Level], report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
     """Drive some of the levels."""
     with one_thread():
         for job in jobs:
             _drive_level(job, report)
 
 
-def _drive_level(job: _Level, report: Callable[[tuple[float, int | NoiseLevel]], None]) -> None:
-    """Drive all roads under one variance."""
-    policy = load_policy(job.policy)
-    fit = policy.config.preprocessing
-    world = replace(job.world, height=fit.source_height, width=fit.source_width)
+def _drive_level(job: _Level, report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
+    """Drive all roads with one driver under one variance."""
+    world = job.world
+    driver: Driver = ExpertDriver()
+    if job.policy is not None:
+        policy = load_policy(job.policy)
+        fit = policy.config.preprocessing
+        world = replace(job.world, height=fit.source_height, width=fit.source_width)
+        driver = PolicyDriver(policy)
     trails: dict[int, list[tuple[float, float]]] = {seed: [] for seed in job.seeds}
     outlines: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
@@ -278,11 +286,11 @@ def _drive_level(job: _Level, report: Callable[[tuple[float, int | NoiseLevel]],
         nonlocal waiting
         waiting += steps
         if waiting >= 500:
-            report((job.variance, waiting))
+            report((job.number, waiting))
             waiting = 0
 
     drives = rollout(
-        PolicyDriver(policy),
+        driver,
         lambda _: LaneKeepingEnv(world),
         job.seeds,
         perturbation=GaussianNoise(job.variance) if job.variance else None,
@@ -290,7 +298,7 @@ def _drive_level(job: _Level, report: Callable[[tuple[float, int | NoiseLevel]],
         on_step=count,
     )
     roads = [Road.from_drive(drive, *outlines[drive.seed], np.array(trails[drive.seed])) for drive in drives]
-    report((job.variance, NoiseLevel.from_drives(job.variance, drives, roads)))
+    report((job.number, NoiseLevel.from_drives(job.variance, drives, roads)))
 
 
 @contextmanager
@@ -394,17 +402,19 @@ def _noisy(
 
 def _conclude(results: Results, out: Path) -> None:
     """Say what was found and which files to open."""
+    named = [("the expert, who knows the road", results.expert)] if results.expert else []
+    named += [("clean" if level.variance == 0 else f"noise {level.variance:g}", level) for level in results.levels]
     rows = [
         [
-            "clean" if level.variance == 0 else f"{level.variance:g}",
+            name,
             f"{level.crashes} of {len(level.roads)}",
             f"{level.distance_m / 1000:.2f}",
             level.figures["crashes_per_km"].text(),
             level.figures["mean_offset_lane"].text(1, 100),
         ]
-        for level in results.levels
+        for name, level in named
     ]
-    heads = ["noise variance", "crashes", "km", "crashes per km [95 %]", "offset, % of lane [95 %]"]
+    heads = ["frames", "crashes", "km", "crashes per km [95 %]", "offset, % of lane [95 %]"]
     table("on roads that it had not seen", heads, rows)
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in results.seconds.items())
     lines = [

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from agents.episodes import Episode, EpisodeSet
+from agents.evaluation import RescaledTime
 from agents.metrics import Drive
 from agents.recordings import load_episodes
 from agents.rollout import PolicyDriver, rollout
@@ -144,6 +145,7 @@ def film_drive(
     fit = policy.config.preprocessing
     world = replace(world, height=fit.source_height, width=fit.source_width)
     driver = PolicyDriver(policy)
+    timed = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
     reel: _Reel | None = None
     panels: DriveFilm | None = None
     view: Scene | None = None
@@ -180,7 +182,7 @@ def film_drive(
 
         noise = GaussianNoise(noise_variance) if noise_variance else None
         drive = rollout(
-            driver, lambda _: LaneKeepingEnv(world), [seed], 1, perturbation=noise, noise_seed=seed, observer=observe
+            timed, lambda _: LaneKeepingEnv(world), [seed], 1, perturbation=noise, noise_seed=seed, observer=observe
         )[0]
         reel.close(describe_drive(drive))
     return Filmed(writer.frame_count, reel.poster, reel.preview, drive)

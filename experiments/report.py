@@ -83,7 +83,7 @@ def _cards(results: Results) -> str:
         _card(_number(crashes), f"crashes per km {bound}", "good" if level.crashes == 0 else "bad"),
         _card(
             _number(figures["mean_offset_lane"], 100, 1, " %"),
-            f"of the lane width off its middle {_interval(figures['mean_offset_lane'], 100, 1)}",
+            f"of the lane width off its middle {_interval(figures['mean_offset_lane'], 100, 1)}{_of_expert(results)}",
         ),
         _card(_number(figures["autonomy"], 100, 1, " %"), "of the time without intervention"),
         _card(f"{level.distance_m / 1000:.2f} km", f"on {len(level.roads)} unseen roads"),
@@ -91,6 +91,12 @@ def _cards(results: Results) -> str:
         _card(_duration(sum(results.seconds.values())), "from nothing to this page"),
     ]
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _of_expert(results: Results) -> str:
+    if results.expert is None:
+        return ""
+    return f"; expert {_number(results.expert.figures['mean_offset_lane'], 100, 1, ' %')}"
 
 
 def _film(material: Material, directory: Path) -> str:
@@ -219,7 +225,12 @@ def _inside(results: Results, material: Material) -> str:
 
 def _origin(results: Results) -> str:
     seconds = [(name, _duration(value)) for name, value in results.seconds.items()]
-    origin = [("started", results.started), *results.machine.items(), *results.versions.items()]
+    origin = [
+        ("started", results.started),
+        ("vehicle", _vehicle(results)),
+        *results.machine.items(),
+        *results.versions.items(),
+    ]
     options = "\n".join(f"{name} = {value}" for name, value in results.options.items())
     return (
         "<h2>How this was made</h2>"
@@ -305,6 +316,11 @@ def _interval(estimate: Estimate, scale: float = 1.0, digits: int = 2) -> str:
 def _digits(value: float, digits: int) -> str:
     """Write a number with at most `digits` decimals, fewer where it is large."""
     return f"{value:.{min(digits, 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else digits)}f}"
+
+
+def _vehicle(results: Results) -> str:
+    names = {"bullet": "MIT racecar, PyBullet physics", "bicycle": "kinematic bicycle"}
+    return names.get(results.vehicle, results.vehicle)
 
 
 def _range(values: Sequence[float]) -> str:

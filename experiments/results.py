@@ -127,6 +127,7 @@ class Results:
         history: figures of each epoch of training.
         levels: what the driver did, by rising variance; the first one is clean.
         seconds: time that each part took.
+        expert: what the expert, who knows the true position, did on the same roads; None when it did not drive.
     """
 
     command: str
@@ -144,6 +145,7 @@ class Results:
     history: tuple[dict[str, float], ...]
     levels: tuple[NoiseLevel, ...]
     seconds: dict[str, float]
+    expert: NoiseLevel | None = None
 
     @property
     def clean(self) -> NoiseLevel:
@@ -170,8 +172,9 @@ class Results:
             "verdict": self.verdict(),
         }
         values |= {"offset_edges": list(OFFSET_EDGES)} | to_json(self)
-        for level, found in zip(values["levels"], self.levels, strict=True):
-            level["figures"] = {name: estimate.to_json() for name, estimate in found.figures.items()}
+        for level, found in zip([*values["levels"], values["expert"]], [*self.levels, self.expert], strict=True):
+            if found is not None:
+                level["figures"] = {name: estimate.to_json() for name, estimate in found.figures.items()}
         return _finite(values)
 
 

@@ -51,6 +51,7 @@ def test_everything_is_made_and_named(tiny: None, tmp_path: Path, capsys: pytest
     assert [level["variance"] for level in results["levels"]] == [0.0, 0.3]
     # Paired: every noise level meets the same roads.
     assert len({tuple(road["seed"] for road in level["roads"]) for level in results["levels"]}) == 1
+    assert results["expert"]["figures"]["crashes"]["value"] == 0
     assert len(results["history"]) == 2
     assert json.loads(extra.read_text(encoding="utf-8"))["figures"]["verdict"] == results["verdict"]
     page = (out / "report.html").read_text(encoding="utf-8")
