@@ -39,13 +39,13 @@ from policies.policy import DrivingPolicy, PolicyConfig
 class ImitationConfig:
     """How to learn from recorded driving."""
 
-    epochs: int = 12
+    epochs: int = 10
     """Passes over the training set."""
-    batch_size: int = 32
+    batch_size: int = 16
     """B, windows side by side."""
-    window: int = 32
+    window: int = 20
     """T, frames in a window, burn-in included."""
-    burn_in: int = 8
+    burn_in: int = 4
     """Frames at the start of a window that warm up the state and are not learnt from; 0 when the state is carried."""
     stride: int = 0
     """Frames between the starts of two windows; 0 stands for the frames that are learnt from, so that each counts
@@ -53,9 +53,9 @@ class ImitationConfig:
     carry_state: bool = False
     """Walk whole episodes side by side and carry the state from window to window, instead of drawing windows by
     chance."""
-    head_learning_rate: float = 1e-3
+    head_learning_rate: float = 2e-3
     """Largest learning rate of the conv head."""
-    core_learning_rate: float = 1e-2
+    core_learning_rate: float = 2e-2
     """Largest learning rate of the core."""
     weight_decay: float = 1e-4
     """Decoupled weight decay of the conv head (AdamW)."""
@@ -63,7 +63,7 @@ class ImitationConfig:
     """Share of the training over which the learning rates rise; they fall along a half cosine after it."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient, head and core apart."""
-    average: float = 0.03
+    average: float = 0.05
     """Share of the training over which the weights are averaged (exponentially) for validation and for the saved
     driver: steadier, and it carries over to unseen roads better; 0 takes the last weights."""
     bfloat16: bool = False

@@ -40,7 +40,7 @@ NEWS_EVERY = 50
 class RecorderConfig:
     """How much to record, and how the expert is disturbed."""
 
-    frames: int = 20_000
+    frames: int = 40_000
     """Frames to record, over all episodes."""
     seed: int = 0
     """Seed of all roads, looks, starts and disturbances."""

@@ -72,7 +72,7 @@ class LaneKeepingConfig:
     """Resets between two random roads, looks and cameras: more makes resets cheaper and the world poorer."""
     camera: CameraRanges = field(default_factory=CameraRanges)
     """From what the camera is drawn."""
-    variety: float = 1.0
+    variety: float = 0.35
     """Variety of looks and cameras: 0 always the standard ones, 1 the full ranges."""
     vehicle_params: VehicleParams = field(default_factory=VehicleParams)
     """The car."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +20,9 @@ from agents.run_directory import RunDirectory, to_json
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import check_json, expand_tracks, new_directory, progress, say, table, write_results
 
-EPISODE_S = 20.0
-"""Length of an episode unless told otherwise, seconds: short, so that the data see many roads."""
+WORLD = LaneKeepingConfig(episode_s=6.0, start_offset=0.4, start_heading_rad=0.25)
+"""Where the expert drives unless told otherwise: short episodes, so that the data see many roads, and starts well off
+the middle of the lane, so that they show how to come back."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ class RecordOptions:
     """Directory of the data set; runs/record, with a number added if that is taken, when not given."""
     recorder: Annotated[RecorderConfig, arg(name="")] = RecorderConfig()
     """How much, how disturbed."""
-    world: Annotated[LaneKeepingConfig, arg(name="")] = field(
-        default_factory=lambda: LaneKeepingConfig(episode_s=EPISODE_S)
-    )
+    world: Annotated[LaneKeepingConfig, arg(name="")] = WORLD
     """Where it drives."""
     workers: int = 2
     """Processes that record; they do not change what is recorded."""
