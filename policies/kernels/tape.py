@@ -53,7 +53,10 @@ class Code(IntEnum):
 
 
 # Columns of the instruction table.
-COLUMNS = ("code", "out", "rows", "a", "b", "a_rows", "b_rows", "weight", "index", "constant")
+COLUMNS = ("code", "out", "rows", "a", "b", "a_rows", "b_rows", "weight", "index", "constant", "spread")
+
+PADDING = 16
+"""Gradients of a matrix are added up with each row rounded up to this, so that a row is whole vectors."""
 
 
 class Ops(Protocol):
@@ -151,6 +154,8 @@ class Tape:
         drive_rows: rows of the drive.
         state_rows: S.
         weights: name and shape of each weight, in the order in which they are laid out.
+        places: `[weights]` int64, where each weight's gradient lies when the rows of matrices are rounded up.
+        spread: numbers of that layout.
         multiply_adds: weights times values in one step.
     """
 
@@ -162,6 +167,8 @@ class Tape:
     drive_rows: int
     state_rows: int
     weights: tuple[tuple[str, tuple[int, ...]], ...]
+    places: Tensor
+    spread: int
     multiply_adds: int
 
 
@@ -179,10 +186,14 @@ def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_row
     """
     recorder = _Recorder(drive_rows, state_rows)
     handles: dict[str, _Weight] = {}
-    offset = 0
+    places, offset, spread = [], 0, 0
     for name, tensor in weights.items():
-        handles[name] = _Weight(tuple(tensor.shape), offset)
-        offset += tensor.numel()
+        shape = tuple(tensor.shape)
+        handles[name] = _Weight(shape, offset, spread)
+        padded = -(-shape[-1] // PADDING) * PADDING if len(shape) == 2 else shape[-1]
+        lead = shape[0] if len(shape) == 2 else 1
+        places += [spread + r * padded + c for r in range(lead) for c in range(shape[-1])]
+        offset, spread = offset + tensor.numel(), spread + lead * padded
     drive = Rows(recorder, 0, drive_rows)
     elapsed = Rows(recorder, drive_rows, 1)
     state = Rows(recorder, drive_rows + 1, state_rows)
@@ -201,16 +212,19 @@ def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_row
         drive_rows,
         state_rows,
         tuple((name, handle.shape) for name, handle in handles.items()),
+        torch.tensor(places, dtype=torch.int64),
+        spread,
         recorder.multiply_adds,
     )
 
 
 @dataclass(frozen=True)
 class _Weight:
-    """Where a weight lies in the flat weights."""
+    """Where a weight lies in the flat weights, and its gradient in the spread ones."""
 
     shape: tuple[int, ...]
     offset: int
+    spread: int
 
 
 class _Recorder:
@@ -239,7 +253,7 @@ class Rows:
         code: Code,
         rows: int | None = None,
         b: Rows | None = None,
-        weight: int = -1,
+        weight: _Weight | None = None,
         index: int = -1,
         constants: tuple[float, float] | None = None,
     ) -> Rows:
@@ -251,9 +265,9 @@ class Rows:
             constant = len(recorder.constants)
             recorder.constants.append(list(constants))
         b_start, b_rows = (-1, 0) if b is None else (b.start, b.rows)
-        recorder.code.append(
-            [int(code), result.start, result.rows, self.start, b_start, self.rows, b_rows, weight, index, constant]
-        )
+        at, spread = (-1, -1) if weight is None else (weight.offset, weight.spread)
+        place = [result.start, result.rows, self.start, b_start, self.rows, b_rows]
+        recorder.code.append([int(code), *place, at, index, constant, spread])
         recorder.rows += result.rows
         return result
 
@@ -272,7 +286,7 @@ class Rows:
             with_weight = Code.ADD_WEIGHT if code == Code.ADD else Code.MULTIPLY_WEIGHT
             if code == Code.MULTIPLY:
                 self.recorder.multiply_adds += self.rows
-            return self.apply(with_weight, weight=other.offset)
+            return self.apply(with_weight, weight=other)
         scale, shift = {
             Code.ADD: (1.0, float(other)),
             Code.SUBTRACT: (1.0, -float(other)),
@@ -309,7 +323,7 @@ class RowOps:
         if columns != x.rows or (plus is not None and plus.rows != rows):
             raise ValueError(f"weight {weight.shape} does not fit {x.rows} numbers, or the term added to the product.")
         x.recorder.multiply_adds += rows * columns
-        return x.apply(Code.LINEAR, rows, plus, weight.offset)
+        return x.apply(Code.LINEAR, rows, plus, weight)
 
     def gather(self, x: Rows, index: Sequence[int]) -> Rows:
         """Note a choice of rows."""
@@ -324,7 +338,7 @@ class RowOps:
         start = len(x.recorder.indices)
         x.recorder.indices += [int(i) for i in target]
         x.recorder.multiply_adds += x.rows
-        return x.apply(Code.SCATTER, rows, weight=weight.offset, index=start)
+        return x.apply(Code.SCATTER, rows, weight=weight, index=start)
 
     def concat(self, parts: Sequence[Rows]) -> Rows:
         """Copy the parts side by side; free when they lie so already."""

@@ -1,6 +1,6 @@
 """A tape over whole sequences on the CPU: one `torch.library` op, forwards and backwards in numba.
 
-Forwards only the states are kept; backwards the steps are computed again from them, some at a time. The batch is cut
+Forwards only the states are kept; backwards every step is computed again from them. The batch is cut
 into tiles of lanes, spread over threads. Gradients reach drive, start state, elapsed and weights. Single precision is
 the fast one; double precision is there for checks.
 """
@@ -26,9 +26,6 @@ LANES = 16
 MOST_LANES = 64
 """Samples of the largest tile; more would push the register file out of the cache."""
 
-CHUNK_BYTES = 1 << 19
-"""Size of the register file that going backwards keeps for a tile; about half of a core's second-level cache."""
-
 
 def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor) -> Tensor:
     """Run a tape over a batch of sequences.
@@ -46,7 +43,9 @@ def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, ela
     """
     constants = tape.constants if weights.dtype == torch.float64 else tape.single_constants
     run = _forward_op if torch.compiler.is_compiling() else _Sequence.apply
-    states: Tensor = run(weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.rows)
+    states: Tensor = run(
+        weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.places, tape.rows, tape.spread
+    )
     return states
 
 
@@ -65,14 +64,14 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep arguments and states."""
-        *tensors, ctx.rows = inputs
+        *tensors, ctx.rows, ctx.spread = inputs
         ctx.save_for_backward(output, *tensors)
 
     @staticmethod
     def backward(ctx: Any, states_grad: Tensor) -> Any:
         """Return gradients for weights, drive, state and elapsed."""
-        grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows)
-        return *grads, None, None, None, None, None
+        grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows, ctx.spread)
+        return *grads, None, None, None, None, None, None, None
 
 
 class _SequenceGradient(torch.autograd.Function):
@@ -104,7 +103,9 @@ def _forward(
     code: Tensor,
     indices: Tensor,
     constants: Tensor,
+    places: Tensor,
     rows: int,
+    spread: int,
 ) -> Tensor:
     states = drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
     arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
@@ -124,23 +125,23 @@ def _backward(
     code: Tensor,
     indices: Tensor,
     constants: Tensor,
+    places: Tensor,
     rows: int,
+    spread: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    batch_size, steps = elapsed.shape
+    batch_size = len(elapsed)
     lanes = _lanes(batch_size)
-    chunk = min(max(CHUNK_BYTES // (rows * lanes * weights.element_size()), 1), steps)
-    tiles = -(-batch_size // lanes)
-    weight_grads = np.zeros((tiles, len(weights)), _array(weights).dtype)
+    weight_grads = np.zeros((-(-batch_size // lanes), spread), _array(weights).dtype)
     # Not `empty_like`, which would copy strides that the kernel cannot use.
     drive_grad, state_grad, elapsed_grad = (x.new_empty(x.shape) for x in (drive, state, elapsed))
     arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
     results = [_array(x) for x in (states_grad, drive_grad, state_grad, elapsed_grad)]
 
     def run(tile: int, first: int) -> None:
-        tape_tiles.run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes, chunk)
+        tape_tiles.run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes)
 
     _over_tiles(batch_size, lanes, run)
-    return torch.from_numpy(weight_grads.sum(axis=0)), drive_grad, state_grad, elapsed_grad
+    return torch.from_numpy(weight_grads.sum(axis=0)[_array(places)]), drive_grad, state_grad, elapsed_grad
 
 
 _forward_op = torch.library.custom_op("wormwheel::tape", _forward, mutates_args=(), device_types="cpu")
@@ -148,18 +149,18 @@ _backward_op = torch.library.custom_op("wormwheel::tape_backward", _backward, mu
 
 
 @_forward_op.register_fake
-def _(weights, drive, state, elapsed, starts, code, indices, constants, rows):
+def _(weights, drive, state, elapsed, starts, code, indices, constants, places, rows, spread):
     return drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
 
 
 @_backward_op.register_fake
-def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, rows):
+def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, places, rows, spread):
     return tuple(x.new_empty(x.shape) for x in (weights, drive, state, elapsed))
 
 
 def _differentiate(ctx: Any, states_grad: Tensor) -> Any:
-    grads = _backward_op(states_grad, *ctx.saved_tensors, ctx.rows)
-    return *grads, None, None, None, None, None
+    grads = _backward_op(states_grad, *ctx.saved_tensors, ctx.rows, ctx.spread)
+    return *grads, None, None, None, None, None, None, None
 
 
 _forward_op.register_autograd(_differentiate, setup_context=_Sequence.setup_context)

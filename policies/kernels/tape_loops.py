@@ -1,4 +1,4 @@
-"""The numba loops that run a tape: one step forwards, one step backwards, weight gradients.
+"""The numba loops that run a tape: one step forwards, one step backwards.
 
 A tile is some samples (lanes, a multiple of 16) of the batch. Its register file holds `lanes` neighbours for each row
 of the tape, so the rows of a value lie one behind the other: an elementwise instruction is one loop over all of them,
@@ -12,7 +12,7 @@ from typing import Any
 
 import numba
 
-from policies.kernels.lanes import WIDTH, fma, load, splat, store, total
+from policies.kernels.lanes import WIDTH, fma, load, load_wide, splat, splat_wide, store, total
 from policies.kernels.math import OPTIONS, exp, sigmoid, tanh
 from policies.kernels.tape import Code
 
@@ -39,7 +39,7 @@ def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, l
     kind = file.dtype.type
     half, one = kind(0.5), kind(1)
     for i in range(code.shape[0]):
-        what, out, rows, a, b, a_rows, b_rows, weight, index, constant = code[i]
+        what, out, rows, a, b, a_rows, b_rows, weight, index, constant, spread = code[i]
         size = rows * lanes
         y = file[out * lanes : out * lanes + size]
         x = file[a * lanes : a * lanes + a_rows * lanes]
@@ -97,10 +97,18 @@ def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, l
 
 
 @_jit
-def run_step_back(code: Any, indices: Any, constants: Any, weights: Any, file: Any, grad: Any, lanes: int) -> None:
+def run_step_back(
+    code: Any,
+    indices: Any,
+    constants: Any,
+    weights: Any,
+    file: Any,
+    grad: Any,
+    weight_grad: Any,
+    turned: Any,
+    lanes: int,
+) -> None:
     """Run the instructions in reverse on the gradients.
-
-    Gradients of the weights are not taken here.
 
     Args:
         code: as in `run_step`, and so are the next three.
@@ -109,12 +117,14 @@ def run_step_back(code: Any, indices: Any, constants: Any, weights: Any, file: A
         weights: see there.
         file: `[rows · lanes]` as `run_step` left it.
         grad: `[rows · lanes]`; the gradient of the next state is filled in, everything else is 0.
+        weight_grad: gradients of the weights, each row of a matrix rounded up to 16 (`Tape.places`); added to.
+        turned: scratch of `lanes` times the columns of the largest matrix, rounded up to 16.
         lanes: as in `run_step`.
     """
     kind = file.dtype.type
     half, one = kind(0.5), kind(1)
     for i in range(code.shape[0] - 1, -1, -1):
-        what, out, rows, a, b, a_rows, b_rows, weight, index, constant = code[i]
+        what, out, rows, a, b, a_rows, b_rows, weight, index, constant, spread = code[i]
         size = rows * lanes
         y = file[out * lanes : out * lanes + size]
         x = file[a * lanes : a * lanes + a_rows * lanes]
@@ -124,15 +134,22 @@ def run_step_back(code: Any, indices: Any, constants: Any, weights: Any, file: A
             if b >= 0:
                 _add(grad[b * lanes : b * lanes + size], dy, one)
             _matrix(dx, dy, weights[weight:], a_rows, rows, 1, a_rows, lanes)
+            columns = (a_rows + WIDTH - 1) // WIDTH * WIDTH
+            _turn(turned, x, a_rows, columns, lanes)
+            # dW += dy xᵀ, which is a matrix times rows once more, with columns of W for lanes.
+            _matrix(weight_grad[spread:], turned, dy, rows, lanes, lanes, 1, columns)
         elif what == SCATTER:
             for s in range(a_rows):
-                _add_row(dx, s * lanes, dy, indices[index + s] * lanes, weights[weight + s], lanes)
+                at = indices[index + s] * lanes
+                _add_row(dx, s * lanes, dy, at, weights[weight + s], lanes)
+                weight_grad[spread + s] += _product(dy, at, x, s * lanes, lanes)
         elif what == GATHER:
             for r in range(rows):
                 _add_row(dx, indices[index + r] * lanes, dy, r * lanes, one, lanes)
         elif what == MULTIPLY_WEIGHT:
             for r in range(rows):
                 _add_row(dx, r * lanes, dy, r * lanes, weights[weight + r], lanes)
+                weight_grad[spread + r] += _product(dy, r * lanes, x, r * lanes, lanes)
         elif what == ADD or what == SUBTRACT or what == MULTIPLY:
             z, dz = file[b * lanes : (b + b_rows) * lanes], grad[b * lanes : (b + b_rows) * lanes]
             if b_rows == rows:
@@ -142,7 +159,12 @@ def run_step_back(code: Any, indices: Any, constants: Any, weights: Any, file: A
                     store(
                         dz, lane, _combine_one_back(what, x, load(z, lane), dy, dx, load(dz, lane), rows, lane, lanes)
                     )
-        elif what == COPY or what == ADD_WEIGHT:
+        elif what == ADD_WEIGHT:
+            _add(dx, dy, one)
+            for r in range(rows):
+                for lane in range(0, lanes, WIDTH):
+                    weight_grad[spread + r] += total(load(dy, r * lanes + lane))
+        elif what == COPY:
             _add(dx, dy, one)
         elif what == AFFINE:
             _add(dx, dy, constants[constant, 0])
@@ -173,72 +195,46 @@ def run_step_back(code: Any, indices: Any, constants: Any, weights: Any, file: A
 
 
 @_jit
-def add_weight_gradients(
-    code: Any, indices: Any, files: Any, grads: Any, steps: int, weight_grad: Any, lanes: int
-) -> None:
-    """Add the weights' gradients of some steps.
-
-    Args:
-        code: as in `run_step`.
-        indices: see there.
-        files: `[steps, rows · lanes]` as `run_step` left them.
-        grads: `[steps, rows · lanes]` as `run_step_back` left them.
-        steps: how many of the steps count.
-        weight_grad: flat; added to.
-        lanes: as in `run_step`.
-    """
-    for i in range(code.shape[0]):
-        what, out, rows, a, b, a_rows, b_rows, weight, index, constant = code[i]
-        if what == LINEAR:
-            for r in range(rows):
-                for c in range(0, a_rows // 4 * 4, 4):
-                    at = weight + r * a_rows + c
-                    _four_products(grads, (out + r) * lanes, files, (a + c) * lanes, steps, weight_grad, at, lanes)
-                for c in range(a_rows // 4 * 4, a_rows):
-                    at = weight + r * a_rows + c
-                    weight_grad[at] += _product(grads, (out + r) * lanes, files, (a + c) * lanes, steps, lanes)
-        elif what == SCATTER:
-            for s in range(a_rows):
-                row = (out + indices[index + s]) * lanes
-                weight_grad[weight + s] += _product(grads, row, files, (a + s) * lanes, steps, lanes)
-        elif what == MULTIPLY_WEIGHT:
-            for r in range(rows):
-                weight_grad[weight + r] += _product(grads, (out + r) * lanes, files, (a + r) * lanes, steps, lanes)
-        elif what == ADD_WEIGHT:
-            one = weight_grad.dtype.type(1)
-            for r in range(rows):
-                acc = splat(weight_grad.dtype.type(0))
-                for t in range(steps):
-                    for lane in range(0, lanes, WIDTH):
-                        acc = fma(splat(one), load(grads[t], (out + r) * lanes + lane), acc)
-                weight_grad[weight + r] += total(acc)
-
-
-@_jit
 def _matrix(y: Any, x: Any, weights: Any, rows: int, columns: int, down: int, across: int, lanes: int) -> None:
     """Add a matrix times rows: y[r] += Σ_c weights[r · down + c · across] · x[c], four rows of y in registers."""
-    fours = rows // 4 * 4
-    for lane in range(0, lanes, WIDTH):
+    pairs, fours = lanes // (2 * WIDTH) * 2 * WIDTH, rows // 4 * 4
+    for lane in range(0, pairs, 2 * WIDTH):
         for r in range(0, fours, 4):
-            at = r * lanes + lane
-            y0, y1, y2, y3 = load(y, at), load(y, at + lanes), load(y, at + 2 * lanes), load(y, at + 3 * lanes)
-            w = r * down
+            at, w = r * lanes + lane, r * down
+            y0, y1 = load_wide(y, at), load_wide(y, at + lanes)
+            y2, y3 = load_wide(y, at + 2 * lanes), load_wide(y, at + 3 * lanes)
             for c in range(columns):
-                value = load(x, c * lanes + lane)
-                y0 = fma(splat(weights[w]), value, y0)
-                y1 = fma(splat(weights[w + down]), value, y1)
-                y2 = fma(splat(weights[w + 2 * down]), value, y2)
-                y3 = fma(splat(weights[w + 3 * down]), value, y3)
+                value = load_wide(x, c * lanes + lane)
+                y0 = fma(splat_wide(weights[w]), value, y0)
+                y1 = fma(splat_wide(weights[w + down]), value, y1)
+                y2 = fma(splat_wide(weights[w + 2 * down]), value, y2)
+                y3 = fma(splat_wide(weights[w + 3 * down]), value, y3)
                 w += across
             store(y, at, y0)
             store(y, at + lanes, y1)
             store(y, at + 2 * lanes, y2)
             store(y, at + 3 * lanes, y3)
-        for r in range(fours, rows):
-            y0 = load(y, r * lanes + lane)
+    for lane in range(pairs, lanes, WIDTH):  # at most once: the same for sixteen lanes
+        for r in range(0, fours, 4):
+            at, w = r * lanes + lane, r * down
+            z0, z1, z2, z3 = load(y, at), load(y, at + lanes), load(y, at + 2 * lanes), load(y, at + 3 * lanes)
             for c in range(columns):
-                y0 = fma(splat(weights[r * down + c * across]), load(x, c * lanes + lane), y0)
-            store(y, r * lanes + lane, y0)
+                term = load(x, c * lanes + lane)
+                z0 = fma(splat(weights[w]), term, z0)
+                z1 = fma(splat(weights[w + down]), term, z1)
+                z2 = fma(splat(weights[w + 2 * down]), term, z2)
+                z3 = fma(splat(weights[w + 3 * down]), term, z3)
+                w += across
+            store(y, at, z0)
+            store(y, at + lanes, z1)
+            store(y, at + 2 * lanes, z2)
+            store(y, at + 3 * lanes, z3)
+    for lane in range(0, lanes, WIDTH):
+        for r in range(fours, rows):
+            last = load(y, r * lanes + lane)
+            for c in range(columns):
+                last = fma(splat(weights[r * down + c * across]), load(x, c * lanes + lane), last)
+            store(y, r * lanes + lane, last)
 
 
 @_jit
@@ -328,29 +324,19 @@ def _combine_one_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any, rows
 
 
 @_jit
-def _product(grads: Any, dy: int, files: Any, x: int, steps: int, lanes: int) -> Any:
-    """Σ over steps and lanes of one row of `grads` times one row of `files`."""
-    acc = splat(grads.dtype.type(0))
-    for t in range(steps):
-        for lane in range(0, lanes, WIDTH):
-            acc = fma(load(grads[t], dy + lane), load(files[t], x + lane), acc)
+def _product(x: Any, at: int, y: Any, to: int, lanes: int) -> Any:
+    """Σ over lanes of one row of x times one row of y."""
+    acc = splat(x.dtype.type(0))
+    for lane in range(0, lanes, WIDTH):
+        acc = fma(load(x, at + lane), load(y, to + lane), acc)
     return total(acc)
 
 
 @_jit
-def _four_products(grads: Any, dy: int, files: Any, x: int, steps: int, weight_grad: Any, at: int, lanes: int) -> None:
-    """As `_product`, for four neighbouring rows of `files`, added to four neighbours of `weight_grad`."""
-    a0 = splat(grads.dtype.type(0))
-    a1, a2, a3 = a0, a0, a0
-    for t in range(steps):
-        grad, file = grads[t], files[t]
-        for lane in range(0, lanes, WIDTH):
-            value = load(grad, dy + lane)
-            a0 = fma(value, load(file, x + lane), a0)
-            a1 = fma(value, load(file, x + lanes + lane), a1)
-            a2 = fma(value, load(file, x + 2 * lanes + lane), a2)
-            a3 = fma(value, load(file, x + 3 * lanes + lane), a3)
-    weight_grad[at] += total(a0)
-    weight_grad[at + 1] += total(a1)
-    weight_grad[at + 2] += total(a2)
-    weight_grad[at + 3] += total(a3)
+def _turn(turned: Any, x: Any, rows: int, columns: int, lanes: int) -> None:
+    """Transpose the rows of x: turned[lane · columns + r] = x[r · lanes + lane], 0 for r from `rows` on."""
+    for lane in range(lanes):
+        for r in range(rows):
+            turned[lane * columns + r] = x[r * lanes + lane]
+        for r in range(rows, columns):
+            turned[lane * columns + r] = 0

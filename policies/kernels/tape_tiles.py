@@ -7,8 +7,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from policies.kernels.lanes import WIDTH
 from policies.kernels.math import OPTIONS
-from policies.kernels.tape_loops import add_weight_gradients, run_step, run_step_back
+from policies.kernels.tape_loops import LINEAR, run_step, run_step_back
 
 _jit = numba.njit(cache=True, nogil=True, **OPTIONS)
 
@@ -74,9 +75,8 @@ def run_tile_back(
     rows: int,
     first: int,
     lanes: int,
-    chunk: int,
 ) -> None:
-    """Run the sequences of a tile backwards, computing `chunk` steps at a time again from the saved states.
+    """Run the sequences of a tile backwards, computing every step again from the saved states.
 
     Args:
         code: as in `run_tile`, and so are the arguments up to `states`.
@@ -92,40 +92,39 @@ def run_tile_back(
         drive_grad: `[B, T, P]`, written.
         state_grad: `[B, S]`, written.
         elapsed_grad: `[B, T]`, written.
-        weight_grad: flat; added to.
+        weight_grad: in the layout of `Tape.places`; added to.
         rows: as in `run_tile`, and so are the next two.
         first: see there.
         lanes: see there.
-        chunk: steps kept at a time.
     """
-    steps, size, at_elapsed = drive.shape[1], state.shape[1], drive.shape[2] * lanes
+    size, at_elapsed = state.shape[1], drive.shape[2] * lanes
     samples = min(lanes, state.shape[0] - first)
     at_state, at_next = at_elapsed + lanes, (rows - size) * lanes
-    files = np.zeros((chunk, rows * lanes), weights.dtype)
-    grads = np.zeros((chunk, rows * lanes), weights.dtype)
-    carry = np.zeros((size, lanes), weights.dtype)
-    for begin in range((steps - 1) // chunk * chunk, -1, -chunk):
-        end = min(begin + chunk, steps)
-        for t in range(begin, end):
-            _load(drive, state, elapsed, starts, states, files[t - begin], t, first, samples, lanes)
-            run_step(code, indices, constants, weights, files[t - begin], lanes)
-        for t in range(end - 1, begin - 1, -1):
-            grad = grads[t - begin]
-            grad[:] = 0
-            for lane in range(samples):
-                for s in range(size):
-                    grad[at_next + s * lanes + lane] = states_grad[first + lane, t, s] + carry[s, lane]
-            run_step_back(code, indices, constants, weights, files[t - begin], grad, lanes)
-            for lane in range(samples):
-                for p in range(drive.shape[2]):
-                    drive_grad[first + lane, t, p] = grad[p * lanes + lane]
-                elapsed_grad[first + lane, t] = grad[at_elapsed + lane]
-                for s in range(size):
-                    carry[s, lane] = 0 if starts[first + lane, t] else grad[at_state + s * lanes + lane]
-        add_weight_gradients(code, indices, files, grads, end - begin, weight_grad, lanes)
+    widest = 0
+    for i in range(code.shape[0]):
+        if code[i, 0] == LINEAR:
+            widest = max(widest, code[i, 5])
+    file = np.zeros(rows * lanes, weights.dtype)
+    grad = np.zeros(rows * lanes, weights.dtype)
+    turned = np.zeros((widest + WIDTH) * lanes, weights.dtype)
+    carry = np.zeros(size * lanes, weights.dtype)
+    for t in range(drive.shape[1] - 1, -1, -1):
+        _load(drive, state, elapsed, starts, states, file, t, first, samples, lanes)
+        run_step(code, indices, constants, weights, file, lanes)
+        grad[:] = 0
+        for lane in range(samples):
+            for s in range(lane, size * lanes, lanes):
+                grad[at_next + s] = states_grad[first + lane, t, s // lanes] + carry[s]
+        run_step_back(code, indices, constants, weights, file, grad, weight_grad, turned, lanes)
+        for lane in range(samples):
+            for p in range(drive.shape[2]):
+                drive_grad[first + lane, t, p] = grad[p * lanes + lane]
+            elapsed_grad[first + lane, t] = grad[at_elapsed + lane]
+            for s in range(lane, size * lanes, lanes):
+                carry[s] = 0 if starts[first + lane, t] else grad[at_state + s]
     for lane in range(samples):
         for s in range(size):
-            state_grad[first + lane, s] = carry[s, lane]
+            state_grad[first + lane, s] = carry[s * lanes + lane]
 
 
 @_jit

@@ -111,15 +111,6 @@ def test_tiles_and_threads_do_not_change_the_result(batch_size, threads):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 40_000])
-def test_chunks_of_steps_do_not_change_the_gradients(chunk_bytes, monkeypatch):
-    monkeypatch.setattr(tape_cpu, "CHUNK_BYTES", chunk_bytes)
-    case = make_case(5, 3, 11, torch.float64)
-    expected, found = results("reference", *case), results("cpu", *case)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=1e-9, rtol=1e-9)
-
-
 @pytest.mark.parametrize("kernel", ["reference", "cpu"])
 def test_gradients_are_those_of_finite_differences(kernel):
     weights, drive, state, elapsed, _ = make_case(3, 2, 3, torch.float64)
