@@ -74,7 +74,7 @@ class BulletVehicle(Vehicle):
         bullet.resetSimulation(physicsClientId=client)
         bullet.setGravity(0.0, 0.0, -GRAVITY, physicsClientId=client)
         bullet.setPhysicsEngineParameter(
-            numSolverIterations=12, deterministicOverlappingPairs=1, enableFileCaching=0, physicsClientId=client
+            numSolverIterations=12, deterministicOverlappingPairs=1, enableFileCaching=1, physicsClientId=client
         )
         self._step_s = 0.0
         plane = bullet.createCollisionShape(bullet.GEOM_PLANE, physicsClientId=client)

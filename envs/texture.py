@@ -117,12 +117,11 @@ class _Sheet:
         road = self.noise(look.road, 0)
         for mark in self.painter.marks(self.low, self.high):
             self.mark(road, mark, mark.shade)
-        picture = cv2.applyColorMap(self.noise(look.verge, 1), _table(look.verge, look))
-        mask: Image = np.zeros((self.height, self.width), np.uint8)
-        self.band(mask, -half, half, 255)
-        if look.road == look.verge:
-            mask[:] = 255
-        cv2.copyTo(cv2.applyColorMap(road, _table(look.road, look)), mask, picture)
+        picture: Image = cv2.applyColorMap(road, _table(look.road, look))
+        if look.road != look.verge:
+            beside = np.full((self.height, self.width), 255, np.uint8)
+            self.band(beside, -half, half, 0)
+            cv2.copyTo(cv2.applyColorMap(self.noise(look.verge, 1), _table(look.verge, look)), beside, picture)
         if look.kerb is not None:
             self.kerbs(picture)
         for mark in self.painter.strays(self.low, self.high):
@@ -223,7 +222,7 @@ class _Sheet:
                 self.band(picture, low, high, paint, spans)
 
     def lines(self, picture: Image) -> None:
-        """Edge lines and centre line, each through a mask that wear eats into."""
+        """Edge lines and centre line; where the paint is worn away, the pavement stays."""
         track, look = self.track, self.look
         half = track.lane_width_m
         places = (
@@ -231,23 +230,22 @@ class _Sheet:
             (look.right, -half + look.inset_m + 0.5 * look.right.width_m),
             (look.centre, 0.0),
         )
-        wear = self.wear() if look.wear > 0.0 else None
+        painted = picture.copy() if look.wear > 0.0 else picture
+        pavement = 0.5 * (np.asarray(look.road.dark) + np.asarray(look.road.bright))
         for line, lateral in places:
-            if line.width_m <= 0.0:
-                continue
-            mask: Image = np.zeros((self.height, self.width), np.uint8)
+            faded = np.asarray(line.color) + 0.5 * look.wear * (pavement - np.asarray(line.color))
+            color = tuple(float(c) for c in look.develop(faded))
             for low, high in _stripes(line, lateral):
-                self.stripe(mask, line, low, high)
-            if wear is not None:
-                mask = cv2.multiply(mask, wear, scale=1.0 / 255.0)
-            _paint(picture, mask, look.develop(line.color))
+                self.stripe(painted, line, low, high, color)
+        if painted is not picture:
+            cv2.copyTo(painted, self.paint_left(), picture)
 
-    def stripe(self, mask: Image, line: Line, low: float, high: float) -> None:
+    def stripe(self, target: Image, line: Line, low: float, high: float, color: tuple[float, ...]) -> None:
         """One stripe, whole or in dashes. OpenCV's smooth polygons reach half a pixel too far, hence the trim."""
         trim = 0.4 / self.scale if (high - low) * self.scale > 1.5 else 0.0
         low, high = low + trim, high - trim
         if line.dash_m <= 0.0:
-            self.band(mask, low, high, 255)
+            self.band(target, low, high, color)
             return
         track = self.track
         count = max(1, round(track.length_m / (line.dash_m + line.gap_m)))
@@ -263,17 +261,15 @@ class _Sheet:
             [track.point(along, high), track.point(along[:, ::-1], low)], axis=1
         )  # [dashes, 2 K, 2]
         for outline in self.pixels(outlines):
-            cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(target, [outline], color, cv2.LINE_AA, _SHIFT)
 
-    def wear(self) -> Image:
-        """uint8 `[h, w]` what is left of the paint, 255 where it is whole."""
+    def paint_left(self) -> Image:
+        """uint8 `[h, w]` mask of where there is paint left."""
         shifts = np.random.default_rng([self.look.seed, 4]).integers(_TILE // 16, size=(2, 2)) * 16
         mixed = cv2.addWeighted(
             self.tile("medium", shifts[0]), 0.6, self.tile("spots", shifts[1], _COARSE), 0.6, -0.2 * 128.0
         )
-        edge = 255.0 * (0.15 + 0.55 * self.look.wear)
-        table = np.clip((np.arange(256) - edge) / 40.0 + 0.5, 0.25 * (1.0 - self.look.wear), 1.0) * 255.0
-        return cv2.LUT(mixed, table.astype(np.uint8))
+        return cv2.threshold(mixed, 255.0 * (0.12 + 0.45 * self.look.wear), 255.0, cv2.THRESH_BINARY)[1]
 
     def shade(self, picture: Image) -> None:
         """Soft shadows and spots of light over everything, in place."""
@@ -339,6 +335,8 @@ def _strays(track: Track, look: Look) -> list[_Mark]:
 
 
 def _stripes(line: Line, lateral: float) -> list[tuple[float, float]]:
+    if line.width_m <= 0.0:
+        return []
     half = 0.5 * line.width_m
     if not line.double:
         return [(lateral - half, lateral + half)]
@@ -346,15 +344,6 @@ def _stripes(line: Line, lateral: float) -> list[tuple[float, float]]:
         (lateral + side * 1.1 * line.width_m - 0.7 * half, lateral + side * 1.1 * line.width_m + 0.7 * half)
         for side in (-1.0, 1.0)
     ]
-
-
-def _paint(picture: Image, mask: Image, color: Image) -> None:
-    """Blend a colour over a picture where a mask is not zero, in place."""
-    places = np.flatnonzero(mask > 0)
-    flat = picture.reshape(-1, 3)
-    strength = mask.reshape(-1)[places].astype(np.float32)[:, None] / 255.0
-    under = flat[places].astype(np.float32)
-    flat[places] = np.rint(under + strength * (color.astype(np.float32) - under)).astype(np.uint8)
 
 
 def _table(surface: Surface, look: Look) -> Image:
