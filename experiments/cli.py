@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C; what was complete is kept")
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, which it is
         # Python flushes standard output once more at exit; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
@@ -108,11 +108,15 @@ def describe(error: Exception) -> str:
     return _one_line(str(error) or type(error).__name__)
 
 
+class ForeignPackage(ValueError):
+    """Another distribution's package has the name of one of ours and comes first."""
+
+
 def check_rooms() -> None:
     """Check that the packages beside this one are the ones that will be imported.
 
     Raises:
-        ImportError: if another distribution's package of that name comes first.
+        ForeignPackage: if another distribution's package of that name comes first.
     """
     root = Path(__file__).resolve().parents[1]
     for room in ROOMS:
@@ -121,7 +125,7 @@ def check_rooms() -> None:
         origin = spec.origin if spec is not None else None
         if origin is None or Path(origin).resolve().parents[1] != root:
             found = origin or (list(spec.submodule_search_locations or []) if spec is not None else "nothing")
-            raise ImportError(
+            raise ForeignPackage(
                 f"the package {room!r} should come from {root}, found {found}: another distribution owns that name. "
                 "Install Wormwheel in an environment of its own."
             )

@@ -30,14 +30,22 @@ LEAST_PAUSE_S = 2.0
 """Shortest time between two such lines, the last one excepted."""
 
 
+class _Screen(Console):
+    """A console that leaves a closed pipe to the command, which knows the exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise instead of exiting."""
+        raise
+
+
 def screen() -> Console:
     """Return the console for results."""
-    return Console(file=sys.stdout, highlight=False, width=_width(sys.stdout.isatty()))
+    return _Screen(file=sys.stdout, highlight=False, width=_width(sys.stdout.isatty()))
 
 
 def side_screen() -> Console:
     """Return the console for progress and notices."""
-    return Console(file=sys.stderr, highlight=False, width=_width(sys.stderr.isatty()))
+    return _Screen(file=sys.stderr, highlight=False, width=_width(sys.stderr.isatty()))
 
 
 def say(text: str) -> None:

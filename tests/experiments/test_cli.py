@@ -1,0 +1,203 @@
+"""The command itself: verbs, help, exit codes, one line for what cannot be done."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.common import duration, expand_tracks, new_directory, plain, progress, table
+from experiments.info import attribute_docs
+from tests.experiments.verbs import wormwheel
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_help_lists_the_verbs_without_loading_torch(capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, "--help")
+    assert ran.code == 0
+    for name, verb in cli.VERBS.items():
+        assert f"{name} " in ran.out and verb.summary in ran.out
+    loaded = "print(sorted({'torch', 'cv2'} & {*sys.modules}))"
+    code = f"import sys; from experiments import cli; cli.main(['--help']); {loaded}"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert shown.stdout.endswith("[]\n"), shown.stdout
+
+
+def test_without_a_verb_the_verbs_are_shown(capsys: pytest.CaptureFixture[str]):
+    assert wormwheel(capsys).code == 2
+    group = wormwheel(capsys, "train")
+    assert group.code == 2 and "train imitation" in group.out and "evaluate" not in group.out
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_every_option_of_every_verb_is_explained(name: str, capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, *name.split(), "--help")
+    assert ran.code == 0 and f"wormwheel {name}" in ran.out
+    verb = cli.VERBS[name]
+    kind = getattr(importlib.import_module(verb.module), verb.options)
+    for option in dataclasses.fields(kind):
+        assert attribute_docs(kind)[option.name], f"{kind.__name__}.{option.name} has no docstring"
+    assert "--json" in ran.out or name == "render"  # a film measures nothing
+
+
+def test_an_unknown_verb_is_one_line(capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, "drive")
+    assert ran.code == 2 and "no verb 'drive'" in ran.complaint and "record" in ran.complaint
+    ran = wormwheel(capsys, "train", "magic")
+    assert ran.code == 2 and "imitation" in ran.complaint
+
+
+@pytest.mark.parametrize("arguments", [("--frames", "many"), ("--bogus",), ("--frames",)])
+def test_wrong_options_exit_with_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+    assert wormwheel(capsys, "record", *arguments).code == 2
+
+
+def fake_verb(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Make `wormwheel info` raise something."""
+
+    def run(options: object) -> None:
+        raise error
+
+    module = importlib.import_module("experiments.info")
+    monkeypatch.setattr(module, "run", run)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("too\n  many words"), "wormwheel: too many words"),
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "wormwheel: a.csv: No such file or directory"),
+        (OSError("plain"), "wormwheel: plain"),
+        (ModuleNotFoundError("No module named 'sb3'", name="sb3"), "needs the package sb3"),
+        (ImportError("install it with pip install 'wormwheel[rl]'"), "wormwheel[rl]"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_2(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    fake_verb(monkeypatch, error)
+    ran = wormwheel(capsys, "info")
+    assert ran.code == 2 and line in ran.complaint
+    assert len(ran.err.splitlines()) == 1
+    monkeypatch.setenv("WORMWHEEL_TRACEBACK", "1")
+    assert "Traceback" in wormwheel(capsys, "info").err
+
+
+def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    fake_verb(monkeypatch, RuntimeError("bug"))
+    with pytest.raises(RuntimeError, match="bug"):
+        wormwheel(capsys, "info")
+    fake_verb(monkeypatch, ModuleNotFoundError("No module named 'agents.gone'", name="agents.gone"))
+    with pytest.raises(ModuleNotFoundError, match="gone"):
+        wormwheel(capsys, "info")
+
+
+def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    fake_verb(monkeypatch, KeyboardInterrupt())
+    ran = wormwheel(capsys, "info")
+    assert ran.code == 130 and "stopped by Ctrl-C" in ran.complaint
+
+
+def test_a_closed_pipe_is_quiet():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        ran = subprocess.run(
+            [sys.executable, "-m", "experiments.cli", "info"],
+            cwd=ROOT,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.stderr == "" and ran.returncode == cli.PIPE_CLOSED
+
+
+def test_packages_of_others_are_refused(tmp_path: Path):
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").touch()
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from experiments import cli; sys.exit(cli.main(['info']))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "'agents' should come from" in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_check_rooms_sees_what_is_loaded(monkeypatch: pytest.MonkeyPatch):
+    cli.check_rooms()
+    foreign = types.ModuleType("envs")
+    foreign.__spec__ = importlib.machinery.ModuleSpec("envs", None, origin="/elsewhere/envs/__init__.py")
+    monkeypatch.setitem(sys.modules, "envs", foreign)
+    with pytest.raises(cli.ForeignPackage, match="/elsewhere"):
+        cli.check_rooms()
+
+
+def test_plain_progress_says_how_long_it_takes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    with progress("working", 100, "things") as bar:
+        for _ in range(100):
+            bar.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[0] == "working:  10%, 10 of 100 things, about 45 s left"
+    assert lines[-1].startswith("working: done, 100 of 100 things, in ")
+
+
+def test_a_table_keeps_what_looks_like_markup(capsys: pytest.CaptureFixture[str]):
+    table("[bold]title", ["[red]a"], [["`[B, T]` [/b]"]])
+    shown = capsys.readouterr().out
+    assert "[bold]title" in shown and "`[B, T]` [/b]" in shown
+
+
+def test_durations_read_as_people_say_them():
+    assert [duration(s) for s in (0.4, 99, 200, 7500)] == ["0 s", "99 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_json_never_holds_nan(tmp_path: Path):
+    assert plain({"a": float("nan"), "b": (1, float("inf"), Path("x"))}) == {"a": None, "b": [1, None, "x"]}
+
+
+def test_directories_of_roads_become_their_files(tmp_path: Path):
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (tmp_path / name).touch()
+    found = expand_tracks((str(tmp_path), "z.csv"))
+    assert found == (str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "z.csv")
+    assert expand_tracks("random") == "random"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="no .csv file"):
+        expand_tracks(str(tmp_path / "none"))
+
+
+def test_names_of_new_directories_are_free(tmp_path: Path):
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    assert new_directory(None, str(tmp_path / "runs" / "x"), "config.json", reuse=False).name == "x-2"
+    assert new_directory(tmp_path / "runs" / "x", "y", "config.json", reuse=False).name == "x"
+
+
+def test_info_shows_everything(capsys: pytest.CaptureFixture[str], trained: Path, recording: Path, tmp_path: Path):
+    cores = wormwheel(capsys, "info", "cores", "--json", tmp_path / "cores.json")
+    assert cores.code == 0 and "liquid time-constant" in cores.out and "substeps" in cores.out
+    assert (tmp_path / "cores.json").is_file()
+    policy = wormwheel(capsys, "info", "policy", trained)
+    assert policy.code == 0 and "hidden_size=8" in policy.out and "48×24 pixels" in policy.out
+    data = wormwheel(capsys, "info", "data", recording)
+    assert data.code == 0 and "270" in data.out and "bicycle" in data.out
+    world = wormwheel(capsys, "info", "env")
+    assert world.code == 0 and "wormwheel/LaneKeeping-v0" in world.out and "variety" in world.out
+    versions = wormwheel(capsys, "info")
+    assert versions.code == 0 and "torch" in versions.out
+    assert wormwheel(capsys, "info", "policy").code == 2
+    assert wormwheel(capsys, "info", "cores", recording).code == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, "--version")
+    assert ran.code == 0 and ran.out.startswith("wormwheel ")
