@@ -73,7 +73,7 @@ class LaneKeepingConfig:
     camera: CameraRanges = field(default_factory=CameraRanges)
     """From what the camera is drawn."""
     variety: float = 0.35
-    """Variety of looks and cameras: 0 always the standard ones, 1 the full ranges."""
+    """Variety of looks and cameras, in [0, 1]: the share of scenes that differ from the standard one, and how far."""
     vehicle_params: VehicleParams = field(default_factory=VehicleParams)
     """The car."""
     start_offset: float = 0.15

@@ -206,7 +206,8 @@ def draw_look(generator: np.random.Generator, variety: float = 1.0) -> Look:
 
     Args:
         generator: where the random numbers come from.
-        variety: in [0, 1]; 0 always gives the standard look (with fresh details), 1 the widest range.
+        variety: in [0, 1]: the probability that the look differs from the standard one (with fresh details), and how
+            far it may.
     """
     seed = int(generator.integers(2**31))
     draw = _Draw(generator, variety)
