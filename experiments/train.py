@@ -40,12 +40,13 @@ BASELINE = "feedforward"
 SIMULATED = ImitationConfig()
 """How to learn from many varied roads, recorded in simulation."""
 RECORDED = ImitationConfig(
-    epochs=30,
-    batch_size=16,
+    epochs=60,
     stride=4,
     augmentation=AugmentationConfig(flip=0.5, shift=0.05),
 )
 """How to learn from a few minutes of one real road: windows overlap and frames are mirrored."""
+RECORDED_DROPOUT = 0.3
+"""Dropout of the head for a few minutes of one real road."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainOptions:
     head: Literal["small", "published"] = "small"
     """Conv head: "small", or that of Lechner et al. 2020 (use --height 78 --width 200)."""
     dropout: float = 0.0
-    """Share of the head's last map that is dropped while training, in [0, 1)."""
+    """Share of the head's last map that is dropped while training, in [0, 1); 0.3 for real recordings."""
     learning: Annotated[ImitationConfig, arg(name="")] = SIMULATED
     """How to learn."""
     frames: Annotated[FrameOptions, arg(name="")] = FrameOptions()
@@ -92,7 +93,9 @@ class TrainOptions:
 
 def defaults_for(options: TrainOptions) -> TrainOptions:
     """Return the options with the defaults that suit the data; what the command line names comes on top of them."""
-    return replace(options, learning=SIMULATED if _simulated(_load(options)) else RECORDED)
+    if _simulated(_load(options)):
+        return replace(options, learning=SIMULATED)
+    return replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
 
 
 def run(options: TrainOptions) -> Path:
