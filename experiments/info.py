@@ -75,7 +75,7 @@ def _cores() -> list[dict[str, Any]]:
     from policies.cores import CORES
     from policies.policy import DrivingPolicy, PolicyConfig
 
-    found = []
+    found: list[dict[str, Any]] = []
     for name, spec in CORES.items():
         core = DrivingPolicy.create(PolicyConfig(core=name)).core
         parameters = sum(value.numel() for value in core.parameters())
