@@ -297,7 +297,12 @@ def _drive_level(job: _Level, report: Callable[[tuple[int, int | NoiseLevel]], N
         observer=observe,
         on_step=count,
     )
-    roads = [Road.from_drive(drive, *outlines[drive.seed], np.array(trails[drive.seed])) for drive in drives]
+    roads = []
+    for drive in drives:
+        length_m, outline = outlines[drive.seed]
+        # The report draws the clean drives only.
+        lines = (outline, trails[drive.seed]) if job.policy is not None and not job.variance else ()
+        roads.append(Road.from_drive(drive, length_m, *lines))
     report((job.number, NoiseLevel.from_drives(job.variance, drives, roads)))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from agents.metrics import Drive, Estimate, closed_loop
 from agents.run_directory import to_json
@@ -39,8 +39,8 @@ class Road:
         crashed: whether the car left the road.
         mean_offset_lane: mean absolute offset as a share of the lane width.
         worst_offset_lane: largest absolute offset as a share of the lane width.
-        outline: centre line of the road, m.
-        trail: where the car went, m.
+        outline: centre line of the road, m; empty where it is not kept.
+        trail: where the car went, m; empty where it is not kept.
     """
 
     seed: int
@@ -55,7 +55,7 @@ class Road:
     trail: Points
 
     @classmethod
-    def from_drive(cls, drive: Drive, length_m: float, outline: NDArray[Any], trail: NDArray[Any]) -> Road:
+    def from_drive(cls, drive: Drive, length_m: float, outline: ArrayLike = (), trail: ArrayLike = ()) -> Road:
         """Summarise a drive; the lines `[N, 2]` are thinned out to what a small picture needs."""
         share = np.abs(drive.lateral_offset_m) / drive.lane_width_m
         return cls(
@@ -178,9 +178,11 @@ class Results:
         return _finite(values)
 
 
-def _thin(points: NDArray[Any], most: int) -> Points:
+def _thin(line: ArrayLike, most: int) -> Points:
     """Keep at most so many points of a line, evenly, first and last included; centimetres are enough."""
-    points = np.asarray(points, np.float64).reshape(-1, 2)
+    points = np.asarray(line, np.float64).reshape(-1, 2)
+    if not len(points):
+        return ()
     chosen = np.unique(np.round(np.linspace(0, len(points) - 1, min(most, len(points)))).astype(int))
     return tuple((round(float(x), 2), round(float(y), 2)) for x, y in points[chosen])
 

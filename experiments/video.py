@@ -33,20 +33,20 @@ PREVIEW_FPS = 10.0
 """Pictures per second of a preview."""
 _BT709 = 1
 """The number of BT.709 in H.264's tables of primaries and transfer functions."""
-_PREVIEW_STEPS = ((480, 60), (480, 40), (400, 40), (360, 30), (300, 25), (240, 20))
+_PREVIEW_STEPS = ((640, 60), (560, 50), (480, 50), (480, 40), (400, 40), (360, 30), (300, 25), (240, 20))
 """Width in pixels and WebP quality of a preview, from what is wished for down to what always fits."""
 
 
 class VideoWriter:
     """Writes one film; use it as a context."""
 
-    def __init__(self, path: str | Path, fps: float = 20.0, quality: int = 21):
+    def __init__(self, path: str | Path, fps: float = 20.0, quality: int = 23):
         """Take down what to write; nothing touches the disk before the block begins.
 
         Args:
             path: the MP4 file to write.
             fps: frames per second, > 0.
-            quality: constant rate factor of x264, 0 (perfect) to 51 (worst); 21 looks clean.
+            quality: constant rate factor of x264, 0 (perfect) to 51 (worst); 23 looks clean.
 
         Raises:
             ValueError: if the name does not end in `.mp4`, or a number is out of range.
