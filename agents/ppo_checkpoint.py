@@ -1,0 +1,261 @@
+"""A learner on disk: everything that training needs to go on exactly, in one file.
+
+`learner.safetensors` holds weights, optimizer, generators (the learner's own, python's, numpy's, torch's), the last
+observation, recurrent states, the normaliser's figures and the actions since each episode's start as tensors, and the
+rest as JSON in its header: nothing that is loaded can run code. The file is made beside its place and moved there. For
+envs with frames the same directory is a policy directory, which `load_policy`, `wormwheel evaluate` and
+`wormwheel render` take.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from agents.files import clear_errors, make_directory, write_bytes
+from agents.ppo_config import PPOConfig
+from agents.ppo_episodes import is_replayable
+from agents.ppo_observations import space_from_json, space_to_json
+from agents.ppo_policy import ActorCriticConfig
+from policies.checkpoint import save_policy
+from policies.policy import DrivingPolicy, PolicyConfig
+
+if TYPE_CHECKING:
+    from agents.ppo import LiquidPPO
+
+FORMAT = "wormwheel-ppo"
+FORMAT_VERSION = 1
+FILE = "learner.safetensors"
+"""Name of the file in a learner's directory."""
+COUNTERS = (
+    "num_timesteps",
+    "_total_timesteps",
+    "_current_progress_remaining",
+    "_n_updates",
+    "_episode_num",
+    "_rollouts",
+)
+
+logger = logging.getLogger(__name__)
+
+
+class LearnerError(ValueError):
+    """A learner that cannot be read or does not fit: missing, corrupt, foreign, newer, or of another env."""
+
+
+def save_learner(model: LiquidPPO, directory: Path, notes: dict[str, Any] | None = None) -> None:
+    """Write a learner's directory, replacing the files of an earlier one; `notes` are kept with the driver.
+
+    Raises:
+        OSError: if it cannot be written; an earlier learner there is still whole.
+    """
+    make_directory(directory)
+    values, tensors = _pack(model)
+    if model.policy.is_driver:
+        with clear_errors(directory):
+            save_policy(model.policy.driver(), directory, {"steps": model.num_timesteps, **(notes or {})})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(directory / FILE, safetensors.torch.save(tensors, {"learner": json.dumps(values)}))
+
+
+def read_learner(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the JSON values and the tensors of a learner.
+
+    Raises:
+        LearnerError: if there is none, it is corrupt, foreign, or newer than this program.
+    """
+    path = directory / FILE
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            values = json.loads(file.metadata()["learner"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise LearnerError(f"{directory} holds no learner: it has no {FILE}. Give what PPO training wrote.") from error
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise LearnerError(f"{path} is corrupt and cannot be resumed ({error}). Train anew or take a copy.") from error
+    if values.get("format") != FORMAT or not isinstance(values.get("format_version"), int):
+        raise LearnerError(f"{path} was not written by Wormwheel's PPO: expected format {FORMAT!r}.")
+    if values["format_version"] > FORMAT_VERSION:
+        raise LearnerError(
+            f"{path} has format version {values['format_version']}, this program reads up to {FORMAT_VERSION}. "
+            "Update Wormwheel."
+        )
+    return values, tensors
+
+
+def load_learner(
+    kind: type[LiquidPPO], directory: Path, env: Any, device: torch.device | str, **options: Any
+) -> LiquidPPO:
+    """Make a learner and put everything back.
+
+    Raises:
+        LearnerError: if it cannot be read or the env does not fit it.
+    """
+    values, tensors = read_learner(directory)
+    config = PPOConfig(**values["ppo"])
+    leashed, config = config.leash, PPOConfig(**{**values["ppo"], "leash": 0.0})
+    observations, actions = (space_from_json(values[name]) for name in ("observation_space", "action_space"))
+    model = kind(
+        ActorCriticConfig.from_json(values["actor_critic"]),
+        env,
+        config,
+        seed=values["seed"],
+        device=device,
+        stats_window_size=values["stats_window_size"],
+        observation_space=observations,
+        action_space=actions,
+        **options,
+    )
+    for name, saved, mine in (
+        ("observation", observations, model.observation_space),
+        ("action", actions, model.action_space),
+    ):
+        if saved != mine:
+            raise LearnerError(f"{directory} learnt with {name} space {saved}, this env has {mine}.")
+    model.config = PPOConfig(**{**asdict(config), "leash": leashed})
+    model.policy.load_state_dict(_part(tensors, "policy."))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _part(tensors, "optimizer.").items():
+        index, _, key = name.partition(".")
+        states.setdefault(int(index), {})[key] = tensor
+    model.optimizer.load_state_dict({"state": states, "param_groups": model.optimizer.state_dict()["param_groups"]})
+    model.generator.set_state(tensors["generator"])
+    for name in COUNTERS:
+        setattr(model, name, values["counters"][name])
+    if values["imitator"] is not None:
+        imitator = DrivingPolicy.create(PolicyConfig.from_json(values["imitator"]))
+        imitator.load_state_dict(_part(tensors, "imitator."))
+        model.imitator = imitator.to(model.device).eval().requires_grad_(False)
+    if values["episodes"] is not None:
+        model.ep_info_buffer = deque(values["episodes"]["infos"], maxlen=values["stats_window_size"])
+        model.ep_success_buffer = deque(values["episodes"]["successes"], maxlen=values["stats_window_size"])
+    if env is not None:
+        _go_back(model, directory, values, tensors)
+    return model
+
+
+def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return everything as JSON values and tensors."""
+    tensors = {f"policy.{name}": tensor for name, tensor in model.policy.state_dict().items()}
+    for index, state in model.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    numpy_kind, numpy_keys, *numpy_rest = np.random.get_state()
+    tensors |= {
+        "generator": model.generator.get_state(),
+        "torch_generator": torch.get_rng_state(),
+        "numpy_generator": torch.from_numpy(np.asarray(numpy_keys, np.int64)),
+    }
+    for name, tensor in (("state", model._state), ("imitator_state", model._imitator_state)):
+        if tensor is not None:
+            tensors[name] = tensor
+    if model.imitator is not None:
+        tensors |= {f"imitator.{name}": tensor for name, tensor in model.imitator.state_dict().items()}
+    snapshots = None
+    if model.env is not None and model._last_obs is not None:
+        assert model._last_episode_starts is not None
+        last = model._last_obs if isinstance(model._last_obs, dict) else {"": model._last_obs}
+        tensors |= {f"last.{name}": torch.from_numpy(np.array(value)) for name, value in last.items()}
+        tensors["last_starts"] = torch.from_numpy(np.array(model._last_episode_starts, bool))
+        if is_replayable(model.env):
+            snapshots = []
+            for number, there in enumerate(model.env.env_method("snapshot")):
+                tensors[f"episode.{number}"] = torch.from_numpy(there["actions"])
+                snapshots.append({"seed": there["seed"], "episode": there["episode"]})
+    normaliser = model.get_vec_normalize_env()
+    if normaliser is not None:
+        tensors |= {f"normaliser.{name}": torch.as_tensor(value) for name, value in _figures(normaliser).items()}
+    episodes = None
+    if model.ep_info_buffer is not None and model.ep_success_buffer is not None:
+        infos = [{name: float(info[name]) for name in ("r", "l", "t")} for info in model.ep_info_buffer]
+        episodes = {"infos": infos, "successes": [float(value) for value in model.ep_success_buffer]}
+    values = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "actor_critic": asdict(model.actor_critic_config),
+        "ppo": asdict(model.config),
+        "observation_space": space_to_json(model.observation_space),
+        "action_space": space_to_json(model.action_space),
+        "seed": model.seed,
+        "envs": model.n_envs,
+        "stats_window_size": model._stats_window_size,
+        "counters": {name: getattr(model, name) for name in COUNTERS},
+        "episodes": episodes,
+        "imitator": model.imitator.config.to_json() if model.imitator is not None else None,
+        "snapshots": snapshots,
+        "normalised": normaliser is not None,
+        "python_generator": random.getstate(),
+        "numpy_generator": [numpy_kind, *numpy_rest],
+    }
+    return values, tensors
+
+
+def _go_back(model: LiquidPPO, directory: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Put env, observation, states and the process's generators back where they were."""
+    normaliser = model.get_vec_normalize_env()
+    if values["normalised"] != (normaliser is not None):
+        have = "a VecNormalize" if values["normalised"] else "no VecNormalize"
+        raise LearnerError(f"{directory} learnt with {have} around its envs: give load the same.")
+    if normaliser is not None:
+        _set_figures(normaliser, _part(tensors, "normaliser."))
+    assert model.env is not None
+    if values["snapshots"] is not None and is_replayable(model.env) and model.n_envs == values["envs"]:
+        for number, there in enumerate(values["snapshots"]):
+            actions = tensors[f"episode.{number}"].numpy()
+            model.env.env_method("restore", {**there, "actions": actions}, indices=number)
+        last = {name: tensor.numpy() for name, tensor in _part(tensors, "last.").items()}
+        model._last_obs = last[""] if "" in last else last
+        model._last_episode_starts = tensors["last_starts"].numpy()
+        model._state = tensors["state"].to(model.device)
+        if "imitator_state" in tensors:
+            model._imitator_state = tensors["imitator_state"].to(model.device)
+    elif "state" in tensors:
+        logger.warning("the envs cannot be put back where they were: learning goes on with new episodes.")
+    version, internal, gauss = values["python_generator"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, *rest = values["numpy_generator"]
+    np.random.set_state((kind, tensors["numpy_generator"].numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(tensors["torch_generator"])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _running(normaliser: VecNormalize) -> dict[str, RunningMeanStd]:
+    """Return the running figures of a normaliser by name."""
+    found = {"return": normaliser.ret_rms}
+    observed = getattr(normaliser, "obs_rms", None)
+    if isinstance(observed, dict):
+        found |= {f"observation.{name}": one for name, one in observed.items()}
+    elif observed is not None:
+        found["observation"] = observed
+    return found
+
+
+def _figures(normaliser: VecNormalize) -> dict[str, Any]:
+    figures = {"returns": np.array(normaliser.returns)}
+    for name, one in _running(normaliser).items():
+        figures |= {f"{name}.mean": np.array(one.mean), f"{name}.var": np.array(one.var)}
+        figures[f"{name}.count"] = np.array(one.count, np.float64)
+    return figures
+
+
+def _set_figures(normaliser: VecNormalize, figures: dict[str, Tensor]) -> None:
+    if len(figures["returns"]) == normaliser.num_envs:
+        normaliser.returns = figures["returns"].numpy()
+    for name, one in _running(normaliser).items():
+        one.mean, one.var = figures[f"{name}.mean"].numpy(), figures[f"{name}.var"].numpy()
+        one.count = float(figures[f"{name}.count"])

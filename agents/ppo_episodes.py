@@ -1,0 +1,105 @@
+"""Envs that can be put back where they were: the seed of the episode and the actions since its start.
+
+A simulator's inside cannot be saved in general, but it can be reached again: reset with the same seed, make the same
+steps. `ReplayableEpisodes` gives every episode a seed of its own, drawn from the env's seed and the episode's number,
+and remembers the actions of the running episode, so an interrupted training run goes on exactly.
+
+    env = ReplayableEpisodes(gymnasium.make("CartPole-v1"))
+    env.reset(seed=7)
+    there = env.snapshot()
+    env.restore(there)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+
+class ReplayableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Seeds every episode and remembers its actions.
+
+    Exact for envs whose resets depend on the seed alone and whose steps are deterministic given it: Wormwheel's own
+    and Gymnasium's.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        """Wrap an env; until `reset` names a seed, a random one is used."""
+        super().__init__(env)
+        self._seed = int(np.random.default_rng().integers(2**31))
+        self._episode = -1
+        self._actions: list[NDArray[Any]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin the next episode; with a seed, begin the first one of that seed."""
+        if seed is not None:
+            self._seed, self._episode = int(seed), -1
+        self._episode += 1
+        self._actions = []
+        return self.env.reset(seed=episode_seed(self._seed, self._episode), options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Make a step and remember it."""
+        self._actions.append(np.array(action))
+        return self.env.step(action)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return where the env is: `seed`, `episode` and `actions`, an array `[steps, …]`."""
+        return {"seed": self._seed, "episode": self._episode, "actions": np.array(self._actions)}
+
+    def restore(self, there: dict[str, Any]) -> None:
+        """Go to where `snapshot` was taken, in an env of the same kind.
+
+        Raises:
+            RuntimeError: if the episode ends on the way, so the env is not the same or not deterministic.
+        """
+        self._seed, self._episode = int(there["seed"]), int(there["episode"]) - 1
+        self.reset()
+        for number, action in enumerate(there["actions"]):
+            _, _, terminated, truncated, _ = self.step(action)
+            if terminated or truncated:
+                raise RuntimeError(
+                    f"the env ended its episode at step {number + 1} of the {len(there['actions'])} that were to be "
+                    "repeated: it is not the env of the saved run, or its steps depend on more than its seed."
+                )
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """Return the seed of the n-th episode of an env with some seed, in [0, 2³¹)."""
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0] >> 1)
+
+
+def make_vector_env(
+    make_env: Callable[[], gymnasium.Env[Any, Any]], count: int, processes: bool = False, seed: int | None = None
+) -> VecEnv:
+    """Make envs that step side by side and can be replayed.
+
+    Args:
+        make_env: makes one.
+        count: N, how many.
+        processes: give each env a process of its own. Pays only for envs that are much slower than the pipe to them;
+            `python -m experiments.benchmarks.ppo --vector` measures it.
+        seed: of the first env; the next ones follow it.
+
+    Returns:
+        A vector env; the first `reset` uses the seeds.
+    """
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return ReplayableEpisodes(Monitor(make_env()))
+
+    vector: VecEnv = (SubprocVecEnv if processes else DummyVecEnv)([make] * count)
+    if seed is not None:
+        vector.seed(seed)
+    return vector
+
+
+def is_replayable(vector: VecEnv) -> bool:
+    """Return whether every env in it is a `ReplayableEpisodes`."""
+    return all(vector.env_is_wrapped(ReplayableEpisodes))
