@@ -407,8 +407,10 @@ def _noisy(
 
 def _conclude(results: Results, out: Path) -> None:
     """Say what was found and which files to open."""
-    named = [("the expert, who knows the road", results.expert)] if results.expert else []
-    named += [("clean" if level.variance == 0 else f"noise {level.variance:g}", level) for level in results.levels]
+    named = [("expert (knows the road)", results.expert)] if results.expert else []
+    named += [
+        ("clean frames" if level.variance == 0 else f"noise {level.variance:g}", level) for level in results.levels
+    ]
     rows = [
         [
             name,
@@ -419,7 +421,7 @@ def _conclude(results: Results, out: Path) -> None:
         ]
         for name, level in named
     ]
-    heads = ["frames", "crashes", "km", "crashes per km [95 %]", "offset, % of lane [95 %]"]
+    heads = ["driver", "crashes", "km", "crashes per km [95 %]", "offset, % of lane [95 %]"]
     table("on roads that it had not seen", heads, rows)
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in results.seconds.items())
     lines = [
