@@ -53,7 +53,7 @@ class Expert:
         vehicle, track, params = world.vehicle_state, world.track, world.vehicle_params
         x, y, yaw = vehicle.x, vehicle.y, vehicle.yaw
         ahead_m = max(self.config.lookahead_min_m, vehicle.speed * self.config.lookahead_s)
-        target_x, target_y = track.point(float(track.project((x, y)).s) + ahead_m, track.right_lane_offset())
+        target_x, target_y = track.point(world.road_position_m + ahead_m, track.right_lane_offset())
         dx, dy = float(target_x) - x, float(target_y) - y
         left_m = -math.sin(yaw) * dx + math.cos(yaw) * dy
         angle_rad = math.atan2(2 * params.wheelbase_m * left_m, dx * dx + dy * dy)

@@ -12,9 +12,13 @@ wheels are velocity motors that turn as fast as the bend asks of each; the front
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import sys
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -175,8 +179,9 @@ def import_bullet() -> Any:
         ValueError: if it is not installed, with what to do.
     """
     try:
-        import pybullet
-        import pybullet_data  # noqa: F401 - comes with pybullet, and is needed too
+        with _without_banner():
+            import pybullet
+            import pybullet_data  # noqa: F401 - comes with pybullet, and is needed too
     except ImportError as error:
         raise ValueError(
             "PyBullet is not installed, and neither the Bullet vehicle nor the tiny renderer can do without it. "
@@ -184,6 +189,27 @@ def import_bullet() -> Any:
             'older only: use vehicle="bicycle" and renderer="warp", or an older Python with `pip install pybullet`.'
         ) from error
     return pybullet
+
+
+@contextmanager
+def _without_banner() -> Iterator[None]:
+    """Keep C code off standard error: pybullet prints there when it was built, once in every process."""
+    if "pybullet" in sys.modules:
+        yield
+        return
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed: there is nothing to keep clean
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def release(bullet: Any, client: int, folder: Path) -> None:

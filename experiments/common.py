@@ -151,14 +151,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], lef
         rows: cells.
         left: columns from the left that hold text; the others are right-aligned figures.
     """
-    grid = Table(
-        title=Text(title) if title else None, show_header=any(columns), title_justify="left", header_style="bold"
-    )
+    grid = Table(show_header=any(columns), header_style="bold")
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    screen().print(grid, markup=False)
+        grid.add_row(*(Text(cell) for cell in row))  # Text: what looks like rich's markup stays as it is
+    if title:
+        screen().print(Text(title, style="bold"), soft_wrap=True)
+    screen().print(grid)
 
 
 def show(estimate: Estimate, digits: int) -> str:
