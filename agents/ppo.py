@@ -49,6 +49,7 @@ class LiquidPPO(BaseAlgorithm):
         rollout_buffer: what the last rollout left behind.
         imitator: the driver that the policy is leashed to, or None.
         generator: owner of all random draws of the learner.
+        record: JSON values that are saved with the learner, for whoever trains it.
     """
 
     policy: ActorCritic  # type: ignore[assignment]
@@ -139,6 +140,7 @@ class LiquidPPO(BaseAlgorithm):
         self._state: Tensor | None = None
         self._imitator_state: Tensor | None = None
         self._rollouts = 0
+        self.record: dict[str, Any] = {}
 
     # -- learning ------------------------------------------------------------------------------------------------
 

@@ -135,6 +135,7 @@ def load_learner(
     model.generator.set_state(tensors["generator"])
     for name in COUNTERS:
         setattr(model, name, values["counters"][name])
+    model.record = values["record"]
     if values["imitator"] is not None:
         imitator = DrivingPolicy.create(PolicyConfig.from_json(values["imitator"]))
         imitator.load_state_dict(_part(tensors, "imitator."))
@@ -193,6 +194,7 @@ def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "stats_window_size": model._stats_window_size,
         "counters": {name: getattr(model, name) for name in COUNTERS},
         "episodes": episodes,
+        "record": model.record,
         "imitator": model.imitator.config.to_json() if model.imitator is not None else None,
         "snapshots": snapshots,
         "normalised": normaliser is not None,

@@ -47,6 +47,7 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "record": Verb("experiments.record", "RecordOptions", "let the expert drive and record frames and steering"),
     "train imitation": Verb("experiments.train", "TrainOptions", "train a driver on recorded driving"),
+    "train ppo": Verb("experiments.train_ppo", "TrainPPOOptions", "train a driver by trial and error"),
     "evaluate": Verb(
         "experiments.evaluate", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),

@@ -1,0 +1,107 @@
+"""Hyperparameters of PPO for each world, in one place, with what each reached.
+
+    wormwheel train ppo --env LaneKeeping --core ltc
+
+takes the preset of that name; every number can be given on the command line instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.ppo_config import PPOConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to learn in one world."""
+
+    steps: int
+    """Steps of all envs together."""
+    envs: int
+    """N, envs side by side."""
+    learning: PPOConfig
+    """How to learn."""
+    networks: dict[str, Any] = field(default_factory=dict)
+    """Fields of `ActorCriticConfig` that differ from its defaults."""
+    core_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Fields of a core's own config that differ from its defaults, by the core's name."""
+    normalize_reward: bool = False
+    """Divide rewards by the running deviation of the discounted return (`VecNormalize`)."""
+    world: dict[str, Any] = field(default_factory=dict)
+    """Fields of `LaneKeepingConfig` that differ from its defaults while training."""
+    reached: str = "not measured yet"
+    """Score, steps, seeds and command."""
+
+
+PRESETS: dict[str, Preset] = {
+    "LaneKeeping": Preset(
+        steps=1_000_000,
+        envs=8,
+        learning=PPOConfig(
+            n_steps=256,
+            chunk=32,
+            batch_size=512,
+            n_epochs=4,
+            learning_rate=1e-3,
+            core_learning_rate=5e-3,
+            learning_rate_end=0.1,
+            gamma=0.98,
+            target_kl=0.03,
+        ),
+        networks={"log_std_init": -1.0},
+        normalize_reward=True,
+        world={"episode_s": 20.0, "start_offset": 0.4},
+    ),
+    "CarRacing": Preset(
+        steps=500_000,
+        envs=8,
+        learning=PPOConfig(
+            n_steps=256, chunk=32, batch_size=512, learning_rate_end=0.1, core_learning_rate=5e-3, target_kl=0.03
+        ),
+        networks={"log_std_init": -1.0, "nominal_period_s": 0.02},
+        normalize_reward=True,
+    ),
+    "CarRacing-v3": Preset(
+        steps=1_000_000,
+        envs=8,
+        learning=PPOConfig(
+            n_steps=256,
+            chunk=32,
+            batch_size=512,
+            n_epochs=6,
+            learning_rate=5e-4,
+            core_learning_rate=3e-3,
+            learning_rate_end=0.1,
+            target_kl=0.03,
+        ),
+        networks={"log_std_init": -0.5, "nominal_period_s": 0.04},
+        normalize_reward=True,
+    ),
+    "Pendulum-v1": Preset(
+        steps=200_000,
+        envs=4,
+        learning=PPOConfig(n_steps=256, chunk=16, batch_size=256, n_epochs=10, gamma=0.9, learning_rate_end=0.1),
+        networks={"log_std_init": 0.0},
+        normalize_reward=True,
+    ),
+    "CartPole-v1": Preset(
+        steps=50_000, envs=8, learning=PPOConfig(n_steps=64, chunk=16, batch_size=128, n_epochs=8, gamma=0.98)
+    ),
+    "CartPole-memory": Preset(
+        steps=100_000,
+        envs=8,
+        learning=PPOConfig(n_steps=128, chunk=32, batch_size=256, n_epochs=8, gamma=0.98),
+        networks={"critic": "own"},
+    ),
+}
+"""By the name that `--env` takes."""
+
+DEFAULT = Preset(steps=100_000, envs=8, learning=PPOConfig(), normalize_reward=True)
+"""For worlds that are not in `PRESETS`."""
+
+
+def preset_for(world: str) -> Preset:
+    """Return the preset of a world, or the default one."""
+    return PRESETS.get(world, DEFAULT)

@@ -1,0 +1,151 @@
+"""The worlds that PPO learns in, by name, and the wrappers that make them suitable.
+
+    env = make_world("CartPole-memory")
+    env = make_world("LaneKeeping", LaneKeepingConfig(vehicle="bicycle"), noise_variance=0.1)
+
+Besides the names in `WORLDS`, any id of Gymnasium is taken whose observation is a vector or an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+import envs
+from envs.lane_keeping import LaneKeepingConfig
+from envs.perturbations import GaussianNoise
+
+PEDAL_FRAMES = 2
+"""Frames of CarRacing-v3 that one action is held for."""
+PEDAL_SIZE = 64
+"""Rows and columns that CarRacing-v3's frames are reduced to, pixels."""
+
+
+class WithoutVelocities(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """CartPole that shows the cart's place and the pole's angle alone: who wants to balance has to remember."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        """Wrap a CartPole."""
+        super().__init__(env)
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def observation(self, observation: Any) -> NDArray[np.float32]:
+        """Place in units of 2.4 m and angle in units of 0.21 rad, where the episode ends."""
+        shown = np.array([observation[0] / 2.4, observation[2] / 0.2095], np.float32)
+        return np.clip(shown, -1.0, 1.0)
+
+
+class OnePedal(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """CarRacing-v3 with two actions, steering (positive left) and a pedal (gas above 0, brake below), held for
+    `PEDAL_FRAMES` frames, and frames of `PEDAL_SIZE` pixels a side. The reward is CarRacing's own.
+    """  # noqa: D205
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        """Wrap a CarRacing-v3 with continuous actions."""
+        super().__init__(env)
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = spaces.Box(0, 255, (PEDAL_SIZE, PEDAL_SIZE, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        frame, info = self.env.reset(seed=seed, options=options)
+        return self._small(frame), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Hold one action for some frames; their rewards are added up."""
+        steering, pedal = float(action[0]), float(action[1])
+        held = np.array([-steering, max(pedal, 0.0), max(-pedal, 0.0)])
+        total = 0.0
+        for _ in range(PEDAL_FRAMES):
+            frame, reward, terminated, truncated, info = self.env.step(held)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return self._small(frame), total, terminated, truncated, info
+
+    def _small(self, frame: NDArray[np.uint8]) -> NDArray[Any]:
+        return np.asarray(cv2.resize(frame, (PEDAL_SIZE, PEDAL_SIZE), interpolation=cv2.INTER_AREA))
+
+
+class NoisyCamera(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Gaussian noise on the camera's frames; each episode draws its variance between 0 and the largest."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], largest_variance: float):
+        """Wrap an env with a camera; the variance is that of pixels in [0, 1]."""
+        super().__init__(env)
+        if not (isinstance(env.observation_space, spaces.Dict) and "camera" in env.observation_space.spaces):
+            raise ValueError("noise needs an env with a camera, such as LaneKeeping.")
+        self._largest = largest_variance
+        self._draws = np.random.default_rng(0)
+        self._noise = GaussianNoise(0.0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode with another variance; a seed fixes the noise too."""
+        if seed is not None:
+            self._draws = np.random.default_rng([seed, 1])
+        self._noise = GaussianNoise(float(self._draws.uniform(0.0, self._largest)))
+        return super().reset(seed=seed, options=options)
+
+    def observation(self, observation: Any) -> Any:
+        """Add the noise."""
+        return {**observation, "camera": self._noise(observation["camera"][None], self._draws)[0]}
+
+
+def _lane_keeping(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make(envs.LANE_KEEPING, config=world or LaneKeepingConfig())
+
+
+def _car_racing_steering(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make(envs.CAR_RACING_STEERING, height=48, width=96)
+
+
+def _car_racing(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+    try:
+        return OnePedal(gymnasium.make("CarRacing-v3"))
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
+
+
+def _cartpole_memory(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+    return WithoutVelocities(gymnasium.make("CartPole-v1"))
+
+
+WORLDS: dict[str, Callable[[LaneKeepingConfig | None], gymnasium.Env[Any, Any]]] = {
+    "LaneKeeping": _lane_keeping,
+    "CarRacing": _car_racing_steering,
+    "CarRacing-v3": _car_racing,
+    "CartPole-memory": _cartpole_memory,
+}
+"""What `make_world` knows by name."""
+
+
+def make_world(
+    name: str, world: LaneKeepingConfig | None = None, noise_variance: float = 0.0
+) -> gymnasium.Env[Any, Any]:
+    """Make a world.
+
+    Args:
+        name: a key of `WORLDS` or an id of Gymnasium.
+        world: of LaneKeeping.
+        noise_variance: largest variance of noise on the camera, pixels in [0, 1]; 0 leaves the frames alone.
+
+    Raises:
+        ValueError: if there is no such env, or it needs a package that is missing.
+    """
+    if name in WORLDS:
+        env = WORLDS[name](world)
+    else:
+        try:
+            env = gymnasium.make(name)
+        except gymnasium.error.Error as error:
+            raise ValueError(
+                f"there is no world {name!r}: {str(error).splitlines()[0]} Known by name: {', '.join(WORLDS)}; else "
+                "give an id of Gymnasium."
+            ) from error
+    return NoisyCamera(env, noise_variance) if noise_variance else env
