@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from policies.cores.core import Core, prepare
-
-
-@dataclass(frozen=True)
-class CoreCost:
-    """What a core costs.
-
-    Attributes:
-        state_size: S, numbers carried from step to step.
-        parameters: trainable numbers.
-        synapses: connections with a weight of their own, from inputs and between units (read-out not counted).
-        multiply_adds: multiplications of a weight by a value in one step of one sample, all solver substeps included.
-    """
-
-    state_size: int
-    parameters: int
-    synapses: int
-    multiply_adds: int
+from policies.cores.core import CoreCost as CoreCost
 
 
 def measure_cost(core: Core, synapses: int, multiply_adds: int) -> CoreCost:
@@ -56,9 +39,10 @@ def enter(
     return inputs, state, elapsed, starts
 
 
-def full_precision(inputs: Tensor) -> torch.autocast:
-    """Return a context without autocast on the device of `inputs`."""
-    return torch.autocast(inputs.device.type, enabled=False)
+def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast on the device of `inputs`; entering a real one costs some microseconds."""
+    kind = inputs.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 @contextmanager

@@ -12,9 +12,27 @@ Transformer's window) packs them into the one tensor, so rollouts, PPO, export a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CoreCost:
+    """What a core costs."""
+
+    state_size: int
+    """S, numbers carried from step to step."""
+
+    parameters: int
+    """Trainable numbers."""
+
+    synapses: int
+    """Connections with a weight of their own, from inputs and between units; the read-out is not counted."""
+
+    multiply_adds: int
+    """Multiplications of a weight by a value in one step of one sample, all solver substeps included."""
 
 
 class Core(nn.Module, ABC):
@@ -48,6 +66,10 @@ class Core(nn.Module, ABC):
         Raises:
             ValueError: if a shape disagrees with `inputs`, or `elapsed` is not positive.
         """
+
+    @abstractmethod
+    def cost_per_step(self) -> CoreCost:
+        """Count what one step of one sample takes."""
 
     def initial_state(self, batch_size: int, like: Tensor) -> Tensor:
         """Return the `[B, S]` fresh state, zeros, on the device and in the dtype of `like`."""

@@ -126,5 +126,5 @@ class Reservoir(Core):
 
     def cost_per_step(self) -> CoreCost:
         """Count synapses and multiply-adds of the frozen core and the read-out."""
-        cost = self.frozen.cost_per_step()  # type: ignore[operator]
+        cost = self.frozen.cost_per_step()
         return measure_cost(self, cost.synapses, cost.multiply_adds + self.readout.weight.numel())

@@ -77,6 +77,17 @@ def test_bad_options_are_told(name, options):
         make_config(name, options)
 
 
+@pytest.mark.parametrize("name", ["cfc", "lrc", "lstm", "transformer"])
+def test_an_exported_step_holds_no_op_of_ours(name):
+    core = make_core(name, INPUTS, 1).eval()
+    inputs = torch.randn(1, 1, INPUTS)
+    state = core.initial_state(1, inputs)
+    program = torch.export.export(core, (inputs, state, torch.ones(1, 1)), strict=False)
+    targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert targets and not [target for target in targets if "wormwheel" in target]
+    torch.testing.assert_close(program.module()(inputs, state, torch.ones(1, 1)), core(inputs, state))
+
+
 # ---------------------------------------------------------------- LSTM, GRU, feed-forward
 
 
@@ -155,7 +166,9 @@ def test_ctrnn_steps_converge_with_order_one():
     errors = []
     finest = CTRNN(INPUTS, 1, CTRNNConfig(substeps=512)).double()(inputs)[1]
     for substeps in (4, 8, 16):
-        errors.append((CTRNN(INPUTS, 1, CTRNNConfig(substeps=substeps)).double()(inputs)[1] - finest).abs().max().item())
+        errors.append(
+            (CTRNN(INPUTS, 1, CTRNNConfig(substeps=substeps)).double()(inputs)[1] - finest).abs().max().item()
+        )
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.2)
 
