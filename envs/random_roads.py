@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.track import SPACING_M, FloatArray, Track, TrackError, curvature_bounds, smooth_closed
+from envs.curves import FloatArray, smooth_closed
+from envs.track import SPACING_M, Track, TrackError, curvature_bounds
 
 _ARC_STEP_M = 0.1
 _TRIES = 400

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.camera import CameraParams, Ground, Image, WarpCamera
+from envs.camera import Ground, Image, WarpCamera
+from envs.lens import CameraParams
 from envs.looks import Look
 from envs.panorama import draw_panorama
 from envs.texture import GroundPainter, Region, road_region

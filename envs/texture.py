@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.camera import Ground, Image
+from envs.curves import FloatArray
 from envs.looks import Line, Look, Surface
-from envs.track import FloatArray, Track
+from envs.marks import Mark, boxes, cracks, patches, strays, touching
+from envs.track import Track
 
 _TILE = 512
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
@@ -59,9 +61,9 @@ class GroundPainter:
             look: its materials, lines and marks.
         """
         self.track, self.look = track, look
-        self._marks = _patches(track, look) + _cracks(track, look)
-        self._strays = _strays(track, look)
-        self._mark_boxes, self._stray_boxes = _boxes(self._marks), _boxes(self._strays)
+        self._marks = patches(track, look) + cracks(track, look)
+        self._strays = strays(track, look)
+        self._mark_boxes, self._stray_boxes = boxes(self._marks), boxes(self._strays)
 
     def draw(self, region: Region, pixels_per_m: float, halvings: int = 0) -> Ground:
         """Draw a part.
@@ -77,22 +79,13 @@ class GroundPainter:
         sheet = _Sheet(self, region, pixels_per_m, halvings)
         return Ground(sheet.draw(), sheet.column0 / sheet.scale, sheet.row0 / sheet.scale, sheet.scale)
 
-    def marks(self, low: FloatArray, high: FloatArray) -> list[_Mark]:
+    def marks(self, low: FloatArray, high: FloatArray) -> list[Mark]:
         """The marks on the pavement that touch a rectangle."""
-        return _touching(self._marks, self._mark_boxes, low, high)
+        return touching(self._marks, self._mark_boxes, low, high)
 
-    def strays(self, low: FloatArray, high: FloatArray) -> list[_Mark]:
+    def strays(self, low: FloatArray, high: FloatArray) -> list[Mark]:
         """The stray marks on the ground that touch a rectangle."""
-        return _touching(self._strays, self._stray_boxes, low, high)
-
-
-class _Mark(NamedTuple):
-    """Something drawn on the ground: a polygon when `width_m` is 0, else a line."""
-
-    points: FloatArray
-    width_m: float
-    shade: float
-    opacity: float
+        return touching(self._strays, self._stray_boxes, low, high)
 
 
 class _Sheet:
@@ -131,7 +124,7 @@ class _Sheet:
             self.shade(picture)
         return picture
 
-    def mark(self, target: Image, mark: _Mark, color: float | tuple[float, ...]) -> None:
+    def mark(self, target: Image, mark: Mark, color: float | tuple[float, ...]) -> None:
         """Blend a mark into a picture."""
         thickness = max(1, round(mark.width_m * self.scale))
         outline = self.pixels(mark.points)
@@ -280,58 +273,6 @@ class _Sheet:
         light = 1.0 - self.look.shadow * np.clip((edge - np.arange(256)) / soft + 0.5, 0.0, 1.0)
         dark = cv2.LUT(field, (np.clip(light, 0.0, 1.0) * 255.0).astype(np.uint8))
         cv2.multiply(picture, cv2.merge([dark, dark, dark]), picture, 1.0 / 255.0)
-
-
-def _boxes(marks: list[_Mark]) -> FloatArray:
-    """`[M, 2, 2]` lowest and highest x and y of each mark."""
-    boxes = [(mark.points.min(axis=0), mark.points.max(axis=0)) for mark in marks]
-    return np.array(boxes).reshape(-1, 2, 2)
-
-
-def _touching(marks: list[_Mark], boxes: FloatArray, low: FloatArray, high: FloatArray) -> list[_Mark]:
-    touching = np.all((boxes[:, 0] < high) & (boxes[:, 1] > low), axis=1)
-    return [marks[number] for number in np.flatnonzero(touching)]
-
-
-def _patches(track: Track, look: Look) -> list[_Mark]:
-    """Repaired patches of the pavement."""
-    rng = np.random.default_rng([look.seed, 2])
-    count, half = int(rng.poisson(look.patches_per_m * track.length_m)), track.lane_width_m
-    s, lateral = rng.uniform(0.0, track.length_m, count), rng.uniform(-half, half, count)
-    length, width = rng.uniform(0.1, 1.2, count), rng.uniform(0.1, 0.5, count)
-    shades = np.clip(128.0 + rng.normal(0.0, 45.0, count), 0.0, 255.0)
-    none = np.zeros(count)
-    along = s[:, None] + np.stack([none, length, length, none], axis=1)
-    across = np.clip(lateral[:, None] + np.stack([none, none, width, width], axis=1), -half, half)
-    return [
-        _Mark(points, 0.0, float(shade), 0.5) for points, shade in zip(track.point(along, across), shades, strict=True)
-    ]
-
-
-def _cracks(track: Track, look: Look) -> list[_Mark]:
-    """Cracks and tar seams."""
-    rng = np.random.default_rng([look.seed, 8])
-    count, half = int(rng.poisson(look.cracks_per_m * track.length_m)), track.lane_width_m
-    along = rng.uniform(0.0, track.length_m, (count, 1)) + np.cumsum(rng.normal(0.0, 0.12, (count, 8)), axis=1)
-    across = rng.uniform(-half, half, (count, 1)) + np.cumsum(rng.normal(0.0, 0.08, (count, 8)), axis=1)
-    lines = track.point(along, np.clip(across, -half, half))
-    widths, shades = rng.uniform(0.004, 0.02, count), rng.uniform(0.0, 70.0, count)
-    return [_Mark(*mark, 1.0) for mark in zip(lines, widths.tolist(), shades.tolist(), strict=True)]
-
-
-def _strays(track: Track, look: Look) -> list[_Mark]:
-    """Marks that mean nothing: bits of tape, old lines, tyre tracks."""
-    rng = np.random.default_rng([look.seed, 3])
-    count = int(rng.poisson(look.strays_per_m * track.length_m))
-    start = track.point(rng.uniform(0.0, track.length_m, count), rng.uniform(-3.0, 3.0, count) * track.lane_width_m)
-    bend = np.cumsum(rng.normal(0.0, 0.4, (count, 6)), axis=1) * rng.integers(2, size=(count, 1))
-    angle = rng.uniform(0.0, 2.0 * np.pi, (count, 1)) + bend
-    step = rng.uniform(0.1, 3.0, (count, 1)) / 6.0
-    lines = start[:, None] + np.cumsum(np.stack([step * np.cos(angle), step * np.sin(angle)], axis=-1), axis=1)
-    shades, opacities = rng.choice([20.0, 60.0, 200.0, 235.0], count), rng.uniform(0.15, 0.6, count)
-    widths = rng.uniform(0.01, 0.05, count)
-    columns = zip(lines, widths.tolist(), shades.tolist(), opacities.tolist(), strict=True)
-    return [_Mark(*column) for column in columns]
 
 
 def _stripes(line: Line, lateral: float) -> list[tuple[float, float]]:

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from envs.bullet import import_bullet, release
-from envs.camera import CameraParams, Ground, Image, Panorama, WarpCamera
+from envs.camera import Ground, Image, Panorama, WarpCamera
+from envs.lens import CameraParams
 
 _NEAR_M, _FAR_M = 0.02, 80.0
 _FARTHEST_M = 35.0  # beyond, a pixel shows nothing but the border, and TinyRenderer leaves holes

@@ -19,12 +19,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs.curves import (
+    FloatArray,
+    catmull_rom,
+    clearance,
+    gaussian_periodic,
+    headings_and_curvatures,
+    resample,
+    smooth_closed,
+    wrap,
+)
+
 SPACING_M = 0.05
 """Distance between two samples of a centre line."""
 
 logger = logging.getLogger(__name__)
-
-FloatArray = NDArray[np.float64]
 
 
 class TrackError(ValueError):
@@ -75,13 +84,13 @@ class Track:
             raise TrackError(f"{name}: expected at least 8 finite points of shape [N, 2], got shape {array.shape}.")
         if not (math.isfinite(lane_width_m) and lane_width_m > 0.0):
             raise TrackError(f"{name}: lane_width_m must be positive, got {lane_width_m}.")
-        self.points = _resample(array, SPACING_M)
+        self.points = resample(array, SPACING_M)
         self.lane_width_m = float(lane_width_m)
         self.name = name
         step = np.roll(self.points, -1, axis=0) - self.points
         self.spacing_m = float(np.hypot(step[:, 0], step[:, 1]).mean())
         self.length_m = self.spacing_m * len(self.points)
-        self.headings, self.curvatures = _headings_and_curvatures(self.points, self.spacing_m)
+        self.headings, self.curvatures = headings_and_curvatures(self.points, self.spacing_m)
 
     def right_lane_offset(self, lane_width_m: float | None = None) -> float:
         """Lateral position of the middle of the right-hand lane, m (negative: right of the centre line)."""
@@ -108,8 +117,8 @@ class Track:
     def heading(self, s: ArrayLike) -> FloatArray:
         """Direction of the road at arc length `s` (any value, wraps), rad in (−π, π]."""
         index, part = self._index(s)
-        turn = _wrap(self.headings[(index + 1) % len(self.points)] - self.headings[index])
-        return _wrap(self.headings[index] + part * turn)
+        turn = wrap(self.headings[(index + 1) % len(self.points)] - self.headings[index])
+        return wrap(self.headings[index] + part * turn)
 
     def curvature(self, s: ArrayLike, lateral: float = 0.0) -> FloatArray:
         """Curvature at arc length `s` of the line that runs `lateral` metres left of the centre line, 1/m."""
@@ -152,7 +161,7 @@ class Track:
         stride = max(1, round(0.2 / self.spacing_m))
         points = self.points[::stride]
         spacing = self.length_m / len(points)
-        return _clearance(points, spacing, self.lane_width_m)
+        return clearance(points, spacing, self.lane_width_m)
 
     @cached_property
     def _lane(self) -> list[tuple[float, float]]:
@@ -277,7 +286,7 @@ def load_track(
     rows = _read_rows(path)
     width = float(rows[:, 2:].mean()) * scale if lane_width_m is None else lane_width_m
     points = rows[::-1, :2] * scale if reverse else rows[:, :2] * scale
-    rough = _catmull_rom(points, SPACING_M)
+    rough = catmull_rom(points, SPACING_M)
     smooth = round_bends(rough, width, min_lane_radius_m, name=str(path))
     track = Track(smooth, width, path.stem)
     shift = float(np.abs(track.project(rough[::4]).lateral).max())
@@ -321,8 +330,8 @@ def round_bends(points: FloatArray, lane_width_m: float, min_lane_radius_m: floa
     left, right = curvature_bounds(lane_width_m, min_lane_radius_m)
     points = smooth_closed(points, SPACING_M, 0.2)
     for _ in range(400):
-        points = _resample(points, SPACING_M)
-        _, curvature = _headings_and_curvatures(points, SPACING_M)
+        points = resample(points, SPACING_M)
+        _, curvature = headings_and_curvatures(points, SPACING_M)
         excess = np.maximum(curvature / left, -curvature / right)
         if excess.max() <= 1.0:
             return points
@@ -333,19 +342,6 @@ def round_bends(points: FloatArray, lane_width_m: float, min_lane_radius_m: floa
         f"{name}: bends stay tighter than a lane radius of {min_lane_radius_m} m with lanes {lane_width_m:.2f} m wide. "
         "Use a larger scale or narrower lanes."
     )
-
-
-def gaussian_periodic(values: FloatArray, spacing_m: float, sigma_m: float) -> FloatArray:
-    """Gaussian average along a closed curve: `[N, K]` values at even spacing, width `sigma_m`."""
-    frequency = 2.0 * np.pi * np.fft.rfftfreq(len(values), spacing_m)
-    response = np.exp(-0.5 * (frequency * sigma_m) ** 2)
-    return np.fft.irfft(np.fft.rfft(values, axis=0) * response[:, None], n=len(values), axis=0)
-
-
-def smooth_closed(points: FloatArray, spacing_m: float, sigma_m: float) -> FloatArray:
-    """Gaussian smoothing of a closed curve whose remainder is smoothed once more, so that bends hardly shrink."""
-    once = gaussian_periodic(points, spacing_m, sigma_m)
-    return once + gaussian_periodic(points - once, spacing_m, sigma_m)
 
 
 def _read_rows(path: Path) -> FloatArray:
@@ -381,55 +377,3 @@ def _read_rows(path: Path) -> FloatArray:
     if len(rows) < 8:
         raise TrackError(f"{path}: expected at least 8 points, got {len(rows)}.")
     return np.asarray(rows)
-
-
-def _catmull_rom(points: FloatArray, spacing_m: float) -> FloatArray:
-    """Even samples of the closed cubic through the points, parametrised by chord length."""
-    chord = np.hypot(*(np.roll(points, -1, axis=0) - points).T)  # [N]
-    before = np.roll(chord, 1)
-    slope = (np.roll(points, -1, axis=0) - points) / chord[:, None]
-    slope_before = np.roll(slope, 1, axis=0)
-    tangent = (slope_before * chord[:, None] + slope * before[:, None]) / (chord + before)[:, None]
-    per = max(4, math.ceil(4.0 * float(chord.mean()) / spacing_m))
-    t = (np.arange(per) / per)[None, :, None]
-    h = chord[:, None, None]
-    p0, p1 = points[:, None], np.roll(points, -1, axis=0)[:, None]
-    m0, m1 = tangent[:, None] * h, np.roll(tangent, -1, axis=0)[:, None] * h
-    dense = (
-        (2 * t**3 - 3 * t**2 + 1) * p0 + (t**3 - 2 * t**2 + t) * m0 + (3 * t**2 - 2 * t**3) * p1 + (t**3 - t**2) * m1
-    )
-    return _resample(dense.reshape(-1, 2), spacing_m)
-
-
-def _resample(points: FloatArray, spacing_m: float) -> FloatArray:
-    """Even samples, about `spacing_m` apart, of a closed polygon."""
-    closed = np.concatenate([points, points[:1]])
-    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
-    count = max(8, round(arc[-1] / spacing_m))
-    at = np.arange(count) * (arc[-1] / count)
-    return np.stack([np.interp(at, arc, closed[:, 0]), np.interp(at, arc, closed[:, 1])], axis=1)
-
-
-def _headings_and_curvatures(points: FloatArray, spacing_m: float) -> tuple[FloatArray, FloatArray]:
-    """Central differences over ±2 samples: the resampled polygon is not smooth from one sample to the next."""
-    reach = 2
-    ahead = np.roll(points, -reach, axis=0) - points
-    behind = points - np.roll(points, reach, axis=0)
-    both = ahead + behind
-    headings = np.arctan2(both[:, 1], both[:, 0])
-    turn = _wrap(np.arctan2(ahead[:, 1], ahead[:, 0]) - np.arctan2(behind[:, 1], behind[:, 0]))
-    return headings, turn / (reach * spacing_m)
-
-
-def _wrap(angle: FloatArray) -> FloatArray:
-    """The same angle in (−π, π]."""
-    return -((-np.asarray(angle) + np.pi) % (2.0 * np.pi) - np.pi)
-
-
-def _clearance(points: FloatArray, spacing_m: float, lane_width_m: float) -> float:
-    count = len(points)
-    square = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
-    apart = np.abs(np.arange(count)[:, None] - np.arange(count)[None])
-    apart = np.minimum(apart, count - apart) * spacing_m
-    far = apart > 3.5 * lane_width_m
-    return float(np.sqrt(square[far].min())) if far.any() else math.inf

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from envs.bullet import has_bullet
-from envs.camera import CameraParams, Ground, Panorama, WarpCamera
-from envs.looks import CameraRanges, Look, draw_camera, draw_look, pitch_for_horizon
+from envs.camera import Ground, Panorama, WarpCamera
+from envs.camera_ranges import CameraRanges, draw_camera, pitch_for_horizon
+from envs.lens import CameraParams
+from envs.looks import Look, draw_look
 from envs.random_roads import random_track
 from envs.scene import Scene
 from envs.texture import Region, draw_ground, road_region
