@@ -165,9 +165,10 @@ def train_imitation(
     if resume:
         progress = Progress(**load_training_state(run.training_state, models, optimizer, generator))
 
-    with closing(SummaryWriter(str(run.path / "tensorboard"))) as board:
+    with closing(SummaryWriter(str(run.path / "tensorboard"))) as board, torch.random.fork_rng(devices=[]):
         for epoch in range(progress.epoch, config.epochs):
             policy.train()
+            torch.manual_seed(config.seed + 1_000_003 * (epoch + 1))  # dropout draws from torch's own generator
             started_s, losses, frames_seen = time.perf_counter(), [], 0
             state: Tensor | None = None
             windows.load_state_dict({"seed": config.seed, "epoch": epoch, "position": 0})
