@@ -183,11 +183,11 @@ class LiquidPPO(BaseAlgorithm):
             if not self.collect_rollouts(callback):
                 break
             iteration += 1
-            self._rollouts += 1
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             if log_interval and iteration % log_interval == 0:
                 self.dump_logs(iteration)
             self.train()
+            self._rollouts += 1
         callback.on_training_end()
         return self
 
@@ -237,7 +237,7 @@ class LiquidPPO(BaseAlgorithm):
         clip_range = scheduled(config.clip_range, config.clip_range_end, remaining)
         leash = scheduled(config.leash, config.leash_end, remaining)
         rates = self._set_learning_rates(remaining)
-        only_critic = self._rollouts <= config.critic_warmup
+        only_critic = self._rollouts < config.critic_warmup
         records: list[dict[str, float]] = []
         go_on = True
         for _ in range(config.n_epochs):

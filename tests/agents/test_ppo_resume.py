@@ -1,0 +1,200 @@
+"""Saving, loading, going on: bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from agents.ppo import LiquidPPO
+from agents.ppo_checkpoint import FILE, LearnerError
+from agents.ppo_episodes import ReplayableEpisodes, make_vector_env
+from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy
+from tests.agents.ppo_toys import Drifting, learner
+
+SIZES = {"n_steps": 16, "chunk": 8, "batch_size": 16, "n_epochs": 2}
+FALLING = {"learning_rate_end": 0.0, "clip_range_end": 0.5}
+
+
+def vector(visual: bool, normalised: bool) -> Any:
+    made = make_vector_env(lambda: Drifting(visual=visual), 3)
+    return VecNormalize(made, norm_obs=not visual, norm_reward=True) if normalised else made
+
+
+def same(one: LiquidPPO, two: LiquidPPO) -> None:
+    """Compare weights and optimizer bit for bit."""
+    for (name, mine), (_, theirs) in zip(one.policy.state_dict().items(), two.policy.state_dict().items(), strict=True):
+        assert torch.equal(mine, theirs), name
+    mine, theirs = (model.optimizer.state_dict()["state"] for model in (one, two))
+    for index in mine:
+        for name in mine[index]:
+            assert torch.equal(mine[index][name], theirs[index][name])
+
+
+@pytest.mark.parametrize("core", ["ltc", "lstm"])
+@pytest.mark.parametrize(("visual", "normalised"), [(True, True), (False, True), (False, False)])
+def test_a_resumed_run_equals_one_that_was_not_interrupted(
+    core: str, visual: bool, normalised: bool, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {**SIZES, **FALLING, "critic": "own", "target_kl": 0.5}
+    whole = LiquidPPO(core, vector(visual, normalised), seed=3, **options)
+    whole.learn(192)
+    half = LiquidPPO(core, vector(visual, normalised), seed=3, **options)
+
+    class KillInTheMiddle(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps == 96:
+                half.save(tmp_path)
+                raise KeyboardInterrupt
+
+        def _on_step(self) -> bool:
+            return True
+
+    with pytest.raises(KeyboardInterrupt):
+        half.learn(192, callback=KillInTheMiddle())
+    random.random(), np.random.random(), torch.rand(3)  # What others draw in between changes nothing.
+    resumed = LiquidPPO.load(tmp_path, vector(visual, normalised))
+    resumed.learn(192 - resumed.num_timesteps, reset_num_timesteps=False)
+    assert resumed.num_timesteps == whole.num_timesteps == 192
+    same(whole, resumed)
+    assert torch.equal(whole.rollout_buffer.content, resumed.rollout_buffer.content)
+    assert [info["r"] for info in whole.ep_info_buffer] == [info["r"] for info in resumed.ep_info_buffer]
+
+
+def test_two_runs_are_equal_and_another_seed_is_not() -> None:
+    one, two, other = (learner("ltc", visual=True, seed=seed) for seed in (1, 1, 2))
+    for model in (one, two, other):
+        model.learn(96)
+    same(one, two)
+    assert not torch.equal(one.policy.head.conv.readout_weight, other.policy.head.conv.readout_weight)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("world", [{}, {"visual": True}, {"discrete": True}])
+def test_a_loaded_learner_acts_alike(world: dict[str, bool], tmp_path: Path) -> None:
+    model = learner("ltc", **world)
+    model.learn(96)
+    model.save(tmp_path / "learner")
+    loaded = LiquidPPO.load(tmp_path / "learner")
+    assert loaded.num_timesteps == 96
+    observation, state = model.env.reset(), None
+    state_2 = None
+    for _ in range(4):
+        action, state = model.predict(observation, state)
+        action_2, state_2 = loaded.predict(observation, state_2)
+        np.testing.assert_array_equal(action, action_2)
+        np.testing.assert_array_equal(state, state_2)
+
+
+def test_a_driver_is_saved_as_an_ordinary_policy(tmp_path: Path) -> None:
+    model = learner("ltc", visual=True)
+    model.learn(96)
+    model.save(tmp_path)
+    policy = load_policy(tmp_path)
+    frames = torch.randint(0, 256, (1, 5, 16, 24, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        steering, _ = policy(frames)
+    state = None
+    for step in range(5):
+        action, state = model.predict(
+            {"camera": frames[0, step].numpy(), "elapsed": np.ones(1, np.float32)}, state, deterministic=True
+        )
+        assert action == pytest.approx(2.0 * float(steering[0, step, 0]), abs=1e-5)  # Its actions reach from −2 to 2.
+
+
+def test_start_from_a_driver_and_stay_near_it(tmp_path: Path) -> None:
+    from agents.ppo_policy import config_for
+
+    first = learner("ltc", visual=True)
+    driver = first.policy.driver()
+    env = make_vector_env(lambda: Drifting(visual=True), 3)
+    free, held = (
+        LiquidPPO(config_for(driver), env, init_from=driver, seed=5, leash=leash, leash_end=1.0, **SIZES)
+        for leash in (0.0, 30.0)
+    )
+    for model in (free, held):
+        for mine, theirs in zip(model.policy.driver().parameters(), driver.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+    frames = torch.randint(0, 256, (4, 16, 16, 24, 3), dtype=torch.uint8)
+    before = driver.motors(frames)[0].detach().clone()
+    far = {}
+    for name, model in (("free", free), ("held", held)):
+        model.learn(480)
+        far[name] = float((model.policy.driver().motors(frames)[0] - before).detach().square().mean())
+    assert far["held"] < 0.5 * far["free"]
+    held.save(tmp_path)
+    again = LiquidPPO.load(tmp_path, make_vector_env(lambda: Drifting(visual=True), 3))
+    held.learn(48, reset_num_timesteps=False)
+    again.learn(48, reset_num_timesteps=False)
+    same(held, again)
+
+
+def test_the_critic_warms_up_alone() -> None:
+    model = learner("ltc", visual=True, critic="shared", critic_warmup=2)
+    before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    model.learn(96)
+    changed = {
+        name.split(".")[0] for name, old in before.items() if not torch.equal(old, model.policy.state_dict()[name])
+    }
+    assert changed == {"critic"}
+    model.learn(48, reset_num_timesteps=False)
+    assert not torch.equal(before["log_std"], model.policy.log_std)  # type: ignore[arg-type]
+
+
+def test_an_env_goes_back_where_it_was() -> None:
+    env = ReplayableEpisodes(Drifting())
+    env.reset(seed=4)
+    env.reset()
+    for _ in range(3):
+        env.step(np.zeros(1))
+    there = env.snapshot()
+    ahead = [env.step(np.ones(1))[:2] for _ in range(3)]
+    other = ReplayableEpisodes(Drifting())
+    other.restore(there)
+    for mine, (observation, reward) in zip((other.step(np.ones(1)) for _ in range(3)), ahead, strict=True):
+        np.testing.assert_array_equal(mine[0], observation)
+        assert mine[1] == reward
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(LearnerError, match="holds no learner"):
+        LiquidPPO.load(tmp_path)
+    model = learner("gru")
+    model.learn(48)
+    model.save(tmp_path)
+    with pytest.raises(LearnerError, match="observation space"):
+        LiquidPPO.load(tmp_path, make_vector_env(lambda: Drifting(visual=True), 3))
+    with pytest.raises(LearnerError, match="no VecNormalize"):
+        LiquidPPO.load(tmp_path, vector(False, True))
+    LiquidPPO.load(tmp_path, DummyVecEnv([Drifting] * 3))
+    assert "new episodes" in caplog.text
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(LearnerError, match="corrupt"):
+        LiquidPPO.load(tmp_path)
+    newer = {"learner": json.dumps({"format": "wormwheel-ppo", "format_version": 99})}
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / FILE, newer)
+    with pytest.raises(LearnerError, match="version 99"):
+        LiquidPPO.load(tmp_path)
+    with pytest.raises(ValueError, match="multiple of chunk"):
+        learner("gru", n_steps=20)
+    with pytest.raises(ValueError, match="no option colour"):
+        learner("gru", colour=1)
+    with pytest.raises(ValueError, match="init_from"):
+        learner("gru", leash=1.0)
+
+
+def test_leash_needs_the_same_parts() -> None:
+    model = learner("ltc", visual=True)
+    other = learner("gru", visual=True).policy.driver()
+    assert isinstance(other, DrivingPolicy)
+    with pytest.raises(ValueError, match="differs in core"):
+        model.policy.adopt(other)
