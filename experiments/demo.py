@@ -38,6 +38,7 @@ from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise
 from experiments.common import check_json, duration, progress, say, screen, table, write_results
 from experiments.film_panels import highlight
+from experiments.record import WORLD
 from experiments.render import film_drive, one_thread
 from experiments.report import Material, write_report
 from experiments.results import NoiseLevel, Results, Road
@@ -56,15 +57,15 @@ _LOOKS = 8
 class DemoConfig:
     """How much of everything; the whole must fit into the time that is promised."""
 
-    frames: int = 20_000
+    frames: int = 40_000
     """Frames that the expert records."""
-    episode_s: float = 20.0
+    episode_s: float = 6.0
     """Length of a recorded episode, seconds; each one has a road and a look of its own."""
-    variety: float = 1.0
+    variety: float = 0.35
     """Variety of looks and cameras, in [0, 1], in the recording and on the unseen roads."""
     validation: float = 0.12
     """Share of the episodes that choose the best epoch."""
-    training: ImitationConfig = ImitationConfig(epochs=10)
+    training: ImitationConfig = ImitationConfig(epochs=8)
     """How the driver learns; the seed in it is that of the demonstration."""
     roads: int = 20
     """Unseen roads to drive."""
@@ -345,7 +346,9 @@ def machine() -> dict[str, str]:
 def _record(config: DemoConfig, world: LaneKeepingConfig, seed: int, place: Path) -> EpisodeSet:
     """Let the expert drive."""
     recorder = RecorderConfig(frames=config.frames, seed=seed)
-    world = replace(world, episode_s=config.episode_s)
+    world = replace(
+        world, episode_s=config.episode_s, start_offset=WORLD.start_offset, start_heading_rad=WORLD.start_heading_rad
+    )
     with progress("recording the expert", config.frames) as bar:
 
         def note(news: News) -> None:
