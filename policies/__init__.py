@@ -1,0 +1,1 @@
+"""Frames to steering, in pure torch: wirings, conv heads, cores, kernels, policies."""

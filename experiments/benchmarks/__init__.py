@@ -1,0 +1,1 @@
+"""Every speed claim, side by side with its peer, in one run."""

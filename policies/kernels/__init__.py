@@ -1,0 +1,1 @@
+"""Fused sequence kernels of the cores, each beside a readable torch reference."""
