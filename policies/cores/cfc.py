@@ -154,8 +154,9 @@ class CfC(Core):
                 nn.init.uniform_(self.memory_in.bias, -0.1, 0.1)
                 nn.init.orthogonal_(self.memory_recurrent.weight)
             self.readout = readout(width, output_size) if reads_out else nn.Identity()
-        drive_rows = sum(len(weight) for weight, _ in self._input_maps())
-        self._tape = record(self._step, self._weights(), drive_rows, self.state_size)
+        outside, _, inside = self._weights()
+        self._hearing = len(outside) - 4 * self.units * config.mixed_memory
+        self._tape = record(self._step, inside, len(outside), self.state_size)
 
     @classmethod
     def from_ncps(cls, module: nn.Module, kernel: str = "auto") -> CfC:
@@ -170,11 +171,9 @@ class CfC(Core):
         """Run the circuit; see `Core.forward`."""
         with full_precision(inputs):
             inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
-            maps = self._input_maps()
-            drive = functional.linear(inputs, torch.cat([w for w, _ in maps]), torch.cat([b for _, b in maps]))
-            states = run_sequence(
-                self._step, self._tape, self._weights(), drive, state, elapsed, starts, self.config.kernel
-            )
+            outside, bias, inside = self._weights()
+            drive = functional.linear(inputs, outside, bias)
+            states = run_sequence(self._step, self._tape, inside, drive, state, elapsed, starts, self.config.kernel)
             return self.readout(states[..., : self._width]), states[:, -1]
 
     def cost_per_step(self) -> CoreCost:
@@ -183,7 +182,7 @@ class CfC(Core):
         for layer in self._liquid():
             ff1 = torch.ones_like(layer.weight) if layer.mask is None else layer.mask
             synapses += int(ff1[: layer.units].sum())
-        outside = sum(weight.numel() for weight, _ in self._input_maps())
+        outside = self._weights()[0].numel()
         motors = self.readout.weight.numel() if isinstance(self.readout, nn.Linear) else 0
         return measure_cost(self, int(synapses), outside + self._tape.multiply_adds + motors)
 
@@ -208,53 +207,50 @@ class CfC(Core):
     def _liquid(self) -> list[CfCLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 
-    def _input_maps(self) -> list[tuple[Tensor, Tensor]]:
-        """Return weight `[·, F]` and bias `[·]` of everything that hears the features directly."""
-        if len(self.backbone):
-            weight, bias = self.backbone[0].weight, self.backbone[0].bias
-        else:
-            weight, bias = self._liquid()[0].effective_weight, self._liquid()[0].bias
-        maps = [(weight[:, : self.input_size], bias)]  # type: ignore[index]
-        if self.config.mixed_memory:
-            maps.append((self.memory_in.weight, self.memory_in.bias))
-        return maps  # type: ignore[return-value]
+    def _weights(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return weight `[P, F]` and bias `[P]` of all that hears the features, and by name what `_step` uses."""
+        inside: dict[str, Tensor] = {}
+        first, bias = self._add_backbone(inside) if len(self.backbone) else self._add_layers(inside)
+        if not self.config.mixed_memory:
+            return first, bias, inside
+        inside["memory"] = self.memory_recurrent.weight
+        return torch.cat((first, self.memory_in.weight)), torch.cat((bias, self.memory_in.bias)), inside
 
-    def _weights(self) -> dict[str, Tensor]:
-        """Return what `_step` multiplies with, by name."""
-        weights: dict[str, Tensor] = {}
-        if self.config.mixed_memory:
-            weights["memory"] = self.memory_recurrent.weight
-        for k, linear in enumerate(self.backbone):
-            weights[f"backbone_{k}"] = linear.weight if k else linear.weight[:, self.input_size :]  # type: ignore[index,assignment]
-            weights[f"backbone_bias_{k}"] = linear.bias  # type: ignore[assignment]
+    def _add_backbone(self, inside: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Note the weights of a fully connected core; return the first layer's for the features."""
+        linears: list[nn.Linear] = list(self.backbone)  # type: ignore[arg-type]
+        outside, inside["backbone_0"] = linears[0].weight.split([self.input_size, self.units], dim=1)
+        for k, linear in enumerate(linears[1:], start=1):
+            inside |= {f"backbone_{k}": linear.weight, f"backbone_bias_{k}": linear.bias}
+        layer = self._liquid()[0]
+        inside |= {"heads": layer.effective_weight, "bias_0": layer.bias, **layer.own_weights("_0")}
+        return outside, linears[0].bias
+
+    def _add_layers(self, inside: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Note the weights of layers without a backbone; return the first one's for the features."""
+        outside = None
         for k, layer in enumerate(self._liquid()):
             weight = layer.effective_weight
-            if len(self.backbone):
-                weights["heads"] = weight
+            hears, inside[f"itself_{k}"] = weight.split([weight.shape[1] - layer.units, layer.units], dim=1)
+            inside |= layer.own_weights(f"_{k}")
+            if outside is None:
+                outside = hears
             else:
-                weights[f"hears_{k}"] = weight[:, : -layer.units]
-                weights[f"itself_{k}"] = weight[:, -layer.units :]
-            weights[f"bias_{k}"] = layer.bias
-            weights |= {f"{name}_{k}": own for name, own in layer.own_weights().items()}
-        if not len(self.backbone):
-            del weights["hears_0"], weights["bias_0"]  # in the drive
-        else:
-            del weights["backbone_bias_0"]
-        return weights
+                inside |= {f"hears_{k}": hears, f"bias_{k}": layer.bias}
+        assert outside is not None
+        return outside, self._liquid()[0].bias
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
         """One step of the circuit; see `policies.kernels.tape`."""
         units, cell = self.units, None
         if self.config.mixed_memory:
             state, cell = ops.split(state, [units, units])
-            width = sum(len(weight) for weight, _ in self._input_maps()[:1])
-            drive, gates = ops.split(drive, [width, 4 * units])
+            drive, gates = ops.split(drive, [self._hearing, 4 * units])
             value, admit, keep, show = ops.split(ops.linear(weights["memory"], state, gates), [units] * 4)
             cell = cell * ops.sigmoid(keep + 1.0) + ops.tanh(value) * ops.sigmoid(admit)
             state = ops.tanh(cell) * ops.sigmoid(show)
-        new = self._full_step(ops, weights, drive, state, elapsed) if len(self.backbone) else None
-        if new is None:
-            new = self._layered_step(ops, weights, drive, state, elapsed)
+        run = self._full_step if len(self.backbone) else self._layered_step
+        new = run(ops, weights, drive, state, elapsed)
         return new if cell is None else ops.concat([new, cell])
 
     def _full_step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:

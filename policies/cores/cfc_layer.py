@@ -63,9 +63,9 @@ class CfCLayer(nn.Module):
         """`[heads · n, m]` weights, 0 where there is no synapse."""
         return self.weight if self.mask is None else self.weight * self.mask
 
-    def own_weights(self) -> dict[str, Tensor]:
-        """Return what `blend` needs beside the heads."""
-        return {"w_tau": self.w_tau.abs(), "limit": self.limit} if self.mode == "pure" else {}
+    def own_weights(self, suffix: str = "") -> dict[str, Tensor]:
+        """Return what `blend` needs beside the heads, the suffix added to each name."""
+        return {f"w_tau{suffix}": self.w_tau.abs(), f"limit{suffix}": self.limit} if self.mode == "pure" else {}
 
     def blend(self, ops: Any, own: Any, heads: Any, elapsed: Any) -> Any:
         """Make the new h from the heads.

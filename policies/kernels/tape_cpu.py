@@ -20,11 +20,12 @@ from torch import Tensor
 from policies.kernels import tape_tiles
 from policies.kernels.tape import Tape
 
-LANES = 16
-"""Samples of the smallest tile: one vector of single precision numbers on the widest CPUs."""
+VECTOR = 16
+"""Lanes of a tile are a multiple of this."""
 
-MOST_LANES = 64
-"""Samples of the largest tile; more would push the register file out of the cache."""
+LANES = (32, 64)
+"""Least and most lanes of a tile, batch permitting. A tile of 16 takes nearly as long as one of 32, so splitting it
+over threads gains nothing; more than 64 push the register file out of the cache."""
 
 
 def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor) -> Tensor:
@@ -171,9 +172,10 @@ def _array(x: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _lanes(batch_size: int) -> int:
-    """Return the samples of a tile: enough tiles for all threads, whole vectors in each."""
-    share = -(-batch_size // torch.get_num_threads())
-    return min(-(-share // LANES) * LANES, MOST_LANES)
+    """Return the lanes of a tile: enough tiles for all threads, but not too small ones."""
+    least, most = LANES
+    share = min(max(-(-batch_size // torch.get_num_threads()), least), most, batch_size)
+    return -(-share // VECTOR) * VECTOR
 
 
 def _over_tiles(batch_size: int, lanes: int, run: Callable[[int, int], None]) -> None:

@@ -98,7 +98,7 @@ def test_the_case_uses_every_instruction():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("batch_size", [15, 16, 17, 130])
+@pytest.mark.parametrize("batch_size", [15, 17, 32, 49, 130])
 def test_tiles_and_threads_do_not_change_the_result(batch_size, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
