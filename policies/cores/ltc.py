@@ -346,8 +346,9 @@ class LTC(Core):
         return voltages[..., :motors], voltages
 
     def _uses_cpu_kernel(self) -> bool:
-        config = self.config
-        return config.solver == "fused" and dispatch.choose_kernel(config.kernel, "cpu", torch.float32) == "cpu"
+        if self.config.solver != "fused" or torch.compiler.is_compiling():
+            return False
+        return dispatch.choose_kernel(self.config.kernel, "cpu", torch.float32) == "cpu"
 
     def _lists(self) -> tuple[Tensor, ...]:
         return self.sensory_source, self.sensory_target, self.source, self.target

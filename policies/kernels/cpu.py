@@ -49,7 +49,7 @@ def ltc_sequence(
     Raises:
         ValueError: if a tensor has the wrong shape or is not float32.
     """
-    return _forward(inputs, input_w, input_b, state, elapsed, starts, list(circuit), substeps, motors)
+    return _forward(inputs, input_w, input_b, state, elapsed, starts, *circuit, substeps, motors)
 
 
 @torch.library.custom_op("wormwheel::ltc_sequence_cpu", mutates_args=(), device_types="cpu")
@@ -60,10 +60,28 @@ def _forward(
     state: Tensor,
     elapsed: Tensor,
     starts: Tensor,
-    circuit: list[Tensor],
+    gleak: Tensor,
+    vleak: Tensor,
+    cm: Tensor,
+    sensory_w: Tensor,
+    sensory_mu: Tensor,
+    sensory_sigma: Tensor,
+    sensory_erev: Tensor,
+    w: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    erev: Tensor,
+    sensory_source: Tensor,
+    sensory_target: Tensor,
+    source: Tensor,
+    target: Tensor,
     substeps: int,
     motors: int,
 ) -> tuple[Tensor, Tensor]:
+    # One by one, since function transforms do not look into lists.
+    sensory, recurrent = (sensory_w, sensory_mu, sensory_sigma, sensory_erev), (w, mu, sigma, erev)
+    lists = (sensory_source, sensory_target, source, target)
+    circuit = (gleak, vleak, cm, *sensory, *recurrent, *lists)
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
@@ -73,9 +91,9 @@ def _forward(
 
 
 @_forward.register_fake
-def _(inputs, input_w, input_b, state, elapsed, starts, circuit, substeps, motors):
+def _(inputs, input_w, input_b, state, *rest):
     batch, steps = inputs.shape[:2]
-    return inputs.new_empty(batch, steps, motors), inputs.new_empty(batch, steps, state.shape[1])
+    return inputs.new_empty(batch, steps, rest[-1]), inputs.new_empty(batch, steps, state.shape[1])
 
 
 @torch.library.custom_op("wormwheel::ltc_sequence_cpu_backward", mutates_args=(), device_types="cpu")
@@ -114,15 +132,15 @@ def _(grad_motors, grad_voltages, voltages, want_inputs, inputs, w, b, state, el
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, circuit, ctx.substeps, _ = inputs
-    ctx.save_for_backward(*tensors, *circuit, output[1])
+    *tensors, ctx.substeps, _ = inputs
+    ctx.save_for_backward(*tensors, output[1])
     ctx.set_materialize_grads(False)
 
 
 def _autograd(ctx: Any, grad_motors: Tensor | None, grad_voltages: Tensor | None) -> tuple[Any, ...]:
     inputs, input_w, input_b, state, elapsed, starts, *circuit, voltages = ctx.saved_tensors
     if grad_motors is None and grad_voltages is None:
-        return (*[None] * 6, [None] * len(circuit), None, None)
+        return (None,) * len(ctx.needs_input_grad)
     want = ctx.needs_input_grad
     grad_inputs, grad_state, grad_elapsed, gradients = _backward(
         *(grad_motors, grad_voltages, voltages, want[0]),
@@ -132,7 +150,7 @@ def _autograd(ctx: Any, grad_motors: Tensor | None, grad_voltages: Tensor | None
     features, rest = inputs.shape[2], gradients.shape[0] - sum(sizes) - 2 * inputs.shape[2]
     *parameters, grad_w, grad_b, _ = gradients.split([*sizes, features, features, rest])
     first = (grad_inputs if want[0] else None, grad_w if want[1] else None, grad_b if want[2] else None)
-    return (*first, grad_state, grad_elapsed, None, [*parameters, *[None] * 4], None, None)
+    return (*first, grad_state, grad_elapsed, None, *parameters, *[None] * 6)
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

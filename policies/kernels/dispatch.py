@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,6 +19,11 @@ KERNELS = ("auto", "reference", "cpu", "cuda")
 """Values of the `kernel` argument."""
 
 _log = logging.getLogger(__name__)
+_PACKAGES = {"cpu": "numba", "cuda": "triton"}
+_INSTALL = {"cpu": "pip install numba", "cuda": "pip install 'wormwheel[cuda]'"}
+_INSTALLED = {device: importlib.util.find_spec(package) is not None for device, package in _PACKAGES.items()}
+_CHOSEN: dict[tuple[str, str, torch.dtype], str] = {}
+"""What was chosen before, so that it is logged once."""
 
 
 def ltc_sequence(
@@ -85,6 +89,8 @@ def ltc_motors(
         ValueError: as `ltc_sequence`.
         ModuleNotFoundError: as `ltc_sequence`.
     """
+    if kernel == "auto" and is_exporting():
+        kernel = "reference"
     chosen = choose_kernel(kernel, inputs.device.type, inputs.dtype)
     if chosen == "cpu":
         from policies.kernels import cpu
@@ -103,9 +109,8 @@ def ltc_motors(
     return voltages[..., :motors], voltages
 
 
-@lru_cache(maxsize=64)
 def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
-    """Return the kernel that runs: "reference", "cpu" or "cuda". Asked once for each combination of arguments.
+    """Return the kernel that runs: "reference", "cpu" or "cuda".
 
     Args:
         kernel: as in `ltc_sequence`.
@@ -116,35 +121,43 @@ def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
         ValueError: as `ltc_sequence`.
         ModuleNotFoundError: as `ltc_sequence`.
     """
+    known = _CHOSEN.get((kernel, device, dtype))
+    if known is not None:
+        return known
+    chosen, why = _choose(kernel, device, dtype)
+    if not torch.compiler.is_compiling():
+        _CHOSEN[kernel, device, dtype] = chosen
+        if kernel == "auto":
+            name = str(dtype).removeprefix("torch.")
+            _log.info("LTC kernel for %s tensors on %s: %s (%s).", name, device, chosen, why)
+    return chosen
+
+
+def _choose(kernel: str, device: str, dtype: torch.dtype) -> tuple[str, str]:
+    """Return the kernel and the reason."""
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}.")
-    if kernel == "auto":
-        chosen, why = _fastest(device, dtype)
-        _log.info("LTC kernel for %s tensors on %s: %s (%s).", str(dtype).removeprefix("torch."), device, chosen, why)
-        return chosen
     if kernel == "reference":
-        return kernel
+        return kernel, "asked for"
+    if kernel == "auto":
+        if device not in _PACKAGES:
+            return "reference", f"there is no kernel for {device}"
+        if dtype != torch.float32:
+            return "reference", "the fused kernels compute in float32"
+        if not _INSTALLED[device]:
+            return "reference", f"{_PACKAGES[device]} is not installed"
+        return device, "fused"
     if device != kernel or dtype != torch.float32:
         raise ValueError(
             f"kernel {kernel!r} runs float32 tensors on the {kernel} device, got {dtype} on {device}. "
             "Move the tensors, or leave the choice to kernel='auto'."
         )
-    package = _PACKAGES[kernel]
-    if importlib.util.find_spec(package) is None:
-        raise ModuleNotFoundError(f"kernel {kernel!r} needs the package {package}: {_INSTALL[kernel]}")
-    return kernel
+    if not _INSTALLED[kernel]:
+        raise ModuleNotFoundError(f"kernel {kernel!r} needs the package {_PACKAGES[kernel]}: {_INSTALL[kernel]}")
+    return kernel, "asked for"
 
 
-_PACKAGES = {"cpu": "numba", "cuda": "triton"}
-_INSTALL = {"cpu": "pip install numba", "cuda": "pip install 'wormwheel[cuda]'"}
-
-
-def _fastest(device: str, dtype: torch.dtype) -> tuple[str, str]:
-    """Return the best kernel and the reason."""
-    if device not in _PACKAGES:
-        return "reference", f"there is no kernel for {device}"
-    if dtype != torch.float32:
-        return "reference", "the fused kernels compute in float32"
-    if importlib.util.find_spec(_PACKAGES[device]) is None:
-        return "reference", f"{_PACKAGES[device]} is not installed"
-    return device, "fused"
+def is_exporting() -> bool:
+    """Return whether torch writes the program down for other runtimes, which know nothing of our kernels."""
+    exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+    return exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()

@@ -58,7 +58,7 @@ def cache_folder() -> Path | None:
         contents.update((here / name).read_bytes())
     name = f"wormwheel-{contents.hexdigest()[:16]}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    places = [here / "__pycache__", user / "wormwheel", Path(tempfile.gettempdir()) / f"wormwheel-{_user_id()}"]
+    places = [_beside(), user / "wormwheel", Path(tempfile.gettempdir()) / f"wormwheel-{_user_id()}"]
     if _config.CACHE_DIR:
         places.insert(0, Path(_config.CACHE_DIR))
     for place in places:
@@ -71,6 +71,10 @@ def cache_folder() -> Path | None:
             continue
     _log.warning("No folder can be written to keep compiled kernels; they are compiled anew in every process.")
     return None
+
+
+def _beside() -> Path:
+    return Path(__file__).parent / "__pycache__"
 
 
 def _user_id() -> int:
