@@ -406,6 +406,7 @@ class LiquidPPO(BaseAlgorithm):
         networks = self.policy
         if self._state is None or len(self._state) != self.n_envs:
             self._state = networks.fresh_state(self.n_envs)
+            self._imitator_state = None
         motors = networks.core.output_size
         actions = ((), torch.int64) if networks.is_discrete else ((motors,), torch.float32)
         self.rollout_buffer = RolloutBuffer(

@@ -119,6 +119,8 @@ def load_learner(
         action_space=actions,
         **options,
     )
+    if env is None:
+        model.n_envs = values["envs"]  # So that `set_env` takes as many as there were.
     for name, saved, mine in (
         ("observation", observations, model.observation_space),
         ("action", actions, model.action_space),

@@ -1,0 +1,281 @@
+"""How fast PPO learns from frames: a liquid core beside the recurrent and the feed-forward PPO of Stable-Baselines3.
+
+    python -m experiments.benchmarks.ppo --json ppo.json
+    python -m experiments.benchmarks.ppo --vector        # one process for all envs, or one for each?
+
+Steps of the env a second, updates included. Every contestant has the same env, the same conv head, the same critic
+(64 hidden units on the head's features), the same minibatches and the same number of passes; they take turns. No speed
+is shown before the heads have been seen to agree, the learner's probabilities to be those of its rollout, and every
+contestant to have made the same number of steps and updates.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+import tyro
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+import envs
+from agents.ppo import LiquidPPO
+from agents.ppo_episodes import make_vector_env
+from experiments.common import check_json, progress, table, write_results
+from policies.perception import HEADS, ConvHead, whiten
+
+RECURRENT, FEED_FORWARD = "sb3-contrib RecurrentPPO, LSTM", "SB3 PPO, feed-forward"
+BARS = {RECURRENT: 4.0, FEED_FORWARD: 0.9}
+"""Least ratio of the liquid learner's speed to each peer's."""
+LIQUID = "LiquidPPO, LTC"
+RATIO_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class PPOBenchmark:
+    """What to measure."""
+
+    world: Literal["trivial", "lane_keeping"] = "trivial"
+    """"trivial" (64×96 frames that cost nothing) or "lane_keeping" (48×96, bicycle)."""
+    envs: int = 8
+    """Envs side by side."""
+    n_steps: int = 64
+    """Steps that each env makes between two updates."""
+    batch_size: int = 128
+    """Steps in a minibatch."""
+    n_epochs: int = 4
+    """Passes over a rollout."""
+    chunk: int = 16
+    """Steps of a sequence of ours."""
+    hidden: int = 64
+    """Units of the LSTMs."""
+    rounds: int = 5
+    """Turns that each contestant takes, one rollout and its update each, after one to warm up."""
+    threads: int = 0
+    """Threads of torch; 0 leaves its own choice."""
+    cpu_time: bool = False
+    """Count the processor's time instead of the clock's; for machines that others use too, with --threads 1."""
+    vector: bool = False
+    """Measure vector envs instead: all in one process, or one process each."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write the figures as JSON; nowhere when left out."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if min(self.envs, self.n_steps, self.batch_size, self.n_epochs, self.chunk, self.hidden, self.rounds) < 1:
+            raise ValueError("envs, n_steps, batch_size, n_epochs, chunk, hidden and rounds must be at least 1.")
+
+
+class TrivialFrames(gymnasium.Env[Any, Any]):
+    """Frames that cost nothing: what is measured is the learner."""
+
+    observation_space = spaces.Box(0, 255, (64, 96, 3), np.uint8)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode of 50 to 150 steps."""
+        super().reset(seed=seed)
+        self._frames = self.np_random.integers(0, 256, (4, 64, 96, 3), np.uint8)
+        self._left = int(self.np_random.integers(50, 150))
+        return self._frames[0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Show the next frame."""
+        self._left -= 1
+        return self._frames[self._left % 4], float(action[0]), self._left <= 0, False, {}
+
+
+class CameraAlone(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """The camera's frame without the clock, as the peers take it."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        """Wrap an env with a camera."""
+        super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict)
+        self.observation_space = env.observation_space["camera"]
+
+    def observation(self, observation: Any) -> Any:
+        """Return the frame."""
+        return observation["camera"]
+
+
+class PeerHead(BaseFeaturesExtractor):
+    """Our head for Stable-Baselines3, which hands over float `[N, 3, H, W]` in [0, 255]."""
+
+    def __init__(self, observation_space: spaces.Space[Any]):
+        """Build the small head for the frames of a space that has been transposed."""
+        assert isinstance(observation_space, spaces.Box)
+        _, height, width = observation_space.shape
+        generator = torch.Generator().manual_seed(0)
+        head = ConvHead(HEADS["small"], height, width, generator)
+        super().__init__(observation_space, head.output_size)
+        self.conv = head
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Frames to features `[N, F]`."""
+        return self.conv(whiten(observations.permute(0, 2, 3, 1))[:, None])[:, 0]
+
+
+def make_env(world: str) -> gymnasium.Env[Any, Any]:
+    """Make one env."""
+    if world == "trivial":
+        return TrivialFrames()
+    roads: dict[str, Any] = {"vehicle": "bicycle", "variety": 0.0, "episode_s": 10.0}
+    return CameraAlone(gymnasium.make(envs.LANE_KEEPING, **roads))
+
+
+def make_contestants(options: PPOBenchmark) -> dict[str, BaseAlgorithm]:
+    """Make the learners, each with envs of its own."""
+    from sb3_contrib import RecurrentPPO
+
+    def maker() -> gymnasium.Env[Any, Any]:
+        return make_env(options.world)
+
+    def vector() -> DummyVecEnv:
+        return DummyVecEnv([maker] * options.envs)
+
+    learning: dict[str, Any] = {name: getattr(options, name) for name in ("n_steps", "batch_size", "n_epochs")} | {
+        "seed": 0,
+        "device": "cpu",
+    }
+    parts: dict[str, Any] = {
+        "features_extractor_class": PeerHead,
+        "net_arch": {"pi": [], "vf": [64]},
+        "normalize_images": False,
+    }
+    lstm = {"lstm_hidden_size": options.hidden, "enable_critic_lstm": False, "shared_lstm": True}
+    ours = {**learning, "chunk": options.chunk}
+    lstm_options: dict[str, Any] = {"core_options": {"hidden_size": options.hidden}}
+    return {
+        LIQUID: LiquidPPO("ltc", make_vector_env(maker, options.envs), **ours),
+        "LiquidPPO, LSTM": LiquidPPO("lstm", make_vector_env(maker, options.envs), **ours, **lstm_options),
+        RECURRENT: RecurrentPPO("CnnLstmPolicy", vector(), policy_kwargs={**parts, **lstm}, **learning),
+        FEED_FORWARD: PPO("CnnPolicy", vector(), policy_kwargs=parts, **learning),
+    }
+
+
+def check(contestants: dict[str, BaseAlgorithm], options: PPOBenchmark) -> None:
+    """Check that the contestants do the same work; raises AssertionError if not."""
+    ours: Any = contestants[LIQUID]
+    peer: Any = contestants[FEED_FORWARD]
+    height, width, _ = ours.policy.adapter.shape
+    frames = torch.randint(0, 256, (4, height, width, 3), dtype=torch.uint8)
+    head = ours.policy.head
+    before = {name: tensor.clone() for name, tensor in head.conv.state_dict().items()}
+    head.conv.load_state_dict(peer.policy.features_extractor.conv.state_dict())
+    with torch.no_grad():
+        mine, theirs = (
+            head(frames),
+            peer.policy.extract_features(peer.policy.obs_to_tensor(frames.permute(0, 3, 1, 2).numpy())[0]),
+        )
+    head.conv.load_state_dict(before)
+    torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+    updates = {name: model._n_updates for name, model in contestants.items()}
+    steps = {name: model.num_timesteps for name, model in contestants.items()}
+    assert len(set(updates.values())) == 1 and len(set(steps.values())) == 1, (updates, steps)
+
+
+def check_ratio(model: Any) -> None:
+    """Check that probabilities computed from a fresh rollout are the rollout's; raises AssertionError if not."""
+    from stable_baselines3.common.callbacks import CallbackList
+
+    callback = CallbackList([])
+    callback.init_callback(model)
+    model.collect_rollouts(callback)
+    buffer = model.rollout_buffer
+    batch = buffer.pick(torch.arange(buffer.envs * buffer.steps // buffer.chunk))
+    with torch.no_grad():
+        ratio = (model.policy.log_prob(model.evaluate(batch)[0], batch.actions) - batch.log_prob).exp()
+    assert float((ratio - 1).abs().max()) < RATIO_TOLERANCE, "the update does not see what the rollout saw"
+
+
+def measure(options: PPOBenchmark) -> dict[str, list[float]]:
+    """Let the contestants take turns; returns the steps a second of each turn."""
+    contestants = make_contestants(options)
+    now_s = time.process_time if options.cpu_time else time.perf_counter
+    steps = options.envs * options.n_steps
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    try:
+        with progress("measuring", (options.rounds + 1) * len(contestants), "turns") as bar:
+            for turn in range(options.rounds + 1):
+                for name, model in contestants.items():
+                    started_s = now_s()
+                    model.learn(steps, reset_num_timesteps=turn == 0)
+                    if turn:
+                        speeds[name].append(steps / (now_s() - started_s))
+                    bar.advance()
+        check(contestants, options)
+        for name in (LIQUID, "LiquidPPO, LSTM"):
+            check_ratio(contestants[name])
+    finally:
+        for model in contestants.values():
+            if model.env is not None:
+                model.env.close()
+    return speeds
+
+
+def measure_vector(options: PPOBenchmark) -> dict[str, list[float]]:
+    """Let vector envs of the two kinds take turns; returns the steps a second of each turn."""
+
+    def maker() -> gymnasium.Env[Any, Any]:
+        return make_env(options.world)
+
+    kinds: dict[str, Any] = {"one process": DummyVecEnv, "a process each": SubprocVecEnv}
+    vectors = {name: kind([maker] * options.envs) for name, kind in kinds.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in vectors}
+    action = np.zeros((options.envs, 1), np.float32)
+    try:
+        for turn in range(options.rounds + 1):
+            for name, vector in vectors.items():
+                if turn == 0:
+                    vector.seed(0)
+                    vector.reset()
+                started_s = time.perf_counter()
+                for _ in range(options.n_steps):
+                    vector.step(action)
+                if turn:
+                    speeds[name].append(options.envs * options.n_steps / (time.perf_counter() - started_s))
+    finally:
+        for vector in vectors.values():
+            vector.close()
+    return speeds
+
+
+def main(options: PPOBenchmark) -> None:
+    """Measure, show, write."""
+    check_json(options.json)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    speeds = measure_vector(options) if options.vector else measure(options)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    first = next(iter(speeds))
+    # Turns are taken one after another, so a ratio within a round is not hurt by what else the machine does.
+    ratios = {
+        name: statistics.median(mine / theirs for mine, theirs in zip(speeds[first], values, strict=True))
+        for name, values in speeds.items()
+    }
+    rows = [
+        [name, f"{medians[name]:,.0f}", f"{min(values):,.0f} to {max(values):,.0f}", f"{ratios[name]:.2f}×"]
+        + ([] if options.vector else [f"at least {BARS[name]}×" if name in BARS else ""])
+        for name, values in speeds.items()
+    ]
+    columns = ["", "steps a second", "range", f"{first} is"] + ([] if options.vector else ["wanted"])
+    clock = "processor time, " if options.cpu_time else ""
+    title = f"{clock}{options.world}, {options.envs} envs × {options.n_steps} steps, batch {options.batch_size}, "
+    table(title + f"{options.n_epochs} epochs, {torch.get_num_threads()} threads", columns, rows)
+    met = None if options.vector else all(ratios[name] >= bar for name, bar in BARS.items())
+    figures = {"speeds": speeds, "medians": medians, "ratios": ratios, "met": met}
+    write_results(options.json, "benchmark ppo", options, figures)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(PPOBenchmark))
