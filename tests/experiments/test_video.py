@@ -148,10 +148,10 @@ def test_preview_is_animated_and_small(tmp_path: Path, suffix: str):
 
 def test_preview_shrinks_until_it_fits_or_says_so(tmp_path: Path):
     rng = np.random.default_rng(0)
-    noisy = [rng.integers(0, 256, (270, 480, 3), dtype=np.uint8) for _ in range(3)]
-    write_preview(tmp_path / "a.webp", noisy, max_bytes=60_000)
+    noisy = [rng.integers(0, 256, (180, 320, 3), dtype=np.uint8) for _ in range(2)]
+    write_preview(tmp_path / "a.webp", noisy, max_bytes=35_000)
     with Image.open(tmp_path / "a.webp") as image:
-        assert image.width < 480
+        assert image.width < 320
     with pytest.raises(ValueError, match="fewer seconds"):
         write_preview(tmp_path / "b.webp", noisy, max_bytes=100)
     assert leftovers(tmp_path) == ["a.webp"]
