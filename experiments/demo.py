@@ -57,12 +57,14 @@ _LOOKS = 8
 class DemoConfig:
     """How much of everything; the whole must fit into the time that is promised."""
 
-    frames: int = 40_000
+    frames: int = 60_000
     """Frames that the expert records."""
     episode_s: float = 6.0
     """Length of a recorded episode, seconds; each one has a road and a look of its own."""
     variety: float = 0.35
-    """Variety of looks and cameras, in [0, 1], in the recording and on the unseen roads."""
+    """Variety of looks and cameras on the unseen roads, in [0, 1]."""
+    recorded_variety: float = 0.6
+    """Variety of looks and cameras in the recording, in [0, 1]: more, so that rare looks are not news on the road."""
     validation: float = 0.12
     """Share of the episodes that choose the best epoch."""
     training: ImitationConfig = ImitationConfig(epochs=8)
@@ -84,6 +86,7 @@ QUICK = DemoConfig(
     frames=5_000,
     episode_s=10.0,
     variety=0.15,
+    recorded_variety=0.15,
     validation=0.08,
     training=ImitationConfig(epochs=8, batch_size=16, window=16, burn_in=4),
     roads=4,
@@ -347,7 +350,11 @@ def _record(config: DemoConfig, world: LaneKeepingConfig, seed: int, place: Path
     """Let the expert drive."""
     recorder = RecorderConfig(frames=config.frames, seed=seed)
     world = replace(
-        world, episode_s=config.episode_s, start_offset=WORLD.start_offset, start_heading_rad=WORLD.start_heading_rad
+        world,
+        variety=config.recorded_variety,
+        episode_s=config.episode_s,
+        start_offset=WORLD.start_offset,
+        start_heading_rad=WORLD.start_heading_rad,
     )
     with progress("recording the expert", config.frames) as bar:
 
