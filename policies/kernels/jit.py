@@ -19,7 +19,10 @@ from typing import Any
 import numba
 import numba.core.config
 
-_SOURCES = ("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py", "cpu_pack.py")
+_SOURCES = (
+    *("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py", "cpu_pack.py"),
+    *("lanes.py", "math.py", "tape.py", "tape_loops.py", "tape_tiles.py"),
+)
 """Files whose functions are compiled, or that decide how."""
 
 _log = logging.getLogger(__name__)
@@ -29,7 +32,8 @@ _config: Any = numba.core.config
 def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
     """Compile a function at its first call and keep the machine code on disk.
 
-    Division by zero gives inf or NaN, as in torch. Floating-point shortcuts are chosen in `cpu_lanes`, not here.
+    Division by zero gives inf or NaN, as in torch. Floating-point shortcuts are chosen not here but in `cpu_lanes`,
+    `lanes` and `math`.
 
     Args:
         function: what to compile.

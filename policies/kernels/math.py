@@ -1,12 +1,10 @@
 """exp, sigmoid and tanh for numba kernels, written so that a loop over contiguous lanes becomes vector code.
 
 A call into libm stops LLVM from vectorising a loop. In single precision exp is therefore computed here: x / ln 2 is
-rounded to an integer k by adding and subtracting 1.5·2²³, the rest r = x − k ln 2 (ln 2 in two parts) goes through a
-polynomial of degree 6, and k goes straight into the exponent bits. Relative error below 3·10⁻⁷ on [−87, 88]; outside
-the argument is clamped, so the result is tiny or huge but never 0, NaN or infinite. Double precision calls libm: it is
-there for checks, not for speed.
-
-Compile callers with `numba.njit(**OPTIONS)`: fused multiply-add, but no reordering, which would undo the rounding.
+rounded to an integer k by adding 1.5·2²³ + 127, which leaves k + 127 in the lowest bits, ready to be shifted into the
+exponent of 2^k; the rest r = x − k ln 2 (ln 2 in two parts) goes through a polynomial of degree 6. Relative error below
+3·10⁻⁷ on [−87, 88]; outside the argument is clamped, so the result is tiny or huge but never 0 or infinite. NaN stays
+NaN. Double precision calls libm: it is there for checks, not for speed.
 """
 
 from __future__ import annotations
@@ -18,14 +16,14 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-OPTIONS: Any = {"fastmath": {"contract", "nnan", "ninf", "nsz"}, "error_model": "numpy"}
-"""For `numba.njit` and `overload`: fast-math flags that keep the order of additions, and division without a check for
-zero, whose branch would stop the vectoriser."""
+_OPTIONS: Any = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+# Fused multiply-add, but no reordering, which would undo the rounding; division without a check for zero, whose branch
+# would stop the vectoriser.
 
 _LOWEST = np.float32(-87.0)
 _HIGHEST = np.float32(88.0)
 _LOG2_E = np.float32(1.44269504088896341)
-_ROUNDER = np.float32(12582912.0)  # 1.5 · 2²³: adding it leaves no bits for a fraction
+_ROUNDER = np.float32(1.5 * 2**23 + 127)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _POLYNOMIAL = tuple(np.float32(1 / math.factorial(n)) for n in range(7))
@@ -36,14 +34,16 @@ def exp(x: Any) -> Any:
     raise NotImplementedError("policies.kernels.math.exp runs inside numba functions only.")
 
 
-@overload(exp, jit_options=OPTIONS)
+@overload(exp, jit_options=_OPTIONS)
 def _exp(x: Any) -> Any:
     return _exp_single if x is types.float32 else _exp_double
 
 
 def _exp_single(x: Any) -> Any:
-    x = min(max(x, _LOWEST), _HIGHEST)
-    k = (x * _LOG2_E + _ROUNDER) - _ROUNDER
+    x = _LOWEST if x < _LOWEST else x
+    x = _HIGHEST if x > _HIGHEST else x
+    shifted = x * _LOG2_E + _ROUNDER
+    k = shifted - _ROUNDER
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
     p = _POLYNOMIAL[6]
     p = p * r + _POLYNOMIAL[5]
@@ -52,11 +52,12 @@ def _exp_single(x: Any) -> Any:
     p = p * r + _POLYNOMIAL[2]
     p = p * r + _POLYNOMIAL[1]
     p = p * r + _POLYNOMIAL[0]
-    return p * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+    power = np.float32(shifted).view(np.int32) << np.int32(23)
+    return p * np.int32(power).view(np.float32)
 
 
 def _exp_double(x: Any) -> Any:
-    return math.exp(min(x, 700.0))
+    return math.exp(700.0 if x > 700.0 else x)
 
 
 def sigmoid(x: Any) -> Any:
@@ -64,7 +65,7 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError("policies.kernels.math.sigmoid runs inside numba functions only.")
 
 
-@overload(sigmoid, jit_options=OPTIONS)
+@overload(sigmoid, jit_options=_OPTIONS)
 def _sigmoid(x):
     one = _constant(1, x)
     return lambda x: one / (one + exp(-x))
@@ -75,7 +76,7 @@ def tanh(x: Any) -> Any:
     raise NotImplementedError("policies.kernels.math.tanh runs inside numba functions only.")
 
 
-@overload(tanh, jit_options=OPTIONS)
+@overload(tanh, jit_options=_OPTIONS)
 def _tanh(x):
     one, two = _constant(1, x), _constant(2, x)
     return lambda x: one - two / (one + exp(two * x))

@@ -180,13 +180,19 @@ def _lanes(batch_size: int) -> int:
 
 def _over_tiles(batch_size: int, lanes: int, run: Callable[[int, int], None]) -> None:
     """Call `run(tile, first sample)` for every tile, on as many threads as torch uses."""
-    firsts = range(0, batch_size, lanes)
-    threads = min(torch.get_num_threads(), len(firsts))
-    if threads == 1:
-        for tile, first in enumerate(firsts):
-            run(tile, first)
-    else:
-        list(_pool(threads).map(run, range(len(firsts)), firsts))
+    tiles = range(-(-batch_size // lanes))
+    threads = min(torch.get_num_threads(), len(tiles))
+
+    def share(thread: int) -> None:
+        for tile in tiles[thread::threads]:
+            run(tile, tile * lanes)
+
+    others = [_pool(threads - 1).submit(share, thread) for thread in range(1, threads)]
+    try:
+        share(0)
+    finally:
+        for other in others:
+            other.result()
 
 
 @lru_cache(maxsize=1)

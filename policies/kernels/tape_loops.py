@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
-
+from policies.kernels.jit import compiled
 from policies.kernels.lanes import WIDTH, fma, load, load_wide, splat, splat_wide, store, total
-from policies.kernels.math import OPTIONS, exp, sigmoid, tanh
+from policies.kernels.math import exp, sigmoid, tanh
 from policies.kernels.tape import Code
 
 LINEAR, GATHER, SCATTER, COPY, AFFINE, ADD, SUBTRACT, MULTIPLY = (int(code) for code in list(Code)[:8])
 ADD_WEIGHT, MULTIPLY_WEIGHT, TANH, SIGMOID, EXP, ABS, LEAKY_RELU, SILU, GELU = (int(code) for code in list(Code)[8:])
 
-_jit = numba.njit(cache=True, nogil=True, **OPTIONS)
 _ROOT_HALF = math.sqrt(0.5)
 _GAUSS = 1 / math.sqrt(2 * math.pi)
 
 
-@_jit
+@compiled
 def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, lanes: int) -> None:
     """Run all instructions on a register file.
 
@@ -96,7 +94,7 @@ def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, l
                 y[j] = half * x[j] * (one + kind(math.erf(x[j] * kind(_ROOT_HALF))))
 
 
-@_jit
+@compiled
 def run_step_back(
     code: Any,
     indices: Any,
@@ -194,7 +192,7 @@ def run_step_back(
                 dx[j] += dy[j] * (below + x[j] * kind(_GAUSS) * exp(-half * x[j] * x[j]))
 
 
-@_jit
+@compiled
 def _matrix(y: Any, x: Any, weights: Any, rows: int, columns: int, down: int, across: int, lanes: int) -> None:
     """Add a matrix times rows: y[r] += Σ_c weights[r · down + c · across] · x[c], four rows of y in registers."""
     pairs, fours = lanes // (2 * WIDTH) * 2 * WIDTH, rows // 4 * 4
@@ -237,21 +235,21 @@ def _matrix(y: Any, x: Any, weights: Any, rows: int, columns: int, down: int, ac
             store(y, r * lanes + lane, last)
 
 
-@_jit
+@compiled
 def _add_row(y: Any, to: int, x: Any, source: int, weight: Any, lanes: int) -> None:
     """Add weight · x to y, one row."""
     for lane in range(0, lanes, WIDTH):
         store(y, to + lane, fma(splat(weight), load(x, source + lane), load(y, to + lane)))
 
 
-@_jit
+@compiled
 def _copy_row(y: Any, to: int, x: Any, source: int, lanes: int) -> None:
     """Copy one row."""
     for lane in range(0, lanes, WIDTH):
         store(y, to + lane, load(x, source + lane))
 
 
-@_jit
+@compiled
 def _row_and_weight(y: Any, x: Any, at: int, weight: Any, adds: bool, lanes: int) -> None:
     """Set y to x + weight or to x · weight, one row."""
     kind = y.dtype.type
@@ -261,14 +259,14 @@ def _row_and_weight(y: Any, x: Any, at: int, weight: Any, adds: bool, lanes: int
         store(y, at + lane, fma(splat(factor), load(x, at + lane), splat(term)))
 
 
-@_jit
+@compiled
 def _add(y: Any, x: Any, factor: Any) -> None:
     """Add factor · x to y."""
     for j in range(y.size):
         y[j] += factor * x[j]
 
 
-@_jit
+@compiled
 def _combine(what: int, y: Any, x: Any, z: Any) -> None:
     """Set y to x + z, x − z or x · z."""
     if what == MULTIPLY:
@@ -282,7 +280,7 @@ def _combine(what: int, y: Any, x: Any, z: Any) -> None:
             y[j] = x[j] - z[j]
 
 
-@_jit
+@compiled
 def _combine_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any) -> None:
     """Add the gradients of `_combine` to those of x and z, which may be the same rows."""
     if what == MULTIPLY:
@@ -296,7 +294,7 @@ def _combine_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any) -> None:
         _add(dz, dy, sign)
 
 
-@_jit
+@compiled
 def _combine_one(what: int, y: Any, x: Any, z: Any, rows: int, lane: int, lanes: int) -> None:
     """As `_combine` in sixteen lanes, every row of x with the same z."""
     one = splat(y.dtype.type(-1 if what == SUBTRACT else 1))
@@ -307,7 +305,7 @@ def _combine_one(what: int, y: Any, x: Any, z: Any, rows: int, lane: int, lanes:
             store(y, at, fma(z, one, load(x, at)))
 
 
-@_jit
+@compiled
 def _combine_one_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any, rows: int, lane: int, lanes: int) -> Any:
     """Add the gradients of `_combine_one` to dx and return dz with its own."""
     one = splat(dy.dtype.type(1))
@@ -323,7 +321,7 @@ def _combine_one_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any, rows
     return dz
 
 
-@_jit
+@compiled
 def _product(x: Any, at: int, y: Any, to: int, lanes: int) -> Any:
     """Σ over lanes of one row of x times one row of y."""
     acc = splat(x.dtype.type(0))
@@ -332,7 +330,7 @@ def _product(x: Any, at: int, y: Any, to: int, lanes: int) -> Any:
     return total(acc)
 
 
-@_jit
+@compiled
 def _turn(turned: Any, x: Any, rows: int, columns: int, lanes: int) -> None:
     """Transpose the rows of x: turned[lane · columns + r] = x[r · lanes + lane], 0 for r from `rows` on."""
     for lane in range(lanes):

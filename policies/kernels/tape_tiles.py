@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from policies.kernels.jit import compiled
 from policies.kernels.lanes import WIDTH
-from policies.kernels.math import OPTIONS
 from policies.kernels.tape_loops import LINEAR, run_step, run_step_back
 
-_jit = numba.njit(cache=True, nogil=True, **OPTIONS)
 
-
-@_jit
+@compiled
 def run_tile(
     code: Any,
     indices: Any,
@@ -56,7 +53,7 @@ def run_tile(
                 states[first + lane, t, s] = file[at_next + s * lanes + lane]
 
 
-@_jit
+@compiled
 def run_tile_back(
     code: Any,
     indices: Any,
@@ -127,7 +124,7 @@ def run_tile_back(
             state_grad[first + lane, s] = carry[s * lanes + lane]
 
 
-@_jit
+@compiled
 def _load(
     drive: Any,
     state: Any,

@@ -200,3 +200,30 @@ def test_torch_ops_know_every_activation():
     x = torch.randn(2, 5)
     for name, function in ACTIVATIONS.items():
         torch.testing.assert_close(TorchOps().activation(name, x), function(x))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu", "leaky_relu", "silu", "gelu", "lecun_tanh"])
+def test_broken_inputs_show(activation):
+    def step(ops, weights, drive, state, elapsed):
+        return ops.activation(activation, drive) + ops.exp(drive) + ops.abs(drive)
+
+    tape = record(step, {}, 2, 2)
+    drive = torch.zeros(3, 1, 2)
+    drive[1, 0, 0] = float("nan")
+    arguments = drive, torch.zeros(3, 2), torch.ones(3, 1), torch.zeros(3, 1, dtype=torch.bool)
+    found = tape_cpu.tape_sequence(tape, torch.zeros(0), *arguments)
+    assert torch.equal(found.isnan(), drive.isnan())
+
+
+def test_numbers_of_any_size_end_where_torchs_do():
+    def step(ops, weights, drive, state, elapsed):
+        return ops.concat([ops.tanh(drive), ops.sigmoid(drive)])
+
+    tape = record(step, {}, 1, 2)
+    values = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e30, -1e4, -89.0, 89.0, 1e4, 1e30])])
+    drive = values[:, None, None]
+    zeros, ones = torch.zeros(len(values), 2), torch.ones(len(values), 1)
+    arguments = drive, zeros, ones, torch.zeros(len(values), 1, dtype=torch.bool)
+    found = tape_cpu.tape_sequence(tape, torch.zeros(0), *arguments)
+    expected = reference_sequence(step, {}, *arguments)
+    torch.testing.assert_close(found, expected, atol=3e-7, rtol=0)
