@@ -11,7 +11,8 @@ test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	# One thread each: two processes with two threads each would wait for one another on two cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
