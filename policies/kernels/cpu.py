@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from policies.kernels.cpu_run import pack_circuit, run_backward, run_forward, structure_from
 from policies.kernels.reference import Circuit
@@ -49,7 +50,8 @@ def ltc_sequence(
     Raises:
         ValueError: if a tensor has the wrong shape or is not float32.
     """
-    return _forward(inputs, input_w, input_b, state, elapsed, starts, *circuit, substeps, motors)
+    run = _forward if torch.compiler.is_compiling() else _Differentiable.apply
+    return run(inputs, input_w, input_b, state, elapsed, starts, *circuit, substeps, motors)
 
 
 @torch.library.custom_op("wormwheel::ltc_sequence_cpu", mutates_args=(), device_types="cpu")
@@ -78,15 +80,13 @@ def _forward(
     substeps: int,
     motors: int,
 ) -> tuple[Tensor, Tensor]:
-    # One by one, since function transforms do not look into lists.
     sensory, recurrent = (sensory_w, sensory_mu, sensory_sigma, sensory_erev), (w, mu, sigma, erev)
     lists = (sensory_source, sensory_target, source, target)
     circuit = (gleak, vleak, cm, *sensory, *recurrent, *lists)
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
-    mapped = input_w is not None or input_b is not None
-    motor_voltages, voltages, _ = run_forward(sequences, pack, structure, mapped, substeps, motors)
+    motor_voltages, voltages, _ = run_forward(sequences, pack, structure, substeps, motors)
     return motor_voltages, voltages
 
 
@@ -114,9 +114,8 @@ def _backward(
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
-    mapped = input_w is not None or input_b is not None
     return run_backward(
-        *(sequences, voltages.contiguous(), pack, structure, mapped, substeps),
+        *(sequences, voltages.contiguous(), pack, structure, substeps),
         grad_motors=grad_motors,
         grad_voltages=grad_voltages,
         want_inputs=want_inputs,
@@ -137,7 +136,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
-def _autograd(ctx: Any, grad_motors: Tensor | None, grad_voltages: Tensor | None) -> tuple[Any, ...]:
+def _autograd(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+    grad_motors, grad_voltages = grad_outputs
     inputs, input_w, input_b, state, elapsed, starts, *circuit, voltages = ctx.saved_tensors
     if grad_motors is None and grad_voltages is None:
         return (None,) * len(ctx.needs_input_grad)
@@ -154,3 +154,15 @@ def _autograd(ctx: Any, grad_motors: Tensor | None, grad_voltages: Tensor | None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
+
+
+class _Differentiable(torch.autograd.Function):
+    """The op with its gradient once more: `torch.func` refuses ops with `register_autograd`."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        """Run the op."""
+        return _forward(*arguments)
+
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(once_differentiable(_autograd))  # type: ignore[assignment]

@@ -48,6 +48,7 @@ def test_log_has_the_names_that_users_know(tmp_path: Path) -> None:
     model = learner("ltc")
     model.set_logger(configure(str(tmp_path), ["json", "tensorboard"]))
     model.learn(144)
+    model.logger.close()
     (line, *_) = reversed((tmp_path / "progress.json").read_text().splitlines())
     assert LOGGED <= set(json.loads(line))
     assert list(tmp_path.glob("events.out.tfevents.*"))
