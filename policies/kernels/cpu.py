@@ -86,7 +86,8 @@ def _forward(
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
-    motor_voltages, voltages, _ = run_forward(sequences, pack, structure, substeps, motors)
+    mapped = input_w is not None or input_b is not None
+    motor_voltages, voltages, _ = run_forward(sequences, pack, structure, mapped, substeps, motors)
     return motor_voltages, voltages
 
 
@@ -114,8 +115,9 @@ def _backward(
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
+    mapped = input_w is not None or input_b is not None
     return run_backward(
-        *(sequences, voltages.contiguous(), pack, structure, substeps),
+        *(sequences, voltages.contiguous(), pack, structure, mapped, substeps),
         grad_motors=grad_motors,
         grad_voltages=grad_voltages,
         want_inputs=want_inputs,
