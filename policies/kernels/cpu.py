@@ -86,8 +86,7 @@ def _forward(
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
-    mapped = input_w is not None or input_b is not None
-    motor_voltages, voltages, _ = run_forward(sequences, pack, structure, mapped, substeps, motors)
+    motor_voltages, voltages, _ = run_forward(sequences, pack, structure, substeps, motors)
     return motor_voltages, voltages
 
 
@@ -115,9 +114,8 @@ def _backward(
     structure = structure_from(inputs.shape[2], circuit)
     pack = pack_circuit([*circuit[:_PARAMETERS], input_w, input_b], structure)
     sequences = tuple(x.contiguous() for x in (inputs, state, elapsed, starts))
-    mapped = input_w is not None or input_b is not None
     return run_backward(
-        *(sequences, voltages.contiguous(), pack, structure, mapped, substeps),
+        *(sequences, voltages.contiguous(), pack, structure, substeps),
         grad_motors=grad_motors,
         grad_voltages=grad_voltages,
         want_inputs=want_inputs,
@@ -167,4 +165,4 @@ class _Differentiable(torch.autograd.Function):
         return _forward(*arguments)
 
     setup_context = staticmethod(_setup_context)
-    backward = staticmethod(once_differentiable(_autograd))  # type: ignore[assignment]
+    backward: Any = staticmethod(once_differentiable(_autograd))

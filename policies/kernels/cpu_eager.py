@@ -66,10 +66,10 @@ class _Core(torch.autograd.Function):
         substeps, motors = sizes
         ctx.structure = structure_from(inputs.shape[2], [*circuit[:11], *lists])
         ctx.pack = pack_circuit(circuit, ctx.structure, raw=True)
-        ctx.mapped, ctx.substeps = circuit[11] is not None or circuit[12] is not None, substeps
+        ctx.substeps = substeps
         sequences = [x.contiguous() for x in (inputs, state, elapsed, starts)]
         maps = [None if x is None else x.contiguous() for x in (output_w, output_b)]
-        outputs, voltages, final = run_forward(sequences, ctx.pack, ctx.structure, ctx.mapped, substeps, motors, *maps)
+        outputs, voltages, final = run_forward(sequences, ctx.pack, ctx.structure, substeps, motors, *maps)
         ctx.save_for_backward(*sequences, voltages, maps[0])
         ctx.set_materialize_grads(False)
         return outputs, final
@@ -84,7 +84,7 @@ class _Core(torch.autograd.Function):
         *sequences, voltages, output_w = ctx.saved_tensors
         structure = ctx.structure
         grad_inputs, grad_state, grad_elapsed, gradients = run_backward(
-            *(sequences, voltages, ctx.pack, structure, ctx.mapped, ctx.substeps),
+            *(sequences, voltages, ctx.pack, structure, ctx.substeps),
             grad_motors=grad_outputs,
             grad_final=grad_final,
             output_w=output_w,

@@ -88,7 +88,7 @@ def sensory_drive(neurons, lists, sensory, synapses, neuron_pack, u, c, openings
         sensory: S_in.
         synapses: address of the sensory records.
         neuron_pack: address of the neurons' records.
-        u: address of the rows of the mapped inputs.
+        u: address of the rows of the inputs.
         c: address of the rows of cm · K / elapsed.
         openings: as in `drive`.
         numerators: address of N rows.
@@ -192,14 +192,6 @@ def reset_started(starts, stride, count, neurons, voltages):
 
 
 @compiled
-def map_inputs(inputs, scale, offset, u):
-    """Put `u · scale + offset` in the place of every row of u."""
-    use_wide_registers()
-    for i in range(inputs):
-        store(u, i * WIDTH, load(u, i * WIDTH) * get(scale, i) + get(offset, i))
-
-
-@compiled
 def prepare_step(elapsed, stride, count, substeps, neurons, neuron_pack, rate):
     """Write the rows `substeps / elapsed` and, after it, c_j = cm_j · substeps / elapsed of every neuron.
 
@@ -227,7 +219,7 @@ def prepare_step(elapsed, stride, count, substeps, neurons, neuron_pack, rate):
 @compiled
 def forward(
     first, last, steps, inputs, neurons, sensory, recurrent, motors, substeps,
-    u_all, state, elapsed, starts, pack, structure, mapped, output_w, output_b,
+    u_all, state, elapsed, starts, pack, structure, output_w, output_b,
     voltages, motor_voltages, final, scratch,
 ):  # fmt: skip
     """Run samples `first` to `last`.
@@ -248,7 +240,6 @@ def forward(
         starts: address of bool `[B, T]`; 0 for none.
         pack: address of the packed parameters.
         structure: address of the int64 synapse lists.
-        mapped: whether the inputs pass the input map.
         output_w: address of `[M]`, factors of the motor voltages that are written; 0 for ones.
         output_b: address of `[M]`, added to them after that; 0 for zeros.
         voltages: address of `[B, T, N]` to write; 0 when not wanted.
@@ -262,7 +253,6 @@ def forward(
     neuron_pack = pack + FLOAT * HEADER
     sensory_pack = neuron_pack + FLOAT * NEURON * neurons
     recurrent_pack = sensory_pack + FLOAT * SYNAPSE * sensory
-    scale = recurrent_pack + FLOAT * SYNAPSE * recurrent
     row = FLOAT * WIDTH
     u = scratch
     rate = u + row * inputs
@@ -285,8 +275,6 @@ def forward(
         for t in range(steps):
             moment = b * steps + t
             gather_rows(u_all + FLOAT * moment * inputs, steps * inputs, count, inputs, u)
-            if mapped:
-                map_inputs(inputs, scale, scale + FLOAT * inputs, u)
             if starts != 0:
                 reset_started(starts + moment, steps, count, neurons, v)
             if elapsed != 0:

@@ -119,7 +119,7 @@ class Inference:
         sizes = (*(steps, features, structure.neurons, structure.sensory, structure.recurrent), motors, self._substeps)
         addresses = (
             *(inputs.data_ptr(), state_address, elapsed_address, starts_address),
-            *(self._pack_address, structure.lists_address, self._mapped, pointers[-2], pointers[-1]),
+            *(self._pack_address, structure.lists_address, pointers[-2], pointers[-1]),
             *(0, outputs.data_ptr(), final.data_ptr()),
         )
         rows = structure.forward_rows
@@ -144,9 +144,8 @@ class Inference:
         size = structure.pack_size
         self._pack, self._copy = np.zeros(size, np.float32), np.full(size, np.nan, np.float32)
         self._pack_address = self._pack.ctypes.data
-        self._mapped = int(held[11] is not None or held[12] is not None)
         self._refresh_arguments = (
-            *(self._table.ctypes.data, structure.order_address),
+            *(self._table.ctypes.data, structure.order_address, structure.lists_address),
             *(structure.neurons, structure.sensory, structure.recurrent, self._features),
             *(self._copy.ctypes.data, self._pack_address),
         )

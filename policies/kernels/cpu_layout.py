@@ -21,8 +21,9 @@ HEADER = 2
 BLOCK = 8
 """Steps whose sensory synapses the backward pass handles together."""
 
-STEEPNESS, OFFSET, WEIGHT, WEIGHT_EREV, MU, SIGMA, EREV = range(7)
-"""Places in a synapse's record. Its opening is 1 / (1 + 2^(STEEPNESS · x + OFFSET))."""
+STEEPNESS, OFFSET, WEIGHT, WEIGHT_EREV, EREV, SLOPE, SIGMA, MU = range(8)
+"""Places in a synapse's record. Its opening is 1 / (1 + 2^(STEEPNESS · x + OFFSET)), x the source's voltage or, the
+input map being part of these numbers, the input as it comes. SLOPE is what the sigmoid's argument gains with x."""
 
 SYNAPSE = 8
 """Floats in a synapse's record."""
@@ -70,14 +71,14 @@ class Structure:
         return self.inputs + 1 + 6 * self.neurons
 
     def sum_rows(self, motors: int) -> int:
-        """Return the rows of gradient sums of `cpu_backward`: neurons, sensory, recurrent, input and output map."""
-        return 3 * self.neurons + SYNAPSE_SUMS * (self.sensory + self.recurrent) + 2 * self.inputs + 2 * motors
+        """Return the rows of gradient sums of `cpu_backward`: neurons, sensory, recurrent, output map."""
+        return 3 * self.neurons + SYNAPSE_SUMS * (self.sensory + self.recurrent) + 2 * motors
 
     def backward_rows(self, motors: int, substeps: int) -> int:
         """Return the rows of scratch that `cpu_backward.backward` needs, without the sums."""
-        in_block = 3 * self.inputs + self.sensory + 1 + 5 * self.neurons
-        per_substep = 2 * self.neurons + self.recurrent
-        return BLOCK * in_block + 7 * self.neurons + motors + substeps * per_substep
+        in_block = 2 * self.inputs + self.sensory + 1 + 5 * self.neurons
+        per_substep = 4 * self.neurons + self.recurrent
+        return BLOCK * in_block + 3 * self.neurons + max(motors, 1) + substeps * per_substep
 
 
 @lru_cache(maxsize=64)

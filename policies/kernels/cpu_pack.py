@@ -13,6 +13,7 @@ from policies.kernels.cpu_layout import (
     NEURON,
     OFFSET,
     SIGMA,
+    SLOPE,
     STEEPNESS,
     SYNAPSE,
     SYNAPSE_SUMS,
@@ -37,7 +38,7 @@ def positive(value, raw):
 
 
 @compiled
-def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack):
+def pack_parameters(table, order, lists, neurons, sensory, recurrent, inputs, raw, pack):
     """Write the header and the records that `cpu_layout` describes.
 
     The header: a bound of all voltages that start within it, the largest |vleak| or |erev|; and 1 if with such voltages
@@ -46,6 +47,7 @@ def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack
     Args:
         table: address of TABLE int64 addresses.
         order: address of the int64 orders, `Structure.order`.
+        lists: address of the int64 synapse lists, `Structure.lists`.
         neurons: N.
         sensory: S_in.
         recurrent: S_rec.
@@ -70,13 +72,19 @@ def pack_parameters(table, order, neurons, sensory, recurrent, inputs, raw, pack
         record = records + FLOAT * SYNAPSE * s
         w, mu = positive(get(get_int(of, 0), k), raw), get(get_int(of, 1), k)
         sigma, erev = get(get_int(of, 2), k), get(get_int(of, 3), k)
-        put(record, MU, mu)
-        put(record, STEEPNESS, sigma * _MINUS_LOG2_E)
-        put(record, OFFSET, mu * (sigma * -_MINUS_LOG2_E))
+        scale, offset = 1.0, 0.0
+        if s < sensory:
+            source = get_int(lists, neurons + 1 + s)
+            scale = get(get_int(table, 11), source) if get_int(table, 11) else 1.0
+            offset = get(get_int(table, 12), source) if get_int(table, 12) else 0.0
+        put(record, STEEPNESS, sigma * _MINUS_LOG2_E * scale)
+        put(record, OFFSET, (offset - mu) * (sigma * _MINUS_LOG2_E))
         put(record, WEIGHT, w)
         put(record, WEIGHT_EREV, w * erev)
         put(record, EREV, erev)
+        put(record, SLOPE, sigma * scale)
         put(record, SIGMA, sigma)
+        put(record, MU, mu)
         bound = max(bound, abs(erev))
     put(pack, 0, bound)
     bounded = 1.0
@@ -99,13 +107,14 @@ def through_softplus(gradient, value, raw):
 
 
 @compiled
-def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, motors, raw, gradients):
+def unpack_gradients(totals, pack, order, lists, neurons, sensory, recurrent, inputs, motors, raw, gradients):
     """Turn the sums of `cpu_backward` into the gradients of the parameters.
 
     Args:
         totals: float64 array of the sums.
         pack: address of the packed parameters.
         order: address of the int64 orders.
+        lists: address of the int64 synapse lists.
         neurons: N.
         sensory: S_in.
         recurrent: S_rec.
@@ -123,6 +132,10 @@ def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, m
         put(gradients, neurons + j, gleak * totals[j])
         put(gradients, 2 * neurons + j, through_softplus(totals[2 * neurons + j], cm, raw))
     records = of_neurons + FLOAT * NEURON * neurons
+    scales = records + FLOAT * SYNAPSE * (sensory + recurrent)
+    of_maps = gradients + FLOAT * (3 * neurons + 4 * (sensory + recurrent))
+    for i in range(2 * inputs):
+        put(of_maps, i, 0.0)
     of, count = gradients + FLOAT * 3 * neurons, sensory
     for s in range(sensory + recurrent):
         if s == sensory:
@@ -130,15 +143,20 @@ def unpack_gradients(totals, pack, order, neurons, sensory, recurrent, inputs, m
         k = get_int(order, s)
         record = records + FLOAT * SYNAPSE * s
         at = 3 * neurons + SYNAPSE_SUMS * s
-        weight = get(record, WEIGHT)
+        of_z, of_zx = totals[at + 2], totals[at + 3]
+        weight, sigma, mu = get(record, WEIGHT), get(record, SIGMA), get(record, MU)
+        scale, offset = 1.0, 0.0
+        if s < sensory:
+            source = get_int(lists, neurons + 1 + s)
+            scale, offset = get(scales, source), get(scales, inputs + source)
+            put(of_maps, source, get(of_maps, source) + sigma * of_zx)
+            put(of_maps, inputs + source, get(of_maps, inputs + source) + sigma * of_z)
         put(of, k, through_softplus(get(record, EREV) * totals[at] + totals[at + 1], weight, raw))
-        put(of, count + k, -get(record, SIGMA) * totals[at + 2])
-        put(of, 2 * count + k, totals[at + 3])
+        put(of, count + k, -sigma * of_z)
+        put(of, 2 * count + k, scale * of_zx + (offset - mu) * of_z)
         put(of, 3 * count + k, weight * totals[at])
-    first = 3 * neurons + SYNAPSE_SUMS * (sensory + recurrent)
-    of = gradients + FLOAT * first
-    for i in range(2 * inputs + 2 * motors):
-        put(of, i, totals[first + i])
+    for m in range(2 * motors):
+        put(of_maps, 2 * inputs + m, totals[3 * neurons + SYNAPSE_SUMS * (sensory + recurrent) + m])
 
 
 @inlined
@@ -154,7 +172,7 @@ def copy_changed(source, target, count, changed):
     return 1 if differences else changed
 
 
-def _refresh_pack(table, order, neurons, sensory, recurrent, inputs, copy, pack):
+def _refresh_pack(table, order, lists, neurons, sensory, recurrent, inputs, copy, pack):
     """Write the records again if a raw parameter differs from its copy; the copies are of the raw values.
 
     Comparing every number takes a fraction of a microsecond and cannot be fooled, unlike version counters, which
@@ -163,6 +181,7 @@ def _refresh_pack(table, order, neurons, sensory, recurrent, inputs, copy, pack)
     Args:
         table: as in `pack_parameters`; the parameters are raw.
         order: as in `pack_parameters`.
+        lists: as in `pack_parameters`.
         neurons: N.
         sensory: S_in.
         recurrent: S_rec.
@@ -176,7 +195,7 @@ def _refresh_pack(table, order, neurons, sensory, recurrent, inputs, copy, pack)
         changed = copy_changed(get_int(table, k), copy, count, changed)
         copy += FLOAT * count
     if changed:
-        pack_parameters(table, order, neurons, sensory, recurrent, inputs, True, pack)
+        pack_parameters(table, order, lists, neurons, sensory, recurrent, inputs, True, pack)
 
 
 # With the interpreter lock: two threads that call the same core must not write the records at once.

@@ -45,7 +45,9 @@ def pack_circuit(parameters: Sequence[Tensor | None], structure: Structure, raw:
     table = np.array([0 if x is None else x.data_ptr() for x in held], np.int64)
     assert table.size == TABLE
     pack = np.empty(structure.pack_size, np.float32)
-    pack_parameters(table.ctypes.data, structure.order_address, n, s, r, i, raw, pack.ctypes.data)
+    pack_parameters(
+        table.ctypes.data, structure.order_address, structure.lists_address, n, s, r, i, raw, pack.ctypes.data
+    )
     return pack
 
 
@@ -53,7 +55,6 @@ def run_forward(
     sequences: Sequence[Tensor],
     pack: NDArray[np.float32],
     structure: Structure,
-    mapped: bool,
     substeps: int,
     motors: int,
     output_w: Tensor | None = None,
@@ -65,7 +66,6 @@ def run_forward(
         sequences: inputs `[B, T, I]`, state `[B, N]`, elapsed `[B, T]` and starts `[B, T]`, contiguous.
         pack: packed parameters.
         structure: synapse lists.
-        mapped: whether the inputs pass the input map.
         substeps: K.
         motors: M.
         output_w: `[M]` factors of the motor voltages.
@@ -89,7 +89,7 @@ def run_forward(
     sizes = steps, features, structure.neurons, structure.sensory, structure.recurrent, motors, substeps
     addresses = (
         *(x.data_ptr() for x in sequences),
-        *(pack.ctypes.data, structure.lists_address, int(mapped), _address(output_w), _address(output_b)),
+        *(pack.ctypes.data, structure.lists_address, _address(output_w), _address(output_b)),
         *(voltages.data_ptr(), motor_voltages.data_ptr(), final.data_ptr()),
     )
 
@@ -105,7 +105,6 @@ def run_backward(
     voltages: Tensor,
     pack: NDArray[np.float32],
     structure: Structure,
-    mapped: bool,
     substeps: int,
     *,
     grad_motors: Tensor | None = None,
@@ -122,7 +121,6 @@ def run_backward(
         voltages: what `run_forward` returned.
         pack: as in `run_forward`.
         structure: as in `run_forward`.
-        mapped: as in `run_forward`.
         substeps: as in `run_forward`.
         grad_motors: `[B, T, M]` gradient of the mapped motor voltages.
         grad_voltages: `[B, T, N]` gradient of all voltages.
@@ -144,7 +142,7 @@ def run_backward(
     sizes = steps, features, structure.neurons, structure.sensory, structure.recurrent, motors, substeps
     addresses = (
         *(x.data_ptr() for x in sequences),
-        *(pack.ctypes.data, structure.lists_address, int(mapped), _address(output_w), voltages.data_ptr()),
+        *(pack.ctypes.data, structure.lists_address, _address(output_w), voltages.data_ptr()),
         *(_address(x) for x in grads),
         *(x.data_ptr() for x in (grad_inputs, grad_state, grad_elapsed)),
     )
@@ -164,7 +162,8 @@ def run_backward(
     n, s, r = structure.neurons, structure.sensory, structure.recurrent
     gradients = inputs.new_empty(3 * n + 4 * (s + r) + 2 * features + 2 * motors)
     unpack_gradients(
-        total, pack.ctypes.data, structure.order_address, n, s, r, features, motors, raw, gradients.data_ptr()
+        *(total, pack.ctypes.data, structure.order_address, structure.lists_address),
+        *(n, s, r, features, motors, raw, gradients.data_ptr()),
     )
     return grad_inputs, grad_state, grad_elapsed, gradients
 
