@@ -76,6 +76,7 @@ CONTENDERS = (
     Contender("lstm", "lstm", {"hidden_size": 32}, 3e-3, published="2.500"),
     Contender("gru", "gru", {"hidden_size": 32}, 3e-3),
     Contender("ctrnn", "ctrnn", {"units": 32}, 3e-3, published="2.838"),
+    Contender("neural_ode", "neural_ode", {"units": 32, "width": 64}, 3e-3, published="3.805"),
 )
 
 
