@@ -11,7 +11,7 @@ number of processes, so neither do the figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,8 +150,8 @@ def _lap_m(run: Run, world: LaneKeepingConfig) -> float:
     ).length_m
 
 
-def _drive_groups(groups: Sequence[_Group], report: Callable[[Any], None]) -> None:
-    """Drive a share of the groups, on one thread: the batches are small and there are other processes."""
+def _drive_groups(groups: Iterable[_Group], report: Callable[[Any], None]) -> None:
+    """Drive some of the groups, on one thread: the batches are small and there are other processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -180,13 +180,15 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _record_episodes(jobs: Sequence[_Job], report: Callable[[News], None]) -> None:
-    """Record a share of the episodes, each drawn again as often as it ends off the road."""
-    # Time runs out by the number of frames; the env's own limit must not come first, jitter included.
-    world = replace(jobs[0].world, episode_s=4 * max(job.length for job in jobs) * jobs[0].world.period_s)
-    env = gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
+def _record_episodes(jobs: Iterable[_Job], report: Callable[[News], None]) -> None:
+    """Record some of the episodes, each drawn again as often as it ends off the road."""
+    env: gymnasium.Env[Any, Any] | None = None
     try:
         for job in jobs:
+            if env is None:
+                # Time runs out by the number of frames; the env's own limit must not come first, jitter included.
+                world = replace(job.world, episode_s=4 * max(job.world.episode_s, job.world.period_s))
+                env = gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
             if not any(_record_attempt(job, env, attempt, report) for attempt in range(MOST_TRIES)):
                 raise ValueError(
                     f"the expert left the road in all of {MOST_TRIES} draws of episode {job.number}: let it drive "
@@ -194,7 +196,8 @@ def _record_episodes(jobs: Sequence[_Job], report: Callable[[News], None]) -> No
                     "--disturbance.strength)."
                 )
     finally:
-        env.close()
+        if env is not None:
+            env.close()
 
 
 def _record_attempt(job: _Job, env: gymnasium.Env[Any, Any], attempt: int, report: Callable[[News], None]) -> bool:

@@ -1,7 +1,8 @@
-"""Doing many independent jobs in several processes, with a pipe from each for news and for its life.
+"""Doing many independent jobs in several processes, with a pipe to each for jobs, for news and for its life.
 
-Jobs are dealt round-robin, so which process does a job depends on nothing but its place in the list. A worker that
-cannot send news any more, because the parent is gone or has given up, stops: a killed program leaves no process behind.
+Jobs are handed out one at a time, in order, to whoever is free: one long job holds nobody up. Which process does a job
+is therefore left to chance, and what a job gives must not depend on it. A worker that cannot reach the parent any more,
+because it is gone or has given up, stops: a killed program leaves no process behind.
 
     run_jobs(record_some, jobs, workers=2, on_news=bar.advance)
 """
@@ -12,7 +13,7 @@ import multiprocessing
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -31,8 +32,12 @@ class _NoParent(BaseException):
     """The parent does not listen any more."""
 
 
+class _NoMore:
+    """What a worker gets for a job when all are taken."""
+
+
 def run_jobs(
-    work: Callable[[Sequence[Job], Callable[[Any], None]], None],
+    work: Callable[[Iterable[Job], Callable[[Any], None]], None],
     jobs: Sequence[Job],
     workers: int,
     on_news: Callable[[Any], None],
@@ -40,9 +45,9 @@ def run_jobs(
     """Do every job, some at the same time.
 
     Args:
-        work: does a share of the jobs, one after the other; called with them and with a function that passes news
-            (anything that pickles) to `on_news`. With more than one worker it must be importable by name, and news
-            should come at least every few seconds.
+        work: does jobs one after the other; called once in each process with an iterator that gives the next job when
+            it is asked for one, and with a function that passes news (anything that pickles) to `on_news`. With more
+            than one worker it must be importable by name, and news should come at least every few seconds.
         jobs: what to do; must pickle.
         workers: processes; 1 does all jobs in this process.
         on_news: called in this process with what the jobs report.
@@ -57,27 +62,30 @@ def run_jobs(
     workers = min(workers, len(jobs))
     if workers <= 1:
         if jobs:
-            work(jobs, on_news)
+            work(iter(jobs), on_news)
         return
     # spawn: a fork would copy the threads' locks of torch and OpenCV in whatever state they are.
     context = multiprocessing.get_context("spawn")
     processes = []
     pipes: list[Connection] = []
+    waiting = iter(jobs)
     try:
-        for number in range(workers):
-            listening, talking = context.Pipe(duplex=False)
-            process = context.Process(target=_worker, args=(talking, work, jobs[number::workers]), daemon=True)
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_worker, args=(theirs, work), daemon=True)
             process.start()
-            talking.close()
+            theirs.close()
             processes.append(process)
-            pipes.append(listening)
+            pipes.append(ours)
         open_pipes = list(pipes)
         while open_pipes:
             for pipe in wait(open_pipes):
                 assert isinstance(pipe, Connection)
                 try:
                     kind, content = pipe.recv()
-                except (EOFError, ConnectionResetError):
+                    if kind == "free":
+                        pipe.send(next(waiting, _NoMore()))
+                except (EOFError, BrokenPipeError, ConnectionResetError):
                     raise WorkerLost(
                         "a worker process was killed, most likely because memory ran out; what was complete is kept. "
                         "Try again with --workers 1."
@@ -86,7 +94,7 @@ def run_jobs(
                     on_news(content)
                 elif kind == "done":
                     open_pipes.remove(pipe)
-                else:
+                elif kind == "error":
                     raise content from WorkerTrace(content.__dict__.pop("trace", ""))
     finally:
         for pipe in pipes:
@@ -98,10 +106,8 @@ def run_jobs(
                 process.join()
 
 
-def _worker(
-    pipe: Connection, work: Callable[[Sequence[Any], Callable[[Any], None]], None], jobs: Sequence[Any]
-) -> None:
-    """Do a share of the jobs and send what happens."""
+def _worker(pipe: Connection, work: Callable[[Iterable[Any], Callable[[Any], None]], None]) -> None:
+    """Do jobs as long as there are any, and send what happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means.
 
     def send(kind: str, content: Any) -> None:
@@ -110,8 +116,19 @@ def _worker(
         except (BrokenPipeError, ConnectionResetError):
             raise _NoParent from None
 
+    def ask() -> Iterator[Any]:
+        while True:
+            send("free", None)
+            try:
+                job = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                raise _NoParent from None
+            if isinstance(job, _NoMore):
+                return
+            yield job
+
     try:
-        work(jobs, lambda news: send("news", news))
+        work(ask(), lambda news: send("news", news))
         send("done", None)
     except _NoParent:
         return

@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -255,7 +255,7 @@ def drive_levels(
     return [levels[job.number] for job in jobs]
 
 
-def _drive_levels(jobs: Sequence[_Level], report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
+def _drive_levels(jobs: Iterable[_Level], report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
     """Drive some of the levels."""
     with one_thread():
         for job in jobs:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,26 +148,43 @@ def _wait_for(what: object, limit_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def _fail(jobs: list[int], report: object) -> None:
-    raise ValueError(f"job {jobs[0]} cannot be done")
+def _fail(jobs: Iterator[int], report: object) -> None:
+    raise ValueError(f"job {next(jobs)} cannot be done")
 
 
-def _die(jobs: list[int], report: object) -> None:
+def _die(jobs: Iterator[int], report: object) -> None:
     os._exit(9)
 
 
-def _tell(jobs: list[int], report: object) -> None:
+def _tell(jobs: Iterator[Path], report: object) -> None:
     for job in jobs:
-        report((job, os.getpid()))  # type: ignore[operator]
+        report((job.name, os.getpid()))  # type: ignore[operator]
+        job.touch()
 
 
-def test_jobs_are_dealt_round_robin():
+def _wait_for_the_last(jobs: Iterator[Path], report: object) -> None:
+    """The first job ends after the last one has begun: only where the others are handed to somebody else."""
+    for job in jobs:
+        if job.name == "0":
+            patience_s = time.monotonic() + 30
+            while not job.with_name("4").exists() and time.monotonic() < patience_s:
+                time.sleep(0.01)
+            report((job.with_name("4").exists(), os.getpid()))  # type: ignore[operator]
+        job.touch()
+
+
+def test_jobs_are_done_once_and_in_other_processes(tmp_path):
     for workers in (1, 2):
-        news: list[tuple[int, int]] = []
-        run_jobs(_tell, range(5), workers, news.append)
-        assert sorted(job for job, _ in news) == [0, 1, 2, 3, 4]
-        assert len({process for _, process in news}) == workers
+        news: list[tuple[str, int]] = []
+        run_jobs(_tell, [tmp_path / str(number) for number in range(5)], workers, news.append)
+        assert sorted(job for job, _ in news) == ["0", "1", "2", "3", "4"]
         assert (os.getpid() in {process for _, process in news}) == (workers == 1)
+
+
+def test_a_long_job_holds_nobody_up(tmp_path):
+    news: list[tuple[bool, int]] = []
+    run_jobs(_wait_for_the_last, [tmp_path / str(number) for number in range(5)], 2, news.append)
+    assert [others_done for others_done, _ in news] == [True]
 
 
 def test_an_error_in_a_worker_is_raised_here():
