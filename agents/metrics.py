@@ -2,6 +2,9 @@
 
 The unit of resampling is the episode: steps within one are not independent. Intervals are percentile intervals of the
 bootstrap (Efron 1979) with a generator of their own, so the same episodes give the same interval.
+
+Comparing drivers over several training runs, roads and perturbations (interquartile mean, stratified bootstrap,
+probability of improvement, corruption error, profiles, paired differences) is in `agents.statistics`.
 """
 
 from __future__ import annotations
