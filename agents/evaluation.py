@@ -28,7 +28,7 @@ from agents.workers import run_jobs
 from envs import LANE_KEEPING
 from envs.lane_keeping import LaneKeepingConfig
 from envs.laps import StopAfterLaps
-from envs.perturbations import GaussianNoise
+from envs.perturbations import GaussianNoise, PerturbedEnv
 from envs.track import load_track
 from policies.checkpoint import load_policy
 
@@ -52,7 +52,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trial:
-    """One driver under one noise level on some roads."""
+    """One driver under one perturbation on some roads."""
 
     policy: Path | None
     """Policy directory; None is the expert."""
@@ -63,7 +63,9 @@ class Trial:
     noise_variance: float = 0.0
     """Variance of the Gaussian noise on the frames, pixels in [0, 1]."""
     noise_seed: int = 0
-    """Seed of the noise, together with that of the run."""
+    """Seed of the noise and of the perturbation, together with that of the run."""
+    perturbation: str = ""
+    """What is wrong with the world, in the syntax of `envs.perturbations.parse`, such as "fog:3+latency:2"."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,15 @@ class RescaledTime:
     ) -> NDArray[np.float32]:
         """Steer; see `Driver.act`."""
         return self.driver.act(frames, elapsed * self.factor, starts, envs)
+
+    def steering_gradient(
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool
+    ) -> NDArray[np.float32]:
+        """How the steering changes with the frame; see `PolicyDriver.steering_gradient`."""
+        inner = getattr(self.driver, "steering_gradient", None)
+        if inner is None:
+            raise ValueError("this driver has no gradient to attack: attacks need a policy at the wheel.")
+        return inner(slot, frame, elapsed * float(self.factor), start)
 
 
 def drive_trials(
@@ -179,7 +190,9 @@ def _drive_group(trial: Trial, report: Callable[[int], None]) -> list[Drive]:
         if run.laps:
             slowest_s = run.laps * _lap_m(run, world) / world.speed_mps[0] if run.track != "random" else world.episode_s
             here = replace(here, episode_s=SLOWEST * slowest_s)
-        env = gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)
+        env: gymnasium.Env[Any, Any] = gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)
+        if trial.perturbation:
+            env = PerturbedEnv(env, trial.perturbation, trial.noise_seed)
         return StopAfterLaps(env, run.laps) if run.laps else env
 
     total, made, unreported = expected_steps(trial), 0, 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import gymnasium
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from agents.expert import Expert
 from agents.metrics import Drive
 from agents.openloop import Perturbation
+from envs.perturbations import PerturbedEnv
 from policies.policy import DrivingPolicy
 
 SIDE_BY_SIDE = 10
@@ -74,6 +76,28 @@ class PolicyDriver:
             )
         return actions[:, 0].numpy()
 
+    def steering_gradient(
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool
+    ) -> NDArray[np.float32]:
+        """How the steering that a slot's driver would give now changes with each value of the frame: for attacks.
+
+        The clamp at full lock is left out, so that there is a gradient there too.
+
+        Args:
+            slot: the row of the batch, whose state is used and left as it is.
+            frame: float32 `[H, W, 3]` in [0, 255].
+            elapsed: time since the previous frame in nominal periods.
+            start: whether an episode begins with this frame.
+
+        Returns:
+            float32 `[H, W, 3]`, steering per grey level.
+        """
+        state = None if start or self.state is None else self.state[slot : slot + 1].clone()
+        pixels = torch.from_numpy(frame[None, None]).requires_grad_(True)
+        motors, _ = self.policy.motors(pixels, state, torch.full((1, 1), elapsed))
+        (gradient,) = torch.autograd.grad(motors[0, 0, 0], pixels)
+        return gradient[0, 0].numpy()
+
 
 class ExpertDriver:
     """The geometric expert at the wheel; looks at the true state."""
@@ -127,7 +151,8 @@ def rollout(
 
     Args:
         driver: what steers.
-        make_env: makes the env of a slot; called with the slot's number, closed at the end.
+        make_env: makes the env of a slot; called with the slot's number, closed at the end. Attacks in a
+            `PerturbedEnv` are given the gradient of the driver, if it has one.
         seeds: one for each episode; they fix road, look and start.
         side_by_side: slots.
         options: gives `reset`'s options for the n-th episode, such as the road to drive on.
@@ -145,6 +170,7 @@ def rollout(
     waiting = list(enumerate(seeds))
     results: dict[int, Drive] = {}
     slots: list[_Slot | None] = []
+    steering_gradient = getattr(driver, "steering_gradient", None)
 
     def begin(env: gymnasium.Env[Any, Any]) -> _Slot:
         order, seed = waiting.pop(0)
@@ -152,6 +178,10 @@ def rollout(
         return _Slot(env, int(seed), order, observation, np.random.default_rng([noise_seed, int(seed)]))
 
     envs = [make_env(number) for number in range(min(side_by_side, len(seeds)))]
+    for number, env in enumerate(envs):
+        layer = perturbed_layer(env)
+        if layer is not None and layer.composition.attacks and steering_gradient is not None:
+            layer.gradient = partial(steering_gradient, number)
     try:
         slots = [begin(env) for env in envs]
         while any(slots):
@@ -187,6 +217,15 @@ def rollout(
         for env in envs:
             env.close()
     return [results[order] for order in range(len(seeds))]
+
+
+def perturbed_layer(env: gymnasium.Env[Any, Any]) -> PerturbedEnv | None:
+    """Return the layer of a wrapped env that perturbs it; None where there is none."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, PerturbedEnv):
+            return env
+        env = env.env
+    return None
 
 
 def _finish(slot: _Slot, info: dict[str, Any]) -> Drive:

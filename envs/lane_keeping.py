@@ -29,6 +29,7 @@ from envs.random_roads import random_track
 from envs.scene import Scene
 from envs.track import Track, TrackCursor, load_track
 from envs.vehicle import BicycleVehicle, Vehicle, VehicleParams, VehicleState
+from envs.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,10 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     ## Start and end Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a
     start near the middle of the lane. Leaving the pavement (the middle of the rear axle beyond either road edge) is a
     crash: terminated. After `episode_s` seconds the episode is truncated.
+
+    ## Changed worlds `reset(options={"world": World(...)})` makes this one episode from a changed config, car, look or
+    road (`envs.world`); the next reset without it is back in the env's own. `next_periods`, when set, is for how many
+    nominal periods the next action is held, any number in (0, 10]; it counts for one step.
 
     ## Rendering
     `render_mode="rgb_array"`: 960×540 RGB: the camera, a map with the car, steering, offset, speed and time.
@@ -91,6 +96,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._files = _road_files(self.config)
         if self.config.renderer == "tiny":
             import_bullet()
+        self.next_periods: float | None = None
+        self._world = World(self.config)
         self._vehicle = _make_vehicle(self.config)
         self._track: Track | None = None
         self._scene: Scene | None = None
@@ -128,6 +135,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         return self._scene
 
     @property
+    def has_scene(self) -> bool:
+        """Whether there has been a reset, so that there is a scene."""
+        return self._scene is not None
+
+    @property
     def target_speed_mps(self) -> float:
         """The speed that the cruise controller holds in this episode."""
         return self._speed
@@ -137,15 +149,17 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Draw a road, a look, a camera and a start; see the class."""
         super().reset(seed=seed)
-        config = self.config
+        self.next_periods = None
+        changed = self._enter((options or {}).get("world") or World(self.config))
+        config = self._world.config
         if config.opencv_threads:
             cv2.setNumThreads(config.opencv_threads)
         if seed is not None:
             self._resets = 0
         generator = self.np_random
-        if self._resets % config.resets_per_road == 0 or self._scene is None:
-            self._track = self._draw_track(generator)
-            look = draw_look(generator, config.variety)
+        if self._resets % config.resets_per_road == 0 or self._scene is None or changed:
+            self._track = self._world.track(self._draw_track(generator))
+            look = self._world.look(draw_look(generator, config.variety))
             pinhole = config.renderer == "tiny"
             params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
             if self._scene is not None:
@@ -172,23 +186,32 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Drive for one period; see the class for what is returned."""
-        config, track = self.config, self.track
+        config, track = self._world.config, self.track
         steering = min(max(float(action[0]), -1.0), 1.0)
         if steering != steering:
             raise ValueError("The steering action is not a number (NaN).")
         speed = self._speed
         if config.throttle:
             speed *= 1.0 + min(max(float(action[1]), -1.0), 1.0)
+        self._elapsed = 1.0
         if config.elapsed_jitter > 0.0:
             self._elapsed = float(np.float32(1.0 + config.elapsed_jitter * self.np_random.uniform(-1.0, 1.0)))
-        dt_s = self._elapsed * config.period_s
-        self._state = self._vehicle.step(steering, speed, dt_s)
-        s, self._lateral, self._heading, self._curvature = self._cursor.locate(self._state.x, self._state.y)
-        way = (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
-        self._s = s
+        parts = 1
+        if self.next_periods is not None:
+            self._elapsed = _held(self.next_periods)
+            self.next_periods, parts = None, max(1, math.ceil(self._elapsed - 1e-6))  # nobody leaves the road unseen
+        dt_s = self._elapsed * config.period_s / parts
+        way = 0.0
+        for _ in range(parts):
+            self._state = self._vehicle.step(steering, speed, dt_s)
+            s, self._lateral, self._heading, self._curvature = self._cursor.locate(self._state.x, self._state.y)
+            way += (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
+            self._s = s
+            self._time += dt_s
+            self._crashed = abs(self._lateral) > track.lane_width_m
+            if self._crashed:
+                break
         self._progress += way
-        self._time += dt_s
-        self._crashed = abs(self._lateral) > track.lane_width_m
         share = (self._lateral - track.right_lane_offset()) / (0.5 * track.lane_width_m)
         reward = (
             way / (self._speed * config.period_s) * (1.0 - min(share * share, 4.0))
@@ -214,7 +237,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         Returns:
             uint8 `[540, 960, 3]` RGB.
         """
-        track, state, config = self.track, self._state, self.config
+        track, state, config = self.track, self._state, self._world.config
         assert self._scene is not None
         if self._view is None or self._fine is None:
             self._view = HumanView(track)
@@ -246,8 +269,27 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self._scene.close()
             self._scene = None
 
+    def _enter(self, world: World) -> bool:
+        """Make the episodes from here on in a world; returns whether it differs from the one before."""
+        if world == self._world:
+            return False
+        own, config = self.config, world.config
+        for name in ("height", "width", "throttle", "period_s"):
+            if getattr(config, name) != getattr(own, name):
+                raise ValueError(
+                    f"a world cannot change {name}: this env has {getattr(own, name)}, got {getattr(config, name)}. "
+                    "Make another env."
+                )
+        if (config.vehicle, config.vehicle_params) != (self._world.config.vehicle, self._world.config.vehicle_params):
+            made = _make_vehicle(config)
+            self._vehicle.close()
+            self._vehicle = made
+        self._files = _road_files(config)
+        self._world = world
+        return True
+
     def _draw_track(self, generator: np.random.Generator) -> Track:
-        config = self.config
+        config = self._world.config
         if not self._files:
             return random_track(generator, config.roads)
         path = self._files[int(generator.integers(len(self._files)))]
@@ -283,6 +325,13 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             "curvature_per_m": self._curvature / (1.0 - self._curvature * target),
             "steering": self._steering,
         }
+
+
+def _held(periods: float) -> float:
+    """For how long an action is held, checked, as the observation tells it."""
+    if not 0.0 < periods <= 10.0:
+        raise ValueError(f"next_periods must lie in (0, 10], got {periods}.")
+    return float(np.float32(periods))
 
 
 @lru_cache(maxsize=32)

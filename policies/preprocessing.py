@@ -67,16 +67,18 @@ class Preprocessing:
         """Crop, then resize by area averaging.
 
         Args:
-            frames: uint8 `[..., source_height, source_width, 3]`.
+            frames: `[..., source_height, source_width, 3]`, uint8; or float32 in [0, 255] that require a gradient,
+                for attacks.
 
         Returns:
-            uint8 `[..., height, width, 3]`.
+            `[..., height, width, 3]` of the same type, rounded to whole grey levels where it is uint8.
 
         Raises:
             ValueError: if the frames have another size or type.
         """
         expected = (self.source_height, self.source_width, 3)
-        if frames.dtype != torch.uint8 or tuple(frames.shape[-3:]) != expected:
+        differentiable = frames.dtype == torch.float32 and frames.requires_grad
+        if not (frames.dtype == torch.uint8 or differentiable) or tuple(frames.shape[-3:]) != expected:
             raise ValueError(
                 f"this policy sees uint8 frames of {self.source_height}×{self.source_width}×3 pixels, got "
                 f"{str(frames.dtype).removeprefix('torch.')} {'×'.join(map(str, frames.shape[-3:]))}. Record at that "
@@ -93,5 +95,7 @@ class Preprocessing:
         leading = frames.shape[:-3]
         pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()  # [N, 3, h, w]
         pixels = functional.interpolate(pixels, size=(self.height, self.width), mode="bilinear", antialias=True)
-        pixels = pixels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        if not differentiable:
+            pixels = pixels.round_().clamp_(0, 255).to(torch.uint8)
+        pixels = pixels.permute(0, 2, 3, 1)
         return pixels.reshape(*leading, self.height, self.width, 3).contiguous()

@@ -1,4 +1,8 @@
-"""Sensor noise.
+"""Sensor noise, fresh in every frame.
+
+Gaussian, shot and impulse noise have the constants of Hendrycks and Dietterich, *Benchmarking neural network robustness
+to common corruptions and perturbations* (ICLR 2019): those of its 64-pixel set for small frames, of its 224-pixel set
+for large ones.
 
 `GaussianNoise` is the test of Lechner et al., *Neural circuit policies enabling auditable autonomy* (Nature Machine
 Intelligence 2020): independent Gaussian noise of variance 0, 0.1, 0.2 or 0.3 on every value of the frame scaled to
@@ -10,9 +14,12 @@ Intelligence 2020): independent Gaussian noise of variance 0, 0.1, 0.2 or 0.3 on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
 
 
 @dataclass(frozen=True)
@@ -43,3 +50,136 @@ class GaussianNoise:
         noise *= 255 * self.variance**0.5
         noise += frames
         return np.rint(noise, out=noise).clip(0, 255, out=noise).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Variance(Perturbation):
+    """x' = clip(x + √v · n), n ~ N(0, 1): the published test of robustness, `GaussianNoise`, with more doses.
+
+    The published variances .1, .2 and .3 are the severities 2, 4 and 5.
+    """
+
+    family: ClassVar[str] = "noise"
+    name: ClassVar[str] = "variance"
+    unit: ClassVar[str] = "variance v, frames in [0, 1]"
+    doses = (0.05, 0.1, 0.15, 0.2, 0.3)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        return _Gaussian(generator, self.dose)
+
+
+@dataclass(frozen=True)
+class Gaussian(Perturbation):
+    """x' = clip(x + σ n), n ~ N(0, 1): the electronics of a sensor in the dark."""
+
+    family: ClassVar[str] = "noise"
+    name: ClassVar[str] = "gaussian"
+    unit: ClassVar[str] = "standard deviation σ, frames in [0, 1]"
+    doses = (0.04, 0.08, 0.12, 0.15, 0.18)
+    large_doses = (0.08, 0.12, 0.18, 0.26, 0.38)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        return _Gaussian(generator, self.dose_at(clip.height) ** 2)
+
+
+@dataclass(frozen=True)
+class Shot(Perturbation):
+    """x' = Poisson(λ x) / λ: so many photons that a white pixel counts λ of them.
+
+    Drawn by its normal limit, λ x + √(λ x) n, which is close from some ten photons on.
+    """
+
+    family: ClassVar[str] = "noise"
+    name: ClassVar[str] = "shot"
+    unit: ClassVar[str] = "photons λ of a white pixel"
+    doses = (250.0, 100.0, 50.0, 30.0, 15.0)
+    large_doses = (60.0, 25.0, 12.0, 5.0, 3.0)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        return _Shot(generator, self.dose_at(clip.height))
+
+
+@dataclass(frozen=True)
+class Speckle(Perturbation):
+    """x' = clip(x + σ x n), n ~ N(0, 1): noise in proportion to the light."""
+
+    family: ClassVar[str] = "noise"
+    name: ClassVar[str] = "speckle"
+    unit: ClassVar[str] = "standard deviation σ as a share of the light"
+    doses = (0.1, 0.15, 0.2, 0.3, 0.4)
+    large_doses = (0.15, 0.2, 0.35, 0.45, 0.6)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        return _Speckle(generator, self.dose_at(clip.height))
+
+
+@dataclass(frozen=True)
+class Impulse(Perturbation):
+    """Salt and pepper: a share of the values is replaced by 0 or 1, each as often."""
+
+    family: ClassVar[str] = "noise"
+    name: ClassVar[str] = "impulse"
+    unit: ClassVar[str] = "share of the values that is replaced"
+    doses = (0.01, 0.02, 0.05, 0.08, 0.14)
+    large_doses = (0.03, 0.06, 0.09, 0.17, 0.27)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        return _Impulse(generator, self.dose_at(clip.height))
+
+
+PERTURBATIONS: tuple[type[Perturbation], ...] = (Variance, Gaussian, Shot, Impulse, Speckle)
+"""What this file adds to the registry."""
+
+
+class _Gaussian(Effect):
+    def __init__(self, generator: np.random.Generator, variance: float):
+        self._generator, self._noise = generator, GaussianNoise(variance)
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        return self._noise(frame[None], self._generator)[0]
+
+
+class _Shot(Effect):
+    def __init__(self, generator: np.random.Generator, photons: float):
+        self._generator = generator
+        # √(255² x / λ) with x in grey levels of 255: the deviation of each grey level, in grey levels.
+        self._deviation = np.sqrt(255.0 * np.arange(256) / photons).astype(np.float32)
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        noise = self._generator.standard_normal(frame.shape, dtype=np.float32)
+        noise *= self._deviation[frame]
+        noise += frame
+        return to_grey_levels(noise)
+
+
+class _Speckle(Effect):
+    def __init__(self, generator: np.random.Generator, deviation: float):
+        self._generator, self._deviation = generator, np.float32(deviation)
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        noise = self._generator.standard_normal(frame.shape, dtype=np.float32)
+        noise *= self._deviation
+        noise += 1.0
+        noise *= frame
+        return to_grey_levels(noise)
+
+
+class _Impulse(Effect):
+    def __init__(self, generator: np.random.Generator, share: float):
+        self._generator, self._share = generator, share
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        hit = np.flatnonzero(self._generator.random(frame.size, dtype=np.float32) < self._share)
+        changed = frame.copy()
+        changed.reshape(-1)[hit] = self._generator.integers(0, 2, len(hit), dtype=np.uint8) * np.uint8(255)
+        return changed
+
+
+def to_grey_levels(values: NDArray[np.float32]) -> Frame:
+    """Round and clip values to uint8; the given array is used up."""
+    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)

@@ -2,12 +2,13 @@
 
 A `Perturbation` is a value: nothing in it changes. Its `begin` starts an episode and returns an `Effect`, which owns a
 generator and whatever must stay coherent over the episode: the dirt on the lens, the drift of the rain, the delay line.
-An effect touches the episode in up to four places, and leaves the others alone:
+An effect touches the episode in up to five places, and leaves the others alone:
 
-    world   the road, the look, the car, before the episode begins    (envs only)
-    period  how long the next action is held, and what is told of it  (envs and recordings)
-    frame   what the driver sees                                      (envs and recordings)
-    action  what the car is told to do                                (envs only)
+    world    the road, the look, the car, before the episode begins    (envs only)
+    periods  how long the next action is held                          (envs and recordings)
+    action   what the car is told to do                                (envs only)
+    frame    what the driver sees                                      (envs and recordings)
+    told     how much time the driver is told has passed               (envs and recordings)
 
 The same effects act on a running env (`envs.perturbations.wrapper`) and on recorded frames
 (`envs.perturbations.recorded`).
@@ -24,14 +25,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.lane_keeping_config import LaneKeepingConfig
-from envs.looks import Look
+from envs.world import World as World
 
 Frame = NDArray[np.uint8]
 """uint8 `[H, W, 3]` RGB."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
 """From what a driver should hardly notice to what a person would find hard."""
+LARGE_ROWS = 100
+"""Frames with more rows than this are large: the constants that were made for 224 pixels hold there, and below it those
+that were made for 64."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,16 @@ class Clip:
         height: rows of a frame, pixels.
         width: columns of a frame, pixels.
         period_s: nominal time between two frames, s.
-        fov_rad: horizontal field of view, rad; a guess where the camera is unknown.
+        fov_rad: horizontal field of view of the pinhole with the same resolution in the middle, rad; a guess where the
+            camera is unknown.
+        horizon: height of the horizon in the frame, 0 at the top, 1 at the bottom; a guess where it is unknown.
     """
 
     height: int
     width: int
     period_s: float
     fov_rad: float = 1.6
+    horizon: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -71,53 +77,65 @@ class Moment:
     gradient: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
 
-@dataclass(frozen=True)
-class World:
-    """What an episode is made from, before it begins.
+class Effect:
+    """A perturbation at work in one episode. This one changes nothing; each hook that is replaced changes something.
 
-    Attributes:
-        config: of the env.
-        edit_look: what is done to the look that the env draws.
+    In each step of an episode the hooks are called in this order: `periods`, `action`, then, for the frame that comes
+    of it, `frame` and `told`. The first frame has no step before it.
     """
 
-    config: LaneKeepingConfig
-    edit_look: Callable[[Look], Look] | None = None
-
-
-class Effect:
-    """A perturbation at work in one episode. This one changes nothing; each hook that is replaced changes something."""
+    mirrors = False
+    """Whether left and right are exchanged, so that what was steered to the left is to be steered to the right."""
 
     def world(self, world: World) -> World:
         """Return what the episode is to be made from."""
         return world
 
     def periods(self) -> float:
-        """Return how many nominal periods the next action is held, > 0; called once before each step."""
+        """Return how many nominal periods the next action is held, in (0, 10]; called once before each step."""
         return 1.0
-
-    def told(self, elapsed: float) -> float:
-        """Return what the driver is told of the true `elapsed`, both in nominal periods."""
-        return elapsed
-
-    def frame(self, frame: Frame, moment: Moment) -> Frame:
-        """Return what the driver sees; called once for each frame, in order. The given frame is left as it is."""
-        return frame
 
     def action(self, action: NDArray[np.float32], held: float) -> NDArray[np.float32]:
         """Return what the car is told to do, float32 `[M]` in [−1, 1]; `held` is for how many periods."""
         return action
 
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        """Return what the driver sees; called once for each frame, in order. The given frame is left as it is."""
+        return frame
+
+    def told(self, elapsed: float) -> float:
+        """Return what the driver is told of the `elapsed` that it would be told otherwise, both in nominal periods.
+
+        What is told must be positive.
+        """
+        return elapsed
+
 
 @dataclass(frozen=True)
 class Perturbation(ABC):
-    """One way in which the world differs from what a driver was trained on."""
+    """One way in which the world differs from what a driver was trained on.
+
+    The class names its family, its name, the five doses and their unit; `start` makes the effect.
+    """
 
     family: ClassVar[str]
     name: ClassVar[str]
+    unit: ClassVar[str]
+    """What the dose counts."""
+    doses: ClassVar[tuple[float, float, float, float, float]]
+    """The number behind each severity; grows or falls with it, never both."""
+    large_doses: ClassVar[tuple[float, float, float, float, float] | None] = None
+    """The same for frames of more than `LARGE_ROWS` rows, where the same dose is another number there."""
     frames: ClassVar[bool] = True
     """Whether it can be applied to recorded frames; where not, it needs a world that answers."""
     attacks: ClassVar[bool] = False
     """Whether it needs the driver's gradient."""
+    random: ClassVar[bool] = True
+    """Whether another seed gives another effect."""
+    changes_world: ClassVar[bool] = False
+    """Whether the road, the look or the car are others; needs LaneKeeping."""
+    changes_time: ClassVar[bool] = False
+    """Whether actions are held for other than one period; needs LaneKeeping or a recording."""
 
     severity: int = 3
     """1 to 5."""
@@ -128,9 +146,14 @@ class Perturbation(ABC):
             raise ValueError(f"{self.name} has the severities 1 to 5, got {self.severity}.")
 
     @property
-    @abstractmethod
     def dose(self) -> float:
-        """The number behind the severity, in the unit that the class names; grows or falls with it, never both."""
+        """The number behind the severity, in `unit`, for small frames."""
+        return self.doses[self.severity - 1]
+
+    def dose_at(self, height: int) -> float:
+        """The number behind the severity for frames of so many rows."""
+        doses = self.doses if self.large_doses is None or height <= LARGE_ROWS else self.large_doses
+        return doses[self.severity - 1]
 
     @abstractmethod
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:

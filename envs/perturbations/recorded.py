@@ -1,0 +1,153 @@
+"""Perturbations on recorded frames, by the same effects that act on a running env.
+
+What needs a world that answers (another road, another car, another action) cannot be done to a recording. Where an
+action would be held for several periods, the frames in between are left out; a recording has nothing to show between
+two of its frames, so times are rounded to whole frames, what is rounded off being carried over.
+
+    frames, elapsed, index = perturb_recording(frames, elapsed, "fog:3+lower_rate:2", seed=7, period_s=0.05)
+    steering = steering[index]  # the labels of what is left
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.perturbations.composition import LONGEST, Composition
+from envs.perturbations.perturbation import Clip, Moment, Perturbation
+from envs.perturbations.registry import PERTURBATIONS, as_composition
+
+
+class Recorded(NamedTuple):
+    """What is left of recorded frames.
+
+    Attributes:
+        frames: uint8 `[K, H, W, 3]`, new.
+        elapsed: float32 `[K]`, what the driver is told has passed since the frame before, in nominal periods.
+        kept: int `[K]`, increasing: which of the given frames, and so which labels, each one stands for.
+    """
+
+    frames: NDArray[np.uint8]
+    elapsed: NDArray[np.float32]
+    kept: NDArray[np.intp]
+
+
+class RecordedEpisode:
+    """A perturbed recording, read piece by piece from its first frame to its last."""
+
+    def __init__(self, perturbation: str | Perturbation | Composition, seed: int, clip: Clip):
+        """Start an episode.
+
+        Args:
+            perturbation: in any form that the registry reads.
+            seed: of the episode.
+            clip: size and nominal period of the frames.
+
+        Raises:
+            ValueError: if a perturbation does not exist, or cannot be applied to a recording.
+        """
+        composition = as_composition(perturbation)
+        unfit = [part.name for part in composition.parts if not part.frames]
+        if unfit:
+            fit = ", ".join(name for name, made in PERTURBATIONS.items() if made.frames)
+            raise ValueError(
+                f"{', '.join(unfit)} needs a world that answers and cannot be applied to a recording. These can: {fit}."
+            )
+        self._running = composition.begin(seed, clip)
+        self._clip, self._moves = clip, composition.changes_time
+        self._seen = 0
+        self._skip, self._debt = 0, 0.0
+        self._since = 0.0
+        self._time_s = 0.0
+
+    @property
+    def steering_sign(self) -> float:
+        """By what the labels are to be multiplied: −1 where left and right are exchanged, else 1."""
+        return -1.0 if self._running.mirrors else 1.0
+
+    def take(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.floating],
+        speed_mps: float = 1.5,
+        yaw_rate_radps: NDArray[np.floating] | None = None,
+    ) -> Recorded:
+        """Perturb the next frames.
+
+        Args:
+            frames: uint8 `[T, H, W, 3]`.
+            elapsed: `[T]` time since the frame before, in nominal periods.
+            speed_mps: of the car.
+            yaw_rate_radps: `[T]` of the car, positive to the left; zeros when None.
+
+        Returns:
+            What is left of them; `kept` counts from the first frame of this piece.
+        """
+        pictures: list[NDArray[np.uint8]] = []
+        times: list[float] = []
+        kept: list[int] = []
+        for number in range(len(frames)):
+            passed = float(elapsed[number])
+            if self._seen:
+                self._time_s += passed * self._clip.period_s
+                self._since += passed
+            else:
+                self._since = passed
+            self._seen += 1
+            if self._skip:
+                self._skip -= 1
+                continue
+            turn = 0.0 if yaw_rate_radps is None else float(yaw_rate_radps[number])
+            picture, told = self._running.see(frames[number], Moment(self._time_s, self._since, speed_mps, turn))
+            pictures.append(picture)
+            times.append(told)
+            kept.append(number)
+            self._since = 0.0
+            self._skip = self._periods() - 1
+        shown = np.stack(pictures) if pictures else np.empty((0, *frames.shape[1:]), np.uint8)
+        return Recorded(shown, np.array(times, np.float32), np.array(kept, np.intp))
+
+    def _periods(self) -> int:
+        """After how many recorded frames the next one is shown."""
+        held = self._running.periods()
+        if not self._moves:
+            return 1
+        self._debt += held
+        whole = min(max(1, math.floor(self._debt + 0.5)), round(LONGEST))
+        self._debt = max(self._debt - whole, -0.5)
+        return whole
+
+
+def perturb_recording(
+    frames: NDArray[np.uint8],
+    elapsed: NDArray[np.floating],
+    perturbation: str | Perturbation | Composition,
+    seed: int,
+    period_s: float,
+) -> Recorded:
+    """Perturb a recorded episode.
+
+    Args:
+        frames: uint8 `[T, H, W, 3]`, left as they are.
+        elapsed: `[T]` time since the frame before, in nominal periods.
+        perturbation: in any form that the registry reads.
+        seed: of the episode.
+        period_s: nominal period.
+
+    Returns:
+        Frames, elapsed times and which frames they are, ready to be unpacked. Where left and right are exchanged
+        (`steering_sign`), so are the labels.
+
+    Raises:
+        ValueError: if a perturbation does not exist, or cannot be applied to a recording.
+    """
+    clip = Clip(frames.shape[1], frames.shape[2], period_s)
+    return RecordedEpisode(perturbation, seed, clip).take(frames, elapsed)
+
+
+def steering_sign(perturbation: str | Perturbation | Composition, seed: int, clip: Clip) -> float:
+    """By what the labels of that episode are to be multiplied: −1 where left and right are exchanged, else 1."""
+    return RecordedEpisode(perturbation, seed, clip).steering_sign

@@ -1,0 +1,68 @@
+"""All perturbations by name, and how they are written: `fog:3`, `rain:2+latency:1`.
+
+make_perturbation("fog:3")  # Fog(severity=3)
+parse("rain+latency:1")  # rain at severity 3, then latency at severity 1
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from envs.perturbations import noise, timing
+from envs.perturbations.composition import Composition
+from envs.perturbations.perturbation import SEVERITIES, Perturbation
+
+CLEAN = "clean"
+"""What no perturbation is called."""
+_MODULES = (noise, timing)
+
+PERTURBATIONS: dict[str, type[Perturbation]] = {made.name: made for module in _MODULES for made in module.PERTURBATIONS}
+"""Every perturbation by its name, family by family."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    family: tuple(name for name, made in PERTURBATIONS.items() if made.family == family)
+    for family in dict.fromkeys(made.family for made in PERTURBATIONS.values())
+}
+"""The names in each family."""
+
+
+def make_perturbation(text: str) -> Perturbation:
+    """Make one perturbation from its name, or from name and severity: `fog` (severity 3) or `fog:5`.
+
+    Raises:
+        ValueError: if the name or the severity does not exist; it lists what does.
+    """
+    name, colon, severity = text.strip().partition(":")
+    if name not in PERTURBATIONS:
+        raise ValueError(f"there is no perturbation {name!r}. {_known(name)}")
+    if not colon:
+        return PERTURBATIONS[name]()
+    if severity.strip() not in map(str, SEVERITIES):
+        raise ValueError(f"{name} has the severities 1 to 5, got {text!r}. Write for example {name}:3.")
+    return PERTURBATIONS[name](int(severity))
+
+
+def parse(text: str) -> Composition:
+    """Read perturbations joined by `+`, each with or without a severity; "" and "clean" are none.
+
+    Raises:
+        ValueError: if a name or a severity does not exist, or a name is given twice.
+    """
+    if text.strip() in ("", CLEAN):
+        return Composition()
+    return Composition(tuple(make_perturbation(part) for part in text.split("+")))
+
+
+def as_composition(value: str | Perturbation | Composition) -> Composition:
+    """Take a perturbation in any of its forms."""
+    if isinstance(value, str):
+        return parse(value)
+    return value if isinstance(value, Composition) else Composition((value,))
+
+
+def _known(name: str) -> str:
+    """The close matches first, then everything by family."""
+    close = difflib.get_close_matches(name, PERTURBATIONS, n=3, cutoff=0.6)
+    guess = f"Did you mean {' or '.join(close)}? " if close else ""
+    families = "; ".join(f"{family}: {', '.join(names)}" for family, names in FAMILIES.items())
+    return f"{guess}There are {families}. Write name or name:severity (1 to 5), joined by +."

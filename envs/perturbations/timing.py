@@ -1,0 +1,271 @@
+"""Time that does not run as in training: lost, repeated and late frames, and other frame rates.
+
+Each comes twice. The plain one tells the driver the truth: `elapsed` is the time between the moments at which the
+picture that it gets and the one before were taken, so a picture that comes twice counts as (almost) no time and the
+next fresh one as all of it. The one whose name ends in `_hidden` tells it that every frame is on time, 1, which is what
+a driver without a clock believes anyway.
+
+Published counterparts: delayed, dropped, stuck and repeated observations in Dulac-Arnold et al., *Challenges of
+real-world reinforcement learning* (Machine Learning 2021, arXiv:1904.12901); irregular sampling in Hasani et al.,
+*Liquid time-constant networks* (AAAI 2021).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+
+
+@dataclass(frozen=True)
+class _Timing(Perturbation):
+    """A perturbation of time, told or hidden."""
+
+    family: ClassVar[str] = "timing"
+    hidden: ClassVar[bool] = False
+    """Whether the driver is told that every frame is on time."""
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        effect = self._effect(generator, clip)
+        return _Hidden(effect) if self.hidden else effect
+
+    @abstractmethod
+    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """What happens, whether told or not."""
+
+
+@dataclass(frozen=True)
+class DroppedFrames(_Timing):
+    """Each frame is lost with probability p; the last action is held until one arrives, after k ~ Geometric(1 − p)."""
+
+    name: ClassVar[str] = "dropped_frames"
+    unit: ClassVar[str] = "probability p that a frame is lost"
+    changes_time: ClassVar[bool] = True
+    doses = (0.1, 0.25, 0.4, 0.55, 0.7)
+
+    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        return _Dropped(generator, self.dose)
+
+
+@dataclass(frozen=True)
+class FrozenFrames(_Timing):
+    """The camera freezes now and then for `FREEZE_S` on average and goes on showing its last picture.
+
+    Freezes begin at random so that the picture is old for a share q of the time; their lengths are exponential.
+    """
+
+    name: ClassVar[str] = "frozen_frames"
+    unit: ClassVar[str] = "share q of the time in which the picture is old"
+    doses = (0.1, 0.2, 0.35, 0.5, 0.65)
+
+    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        return _Frozen(generator, self.dose)
+
+
+@dataclass(frozen=True)
+class JitteredPeriod(_Timing):
+    """Every action is held for 1 + j u periods, u ~ U(−1, 1)."""
+
+    name: ClassVar[str] = "jittered_period"
+    unit: ClassVar[str] = "largest deviation j of the period, as a share of it"
+    changes_time: ClassVar[bool] = True
+    doses = (0.2, 0.4, 0.6, 0.8, 0.95)
+
+    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        return _Jittered(generator, self.dose)
+
+
+@dataclass(frozen=True)
+class Latency(_Timing):
+    """Pictures arrive late, each by L (1 + u / 2), u ~ U(−1, 1); the driver gets the newest that has arrived.
+
+    Delays are rounded to whole periods. A picture that is overtaken by a newer one is never shown.
+    """
+
+    name: ClassVar[str] = "latency"
+    unit: ClassVar[str] = "mean delay L, s"
+    doses = (0.05, 0.1, 0.15, 0.2, 0.3)
+
+    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        return _Late(generator, self.dose, 0.5 * clip.period_s)
+
+
+@dataclass(frozen=True)
+class LowerRate(_Timing):
+    """The camera gives one frame where it gave n before; actions are held for n periods."""
+
+    name: ClassVar[str] = "lower_rate"
+    unit: ClassVar[str] = "periods n between two frames"
+    changes_time: ClassVar[bool] = True
+    random: ClassVar[bool] = False
+    doses = (1.5, 2.0, 3.0, 4.0, 6.0)
+
+    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        return _Slower(self.dose)
+
+
+@dataclass(frozen=True)
+class DroppedFramesHidden(DroppedFrames):
+    """As `dropped_frames`; the driver is told that nothing is missing."""
+
+    name: ClassVar[str] = "dropped_frames_hidden"
+    hidden: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class FrozenFramesHidden(FrozenFrames):
+    """As `frozen_frames`; the driver is told that every picture is fresh."""
+
+    name: ClassVar[str] = "frozen_frames_hidden"
+    hidden: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class JitteredPeriodHidden(JitteredPeriod):
+    """As `jittered_period`; the driver is told that every period is the nominal one."""
+
+    name: ClassVar[str] = "jittered_period_hidden"
+    hidden: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class LatencyHidden(Latency):
+    """As `latency`; the driver is told that every picture came a period after the one before."""
+
+    name: ClassVar[str] = "latency_hidden"
+    hidden: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class LowerRateHidden(LowerRate):
+    """As `lower_rate`; the driver is told that it sees every frame."""
+
+    name: ClassVar[str] = "lower_rate_hidden"
+    hidden: ClassVar[bool] = True
+
+
+PERTURBATIONS: tuple[type[Perturbation], ...] = (
+    DroppedFrames,
+    DroppedFramesHidden,
+    FrozenFrames,
+    FrozenFramesHidden,
+    JitteredPeriod,
+    JitteredPeriodHidden,
+    Latency,
+    LatencyHidden,
+    LowerRate,
+    LowerRateHidden,
+)
+"""What this file adds to the registry."""
+
+FREEZE_S = 0.3
+"""Mean length of a freeze, s."""
+
+
+class _Hidden(Effect):
+    """Another effect, of which the driver is told nothing."""
+
+    def __init__(self, effect: Effect):
+        self._effect = effect
+
+    def periods(self) -> float:
+        return self._effect.periods()
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        return self._effect.frame(frame, moment)
+
+    def told(self, elapsed: float) -> float:
+        return 1.0
+
+
+class _Dropped(Effect):
+    def __init__(self, generator: np.random.Generator, lost: float):
+        self._generator, self._lost = generator, lost
+
+    def periods(self) -> float:
+        return float(min(self._generator.geometric(1.0 - self._lost), 10))
+
+
+class _Jittered(Effect):
+    def __init__(self, generator: np.random.Generator, share: float):
+        self._generator, self._share = generator, share
+
+    def periods(self) -> float:
+        return 1.0 + self._share * float(self._generator.uniform(-1.0, 1.0))
+
+
+class _Slower(Effect):
+    def __init__(self, periods: float):
+        self._periods = periods
+
+    def periods(self) -> float:
+        return self._periods
+
+
+class _Stale(Effect, ABC):
+    """Shows pictures that were taken earlier, and tells the time between the moments at which they were taken."""
+
+    def __init__(self) -> None:
+        self._shown_at: float | None = None
+        self._now = 0.0
+        self._between = 0.0
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        first = self._shown_at is None
+        self._now += 0.0 if first else moment.elapsed
+        shown, taken = self.choose(frame, moment.time_s, self._now)
+        self._between = moment.elapsed if self._shown_at is None else taken - self._shown_at
+        self._shown_at = taken
+        return shown
+
+    def told(self, elapsed: float) -> float:
+        return self._between
+
+    @abstractmethod
+    def choose(self, frame: Frame, time_s: float, periods: float) -> tuple[Frame, float]:
+        """Return the picture to show, and when it was taken, in periods since the first one."""
+
+
+class _Frozen(_Stale):
+    def __init__(self, generator: np.random.Generator, share: float):
+        super().__init__()
+        self._generator = generator
+        self._pause_s = FREEZE_S * (1.0 - share) / share
+        self._begin_s = float(generator.exponential(self._pause_s))
+        self._end_s = self._begin_s + float(generator.exponential(FREEZE_S))
+        self._last: tuple[Frame, float] | None = None
+
+    def choose(self, frame: Frame, time_s: float, periods: float) -> tuple[Frame, float]:
+        while time_s >= self._end_s:
+            self._begin_s = self._end_s + float(self._generator.exponential(self._pause_s))
+            self._end_s = self._begin_s + float(self._generator.exponential(FREEZE_S))
+        if time_s < self._begin_s or self._last is None:
+            self._last = (frame, periods)
+        return self._last
+
+
+class _Late(_Stale):
+    def __init__(self, generator: np.random.Generator, delay_s: float, early_s: float):
+        super().__init__()
+        self._generator, self._delay_s, self._early_s = generator, delay_s, early_s
+        self._under_way: deque[tuple[float, float, Frame]] = deque()  # arrival s, taken at, picture
+        self._shown: tuple[Frame, float] | None = None
+
+    def choose(self, frame: Frame, time_s: float, periods: float) -> tuple[Frame, float]:
+        delay_s = self._delay_s * (1.0 + 0.5 * float(self._generator.uniform(-1.0, 1.0)))
+        self._under_way.append((time_s + delay_s, periods, frame))
+        if self._shown is None:
+            self._shown = (frame, periods)  # there is nothing older than the first picture
+        arrived = [entry for entry in self._under_way if entry[0] <= time_s + self._early_s]
+        if arrived:
+            newest = max(arrived, key=lambda entry: entry[1])
+            if newest[1] >= self._shown[1]:
+                self._shown = (newest[2], newest[1])
+            self._under_way = deque(entry for entry in self._under_way if entry[1] > self._shown[1])
+        return self._shown
