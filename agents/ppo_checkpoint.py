@@ -96,6 +96,16 @@ def read_learner(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return values, tensors
 
 
+def read_record(directory: Path) -> dict[str, Any]:
+    """Read what was kept with a learner for whoever trains it: `LiquidPPO.record`.
+
+    Raises:
+        LearnerError: as `read_learner` does.
+    """
+    record: dict[str, Any] = read_learner(directory)[0]["record"]
+    return record
+
+
 def load_learner(
     kind: type[LiquidPPO], directory: Path, env: Any, device: torch.device | str, **options: Any
 ) -> LiquidPPO:

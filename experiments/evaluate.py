@@ -3,6 +3,7 @@
     wormwheel evaluate --policy runs/ltc runs/lstm --episodes 20 --noise-variance 0 .1 .2 .3   # closed loop
     wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
     wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
+    wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # in another world
 
 Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1], clipped, with a fixed seed.
 """
@@ -23,7 +24,7 @@ from agents.recorder import with_vehicle
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import check_json, expand_tracks, progress, table, write_results
 from experiments.evaluate_recordings import RecordingOptions, evaluate_recordings
-from policies.checkpoint import read_config
+from experiments.policy_paths import LANE_KEEPING, check_motors, common_world, find_policy, name_policies
 
 EXPERT = "expert"
 """Name of the geometric driver in tables."""
@@ -35,6 +36,9 @@ class EvaluateOptions:
 
     policy: tuple[Path, ...] = ()
     """Policies to compare: policy directories, or run directories that hold one. All meet the same roads and noise."""
+    env: str | None = None
+    """World to drive in; by default the one that the policies learnt in: LaneKeeping, or for PPO's drivers
+    CarRacing-v3, CartPole-memory, an id of Gymnasium."""
     expert: bool = False
     """Show the geometric expert too, which sees the true road: what is possible."""
     episodes: int = 20
@@ -107,16 +111,34 @@ def run(options: EvaluateOptions) -> None:
     check_json(options.json)
     if not options.policy and not (options.expert and not options.recordings.data):
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
+    found = [find_policy(path, frameless=True) for path in options.policy]
+    env = LANE_KEEPING if options.recordings.data else options.env or common_world(found)
+    if env != LANE_KEEPING:
+        _run_elsewhere(options, env)
+        return
     policies = name_policies(options.policy)
     if options.recordings.data:
         figures: Any = evaluate_recordings(policies, options.recordings, options.noise_variance, options.noise_seed)
         write_results(options.json, "evaluate", options, {"recordings": figures})
         return
+    check_motors(policies, options.world.throttle)
     outcomes = evaluate_driving(policies, options)
     _show(outcomes)
     if options.world.track != "random":
         _show_tracks(outcomes)
     write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
+
+
+def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
+    """Evaluate PPO's learners in a world that is not LaneKeeping."""
+    from experiments.evaluate_worlds import evaluate_worlds, refuse_lane_keeping
+
+    refuse_lane_keeping(env, options.world)
+    if options.expert or any(options.noise_variance):
+        raise ValueError(f"--expert and --noise-variance are for LaneKeeping, not for {env}; leave them out.")
+    policies = name_policies(options.policy, frameless=True)
+    seeds = range(options.seed, options.seed + options.episodes)
+    write_results(options.json, "evaluate", options, {"worlds": evaluate_worlds(policies, env, seeds)})
 
 
 def evaluate_driving(policies: dict[str, Path], options: EvaluateOptions) -> list[Outcome]:
@@ -145,25 +167,6 @@ def make_runs(world: LaneKeepingConfig, options: EvaluateOptions) -> tuple[Run, 
         return tuple(Run(options.seed + number) for number in range(options.episodes))
     files = [world.track] if isinstance(world.track, str) else list(world.track)
     return tuple(Run(options.seed + number, file, options.laps) for number, file in enumerate(files))
-
-
-def name_policies(paths: Sequence[Path]) -> dict[str, Path]:
-    """Find the policy in each directory and give it a short name that no other one has.
-
-    Raises:
-        ValueError: if there is no policy, or one is named twice.
-    """
-    found: dict[str, Path] = {}
-    for given in paths:
-        path = given / "policy" if (given / "policy" / "config.json").is_file() else given
-        read_config(path)
-        name = path.resolve().parent.name if path.name == "policy" else path.name
-        if name in found:
-            name = str(given)
-        if name in found:
-            raise ValueError(f"{given} was given twice; name each policy once.")
-        found[name] = path
-    return found
 
 
 def _show(outcomes: Sequence[Outcome]) -> None:

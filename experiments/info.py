@@ -101,7 +101,7 @@ def _default(item: Any) -> Any:
 
 def _policy(path: Path) -> dict[str, Any]:
     """Show what a policy is made of and how it was made."""
-    from experiments.evaluate import name_policies
+    from experiments.policy_paths import name_policies
     from policies.checkpoint import load_policy, read_config
 
     ((name, directory),) = name_policies([path]).items()

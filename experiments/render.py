@@ -30,9 +30,9 @@ from envs.perturbations import GaussianNoise
 from envs.scene import Scene
 from experiments.common import expand_tracks, progress, screen
 from experiments.drawing import Picture
-from experiments.evaluate import name_policies
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
 from experiments.film import VIEW, DriveFilm, Moment, RecordingFilm, closing
+from experiments.policy_paths import check_motors, name_policies
 from experiments.video import PREVIEW_FPS, VideoWriter, check_preview, write_preview
 from policies.checkpoint import load_policy
 from policies.explain import look_inside
@@ -99,8 +99,11 @@ class Filmed:
 
 def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
-    ((name, place),) = name_policies([options.policy]).items()
+    named = name_policies([options.policy])
+    ((name, place),) = named.items()
     policy = load_policy(place)
+    if not options.recordings.data:
+        check_motors(named, options.world.throttle)
     if options.recordings.data:
         filmed = _film_data(policy, name, options)
         found = f"{filmed.frames} frames of {options.recordings.data[0]}"

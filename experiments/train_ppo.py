@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
-import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tyro.conf import arg
 
-from agents.metrics import Estimate, bootstrap
+from agents.metrics import Estimate
 from agents.ppo import LiquidPPO
-from agents.ppo_checkpoint import FILE, save_learner
+from agents.ppo_checkpoint import FILE
 from agents.ppo_config import PPOConfig
 from agents.ppo_episodes import make_vector_env
 from agents.ppo_policy import ActorCriticConfig, config_for
@@ -32,12 +30,19 @@ from agents.ppo_presets import preset_for
 from agents.ppo_worlds import make_world
 from agents.run_directory import RunDirectory, to_json
 from envs.lane_keeping import LaneKeepingConfig
-from experiments.common import Bar, check_json, new_directory, progress, say, show, table, write_results
+from experiments.common import check_json, new_directory, progress, say, show, table, write_results
 from experiments.core_options import parse_core_options
+from experiments.evaluate_worlds import refuse_lane_keeping
+from experiments.policy_paths import LANE_KEEPING, find_policy
+from experiments.train_ppo_keeper import Keeper, forget_later
 from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy, PolicyConfig
 
-EVALUATION_SEED = 1_000_000
-"""Seed of the first episode that a policy is judged on while training."""
+SHAPING = (
+    *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
+    *("init_from", "world", "noise_variance"),
+)
+"""Options that a resumed run shares with the first one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class TrainPPOOptions:
     normalize_reward: bool = True
     """Divide rewards by the running deviation of the discounted return."""
     init_from: Path | None = None
-    """Policy directory of a driver to start from; core and head are its own then."""
+    """Directory of a driver to start from; core, head, frames and period are its own then."""
     noise_variance: float = 0.0
     """Largest variance of Gaussian noise on the training frames, pixels in [0, 1]; each episode draws its own."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
@@ -104,30 +109,27 @@ class TrainPPOOptions:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
 
 
-@dataclass(frozen=True)
-class Score:
-    """How one episode went."""
-
-    reward: float
-    """Sum of the rewards."""
-    steps: int
-    """Length."""
-    crashed: bool
-    """Whether it ended in a crash; of worlds that tell."""
-
-
 def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
-    """Return the options with the defaults that suit the world; what the command line names comes on top of them."""
+    """Return the options with the defaults that suit the world and the driver to start from; what the command line
+    names comes on top of them.
+    """  # noqa: D205
     preset = preset_for(options.env)
+    lane = options.env == LANE_KEEPING
+    world = replace(options.world, **preset.world) if lane else options.world
+    core = options.core
+    if options.init_from is not None:
+        driver = load_policy(find_policy(options.init_from)).config
+        core, world = driver.core, _fitting(world, driver) if lane else world
     return replace(
         options,
+        core=core,
         steps=preset.steps,
         envs=preset.envs,
         learning=preset.learning,
         critic=preset.networks.get("critic", options.critic),
         log_std_init=preset.networks.get("log_std_init", options.log_std_init),
         normalize_reward=preset.normalize_reward,
-        world=replace(options.world, **preset.world) if options.env == "LaneKeeping" else options.world,
+        world=world,
     )
 
 
@@ -136,25 +138,29 @@ def run(options: TrainPPOOptions) -> Path:
     check_json(options.json)
     if options.resume and options.out is None:
         raise ValueError("--resume needs --out: the directory of the run to go on with.")
+    if options.env != LANE_KEEPING:
+        refuse_lane_keeping(options.env, options.world)
     core_options = parse_core_options(options.core, options.core_options)
-    driver = load_policy(options.init_from) if options.init_from is not None else None
-    if driver is not None:
-        fit = driver.config.preprocessing
-        options = replace(options, world=replace(options.world, height=fit.source_height, width=fit.source_width))
-    make_env = _env_maker(options, options.world, options.noise_variance)
+    driver = _driver(options)
+    make_env = _env_maker(options, options.world)
     make_env().close()  # What is wrong with it is told before anything is written.
     out = new_directory(
         options.out, f"runs/ppo-{options.env.replace('/', '-')}-{options.core}", "config.json", options.resume
     )
     _check_resume(out, options)
     directory = RunDirectory(out, "train ppo", options, options.resume)
+    say(f"everything goes to {out}")
     vector: VecEnv = make_vector_env(make_env, options.envs, options.processes)
     try:
         if options.normalize_reward:
             vector = VecNormalize(vector, norm_obs=False, gamma=options.learning.gamma)
         model = _make_learner(options, core_options, driver, vector, directory)
+        model.record["env"] = options.env
         with progress(f"training {model.actor_critic_config.core}", options.steps, "steps") as bar:
-            keeper = Keeper(options, directory, bar)
+            notes = {"env": options.env, "seed": options.seed}
+            keeper = Keeper(
+                _evaluation_env(options), directory, bar, options.evaluate_every, options.evaluate_episodes, notes
+            )
             if model.num_timesteps < options.steps:
                 left = options.steps - model.num_timesteps
                 model.learn(left, keeper, reset_num_timesteps=not options.resume)
@@ -164,134 +170,67 @@ def run(options: TrainPPOOptions) -> Path:
     return _conclude(options, directory, model)
 
 
-class Keeper(BaseCallback):
-    """Evaluates between two rollouts, keeps the best and the last learner, and moves the bar."""
-
-    def __init__(self, options: TrainPPOOptions, directory: RunDirectory, bar: Bar):
-        """Watch over a run."""
-        super().__init__()
-        self._options, self._directory, self._bar = options, directory, bar
-
-    def _on_rollout_start(self) -> None:
-        """Evaluate if it is time; between an update and the next rollout a saved learner goes on exactly."""
-        done = self.model.num_timesteps
-        if done >= self._record(self.model).get("next", self._options.evaluate_every):
-            self.finish(self.model)
-
-    def _on_step(self) -> bool:
-        """Move the bar."""
-        infos = self.model.ep_info_buffer
-        mean = f"mean reward {np.mean([info['r'] for info in infos]):.1f}" if infos else ""
-        best = self._record(self.model).get("best")
-        self._bar.update(self.model.num_timesteps, mean + (f", best {best:.1f}" if best is not None else ""))
-        return True
-
-    def finish(self, model: Any) -> None:
-        """Evaluate and save, unless that has been done at this step."""
-        record = self._record(model)
-        if record.get("at") == model.num_timesteps:
-            return
-        scores = evaluate(model, _evaluation_env(self._options), self._options.evaluate_episodes)
-        rewards = np.array([score.reward for score in scores])
-        reward = bootstrap(lambda chosen: float(rewards[chosen].mean()), len(rewards))
-        crashes = sum(score.crashed for score in scores)
-        every = self._options.evaluate_every
-        record |= {"at": model.num_timesteps, "next": (model.num_timesteps // every + 1) * every}
-        line = {
-            "steps": model.num_timesteps,
-            "reward": reward.value,
-            "reward_low": reward.low,
-            "reward_high": reward.high,
-            "length": float(np.mean([score.steps for score in scores])),
-            "crashes": crashes,
-            "episodes": len(scores),
-        }
-        self._directory.log(**line)
-        model.logger.record("eval/mean_reward", reward.value)
-        model.logger.record("eval/mean_ep_length", line["length"])
-        model.logger.record("eval/crashes", crashes)
-        model.logger.dump(model.num_timesteps)
-        notes = {"env": self._options.env, "seed": self._options.seed, "evaluation": line}
-        if reward.value > record.get("best", -math.inf):
-            record |= {"best": reward.value, "best_at": model.num_timesteps, "best_line": line}
-            save_learner(model, self._directory.policy, notes)
-        save_learner(model, self._directory.last, notes)
-
-    @staticmethod
-    def _record(model: Any) -> dict[str, Any]:
-        """Return where the run stands; it is saved with the learner."""
-        return model.record
+def _fitting(world: LaneKeepingConfig, driver: PolicyConfig) -> LaneKeepingConfig:
+    """Return the world with the frames and the period that a driver is used to."""
+    fit = driver.preprocessing
+    return replace(world, height=fit.source_height, width=fit.source_width, period_s=driver.nominal_period_s)
 
 
-def evaluate(model: LiquidPPO, make_env: Callable[[], gymnasium.Env[Any, Any]], episodes: int) -> list[Score]:
-    """Let a learner act without chance, one episode in each of some envs side by side.
-
-    Args:
-        model: the learner; nothing in it changes.
-        make_env: makes an env.
-        episodes: how many; their seeds follow `EVALUATION_SEED`.
-
-    Returns:
-        A score for each episode.
-    """
-    worlds = [make_env() for _ in range(episodes)]
-    try:
-        observations = [env.reset(seed=EVALUATION_SEED + number)[0] for number, env in enumerate(worlds)]
-        rewards, steps, crashed = np.zeros(episodes), np.zeros(episodes, int), np.zeros(episodes, bool)
-        going, state = np.ones(episodes, bool), None
-        while going.any():
-            actions, state = model.predict(_stack(observations), state, deterministic=True)
-            for number in np.flatnonzero(going):
-                observation, reward, terminated, truncated, info = worlds[number].step(actions[number])
-                observations[number] = observation
-                rewards[number] += float(reward)
-                steps[number] += 1
-                going[number] = not (terminated or truncated)
-                crashed[number] = bool(info.get("crashed", False))
-    finally:
-        for env in worlds:
-            env.close()
-    return [Score(float(r), int(s), bool(c)) for r, s, c in zip(rewards, steps, crashed, strict=True)]
+def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
+    """Read the driver to start from and check that the options do not ask for another one."""
+    if options.init_from is None:
+        return None
+    driver = load_policy(find_policy(options.init_from))
+    if options.core != driver.config.core or options.core_options:
+        raise ValueError(
+            f"{options.init_from} is a driver with core {driver.config.core}, which learns on as it is: leave out "
+            "--core and --core-options."
+        )
+    fitting = _fitting(options.world, driver.config)
+    if options.env == LANE_KEEPING and fitting != options.world:
+        raise ValueError(
+            f"{options.init_from} is used to {fitting.height}×{fitting.width} pixels every {fitting.period_s:g} s: "
+            "leave out --height, --width and --period-s."
+        )
+    return driver
 
 
-def _stack(observations: Sequence[Any]) -> Any:
-    first = observations[0]
-    if isinstance(first, dict):
-        return {name: np.stack([one[name] for one in observations]) for name in first}
-    return np.stack(observations)
-
-
-def _env_maker(
-    options: TrainPPOOptions, world: LaneKeepingConfig, noise_variance: float
-) -> Callable[[], gymnasium.Env[Any, Any]]:
-    name = options.env
+def _env_maker(options: TrainPPOOptions, world: LaneKeepingConfig) -> Callable[[], gymnasium.Env[Any, Any]]:
+    name, noise_variance = options.env, options.noise_variance
     return lambda: make_world(name, world, noise_variance)
 
 
 def _evaluation_env(options: TrainPPOOptions) -> Callable[[], gymnasium.Env[Any, Any]]:
     world = replace(options.world, episode_s=options.evaluate_s, start_offset=LaneKeepingConfig().start_offset)
-    return _env_maker(options, world, options.noise_variance)
+    return _env_maker(options, world)
 
 
 def _make_learner(
-    options: TrainPPOOptions, core_options: dict[str, Any], driver: Any, vector: VecEnv, directory: RunDirectory
+    options: TrainPPOOptions,
+    core_options: dict[str, Any],
+    driver: DrivingPolicy | None,
+    vector: VecEnv,
+    directory: RunDirectory,
 ) -> LiquidPPO:
     """Make a learner, or read the one to go on with."""
     board = str(directory.path / "tensorboard")
     if options.resume and (directory.last / FILE).exists():
-        return LiquidPPO.load(directory.last, vector, tensorboard_log=board)
-    preset = preset_for(options.env)
+        model = LiquidPPO.load(directory.last, vector, tensorboard_log=board)
+        forget_later(directory, model.num_timesteps)
+        return model
+    if options.resume:
+        say(f"nothing has been kept in {directory.path} yet: the run begins anew")
+        forget_later(directory, 0)
     own = {"critic": options.critic, "log_std_init": options.log_std_init}
     if driver is not None:
         parts = config_for(driver, **own)
     else:
+        preset = preset_for(options.env)
+        networks = {**preset.networks, **own}
+        if options.env == LANE_KEEPING:
+            networks["nominal_period_s"] = options.world.period_s
         chosen = {**preset.core_options.get(options.core, {}), **core_options}
-        period_s = options.world.period_s if options.env == "LaneKeeping" else 0.05
-        period_s = preset.networks.get("nominal_period_s", period_s)
-        others = {name: value for name, value in preset.networks.items() if name not in own}
-        parts = ActorCriticConfig(
-            core=options.core, core_options=chosen, **{**others, **own, "nominal_period_s": period_s}
-        )
+        parts = ActorCriticConfig(core=options.core, core_options=chosen, **networks)
     return LiquidPPO(parts, vector, options.learning, init_from=driver, tensorboard_log=board, seed=options.seed)
 
 
@@ -301,14 +240,24 @@ def _check_resume(out: Path, options: TrainPPOOptions) -> None:
         return
     try:
         before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
+        shaped = {name: before[name] for name in SHAPING}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{out} holds no run to resume: its config.json is missing or damaged ({error}).") from error
+        raise ValueError(
+            f"{out} holds no PPO run to resume: its config.json is missing or damaged ({error})."
+        ) from error
     now = json.loads(json.dumps(to_json(options)))
-    for name in ("env", "core", "core_options", "envs", "seed", "learning", "critic", "world", "noise_variance"):
-        if now[name] != before.get(name):
+    for name in SHAPING:
+        for place, old, new in _differing(name, shaped[name], now[name]):
             raise ValueError(
-                f"{out} was started with other values of {name}; resume with the options of the first run."
+                f"{out} was started with {place} = {old}, not {new}; resume with the options of the first run."
             )
+
+
+def _differing(place: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """List the places where two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return [one for name in old for one in _differing(f"{place}.{name}", old[name], new[name])]
+    return [] if old == new else [(place, old, new)]
 
 
 def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPPO) -> Path:
@@ -317,13 +266,13 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
     reward = Estimate(line["reward"], line["reward_low"], line["reward_high"])
     row = [model.actor_critic_config.core, show(reward, 1), f"{line['length']:.0f}", f"{line['steps']:,}"]
     columns = ["driver", "reward", "steps an episode", "after steps"]
-    if options.env in ("LaneKeeping", "CarRacing"):
+    if options.env in (LANE_KEEPING, "CarRacing"):
         columns, row = [*columns, "crashes"], [*row, f"{line['crashes']} of {line['episodes']}"]
     table(f"{options.env}: best of the evaluations on {line['episodes']} episodes, 95 % intervals", columns, [row])
     figures = {"directory": str(directory.path), "best": line, "steps": model.num_timesteps}
     write_results(directory.path / "results.json", "train ppo", options, figures)
     write_results(options.json, "train ppo", options, figures)
-    if options.film and options.env == "LaneKeeping":
+    if options.film and options.env == LANE_KEEPING:
         from experiments.render import RenderOptions
         from experiments.render import run as render
 

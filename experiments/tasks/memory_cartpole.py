@@ -18,10 +18,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.ppo import LiquidPPO
 from agents.ppo_episodes import make_vector_env
+from agents.ppo_evaluation import EVALUATION_SEED, evaluate
 from agents.ppo_presets import preset_for
 from agents.ppo_worlds import make_world
 from experiments.common import check_json, progress, table, write_results
-from experiments.train_ppo import evaluate
 
 WORLD = "CartPole-memory"
 SOLVED = 475.0
@@ -69,12 +69,17 @@ class UntilSolved(BaseCallback):
     def _on_rollout_start(self) -> None:
         """Evaluate if it is time."""
         if self.num_timesteps // self._options.evaluate_every > len(self.curve):
-            scores = evaluate(self.model, lambda: make_world(WORLD), self._options.episodes)  # type: ignore[arg-type]
-            self.curve.append((self.num_timesteps, float(np.mean([score.reward for score in scores]))))
+            self.curve.append((self.num_timesteps, judge(self.model, self._options.episodes)))
 
     def _on_step(self) -> bool:
         """Go on until it is solved."""
         return not (self.curve and self.curve[-1][1] >= SOLVED)
+
+
+def judge(model: Any, episodes: int) -> float:
+    """Return the mean reward of some episodes without chance in the actions."""
+    scores = evaluate(model, lambda: make_world(WORLD), range(EVALUATION_SEED, EVALUATION_SEED + episodes))
+    return float(np.mean([score.reward for score in scores]))
 
 
 def learn(core: str, seed: int, options: Options) -> list[tuple[int, float]]:
@@ -86,8 +91,7 @@ def learn(core: str, seed: int, options: Options) -> list[tuple[int, float]]:
         model = LiquidPPO(core, vector, preset.learning, seed=seed, **networks)
         watch = UntilSolved(options)
         model.learn(options.steps, watch)
-        scores = evaluate(model, lambda: make_world(WORLD), options.episodes)
-        return [*watch.curve, (model.num_timesteps, float(np.mean([score.reward for score in scores])))]
+        return [*watch.curve, (model.num_timesteps, judge(model, options.episodes))]
     finally:
         vector.close()
 

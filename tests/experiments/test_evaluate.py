@@ -13,7 +13,7 @@ import pytest
 from agents.evaluation import Run, Trial, drive_trials, expected_steps
 from envs.lane_keeping import LaneKeepingConfig
 from envs.perturbations import GaussianNoise
-from experiments.evaluate import name_policies
+from experiments.policy_paths import name_policies
 from tests.experiments.verbs import ROAD, wormwheel, write_tub
 
 SHORT = (*ROAD, "--episodes", 2, "--episode-s", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     refused = wormwheel(capsys, *options, "--steps", 160)
     assert refused.code == 2 and "--resume" in refused.complaint
     other = wormwheel(capsys, *options, "--steps", 160, "--resume", "--gamma", "0.5")
-    assert other.code == 2 and "other values of learning" in other.complaint
+    assert other.code == 2 and "learning.gamma = 0.98, not 0.5" in other.complaint
+    # As if a kill had come between an evaluation and its checkpoint.
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"steps": 128}) + "\n")
     further = wormwheel(capsys, *options, "--steps", 160, "--resume")
     assert further.code == 0, further.err
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -47,17 +51,48 @@ def test_from_an_imitator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     first, second = tmp_path / "first", tmp_path / "second"
     begin = wormwheel(capsys, "train", "ppo", "--core", "cfc", *SMALL, *WORLD, "--steps", 32, "--out", first)
     assert begin.code == 0, begin.err
-    options = ("--init-from", first / "policy", "--leash", "0.1", "--noise-variance", "0.05", "--critic-warmup", "1")
-    ran = wormwheel(capsys, "train", "ppo", *SMALL, *WORLD, "--steps", 64, "--out", second, *options)
+    # Core, frames and period are those of the driver; a run directory does as well as the policy in it.
+    roads = (*WORLD[:7], *WORLD[11:])
+    options = ("--init-from", first, "--leash", "0.1", "--noise-variance", "0.05", "--critic-warmup", "1")
+    ran = wormwheel(capsys, "train", "ppo", *SMALL, *roads, "--steps", 64, "--out", second, *options)
     assert ran.code == 0, ran.err
     assert load_policy(second / "policy").config.core == "cfc"
+    other = wormwheel(capsys, "train", "ppo", *SMALL, *roads, *options, "--core", "ltc", "--out", tmp_path / "a")
+    assert other.code == 2 and "driver with core cfc" in other.complaint
+    size = wormwheel(capsys, "train", "ppo", *SMALL, *roads, *options, "--height", "48", "--out", tmp_path / "a")
+    assert size.code == 2 and "24×48 pixels" in size.complaint
 
 
 def test_cartpole_without_velocities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, results = tmp_path / "run", tmp_path / "results.json"
     options = ("--env", "CartPole-memory", "--core", "gru", "--steps", 64, "--evaluate-episodes", 2)
-    ran = wormwheel(capsys, "train", "ppo", *options, *SMALL, "--out", tmp_path / "run")
+    ran = wormwheel(capsys, "train", "ppo", *options, *SMALL, "--out", out)
     assert ran.code == 0, ran.err
-    assert (tmp_path / "run" / "last" / "learner.safetensors").exists()
+    assert (out / "last" / "learner.safetensors").exists()
+    judged = wormwheel(capsys, "evaluate", "--policy", out, "--episodes", 12, "--seed", 5, "--json", results)
+    assert judged.code == 0, judged.err
+    (found,) = json.loads(results.read_text())["figures"]["worlds"]
+    assert found["world"] == "CartPole-memory" and [one["seed"] for one in found["episodes"]] == list(range(5, 17))
+    assert found["reward"]["value"] == pytest.approx(sum(one["steps"] for one in found["episodes"]) / 12)
+    for words, verb in (
+        ("has observation space", ("evaluate", "--policy", out, "--env", "Pendulum-v1")),
+        ("options of LaneKeeping", ("evaluate", "--policy", out, "--height", 24)),
+        ("shows no frames", ("render", "--policy", out)),
+    ):
+        refused = wormwheel(capsys, *verb)
+        assert refused.code == 2 and words in refused.complaint, refused.err
+
+
+def test_a_run_that_was_stopped_early_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    options = ("train", "ppo", "--env", "CartPole-v1", "--core", "gru", *SMALL, "--out", out)
+    assert wormwheel(capsys, *options, "--steps", 32, "--evaluate-episodes", 1).code == 0
+    shutil.rmtree(out / "policy"), shutil.rmtree(out / "last")
+    refused = wormwheel(capsys, "evaluate", "--policy", out)
+    assert refused.code == 2 and "has not kept a policy yet" in refused.complaint
+    again = wormwheel(capsys, *options, "--steps", 32, "--evaluate-episodes", 1, "--resume")
+    assert again.code == 0 and "begins anew" in again.err
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,5 +101,8 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "run").exists()
     uneven = wormwheel(capsys, "train", "ppo", "--n-steps", 100, "--chunk", 32)
     assert uneven.code == 2
+    elsewhere = wormwheel(capsys, "train", "ppo", "--env", "CartPole-v1", "--height", 24, "--out", tmp_path / "run")
+    assert elsewhere.code == 2 and "--height: these are options of LaneKeeping" in elsewhere.complaint
+    assert not (tmp_path / "run").exists()
     nothing = wormwheel(capsys, "train", "ppo", "--resume")
     assert nothing.code == 2 and "--out" in nothing.complaint

@@ -1,0 +1,98 @@
+"""Where policies lie and which world they learnt in.
+
+A verb takes a policy directory or a run directory that holds one. What drives is a directory with `config.json` and
+weights, whoever trained it; a PPO learner for a world without frames has `learner.safetensors` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from agents.ppo_checkpoint import FILE, read_record
+from policies.checkpoint import read_config
+
+LANE_KEEPING = "LaneKeeping"
+"""The world of drivers that name no other."""
+
+
+def find_policy(given: Path, frameless: bool = False) -> Path:
+    """Find the policy directory.
+
+    Args:
+        given: a policy directory, or a run directory.
+        frameless: take PPO learners too that see no frames.
+
+    Raises:
+        ValueError: if there is none, it is corrupt, or of a kind that was not asked for.
+    """
+    inner = given / "policy"
+    if any((inner / name).is_file() for name in ("config.json", FILE)):
+        path = inner
+    elif (given / "metrics.jsonl").is_file() or (given / "tensorboard").is_dir():
+        raise ValueError(
+            f"{given} is the directory of a run that has not kept a policy yet; go on with it by --resume."
+        )
+    else:
+        path = given
+    if (path / FILE).is_file() and not (path / "config.json").is_file():
+        if not frameless:
+            raise ValueError(
+                f"{path} is a PPO learner for {world_of(path)}, which shows no frames; this needs a driver that sees."
+            )
+        return path
+    read_config(path)
+    return path
+
+
+def name_policies(paths: Iterable[Path], frameless: bool = False) -> dict[str, Path]:
+    """Find the policy in each directory and give it a short name that no other one has; see `find_policy`.
+
+    Raises:
+        ValueError: if there is no policy, or one is named twice.
+    """
+    found: dict[str, Path] = {}
+    for given in paths:
+        path = find_policy(given, frameless)
+        name = path.resolve().parent.name if path.name == "policy" else path.name
+        if name in found:
+            name = str(given)
+        if name in found:
+            raise ValueError(f"{given} was given twice; name each policy once.")
+        found[name] = path
+    return found
+
+
+def world_of(directory: Path) -> str:
+    """Return the name of the world that a policy learnt in: that of a PPO learner, LaneKeeping for the others."""
+    if (directory / FILE).is_file():
+        return str(read_record(directory).get("env", LANE_KEEPING))
+    return LANE_KEEPING
+
+
+def common_world(directories: Sequence[Path]) -> str:
+    """Return the world that all policies learnt in.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    worlds = sorted({world_of(path) for path in directories})
+    if len(worlds) > 1:
+        raise ValueError(f"the policies learnt in different worlds ({', '.join(worlds)}): name one of them with --env.")
+    return worlds[0] if worlds else LANE_KEEPING
+
+
+def check_motors(policies: dict[str, Path], throttle: bool) -> None:
+    """Check that drivers have as many motors as LaneKeeping has actions.
+
+    Raises:
+        ValueError: if one has not.
+    """
+    wanted = 2 if throttle else 1
+    for name, path in policies.items():
+        motors = read_config(path)["policy"].get("motors", 1)
+        if motors != wanted:
+            hint = " Give --throttle." if motors == 2 else " Leave out --throttle." if motors == 1 else ""
+            learnt = world_of(path)
+            hint = f" It learnt {learnt}: give --env {learnt}." if learnt != LANE_KEEPING else hint
+            raise ValueError(f"{name} has {motors} motor outputs, LaneKeeping takes {wanted} here.{hint}")
