@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from policies.kernels.cpu_forward import forward
+from policies.kernels.cpu_lanes import WIDTH
 from policies.kernels.cpu_layout import structure_of
 from policies.kernels.cpu_pack import TABLE, all_positive, refresh_pack
-from policies.kernels.cpu_threads import in_parts, scratch_address
+from policies.kernels.cpu_run import in_parts
+from policies.kernels.threads import scratch_addresses
 
 NAMES = (
     *("raw_gleak", "vleak", "raw_cm"),
@@ -123,13 +125,14 @@ class Inference:
             *(0, outputs.data_ptr(), final.data_ptr()),
         )
         rows = structure.forward_rows
-        if batch <= 16:
-            forward(0, batch, *sizes, *addresses, scratch_address(rows))
+        if batch <= WIDTH:
+            forward(0, batch, *sizes, *addresses, scratch_addresses(rows * WIDTH, 1)[0])
         else:
             in_parts(
-                lambda first, last: forward(first, last, *sizes, *addresses, scratch_address(rows)),
+                lambda first, last, scratch: forward(first, last, *sizes, *addresses, scratch),
                 batch,
                 steps * (structure.sensory + self._substeps * structure.recurrent),
+                rows,
             )
         return outputs, final
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ from policies.kernels.cpu_forward import forward
 from policies.kernels.cpu_lanes import WIDTH
 from policies.kernels.cpu_layout import Structure, structure_of
 from policies.kernels.cpu_pack import TABLE, pack_parameters, unpack_gradients
-from policies.kernels.cpu_threads import in_parts, scratch_address
+from policies.kernels.threads import scratch_addresses, side_by_side
+
+LEAST_WORK = 30_000
+"""Synapse evaluations of 16 lanes below which a further thread costs more than it brings; 0.1 to 0.2 ms."""
 
 
 def structure_from(inputs: int, circuit: Sequence[Any]) -> Structure:
@@ -93,10 +96,10 @@ def run_forward(
         *(voltages.data_ptr(), motor_voltages.data_ptr(), final.data_ptr()),
     )
 
-    def part(first: int, last: int) -> None:
-        forward(first, last, *sizes, *addresses, scratch_address(structure.forward_rows))
+    def part(first: int, last: int, scratch: int) -> None:
+        forward(first, last, *sizes, *addresses, scratch)
 
-    in_parts(part, batch, steps * (structure.sensory + substeps * structure.recurrent))
+    in_parts(part, batch, steps * (structure.sensory + substeps * structure.recurrent), structure.forward_rows)
     return motor_voltages, voltages, final
 
 
@@ -149,12 +152,11 @@ def run_backward(
     rows, sum_rows = structure.backward_rows(motors, substeps), structure.sum_rows(motors)
     totals: dict[int, NDArray[np.float64]] = {}
 
-    def part(first: int, last: int) -> None:
-        scratch = scratch_address(rows + sum_rows)
+    def part(first: int, last: int, scratch: int) -> None:
         totals[first] = np.zeros(sum_rows)
         backward(first, last, *sizes, *addresses, scratch, scratch + 4 * WIDTH * rows, totals[first])
 
-    in_parts(part, batch, 3 * steps * (structure.sensory + substeps * structure.recurrent))
+    in_parts(part, batch, 3 * steps * (structure.sensory + substeps * structure.recurrent), rows + sum_rows)
     # In the order of the samples, whichever thread was first: the result does not change from run to run.
     total = totals[0]
     for first in sorted(totals)[1:]:
@@ -166,6 +168,22 @@ def run_backward(
         *(n, s, r, features, motors, raw, gradients.data_ptr()),
     )
     return grad_inputs, grad_state, grad_elapsed, gradients
+
+
+def in_parts(part: Callable[[int, int, int], None], batch: int, work: int, rows: int) -> None:
+    """Call `part(first, last, scratch)` for stretches of the batch, multiples of 16 samples, in threads if it pays.
+
+    Args:
+        part: what to do; it must release the interpreter lock.
+        batch: B.
+        work: synapse evaluations of 16 lanes that each 16 samples need.
+        rows: scratch memory of a part, rows of 16 lanes.
+    """
+    tiles = -(-batch // WIDTH)
+    threads = 1 if tiles == 1 else min(torch.get_num_threads(), tiles, 1 + tiles * work // LEAST_WORK)
+    bounds = [min(batch, WIDTH * (tiles * k // threads)) for k in range(threads + 1)]
+    scratch = scratch_addresses(rows * WIDTH, threads)
+    side_by_side(lambda k: part(bounds[k], bounds[k + 1], scratch[k]), threads)
 
 
 def _address(tensor: Tensor | None) -> int:

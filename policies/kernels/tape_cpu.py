@@ -7,10 +7,7 @@ the fast one; double precision is there for checks.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from torch import Tensor
 
 from policies.kernels import tape_tiles
 from policies.kernels.tape import Tape
+from policies.kernels.threads import side_by_side
 
 VECTOR = 16
 """Lanes of a tile are a multiple of this."""
@@ -187,19 +185,4 @@ def _over_tiles(batch_size: int, lanes: int, run: Callable[[int, int], None]) ->
         for tile in tiles[thread::threads]:
             run(tile, tile * lanes)
 
-    others = [_pool(threads - 1).submit(share, thread) for thread in range(1, threads)]
-    try:
-        share(0)
-    finally:
-        for other in others:
-            other.result()
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="wormwheel-tape")
-
-
-# A forked child has the pool but not its threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    side_by_side(share, threads)

@@ -1,78 +1,135 @@
 """Threads and scratch memory of the CPU kernels.
 
-Plain Python threads around functions that release the interpreter lock, instead of numba's parallel loops: numba's
-portable threading layer must not be entered by two threads at once, and OpenMP's does not survive a fork, which data
-loaders do.
+The parts of a kernel run on the very threads that torch's own operations run on, those of the OpenMP library that torch
+brings along. Between two operations these threads do not sleep but spin, for some milliseconds, so that the next one
+begins at once. Threads of our own would have to share a core with them: on two cores, a training step (kernel,
+optimizer, kernel, ...) would run as if there were one.
+
+OpenMP does not survive a fork, which data loaders do; a forked process uses a pool of Python threads. So does one whose
+torch was built without OpenMP. The results are the same, whatever the threads.
 """
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policies.kernels.cpu_lanes import WIDTH
-
-LEAST_WORK = 30_000
-"""Synapse evaluations of 16 lanes below which a further thread costs more than it brings; 0.1 to 0.2 ms."""
-
+_log = logging.getLogger(__name__)
 _local = threading.local()
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def scratch_address(rows: int) -> int:
-    """Return the address of this thread's scratch memory, at least `rows` rows, at the start of a cache line.
+def scratch_addresses(floats: int, parts: int) -> list[int]:
+    """Return addresses of memory for each of some parts, at the starts of cache lines.
 
-    Its contents are whatever was there. It is kept for the next call.
-    """
-    scratch: NDArray[np.float32] | None = getattr(_local, "scratch", None)
-    if scratch is None or scratch.size < rows * WIDTH + WIDTH:
-        scratch = _local.scratch = np.empty(rows * WIDTH + WIDTH, np.float32)
-        _local.address = scratch.ctypes.data + -scratch.ctypes.data % 64
-    return _local.address
-
-
-def in_parts(part: Callable[[int, int], None], batch: int, work: int) -> None:
-    """Call `part(first, last)` for stretches of the batch, multiples of 16 samples, in several threads if it pays.
+    Its contents are whatever was there. It belongs to the calling thread and is kept for its next call.
 
     Args:
-        part: what to do; it must release the interpreter lock.
-        batch: B.
-        work: synapse evaluations of 16 lanes that each 16 samples need.
+        floats: float32 numbers for each part.
+        parts: how many.
     """
-    tiles = -(-batch // WIDTH)
-    threads = 1 if tiles == 1 else min(torch.get_num_threads(), tiles, 1 + tiles * work // LEAST_WORK)
-    if threads <= 1:
-        part(0, batch)
-        return
-    bounds = [min(batch, WIDTH * (tiles * k // threads)) for k in range(threads + 1)]
-    others = [_workers().submit(part, bounds[k], bounds[k + 1]) for k in range(1, threads)]
-    try:
-        part(bounds[0], bounds[1])
-    finally:
-        for other in others:
-            other.result()
+    line = 16
+    stride = -(-floats // line) * line
+    scratch: NDArray[np.float32] | None = getattr(_local, "scratch", None)
+    if scratch is None or scratch.size < parts * stride + line:
+        scratch = _local.scratch = np.empty(parts * stride + line, np.float32)
+        _local.address = scratch.ctypes.data + -scratch.ctypes.data % 64
+    return [_local.address + 4 * stride * k for k in range(parts)]
 
 
-def _workers() -> ThreadPoolExecutor:
-    global _pool
-    with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="ltc-kernel")
-        return _pool
+def side_by_side(part: Callable[[int], None], parts: int) -> None:
+    """Call `part(0)` to `part(parts − 1)`, each on a thread of its own if there are enough.
+
+    Args:
+        part: what to do; it gains from threads as far as it releases the interpreter lock.
+        parts: how many; at most `torch.get_num_threads()` make sense.
+
+    Raises:
+        Exception: what a part raised, after all have ended.
+    """
+    if parts == 1:
+        part(0)
+    elif _openmp is not None:
+        _on_openmp(part, parts)
+    else:
+        others = [_pool().submit(part, k) for k in range(1, parts)]
+        try:
+            part(0)
+        finally:
+            for other in others:
+                other.result()
 
 
-def _forget_pool() -> None:
-    """In a forked process the pool's threads do not exist, and its lock may be held for ever."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+def _on_openmp(part: Callable[[int], None], parts: int) -> None:
+    """Do the parts in a parallel region of torch's OpenMP library."""
+    waiting = list(range(parts - 1, -1, -1))
+    errors: list[BaseException] = []
+
+    def work(_: Any) -> None:
+        # A team may be smaller than asked for: whoever is done takes the next part.
+        while True:
+            try:
+                number = waiting.pop()
+            except IndexError:
+                return
+            try:
+                part(number)
+            except BaseException as error:
+                errors.append(error)
+
+    _openmp(_CALLBACK(work), None, parts, 0)
+    if errors:
+        raise errors[0]
+
+
+def _find_openmp() -> Any:
+    """Return `GOMP_parallel` of the OpenMP library that torch has loaded; None if there is none.
+
+    GNU's library has it, and LLVM's for the sake of programs made for GNU's.
+    """
+    if not torch.backends.openmp.is_available():
+        return None
+    for library in sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*")):
+        try:
+            # Looking a name up in a library also looks in those that it was linked with.
+            region = ctypes.CDLL(str(library)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        region.argtypes = (_CALLBACK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        region.restype = None
+        return region
+    _log.info("torch's OpenMP library is out of reach; the CPU kernels use Python threads.")
+    return None
+
+
+_openmp: Any = _find_openmp()
+_threads: ThreadPoolExecutor | None = None
+_lock = threading.Lock()
+
+
+def _pool() -> ThreadPoolExecutor:
+    global _threads
+    with _lock:
+        if _threads is None:
+            _threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="wormwheel-kernel")
+        return _threads
+
+
+def _after_fork() -> None:
+    """In a forked process there are no threads, neither the pool's nor OpenMP's, and a lock may be held for ever."""
+    global _openmp, _threads, _lock
+    _openmp, _threads, _lock = None, None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.kernels import cpu, cpu_threads, dispatch, jit, reference
+from policies.kernels import cpu, cpu_run, dispatch, jit, reference, threads
 from policies.kernels.reference import Circuit
 from policies.wiring import Wiring
 
@@ -28,15 +29,15 @@ SEQUENCES = ("inputs", "input_w", "input_b", "state", "elapsed")
 @pytest.fixture(autouse=True)
 def nan_in_fresh_memory(monkeypatch):
     """Fill what torch and the kernels allocate with NaN: what is not written shows."""
-    scratch = cpu_threads.scratch_address
+    scratch = threads.scratch_addresses
 
-    def filled(rows: int) -> int:
-        address = scratch(rows)
-        cpu_threads._local.scratch.fill(np.nan)
-        return address
+    def filled(floats: int, parts: int) -> list[int]:
+        addresses = scratch(floats, parts)
+        threads._local.scratch.fill(np.nan)
+        return addresses
 
-    monkeypatch.setattr("policies.kernels.cpu_run.scratch_address", filled)
-    monkeypatch.setattr("policies.kernels.cpu_inference.scratch_address", filled)
+    monkeypatch.setattr("policies.kernels.cpu_run.scratch_addresses", filled)
+    monkeypatch.setattr("policies.kernels.cpu_inference.scratch_addresses", filled)
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -196,14 +197,14 @@ def test_nan_is_seen_and_stays_in_its_sample() -> None:
 
 def test_threads_agree_and_repeat() -> None:
     given = problem(Wiring.auto_ncp(19, 2, 21), 100, 40)
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     found = {}
     try:
         for count in (1, 3, 3):
             torch.set_num_threads(count)
             found.setdefault(count, []).append(results(cpu.ltc_sequence, *given, 6, 2))
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     for name, value in found[3][0].items():
         assert torch.equal(found[3][1][name], value), name
         scale = float(value.abs().max())
@@ -212,7 +213,7 @@ def test_threads_agree_and_repeat() -> None:
 
 def test_several_threads_call_at_once() -> None:
     given = problem(Wiring.auto_ncp(19, 2, 21), 64, 30)
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         want = results(cpu.ltc_sequence, *given, 6, 2)
@@ -220,7 +221,7 @@ def test_several_threads_call_at_once() -> None:
             for got in pool.map(lambda _: results(cpu.ltc_sequence, *given, 6, 2), range(12)):
                 assert all(torch.equal(got[name], want[name]) for name in want)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _in_child(given, want: np.ndarray, queue) -> None:
@@ -234,16 +235,15 @@ def _in_child(given, want: np.ndarray, queue) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_works_in_a_forked_process(monkeypatch) -> None:
     """Data loaders fork; the parent's worker threads do not exist in the child."""
-    monkeypatch.setattr(cpu_threads, "LEAST_WORK", 1)
+    monkeypatch.setattr(cpu_run, "LEAST_WORK", 1)
     given = problem(Wiring.auto_ncp(19, 2, 21), 40, 5)
     sequences, circuit, starts = given
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     try:
         _, want = cpu.ltc_sequence(sequences["inputs"], sequences["state"], sequences["elapsed"], starts, circuit)
-        assert any(thread.name.startswith("ltc-kernel") for thread in threading.enumerate())
         child = context.Process(target=_in_child, args=(given, want.numpy(), queue), daemon=True)
         child.start()
         assert queue.get(timeout=60)
@@ -251,7 +251,38 @@ def test_works_in_a_forked_process(monkeypatch) -> None:
         assert child.exitcode == 0
     finally:
         child.kill()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_a_team_does_every_part_once_and_tells_of_errors(openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not openmp:
+        monkeypatch.setattr(threads, "_openmp", None)
+    elif threads._openmp is None:
+        pytest.skip("torch came without OpenMP")
+    # More parts than OpenMP may grant threads: all are done all the same.
+    done: list[int] = []
+    threads.side_by_side(done.append, 50)
+    assert sorted(done) == list(range(50))
+    if os.cpu_count() != 1:
+        both = threading.Barrier(2)
+        threads.side_by_side(lambda _: both.wait(timeout=30) and None, 2)
+
+    def fail(part: int) -> None:
+        done.append(part)
+        if part == 1:
+            raise KeyError("part 1")
+
+    with pytest.raises(KeyError, match="part 1"):
+        threads.side_by_side(fail, 3)
+    assert sorted(done[50:]) == [0, 1, 2]
+
+
+def test_scratch_of_parts_does_not_overlap() -> None:
+    first, second, third = threads.scratch_addresses(100, 3)
+    assert first % 64 == second % 64 == third % 64 == 0
+    assert second - first >= 400 <= third - second
+    assert threads.scratch_addresses(100, 3) == [first, second, third]
 
 
 def test_op_is_well_formed() -> None:
