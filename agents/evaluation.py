@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from agents.expert import Expert
 from agents.metrics import Drive
-from agents.rollout import SIDE_BY_SIDE, Driver, ExpertDriver, PolicyDriver, rollout
+from agents.rollout import SIDE_BY_SIDE, Driver, ExpertDriver, Observer, PolicyDriver, rollout
 from agents.workers import run_jobs
 from envs import LANE_KEEPING
 from envs.lane_keeping import LaneKeepingConfig
@@ -31,6 +31,7 @@ from envs.laps import StopAfterLaps
 from envs.perturbations import GaussianNoise, PerturbedEnv
 from envs.track import load_track
 from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy
 
 NEWS_EVERY = 200
 """Steps between two reports of a group that drives."""
@@ -167,20 +168,37 @@ def _drive_groups(groups: Iterable[_Group], report: Callable[[Any], None]) -> No
     torch.set_num_threads(1)
     try:
         for group in groups:
-            report((group.trial, group.first, _drive_group(group.part, report)))
+            report((group.trial, group.first, drive_together(group.part, report)))
     finally:
         torch.set_num_threads(threads)
 
 
-def _drive_group(trial: Trial, report: Callable[[int], None]) -> list[Drive]:
-    """Drive some runs side by side, each in a slot of its own."""
+def drive_together(
+    trial: Trial,
+    report: Callable[[int], None],
+    policy: DrivingPolicy | None = None,
+    watch: Callable[[PolicyDriver], Driver] | None = None,
+    observer: Observer | None = None,
+) -> list[Drive]:
+    """Drive all runs of a trial side by side in this process, each in a slot of its own: the n-th run in slot n.
+
+    Args:
+        trial: what to drive.
+        report: called with control steps made, or spared by an early end, since the last call.
+        policy: the trial's policy where it is loaded already.
+        watch: wraps the driver, to look at it while it drives; it must steer as it does.
+        observer: looks at every step; see `agents.rollout`.
+
+    Returns:
+        The drives, in the order of the runs.
+    """
     world = trial.world
     driver: Driver = ExpertDriver(Expert())
     if trial.policy is not None:
-        policy = load_policy(trial.policy)
+        policy = policy or load_policy(trial.policy)
         fit = policy.config.preprocessing
         world = replace(world, height=fit.source_height, width=fit.source_width)
-        driver = PolicyDriver(policy)
+        driver = PolicyDriver(policy) if watch is None else watch(PolicyDriver(policy))
         if not math.isclose(policy.config.nominal_period_s, world.period_s, rel_tol=1e-3):
             driver = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
 
@@ -213,6 +231,7 @@ def _drive_group(trial: Trial, report: Callable[[int], None]) -> list[Drive]:
         side_by_side=len(trial.runs),
         perturbation=GaussianNoise(trial.noise_variance) if trial.noise_variance else None,
         noise_seed=trial.noise_seed,
+        observer=observer,
         on_step=count,
     )
     report(total - made)
