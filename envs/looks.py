@@ -91,6 +91,10 @@ class Look:
     """Repaired patches per metre of road."""
     strays_per_m: float = 0.0
     """Stray marks on the ground per metre of road: tape, tiles, tyre tracks."""
+    seams_per_m: float = 0.0
+    """Long seams of black tar along the road, per metre of road."""
+    old_lines_per_m: float = 0.0
+    """Lines of an earlier marking that lead across the lanes, per metre of road."""
     shadow: float = 0.0
     """Depth of shadows and light spots on the ground, in [0, 1]."""
     gloss: float = 0.0

@@ -1,4 +1,4 @@
-"""Marks on the ground: patches, cracks, and strays that mean nothing."""
+"""Marks on the ground: patches, cracks, seams, and lines and strays that mean nothing."""
 
 from __future__ import annotations
 
@@ -71,3 +71,33 @@ def strays(track: Track, look: Look) -> list[Mark]:
     widths = rng.uniform(0.01, 0.05, count)
     columns = zip(lines, widths.tolist(), shades.tolist(), opacities.tolist(), strict=True)
     return [Mark(*column) for column in columns]
+
+
+def seams(track: Track, look: Look) -> list[Mark]:
+    """Long seams of tar that run along the road and wander a little."""
+    rng = np.random.default_rng([look.seed, 11])
+    count = int(rng.poisson(look.seams_per_m * track.length_m))
+    return [
+        Mark(points, float(rng.uniform(0.015, 0.05)), 18.0, 0.9) for points in _along(rng, track, count, 1.0, 6.0, 0.1)
+    ]
+
+
+def old_lines(track: Track, look: Look) -> list[Mark]:
+    """Lines of an earlier marking that lead from one lane to the other, or off the road."""
+    rng = np.random.default_rng([look.seed, 12])
+    count = int(rng.poisson(look.old_lines_per_m * track.length_m))
+    return [Mark(points, 0.05, 232.0, 0.9) for points in _along(rng, track, count, 3.0, 8.0, 1.0)]
+
+
+def _along(
+    rng: np.random.Generator, track: Track, count: int, shortest_m: float, longest_m: float, drift: float
+) -> FloatArray:
+    """`[count, K, 2]` lines along the road whose lateral position drifts by up to so many lane widths."""
+    part = np.linspace(0.0, 1.0, 24)
+    smooth = part * part * (3.0 - 2.0 * part)
+    start, length = rng.uniform(0.0, track.length_m, count), rng.uniform(shortest_m, longest_m, count)
+    first = rng.uniform(-0.95, 0.95, count) * track.lane_width_m
+    last = first + drift * rng.uniform(0.3, 1.0, count) * rng.choice([-1.0, 1.0], count) * track.lane_width_m
+    along = start[:, None] + length[:, None] * part
+    across = first[:, None] + (last - first)[:, None] * smooth
+    return track.point(along, np.clip(across, -1.05 * track.lane_width_m, 1.05 * track.lane_width_m))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from envs.camera import Ground, Image
 from envs.curves import FloatArray
 from envs.looks import Line, Look, Surface
-from envs.marks import Mark, boxes, cracks, patches, strays, touching
+from envs.marks import Mark, boxes, cracks, old_lines, patches, seams, strays, touching
 from envs.track import Track
 
 _TILE = 512
@@ -62,7 +62,7 @@ class GroundPainter:
         """
         self.track, self.look = track, look
         self._marks = patches(track, look) + cracks(track, look)
-        self._strays = strays(track, look)
+        self._strays = strays(track, look) + seams(track, look) + old_lines(track, look)
         self._mark_boxes, self._stray_boxes = boxes(self._marks), boxes(self._strays)
 
     def draw(self, region: Region, pixels_per_m: float, halvings: int = 0) -> Ground:

@@ -16,10 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.perturbations.pictures import to_grey_levels
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class _Shot(Effect):
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:
         noise = self._generator.standard_normal(frame.shape, dtype=np.float32)
-        noise *= self._deviation[frame]
+        noise *= cv2.LUT(frame, self._deviation)
         noise += frame
         return to_grey_levels(noise)
 
@@ -178,8 +180,3 @@ class _Impulse(Effect):
         changed = frame.copy()
         changed.reshape(-1)[hit] = self._generator.integers(0, 2, len(hit), dtype=np.uint8) * np.uint8(255)
         return changed
-
-
-def to_grey_levels(values: NDArray[np.float32]) -> Frame:
-    """Round and clip values to uint8; the given array is used up."""
-    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)

@@ -48,6 +48,7 @@ class Clip:
         fov_rad: horizontal field of view of the pinhole with the same resolution in the middle, rad; a guess where the
             camera is unknown.
         horizon: height of the horizon in the frame, 0 at the top, 1 at the bottom; a guess where it is unknown.
+        camera_m: height of the camera above the road, m; a guess where it is unknown.
     """
 
     height: int
@@ -55,6 +56,7 @@ class Clip:
     period_s: float
     fov_rad: float = 1.6
     horizon: float = 0.35
+    camera_m: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import difflib
 
-from envs.perturbations import noise, timing
+from envs.perturbations import (
+    actuation,
+    adversarial,
+    blur,
+    digital,
+    dynamics,
+    light,
+    noise,
+    occlusion,
+    pose,
+    road,
+    timing,
+    weather,
+)
 from envs.perturbations.composition import Composition
 from envs.perturbations.perturbation import SEVERITIES, Perturbation
 
 CLEAN = "clean"
 """What no perturbation is called."""
-_MODULES = (noise, timing)
+_MODULES = (noise, blur, weather, light, digital, occlusion, pose, timing, dynamics, actuation, road, adversarial)
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {made.name: made for module in _MODULES for made in module.PERTURBATIONS}
 """Every perturbation by its name, family by family."""

@@ -76,14 +76,15 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.episode_seed = int(self._draws.integers(2**62))
         composition, inside = self.composition, self._inside
         self._moves = composition.changes_time
-        if composition.changes_world and inside is not None:
-            plain = (options or {}).get("world") or World(inside.config)
+        plain = (options or {}).get("world") or (World(inside.config) if inside is not None else None)
+        if plain is not None and composition.changes_world:
             world = composition.begin(self.episode_seed, self._clip()).world(plain)
-            if world is not plain:
-                options = {**(options or {}), "world": world}
+            options = {**(options or {}), "world": world}
         observation, info = self.env.reset(seed=seed, options=options)
         # Once more, now that the camera is known: the same seed gives the same effects.
         self._running: Running = composition.begin(self.episode_seed, self._clip())
+        if plain is not None:
+            self._running.world(plain)
         return self._see(observation, info, True), self._note(info)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -145,5 +146,5 @@ def camera_clip(params: CameraParams, height: int, width: int, period_s: float) 
     focal_px, _ = params.focal_px(width)
     far = np.array([params.forward_m + 1e5, params.lateral_m, params.height_m])
     _, row = params.pixels(far, height, width)
-    horizon = float(np.clip(row / height, 0.0, 0.9)) if np.isfinite(row) else Clip.horizon
-    return Clip(height, width, period_s, 2.0 * math.atan(0.5 * width / focal_px), horizon)
+    horizon = float(np.clip((row + 0.5) / height, 0.0, 0.9)) if np.isfinite(row) else Clip.horizon
+    return Clip(height, width, period_s, 2.0 * math.atan(0.5 * width / focal_px), horizon, params.height_m)

@@ -1,0 +1,132 @@
+"""What happens to the numbers: compression, coarse pixels, dead rows, flipped bits, few colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.perturbations.pictures import StillFrame, table
+
+
+@dataclass(frozen=True)
+class Jpeg(Perturbation):
+    """JPEG compression at a quality; constants of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels."""
+
+    family: ClassVar[str] = "digital"
+    name: ClassVar[str] = "jpeg"
+    unit: ClassVar[str] = "quality, 0 to 100"
+    random: ClassVar[bool] = False
+    doses = (65.0, 58.0, 50.0, 40.0, 25.0)
+    large_doses = (25.0, 18.0, 15.0, 10.0, 7.0)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        options = [cv2.IMWRITE_JPEG_QUALITY, round(self.dose_at(clip.height))]
+
+        def compress(frame: Frame) -> object:
+            _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
+            decoded: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+        return StillFrame(compress)
+
+
+@dataclass(frozen=True)
+class Pixelate(Perturbation):
+    """The frame shrunk to a share c of its sides by averaging, and blown up again without smoothing.
+
+    Constants of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels.
+    """
+
+    family: ClassVar[str] = "digital"
+    name: ClassVar[str] = "pixelate"
+    unit: ClassVar[str] = "share c of the sides that is left"
+    random: ClassVar[bool] = False
+    doses = (0.9, 0.8, 0.7, 0.6, 0.5)
+    large_doses = (0.6, 0.5, 0.4, 0.3, 0.25)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        share = self.dose_at(clip.height)
+        size = max(1, round(share * clip.width)), max(1, round(share * clip.height))
+
+        def shrink(frame: Frame) -> object:
+            small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            return cv2.resize(small, (clip.width, clip.height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+        return StillFrame(shrink)
+
+
+@dataclass(frozen=True)
+class DeadRows(Perturbation):
+    """Rows of the sensor that do not answer: black or white, the same rows for the whole episode."""
+
+    family: ClassVar[str] = "digital"
+    name: ClassVar[str] = "dead_rows"
+    unit: ClassVar[str] = "share of the rows"
+    doses = (0.03, 0.07, 0.13, 0.22, 0.35)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        count = max(1, round(self.dose * clip.height))
+        rows = generator.choice(clip.height, count, replace=False)
+        levels = (generator.integers(0, 2, count) * 255).astype(np.uint8)[:, None, None]
+
+        def kill(frame: Frame) -> Frame:
+            changed = frame.copy()
+            changed[rows] = levels
+            return changed
+
+        return StillFrame(kill)
+
+
+@dataclass(frozen=True)
+class BitErrors(Perturbation):
+    """Every bit of every value flips with probability p: a bad cable."""
+
+    family: ClassVar[str] = "digital"
+    name: ClassVar[str] = "bit_errors"
+    unit: ClassVar[str] = "probability p that a bit flips"
+    doses = (0.001, 0.004, 0.01, 0.025, 0.06)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        return _BitErrors(generator, self.dose)
+
+
+@dataclass(frozen=True)
+class FewColours(Perturbation):
+    """Every channel rounded to n evenly spaced levels from 0 to 255."""
+
+    family: ClassVar[str] = "digital"
+    name: ClassVar[str] = "few_colours"
+    unit: ClassVar[str] = "levels n in each channel"
+    random: ClassVar[bool] = False
+    doses = (16.0, 8.0, 5.0, 3.0, 2.0)
+
+    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
+        """Start an episode."""
+        steps = self.dose - 1.0
+        levels = table(np.rint(np.arange(256) / 255.0 * steps) / steps * 255.0)
+        return StillFrame(lambda frame: cv2.LUT(frame, levels))
+
+
+PERTURBATIONS: tuple[type[Perturbation], ...] = (Jpeg, Pixelate, DeadRows, BitErrors, FewColours)
+"""What this file adds to the registry."""
+
+
+class _BitErrors(Effect):
+    def __init__(self, generator: np.random.Generator, probability: float):
+        self._generator, self._probability = generator, probability
+
+    def frame(self, frame: Frame, moment: Moment) -> Frame:
+        bits = 8 * frame.size
+        # Two flips of the same bit cancel, which is rare where flips are.
+        flips = self._generator.integers(0, bits, self._generator.binomial(bits, self._probability))
+        changed = frame.copy()
+        np.bitwise_xor.at(changed.reshape(-1), flips >> 3, np.uint8(1) << (flips & 7).astype(np.uint8))
+        return changed
