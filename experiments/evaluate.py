@@ -24,7 +24,14 @@ from agents.recorder import with_vehicle
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import check_json, expand_tracks, progress, table, write_results
 from experiments.evaluate_recordings import RecordingOptions, evaluate_recordings
-from experiments.policy_paths import LANE_KEEPING, check_motors, common_world, find_policy, name_policies
+from experiments.policy_paths import (
+    LANE_KEEPING,
+    check_motors,
+    common_world,
+    find_policy,
+    name_policies,
+    refuse_lane_keeping,
+)
 
 EXPERT = "expert"
 """Name of the geometric driver in tables."""
@@ -131,7 +138,7 @@ def run(options: EvaluateOptions) -> None:
 
 def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
     """Evaluate PPO's learners in a world that is not LaneKeeping."""
-    from experiments.evaluate_worlds import evaluate_worlds, refuse_lane_keeping
+    from experiments.evaluate_worlds import evaluate_worlds
 
     refuse_lane_keeping(env, options.world)
     if options.expert or any(options.noise_variance):

@@ -6,7 +6,6 @@ wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from agents.ppo import LiquidPPO
 from agents.ppo_checkpoint import FILE
 from agents.ppo_evaluation import evaluate, mean_reward
 from agents.ppo_worlds import make_world
-from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import progress, show, table
 
 
@@ -65,19 +63,6 @@ def evaluate_worlds(policies: dict[str, Path], world: str, seeds: Sequence[int])
     columns = ["driver", "reward", "deviation of an episode", "steps an episode", "learnt for, steps"]
     table(f"{world}: {len(seeds)} episodes from seed {seeds[0]}, mean with 95 % interval", columns, rows)
     return figures
-
-
-def refuse_lane_keeping(env: str, given: LaneKeepingConfig) -> None:
-    """Check that nobody sets LaneKeeping's options for another world.
-
-    Raises:
-        ValueError: if an option differs from its default.
-    """
-    plain = LaneKeepingConfig()
-    set_here = [item.name for item in fields(plain) if getattr(given, item.name) != getattr(plain, item.name)]
-    if set_here:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in set_here)
-        raise ValueError(f"{options}: these are options of LaneKeeping, {env} has none of them; leave them out.")
 
 
 def _load(path: Path, world: str) -> LiquidPPO:

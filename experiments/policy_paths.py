@@ -1,4 +1,4 @@
-"""Where policies lie and which world they learnt in.
+"""Where policies lie, which world they learnt in, and whether they fit the one that is asked for.
 
 A verb takes a policy directory or a run directory that holds one. What drives is a directory with `config.json` and
 weights, whoever trained it; a PPO learner for a world without frames has `learner.safetensors` alone.
@@ -7,9 +7,11 @@ weights, whoever trained it; a PPO learner for a world without frames has `learn
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from agents.ppo_checkpoint import FILE, read_record
+from envs.lane_keeping import LaneKeepingConfig
 from policies.checkpoint import read_config
 
 LANE_KEEPING = "LaneKeeping"
@@ -96,3 +98,16 @@ def check_motors(policies: dict[str, Path], throttle: bool) -> None:
             learnt = world_of(path)
             hint = f" It learnt {learnt}: give --env {learnt}." if learnt != LANE_KEEPING else hint
             raise ValueError(f"{name} has {motors} motor outputs, LaneKeeping takes {wanted} here.{hint}")
+
+
+def refuse_lane_keeping(env: str, given: LaneKeepingConfig) -> None:
+    """Check that nobody sets LaneKeeping's options for another world.
+
+    Raises:
+        ValueError: if an option differs from its default.
+    """
+    plain = LaneKeepingConfig()
+    set_here = [item.name for item in fields(plain) if getattr(given, item.name) != getattr(plain, item.name)]
+    if set_here:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in set_here)
+        raise ValueError(f"{options}: these are options of LaneKeeping, {env} has none of them; leave them out.")

@@ -2,6 +2,8 @@
 
 wormwheel render --policy runs/demo/policy --out drive.mp4
 wormwheel render --policy runs/tub/policy --data tub --last 0.2 --out tub.mp4
+
+A PPO driver is filmed in the world that it learnt in.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from experiments.common import expand_tracks, progress, screen
 from experiments.drawing import Picture
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
 from experiments.film import VIEW, DriveFilm, Moment, RecordingFilm, closing
-from experiments.policy_paths import check_motors, name_policies
+from experiments.policy_paths import LANE_KEEPING, check_motors, name_policies, refuse_lane_keeping, world_of
 from experiments.video import PREVIEW_FPS, VideoWriter, check_preview, write_preview
 from policies.checkpoint import load_policy
 from policies.explain import look_inside
@@ -101,13 +103,22 @@ def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
     named = name_policies([options.policy])
     ((name, place),) = named.items()
-    policy = load_policy(place)
-    if not options.recordings.data:
-        check_motors(named, options.world.throttle)
+    policy, learnt = load_policy(place), world_of(place)
+    if not options.recordings.data and learnt != LANE_KEEPING:
+        from experiments.render_world import film_world  # Has Stable-Baselines3 in tow.
+
+        if options.noise_variance or options.preview is not None:
+            raise ValueError(f"--noise-variance and --preview are for LaneKeeping and recordings, not for {learnt}.")
+        refuse_lane_keeping(learnt, options.world)
+        with one_thread():
+            found = film_world(place, learnt, options.seed, options.out, options.seconds)
+        screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
+        return options.out
     if options.recordings.data:
         filmed = _film_data(policy, name, options)
         found = f"{filmed.frames} frames of {options.recordings.data[0]}"
     else:
+        check_motors(named, options.world.throttle)
         steps = max(1, round(options.seconds / options.world.period_s))
         world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
         with progress("filming", steps) as bar:

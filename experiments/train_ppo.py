@@ -32,12 +32,13 @@ from agents.run_directory import RunDirectory, to_json
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import check_json, new_directory, progress, say, show, table, write_results
 from experiments.core_options import parse_core_options
-from experiments.evaluate_worlds import refuse_lane_keeping
-from experiments.policy_paths import LANE_KEEPING, find_policy
+from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
 from experiments.train_ppo_keeper import Keeper, forget_later
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
+FILM_S = 20.0
+"""Length of the film of the best driver, seconds."""
 SHAPING = (
     *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
     *("init_from", "world", "noise_variance"),
@@ -90,7 +91,7 @@ class TrainPPOOptions:
     evaluate_s: float = 60.0
     """Length of LaneKeeping's episodes in an evaluation, s."""
     film: bool = True
-    """LaneKeeping: film the best driver at the end."""
+    """Film the best driver at the end, in worlds of frames."""
     resume: bool = False
     """Go on with the run in --out exactly where its last checkpoint was; give the options of the first run again."""
     json: Path | None = None
@@ -272,11 +273,10 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
     figures = {"directory": str(directory.path), "best": line, "steps": model.num_timesteps}
     write_results(directory.path / "results.json", "train ppo", options, figures)
     write_results(options.json, "train ppo", options, figures)
-    if options.film and options.env == LANE_KEEPING:
+    if options.film and model.policy.is_driver:
         from experiments.render import RenderOptions
         from experiments.render import run as render
 
-        film = RenderOptions(directory.policy, directory.path / "best.mp4", seconds=20.0, world=options.world)
-        render(film)
+        render(RenderOptions(directory.policy, directory.path / "best.mp4", seconds=FILM_S, world=options.world))
     say(f"policy: {directory.policy}")
     return directory.path

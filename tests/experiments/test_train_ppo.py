@@ -106,3 +106,16 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "run").exists()
     nothing = wormwheel(capsys, "train", "ppo", "--resume")
     assert nothing.code == 2 and "--out" in nothing.complaint
+
+
+def test_a_film_in_another_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("Box2D")
+    out, film = tmp_path / "run", tmp_path / "film.mp4"
+    options = ("--env", "CarRacing", "--core", "ltc", *SMALL, "--envs", 1, "--steps", 16, "--evaluate-episodes", 1)
+    assert wormwheel(capsys, "train", "ppo", *options, "--out", out).code == 0
+    filmed = wormwheel(capsys, "render", "--policy", out, "--out", film, "--seconds", 0.1)
+    assert filmed.code == 0, filmed.err
+    assert "5 steps, reward" in filmed.out and film.stat().st_size > 1000
+    for words, more in (("options of LaneKeeping", ("--height", 24)), ("--preview are for", ("--preview", "a.gif"))):
+        refused = wormwheel(capsys, "render", "--policy", out, "--out", film, *more)
+        assert refused.code == 2 and words in refused.complaint
