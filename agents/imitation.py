@@ -259,6 +259,7 @@ def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.opti
             {"params": [p for p in policy.core.parameters() if p.requires_grad], "weight_decay": 0.0},
         ],
         lr=config.head_learning_rate,
+        fused=True,
     )
 
 

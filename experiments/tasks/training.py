@@ -187,7 +187,7 @@ def train(
         The loss of every step, and (step, score) on the validation sequences (the test sequences when there are none).
     """
     peak = training.learning_rate or learning_rate
-    optimizer = torch.optim.Adam(model.parameters(), lr=peak)
+    optimizer = torch.optim.Adam(model.parameters(), lr=peak, fused=True)
     warmup = max(1, training.steps // 50)
     rng = torch.Generator().manual_seed(seed)
     losses: list[float] = []
