@@ -50,7 +50,7 @@ class MotionBlur(Perturbation):
     name: ClassVar[str] = "motion_blur"
     unit: ClassVar[str] = "exposure τ, s"
     random: ClassVar[bool] = False
-    doses = (0.01, 0.02, 0.035, 0.055, 0.09)
+    doses = (0.015, 0.03, 0.05, 0.08, 0.12)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""

@@ -43,7 +43,8 @@ class Friction(Perturbation):
 class Mass(Perturbation):
     """m' = f m with the same motor and brakes: the car also takes f times as long to change its speed.
 
-    The kinematic bicycle has no mass; its speed lags all the same.
+    The kinematic bicycle has no mass; its speed lags all the same. At a constant speed little is to be expected: the
+    grip grows with the mass that it has to hold.
     """
 
     family: ClassVar[str] = "dynamics"

@@ -168,7 +168,10 @@ class LowSun(Perturbation):
 
 @dataclass(frozen=True)
 class MovingShadows(Perturbation):
-    """x' = x (1 − s M): shadows of trees and bridges M that lie across the road, and are driven through."""
+    """x' = x (1 − s M): shadows M of trees and bridges that lie on the road, and are driven through.
+
+    They fade out between 12 and 30 camera heights ahead, where a frame could not resolve them.
+    """
 
     family: ClassVar[str] = "light"
     name: ClassVar[str] = "moving_shadows"
@@ -268,10 +271,10 @@ class _Shadows(Effect):
 
     def __init__(self, generator: np.random.Generator, depth: float, clip: Clip):
         rows, columns = 384, 192
-        leaves = cover(clouds(generator, rows, columns, 24.0), 0.35, 0.08)
-        bands = clouds(generator, rows, 2, 40.0, 2)[:, :1]
-        trunks = cover(np.repeat(bands, columns, axis=1), 0.2, 0.05)
-        self._texture = np.rint(255.0 * (1.0 - depth * np.maximum(leaves, trunks))).astype(np.uint8)
+        leaves = cover(clouds(generator, rows, columns, 16.0), 0.35, 0.1)
+        bands = clouds(generator, rows, 2, 14.0, 2)[:, :1]
+        trunks = cover(np.repeat(bands, columns, axis=1), 0.15, 0.05)
+        self._texture = np.rint(255.0 * depth * np.maximum(leaves, trunks)).astype(np.uint8)
         geometry = Geometry(clip)
         reach = np.minimum(geometry.depth, 40.0)
         slant = float(generator.uniform(-0.5, 0.5))
@@ -279,7 +282,8 @@ class _Shadows(Effect):
         self._x = (self._PER_HEIGHT * aside + 0.5 * columns).astype(np.float32)
         self._y = (self._PER_HEIGHT * (reach + slant * aside)).astype(np.float32)
         self._rows = rows
-        self._ground = np.where(geometry.ground, 0, 255).astype(np.uint8)  # the sky has no shadow
+        near = np.clip((30.0 - geometry.depth) / 18.0, 0.0, 1.0) * geometry.ground
+        self._near = np.rint(255.0 * near).astype(np.uint8)
         self._driven = float(generator.uniform(0.0, rows))
         self._per_s = self._PER_HEIGHT / clip.camera_m
         self._period_s = clip.period_s
@@ -287,8 +291,8 @@ class _Shadows(Effect):
     def frame(self, frame: Frame, moment: Moment) -> Frame:
         self._driven += moment.speed_mps * moment.elapsed * self._period_s * self._per_s * (moment.time_s > 0.0)
         rows = self._y + np.float32(self._driven % self._rows)
-        light = cv2.remap(self._texture, self._x, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        light = cv2.max(light, self._ground)
+        dark = cv2.remap(self._texture, self._x, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        light = cv2.bitwise_not(cv2.multiply(dark, self._near, scale=1.0 / 255.0))
         return np.asarray(cv2.multiply(frame, cv2.merge([light, light, light]), scale=1.0 / 255.0), np.uint8)
 
 

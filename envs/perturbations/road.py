@@ -109,7 +109,7 @@ class MisleadingMarkings(Perturbation):
     frames: ClassVar[bool] = False
     random: ClassVar[bool] = False
     changes_world: ClassVar[bool] = True
-    doses = (0.04, 0.08, 0.14, 0.24, 0.4)
+    doses = (0.06, 0.12, 0.22, 0.38, 0.6)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
@@ -127,7 +127,7 @@ class TarSeams(Perturbation):
     frames: ClassVar[bool] = False
     random: ClassVar[bool] = False
     changes_world: ClassVar[bool] = True
-    doses = (0.15, 0.35, 0.7, 1.2, 2.0)
+    doses = (0.3, 0.6, 1.2, 2.0, 3.2)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""

@@ -30,7 +30,7 @@ class Fog(Perturbation):
     family: ClassVar[str] = "weather"
     name: ClassVar[str] = "fog"
     unit: ClassVar[str] = "visibility V, camera heights"
-    doses = (100.0, 45.0, 24.0, 13.0, 7.0)
+    doses = (160.0, 70.0, 35.0, 18.0, 9.0)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
@@ -68,7 +68,7 @@ class Snow(Perturbation):
     family: ClassVar[str] = "weather"
     name: ClassVar[str] = "snow"
     unit: ClassVar[str] = "share c of the frame under flakes"
-    doses = (0.03, 0.07, 0.13, 0.22, 0.34)
+    doses = (0.02, 0.05, 0.09, 0.16, 0.26)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
@@ -304,7 +304,7 @@ class _Drops(Effect):
             reach = -13.0 * share  # a drop sees far more of the scene than it hides
             columns[part] = np.where(inside, x + reach * aside[None], columns[part])
             rows[part] = np.where(inside, y + 0.5 * reach * below[:, None], rows[part])
-            shade = 220.0 * (1.1 - 0.6 * np.clip((share - 0.55) / 0.45, 0.0, 1.0) ** 2)
+            shade = 220.0 * (1.1 - 0.45 * np.clip((share - 0.55) / 0.45, 0.0, 1.0) ** 2)
             light[part] = np.where(inside, shade, light[part])
         self._maps = cv2.convertMaps(columns, rows, cv2.CV_16SC2)
         rim = np.rint(np.clip(light, 0.0, 255.0)).astype(np.uint8)

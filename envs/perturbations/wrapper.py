@@ -96,6 +96,11 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(done)
         return self._see(observation, info, False), reward, terminated, truncated, self._note(info)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether left and right are exchanged in this episode."""
+        return self._running.mirrors
+
     def render(self) -> Any:
         """The env's picture, with the frame that the driver gets where the env can show it."""
         if self._inside is not None and self._inside.render_mode is not None:
