@@ -1,0 +1,270 @@
+"""`wormwheel robustness`: what do drivers do when the world is not as they know it?
+
+    wormwheel robustness --policy runs/ltc runs/lstm --suite quick
+    wormwheel robustness --policy ltc=runs/ltc-0 ltc=runs/ltc-1 lstm=runs/lstm-* --baseline feedforward
+    wormwheel robustness --policy runs/ltc --suite noise                      # the published protocol
+    wormwheel robustness --policy runs/ltc --suite mine.json --data tub       # on the road and on a recording
+    wormwheel robustness --policy runs/ltc --ray auto                         # on a cluster
+
+Drivers × perturbations × severities × roads × seeds, everything paired: every driver, clean and perturbed, meets the
+same roads, looks, starts and draws. The same command goes on where a killed one was stopped; the numbers depend neither
+on that nor on the number of processes.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from agents.cells import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells, fingerprint
+from agents.recorded_cells import BlockRow, RecordedCell, RecordedData
+from agents.recorder import with_vehicle
+from agents.run_directory import RunDirectory
+from agents.workers import run_jobs
+from envs.lane_keeping import LaneKeepingConfig
+from envs.perturbations import parse
+from experiments.common import expand_tracks, progress, say
+from experiments.evaluate import EXPERT
+from experiments.evaluate_recordings import RecordingOptions, fit_policy
+from experiments.policy_paths import check_motors, find_policy, name_policies
+from experiments.robustness_store import Store, check_parquet, write_table
+from experiments.robustness_suites import Suite, choose_suite
+from policies.checkpoint import load_policy, read_config
+
+FORMAT_VERSION = 1
+MEMORYLESS = "feedforward"
+"""The core that remembers nothing: what others are compared with unless told otherwise."""
+_NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
+
+
+@dataclass(frozen=True)
+class RobustnessOptions:
+    """Drive policies under everything that can go wrong, and say with intervals which of them bear it."""
+
+    policy: tuple[str, ...] = ()
+    """Drivers to compare: policy or run directories. NAME=DIRECTORY gives a name; directories of one name, or those
+    that a pattern such as 'ltc=runs/ltc-*' finds, are training runs of one driver."""
+    suite: str = "quick"
+    """"standard" (every perturbation, 5 severities, 4 roads of 20 s), "quick" (one of each family, 2 severities, 2
+    roads of 10 s), "noise" (the published variances 0, .1, .2, .3), or a JSON file such as {"perturbations": ["fog",
+    "rain+latency:1"], "severities": [1, 3, 5], "roads": 4, "episode_s": 20}."""
+    perturbations: tuple[str, ...] = ()
+    """Instead of the suite's: names with or without a severity, such as fog rain:4 night+latency:2. `wormwheel info
+    perturbations` lists them."""
+    severities: tuple[int, ...] = ()
+    """Instead of the suite's: severities, 1 to 5, of perturbations that name none."""
+    roads: int | None = None
+    """Instead of the suite's: random roads, each with a look and a start of its own."""
+    seeds: int = 1
+    """Draws of each perturbation on each road."""
+    seed: int = 1000
+    """Seed of the first road; the next ones follow it."""
+    effect_seed: int = 0
+    """Seed of the first draw of the perturbations; the next ones follow it."""
+    baseline: str | None = None
+    """Driver that the others are compared with: errors are counted in its own. Without it, a driver whose core has no
+    memory (feedforward) if there is one, else the first."""
+    expert: bool = False
+    """Let the geometric expert drive too, which sees the true road: what can be done at all."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
+    """Where they drive, before anything is perturbed; the frame's size is the policy's own. The suite gives the length
+    of a drive unless --episode-s does."""
+    recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
+    """Recordings on which the same perturbations are tried too, as far as they can be."""
+    workers: int = 2
+    """Processes that drive; they do not change the figures."""
+    ray: str | None = None
+    """Drive on a Ray cluster instead: "auto" for the one that this machine belongs to, or the address of one."""
+    films: int = 4
+    """Failures that are filmed for the report."""
+    out: Path = Path("runs/robustness")
+    """Directory for results.parquet, summary.json and report.html; the same command goes on there."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}.")
+        if self.films < 0:
+            raise ValueError(f"films must be at least 0, got {self.films}.")
+        if self.seed < 0 or self.effect_seed < 0:
+            raise ValueError("seed and effect_seed must be at least 0.")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}.")
+        if not self.policy:
+            raise ValueError("nothing to test: give --policy with one or more policy directories.")
+
+
+def defaults_for(options: RobustnessOptions) -> RobustnessOptions:
+    """Return the options with the defaults that the suite brings."""
+    suite = choose_suite(options.suite)
+    return RobustnessOptions(policy=options.policy, world=LaneKeepingConfig(episode_s=suite.episode_s))
+
+
+def run(options: RobustnessOptions) -> Path:
+    """Test drivers; returns the directory with the results."""
+    check_parquet()
+    entrants = find_entrants(options.policy, options.expert)
+    choose_baseline(entrants, options.baseline)
+    suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
+    suite = replace(suite, episode_s=options.world.episode_s)
+    cells = make_cells(entrants, suite, options)
+    store = Store(options.out, make_plan(entrants, suite, options))
+    RunDirectory(options.out, "robustness", options, resume=True)
+    done = store.finished([cell.key for cell in cells])
+    waiting = [cell for cell in cells if cell.key not in done]
+    if done:
+        say(f"{len(done)} of {len(cells)} cells are done already; going on with the rest.")
+    if waiting:
+        _drive(waiting, options, store, done)
+    results = [done[cell.key] for cell in cells]
+    drives = [row for cell, result in zip(cells, results, strict=True) if isinstance(cell, Cell) for row in result.rows]
+    blocks = [
+        row
+        for cell, result in zip(cells, results, strict=True)
+        if isinstance(cell, RecordedCell)
+        for row in result.rows
+    ]
+    write_table(options.out / "results.parquet", drives, DriveRow)
+    if blocks:
+        write_table(options.out / "recordings.parquet", blocks, BlockRow)
+    return options.out
+
+
+def find_entrants(given: Sequence[str], expert: bool = False) -> list[Entrant]:
+    """Find the training runs of each driver.
+
+    Args:
+        given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`.
+        expert: add the geometric expert.
+
+    Raises:
+        ValueError: if a directory holds no policy, a pattern finds nothing, or something is given twice.
+    """
+    named: list[tuple[str, Path]] = []
+    plain = [text for text in given if "=" not in text or Path(text).exists()]
+    for text in given:
+        if text in plain:
+            continue
+        name, _, place = text.partition("=")
+        if not re.fullmatch(_NAME, name):
+            raise ValueError(f"a driver's name is made of letters, digits and . + - _, got {name!r} in {text!r}.")
+        paths = sorted(glob.glob(place))
+        if not paths:
+            raise ValueError(f"{text!r} finds no directory: give NAME=DIRECTORY, or a pattern in quotes.")
+        named += [(name, find_policy(Path(path))) for path in paths]
+    taken = {name for name, _ in named} | {EXPERT}
+    for name, path in name_policies([Path(text) for text in plain]).items():
+        name = re.sub(_NO_NAME, "_", name)
+        if name in taken:
+            raise ValueError(f"the name {name!r} of {path} is taken: give it another one, NAME={path}.")
+        named.append((name, path))
+    check_motors({str(path): path for _, path in named}, throttle=False)
+    found: list[Entrant] = []
+    for name, path in named:
+        config, number = read_config(path), sum(entrant.driver == name for entrant in found)
+        print_of = fingerprint(path)
+        twin = [entrant for entrant in found if entrant.fingerprint == print_of and entrant.driver == name]
+        if twin:
+            raise ValueError(
+                f"{path} and {twin[0].policy} hold the same policy: give each training run of {name} once."
+            )
+        seed = config.get("notes", {}).get("seed")
+        core, training_seed = str(config["policy"]["core"]), seed if isinstance(seed, int) else None
+        found.append(Entrant(name, number, core, training_seed, path, print_of))
+    # Runs of a driver beside one another, drivers in the order in which they are named first.
+    order = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in named))}
+    found.sort(key=lambda entrant: (order[entrant.driver], entrant.run))
+    return [*found, Entrant(EXPERT, core=EXPERT)] if expert else found
+
+
+def choose_baseline(entrants: Sequence[Entrant], wanted: str | None) -> str:
+    """Return the driver that the others are compared with.
+
+    Raises:
+        ValueError: if there is no driver of the name that was asked for.
+    """
+    names = list(dict.fromkeys(entrant.driver for entrant in entrants))
+    if wanted is not None:
+        if wanted not in names:
+            raise ValueError(f"there is no driver {wanted!r} to compare with. There is: {', '.join(names)}.")
+        return wanted
+    without_memory = [entrant.driver for entrant in entrants if entrant.core == MEMORYLESS]
+    return without_memory[0] if without_memory else names[0]
+
+
+def make_cells(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOptions) -> list[Cell | RecordedCell]:
+    """List the cells, one training run after the other; recordings come last."""
+    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    roads = tuple(range(options.seed, options.seed + suite.roads))
+    seeds = tuple(range(options.effect_seed, options.effect_seed + options.seeds))
+    conditions = [CLEAN, *suite.conditions()]
+    cells: list[Cell | RecordedCell] = []
+    for entrant in entrants:
+        cells += [Cell(entrant, condition, world, roads, seeds) for condition in conditions]
+    if not options.recordings.data:
+        return cells
+    wanted = options.recordings
+    data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s)
+    frame_size = data.load().frame_size
+    for entrant in entrants:
+        if entrant.policy is None:
+            continue
+        fit = fit_policy(load_policy(entrant.policy), entrant.driver, frame_size, wanted).config.preprocessing
+        cells += [
+            RecordedCell(entrant, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
+        ]
+    return cells
+
+
+def make_plan(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOptions) -> dict[str, Any]:
+    """Return everything that the numbers depend on."""
+    return {
+        "format": "wormwheel-robustness",
+        "format_version": FORMAT_VERSION,
+        "policies": [
+            {"driver": entrant.driver, "run": entrant.run, "fingerprint": entrant.fingerprint} for entrant in entrants
+        ],
+        "perturbations": list(suite.conditions()),
+        "roads": suite.roads,
+        "seed": options.seed,
+        "seeds": options.seeds,
+        "effect_seed": options.effect_seed,
+        "world": with_vehicle(options.world),
+        "recordings": options.recordings,
+    }
+
+
+def _drive(
+    cells: Sequence[Cell | RecordedCell], options: RobustnessOptions, store: Store, done: dict[str, CellResult]
+) -> None:
+    """Do the cells and keep each as soon as it is finished."""
+    # Attacks take longest: begun first, they keep nobody waiting at the end.
+    cells = sorted(cells, key=lambda cell: not parse(cell.perturbation).attacks)
+    total, begun_s = sum(cell.weight for cell in cells), time.monotonic()
+    finished = 0
+    with progress("driving", total, "steps") as bar:
+
+        def note(news: int | CellResult) -> None:
+            nonlocal finished
+            if isinstance(news, int):
+                bar.advance(news)
+                return
+            store.save(news)
+            done[news.key] = news
+            finished += 1
+            rate = bar.done / max(time.monotonic() - begun_s, 1e-6)
+            bar.update(bar.done, f"{finished} of {len(cells)} cells, {rate:,.0f} steps/s")
+
+        if options.ray is None:
+            run_jobs(drive_cells, cells, options.workers, note)
+        else:
+            from agents.cluster import run_jobs_on_ray
+
+            run_jobs_on_ray(drive_cells, cells, options.ray, note)

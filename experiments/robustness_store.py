@@ -1,0 +1,166 @@
+"""The directory of a robustness test: what is to be done, what is done, and the table of it all.
+
+    plan.json         everything that the numbers depend on; another plan is refused
+    cells/…/….json    one file for each finished cell, written beside and moved into place
+    results.parquet   one row for each drive
+    recordings.parquet  one row for each block of recorded frames, with --data
+
+A kill loses the cells in flight and nothing else: the next start reads what is there and does the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.cells import CellResult, DriveRow
+from agents.files import make_directory, replacing, write_json
+from agents.recorded_cells import BlockRow
+from experiments.common import plain
+
+EXTRA = "pip install 'wormwheel[robustness]'"
+"""How to get what writes the table."""
+
+
+class Store:
+    """What is done of a plan."""
+
+    def __init__(self, directory: Path, plan: Mapping[str, Any]):
+        """Open a directory, or make it.
+
+        Args:
+            directory: of the test.
+            plan: JSON values; everything that the numbers depend on.
+
+        Raises:
+            ValueError: if the directory holds another test.
+            OSError: if it cannot be written.
+        """
+        self.directory = directory
+        wanted = plain(dict(plan))
+        path = directory / "plan.json"
+        if path.exists():
+            _check_same(directory, _read_plan(path), wanted)
+        elif directory.is_dir() and any(directory.iterdir()):
+            raise ValueError(f"{directory} holds something else and no robustness test: give another --out.")
+        make_directory(directory / "cells")
+        if not path.exists():
+            write_json(path, wanted)
+
+    def finished(self, keys: Sequence[str]) -> dict[str, CellResult]:
+        """Read the cells that are done; one that cannot be read counts as not done."""
+        found = {}
+        for key in keys:
+            try:
+                content = json.loads(self._path(key).read_text(encoding="utf-8"))
+                found[key] = CellResult(content["key"], tuple(content["rows"]), float(content["seconds"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return {key: result for key, result in found.items() if result.key == key}
+
+    def save(self, result: CellResult) -> None:
+        """Keep a finished cell.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        path = self._path(result.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(result)) + "\n", encoding="utf-8")
+
+    def _path(self, key: str) -> Path:
+        return self.directory / "cells" / f"{key}.json"
+
+
+def check_parquet() -> None:
+    """Check before a long run that its table can be written at the end.
+
+    Raises:
+        ValueError: if pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise ValueError(f"the table of results is written by pyarrow, which is not installed: {EXTRA}") from None
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: type[DriveRow] | type[BlockRow]) -> None:
+    """Write rows as Parquet in one piece.
+
+    Args:
+        path: the file.
+        rows: plain values, one for each field of `kind`.
+        kind: what a row is; its fields are the columns, its docstrings the columns' descriptions.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    names = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    fields = []
+    for name, hint in typing.get_type_hints(kind).items():
+        parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        (of,) = [part for part in parts if part is not types.NoneType]
+        fields.append(pyarrow.field(name, names[of], nullable=len(parts) > 1))
+    columns = {field.name: [row[field.name] for row in rows] for field in fields}
+    table = pyarrow.table(columns, schema=pyarrow.schema(fields))
+    with replacing(path) as partial:
+        pyarrow.parquet.write_table(table, partial)
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a table."""
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is corrupt ({error}): give another --out, or remove {path.parent}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no plan of a robustness test: give another --out.")
+    return content
+
+
+def _check_same(directory: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Compare plans, and name the first thing that differs."""
+    for key in [*wanted, *there]:
+        if there.get(key) == wanted.get(key):
+            continue
+        old, new = _differing(there.get(key), wanted.get(key), key)
+        raise ValueError(
+            f"{directory} was begun with {old}, this command asks for {new}: give another --out, or the same options "
+            "to go on."
+        )
+
+
+def _differing(old: Any, new: Any, name: str) -> tuple[str, str]:
+    """Describe the first difference of two JSON values, in a few words each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *old]:
+            if old.get(key) != new.get(key):
+                return _differing(old.get(key), new.get(key), f"{name}.{key}")
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) == len(new):
+            for one, other in zip(old, new, strict=True):
+                if one != other:
+                    return _differing(one, other, name)
+        return f"{len(old)} {name}" + _extra(old, new), f"{len(new)}" + _extra(new, old)
+    return f"{name} {json.dumps(old)}", json.dumps(new)
+
+
+def _extra(some: list[Any], others: list[Any]) -> str:
+    """Name what only one of two lists has."""
+    more = [entry for entry in some if entry not in others]
+    if not more:
+        return ""
+    shown = more[0]["driver"] if isinstance(more[0], dict) and "driver" in more[0] else more[0]
+    return f" (such as {shown})"

@@ -1,0 +1,134 @@
+"""Which perturbations a robustness test goes through: suites by name, or from a file.
+
+A file is a JSON object:
+
+    {"perturbations": ["fog", "rain+latency:1", "gaussian:5"], "severities": [1, 3, 5], "roads": 4, "episode_s": 20}
+
+A perturbation that names no severity is taken at each of `severities`; one that does is taken at that one. Several that
+are joined by `+` act together. `roads` and `episode_s` may be left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, parse
+
+FILE_KEYS = ("perturbations", "severities", "roads", "episode_s")
+"""What a file may hold."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is driven."""
+
+    perturbations: tuple[str, ...]
+    """In the registry's syntax; without a severity where every one is meant."""
+    severities: tuple[int, ...] = SEVERITIES
+    """Severities of those that name none."""
+    roads: int = 4
+    """Random roads for each perturbation and severity."""
+    episode_s: float = 20.0
+    """Length of a drive, s."""
+
+    def __post_init__(self) -> None:
+        """Check what was asked for."""
+        if not self.perturbations:
+            raise ValueError("a suite needs at least one perturbation, got none.")
+        unknown = [severity for severity in self.severities if severity not in SEVERITIES]
+        if unknown or not self.severities:
+            raise ValueError(f"severities are whole numbers from 1 to 5, got {list(self.severities)}.")
+        if self.roads < 1:
+            raise ValueError(f"roads must be at least 1, got {self.roads}.")
+        if not 0 < self.episode_s < float("inf"):
+            raise ValueError(f"episode_s must be a positive number of seconds, got {self.episode_s}.")
+        self.conditions()
+
+    def conditions(self) -> tuple[str, ...]:
+        """Every perturbation at each of its severities, in order, none twice.
+
+        Raises:
+            ValueError: if one does not exist; what does is listed.
+        """
+        found: dict[str, None] = {}
+        for text in self.perturbations:
+            if not parse(text).parts:
+                raise ValueError(f"clean drives are always part of a test; leave {text!r} out of the perturbations.")
+            parts = [part.strip() for part in text.split("+")]
+            if all(":" in part for part in parts):
+                found[str(parse(text))] = None
+                continue
+            for severity in self.severities:
+                whole = "+".join(part if ":" in part else f"{part}:{severity}" for part in parts)
+                found[str(parse(whole))] = None
+        return tuple(found)
+
+
+def named_suites() -> dict[str, Suite]:
+    """Return the suites that have a name."""
+    return {
+        "standard": Suite(tuple(PERTURBATIONS)),
+        "quick": Suite(tuple(_EXAMPLES.get(family, names[0]) for family, names in FAMILIES.items()), (2, 4), 2, 10.0),
+        "noise": Suite(PUBLISHED_NOISE),
+    }
+
+
+PUBLISHED_NOISE = ("variance:2", "variance:4", "variance:5")
+"""Gaussian noise of variance 0.1, 0.2 and 0.3, beside clean drives: the published test."""
+_EXAMPLES = {"weather": "fog", "light": "night", "timing": "jittered_period", "noise": "gaussian"}
+"""What stands for a family in the quick suite; the first one of the others."""
+
+
+def choose_suite(
+    name: str,
+    perturbations: Sequence[str] = (),
+    severities: Sequence[int] = (),
+    roads: int | None = None,
+    episode_s: float | None = None,
+) -> Suite:
+    """Find a suite and change what is given.
+
+    Args:
+        name: of a suite, or a JSON file.
+        perturbations: instead of the suite's.
+        severities: instead of the suite's.
+        roads: instead of the suite's.
+        episode_s: instead of the suite's.
+
+    Raises:
+        ValueError: if there is no such suite, or a file does not describe one.
+    """
+    suites = named_suites()
+    suite = suites[name] if name in suites else _read(Path(name))
+    changes: dict[str, Any] = {"roads": roads, "episode_s": episode_s}
+    changes |= {"perturbations": tuple(perturbations) or None, "severities": tuple(severities) or None}
+    return replace(suite, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _read(path: Path) -> Suite:
+    """Read a suite from a file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(named_suites())
+        raise ValueError(
+            f"there is no suite and no file {str(path)!r}. Suites: {known}; or give a JSON file."
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): a suite looks like {_EXAMPLE}") from None
+    if not isinstance(content, dict) or "perturbations" not in content or set(content) - set(FILE_KEYS):
+        raise ValueError(f"{path} must be an object with {', '.join(FILE_KEYS)}, such as {_EXAMPLE}")
+    try:
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+        }
+        return Suite(**values)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not describe a suite ({error}): it looks like {_EXAMPLE}") from None
+
+
+_EXAMPLE = '{"perturbations": ["fog", "rain+latency:1"], "severities": [1, 3, 5], "roads": 4, "episode_s": 20}'
