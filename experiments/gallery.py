@@ -48,8 +48,6 @@ WARM_UP = 26
 """Frames driven before the one that is shown."""
 PLOTTED = 60
 """Periods in the small plots."""
-QUALITY = 70
-"""Of a picture written as JPEG."""
 _GAP, _CAPTION, _HEAD = 4, 17, 26
 _WITHOUT_FRAMES = ("timing", "dynamics", "actuation")
 
@@ -62,6 +60,8 @@ class GalleryOptions:
     """The picture to write, .png or .jpg."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """What to show."""
+    severities: tuple[int, ...] = SEVERITIES
+    """What to show of each, besides the clean frame."""
     seed: int = 5
     """Seed of the road, the look and the perturbations."""
     height: int = 48
@@ -72,6 +72,8 @@ class GalleryOptions:
     """How many times larger a frame is shown."""
     columns: int = 2
     """Columns of the page."""
+    quality: int = 80
+    """Of a picture written as .jpg, 1 to 100."""
     policy: Path | None = None
     """Policy that the attacks are made against, of that frame size; one with random weights when left out."""
 
@@ -82,8 +84,10 @@ class GalleryOptions:
             raise ValueError(f"there is no family {', '.join(unknown)}. There are {', '.join(FAMILIES)}.")
         if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise ValueError(f"out must end in .png or .jpg, got {self.out}.")
-        if min(self.zoom, self.columns) < 1:
-            raise ValueError("zoom and columns must be at least 1.")
+        if min(self.zoom, self.columns) < 1 or not 1 <= self.quality <= 100:
+            raise ValueError("zoom and columns must be at least 1, and quality must lie in 1 to 100.")
+        if not set(self.severities) <= set(SEVERITIES):
+            raise ValueError(f"severities are 1 to 5, got {self.severities}.")
 
     @property
     def world(self) -> LaneKeepingConfig:
@@ -95,7 +99,7 @@ def run(options: GalleryOptions) -> Path:
     """Draw the gallery and write it."""
     picture = draw_gallery(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    quality = [] if options.out.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    quality = [] if options.out.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, options.quality]
     if not cv2.imwrite(str(options.out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality):
         raise OSError(f"could not write {options.out}. Check the path, its rights and the space on the disk.")
     count = sum(len(FAMILIES[family]) for family in options.families)
@@ -111,13 +115,15 @@ def draw_gallery(options: GalleryOptions) -> Picture:
     with progress("drawing", len(names)) as bar:
         for family in options.families:
             for number, name in enumerate(FAMILIES[family]):
-                blocks.append(_block(name, family if number == 0 else "", thumbnails(name, options, driver)))
+                blocks.append(
+                    _block(name, family if number == 0 else "", thumbnails(name, options, driver), options.severities)
+                )
                 bar.advance()
     return _page(blocks, options.columns)
 
 
 def thumbnails(name: str, options: GalleryOptions, driver: PolicyDriver | None = None) -> list[Picture]:
-    """What a perturbation looks like: clean, then the severities 1 to 5, enlarged.
+    """What a perturbation looks like: clean, then at each severity, enlarged.
 
     Args:
         name: of the perturbation.
@@ -125,7 +131,7 @@ def thumbnails(name: str, options: GalleryOptions, driver: PolicyDriver | None =
         driver: what attacks are made against; one with random weights when None.
     """
     family = PERTURBATIONS[name].family
-    cells = ["", *(f"{name}:{severity}" for severity in SEVERITIES)]
+    cells = ["", *(f"{name}:{severity}" for severity in options.severities)]
     if family in _WITHOUT_FRAMES:
         plot = _plot_time if family == "timing" else _plot_way
         return plot(cells, options)
@@ -273,7 +279,7 @@ def _empty(box: Box) -> Picture:
     return np.full((box.height, box.width, 3), PANEL, np.uint8)
 
 
-def _block(name: str, family: str, pictures: Sequence[Picture]) -> Picture:
+def _block(name: str, family: str, pictures: Sequence[Picture], severities: Sequence[int]) -> Picture:
     """One perturbation: captions over a row of pictures, and the family's name before the first of it."""
     made = PERTURBATIONS[name]
     height, width = pictures[0].shape[:2]
@@ -281,7 +287,7 @@ def _block(name: str, family: str, pictures: Sequence[Picture]) -> Picture:
     block = np.full((head + _CAPTION + height + _GAP, len(pictures) * (width + _GAP) + _GAP, 3), BACKGROUND, np.uint8)
     if family:
         text(block, family.upper(), _GAP, 11, 14, ACCENT, bold=True)
-    captions = [name, *(f"{severity}: {dose:g}" for severity, dose in zip(SEVERITIES, made.doses, strict=True))]
+    captions = [name, *(f"{severity}: {made.doses[severity - 1]:g}" for severity in severities)]
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x = _GAP + number * (width + _GAP)
         if number:
