@@ -202,14 +202,15 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self.next_periods, parts = None, max(1, math.ceil(self._elapsed - 1e-6))  # nobody leaves the road unseen
         dt_s = self._elapsed * config.period_s / parts
         way = 0.0
-        for _ in range(parts):
+        for part in range(parts):
             self._state = self._vehicle.step(steering, speed, dt_s)
             s, self._lateral, self._heading, self._curvature = self._cursor.locate(self._state.x, self._state.y)
             way += (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
             self._s = s
             self._time += dt_s
             self._crashed = abs(self._lateral) > track.lane_width_m
-            if self._crashed:
+            if self._crashed and part + 1 < parts:
+                self._elapsed *= (part + 1) / parts
                 break
         self._progress += way
         share = (self._lateral - track.right_lane_offset()) / (0.5 * track.lane_width_m)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
-from envs.perturbations.pictures import StillFrame, table
+from envs.perturbations.pictures import FloatMap, StillFrame, table, to_grey_levels
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,28 @@ class Jpeg(Perturbation):
 
 @dataclass(frozen=True)
 class Pixelate(Perturbation):
-    """The frame shrunk to a share c of its sides by averaging, and blown up again without smoothing.
+    """Every pixel shows the mean of its block; blocks have sides of 1 / c pixels, from a corner drawn for the episode.
 
-    Constants of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels.
+    Shares c of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels.
     """
 
     family: ClassVar[str] = "digital"
     name: ClassVar[str] = "pixelate"
-    unit: ClassVar[str] = "share c of the sides that is left"
-    random: ClassVar[bool] = False
+    unit: ClassVar[str] = "share c of the resolution that is left"
     doses = (0.9, 0.8, 0.7, 0.6, 0.5)
     large_doses = (0.6, 0.5, 0.4, 0.3, 0.25)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
         share = self.dose_at(clip.height)
-        size = max(1, round(share * clip.width)), max(1, round(share * clip.height))
+        rows = _block_means(clip.height, share, float(generator.random()))
+        columns = _block_means(clip.width, share, float(generator.random()))
 
-        def shrink(frame: Frame) -> object:
-            small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-            return cv2.resize(small, (clip.width, clip.height), interpolation=cv2.INTER_NEAREST_EXACT)
+        def average(frame: Frame) -> Frame:
+            down = rows @ frame.reshape(clip.height, -1).astype(np.float32)  # [H, 3 W]
+            return to_grey_levels(columns @ down.reshape(frame.shape))  # [W, W] @ [H, W, 3]
 
-        return StillFrame(shrink)
+        return StillFrame(average)
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,13 @@ class FewColours(Perturbation):
 
 PERTURBATIONS: tuple[type[Perturbation], ...] = (Jpeg, Pixelate, DeadRows, BitErrors, FewColours)
 """What this file adds to the registry."""
+
+
+def _block_means(count: int, share: float, phase: float) -> FloatMap:
+    """`[count, count]` matrix that replaces values by the means of the blocks that they lie in."""
+    block = np.floor((np.arange(count) + 0.5) * share + phase)
+    same = (block[:, None] == block[None]).astype(np.float32)
+    return same / same.sum(axis=1, keepdims=True)
 
 
 class _BitErrors(Effect):

@@ -78,11 +78,11 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._moves = composition.changes_time
         plain = (options or {}).get("world") or (World(inside.config) if inside is not None else None)
         if plain is not None and composition.changes_world:
-            world = composition.begin(self.episode_seed, self._clip()).world(plain)
+            world = composition.begin(self.episode_seed, self.clip).world(plain)
             options = {**(options or {}), "world": world}
         observation, info = self.env.reset(seed=seed, options=options)
         # Once more, now that the camera is known: the same seed gives the same effects.
-        self._running: Running = composition.begin(self.episode_seed, self._clip())
+        self._running: Running = composition.begin(self.episode_seed, self.clip)
         if plain is not None:
             self._running.world(plain)
         return self._see(observation, info, True), self._note(info)
@@ -134,7 +134,8 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _note(self, info: dict[str, Any]) -> dict[str, Any]:
         return {**info, "perturbation": str(self.composition), "perturbation_seed": self.episode_seed}
 
-    def _clip(self) -> Clip:
+    @property
+    def clip(self) -> Clip:
         """What the pictures are like; the camera is a guess before the first reset."""
         space: Any = self.observation_space
         height, width, _ = space["camera"].shape
