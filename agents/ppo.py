@@ -6,14 +6,15 @@
     model.save("runs/mine/last");  model = LiquidPPO.load("runs/mine/last", env)
 
 `learn`, `predict`, callbacks, VecEnv, VecNormalize, `evaluate_policy` and the names in TensorBoard are those of
-Stable-Baselines3. Inside, a rollout is cut into equal chunks of K steps with the state stored at each one's start; an
-update runs the head on flat frames and the core on whole sequences, with `starts` and `elapsed`, in one call.
+Stable-Baselines3. Inside, a rollout (`ppo_rollout`) is cut into equal chunks of K steps with the state stored at each
+one's start (`ppo_buffer`); an update (`ppo_update`) runs the head on flat frames and the core on whole sequences, with
+`starts` and `elapsed`, in one call. What the networks are made of is in `ppo_policy`, how actions are drawn in
+`ppo_actions`, what is saved in `ppo_checkpoint`.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import sys
 import time
 from dataclasses import fields, replace
@@ -33,10 +34,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor
 
 from agents import ppo_checkpoint
-from agents.ppo_buffer import Chunks, RolloutBuffer
+from agents.memory import keep_freed_memory
+from agents.ppo_buffer import RolloutBuffer
 from agents.ppo_config import PPOConfig, scheduled
 from agents.ppo_episodes import ReplayableEpisodes
 from agents.ppo_policy import ActorCritic, ActorCriticConfig
+from agents.ppo_rollout import collect, make_room
+from agents.ppo_update import Weights, update
 from policies.policy import DrivingPolicy
 
 
@@ -109,6 +113,8 @@ class LiquidPPO(BaseAlgorithm):
             verbose=verbose,
             device=device,
             support_multi_env=True,
+            use_sde=self.actor_critic_config.use_sde,
+            sde_sample_freq=self.config.sde_sample_freq,
             seed=seed,
         )
         if env is None:
@@ -135,7 +141,7 @@ class LiquidPPO(BaseAlgorithm):
         networks = ActorCritic(self.actor_critic_config, self.observation_space, self.action_space, self.seed)
         # Always in evaluation mode: dropout would make the probabilities of an update differ from the rollout's.
         self.policy = networks.to(self.device).eval()
-        groups = [{"params": group} for group in self.policy.parameter_groups() if group]
+        groups = [{"params": part, "name": name} for name, part in self.policy.parameter_groups().items() if part]
         self.optimizer = torch.optim.Adam(groups, lr=self.config.learning_rate, eps=1e-5, fused=True)
         self._state: Tensor | None = None
         self._imitator_state: Tensor | None = None
@@ -176,7 +182,9 @@ class LiquidPPO(BaseAlgorithm):
         )
         if reset_num_timesteps:
             self._rollouts = 0
-        self._make_room()
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        make_room(self)
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
@@ -191,119 +199,42 @@ class LiquidPPO(BaseAlgorithm):
         callback.on_training_end()
         return self
 
-    @torch.no_grad()
     def collect_rollouts(self, callback: BaseCallback) -> bool:
-        """Let the policy act for `n_steps` steps in every env and fill the buffer.
-
-        Returns:
-            False if a callback asked to stop; the buffer is incomplete then.
-        """
-        env, networks, buffer = self.env, self.policy, self.rollout_buffer
-        assert env is not None and self._state is not None and self._last_episode_starts is not None
-        callback.on_rollout_start()
-        for step in range(self.config.n_steps):
-            content, elapsed, starts = self._see()
-            if step % self.config.chunk == 0:
-                buffer.state[:, step // self.config.chunk] = self._state
-            motors, values, self._state = networks(
-                networks.head(content)[:, None], self._state, elapsed[:, None], starts[:, None]
-            )
-            actions, log_prob = networks.sample(motors[:, 0], self.generator)
-            if self.imitator is not None:
-                buffer.imitator[:, step] = self._imitate(content, elapsed, starts)
-            new_obs, rewards, dones, infos = env.step(networks.to_env(actions))
-
-            buffer.content[:, step], buffer.elapsed[:, step], buffer.starts[:, step] = content, elapsed, starts
-            buffer.actions[:, step], buffer.log_prob[:, step], buffer.values[:, step] = actions, log_prob, values[:, 0]
-            buffer.rewards[:, step] = torch.as_tensor(rewards + self.config.gamma * self._cut_off(infos, dones))
-            buffer.ends[:, step] = torch.as_tensor(dones)
-            # Set before the callback, so that what it saves goes on from here.
-            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-            self.num_timesteps += env.num_envs
-            self._update_info_buffer(infos, dones)
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-        content, elapsed, starts = self._see()
-        _, values, _ = networks(networks.head(content)[:, None], self._state, elapsed[:, None], starts[:, None])
-        buffer.finish(values[:, 0], self.config.gamma, self.config.gae_lambda)
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
+        """Fill the buffer; see `ppo_rollout.collect`."""
+        return collect(self, callback)
 
     def train(self) -> None:
-        """Update the networks from the buffer."""
-        config, networks, remaining = self.config, self.policy, self._current_progress_remaining
-        clip_range = scheduled(config.clip_range, config.clip_range_end, remaining)
-        leash = scheduled(config.leash, config.leash_end, remaining)
-        rates = self._set_learning_rates(remaining)
-        only_critic = self._rollouts < config.critic_warmup
-        records: list[dict[str, float]] = []
-        go_on = True
-        for _ in range(config.n_epochs):
-            for batch in self.rollout_buffer.minibatches(config.batch_size, self.generator):
-                motors, values = self.evaluate(batch, critic_trains_head=not only_critic)
-                advantages = batch.advantages
-                if config.normalize_advantage:
-                    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-                log_ratio = networks.log_prob(motors, batch.actions) - batch.log_prob
-                ratio = log_ratio.exp()
-                clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-                policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-                if config.clip_range_vf:
-                    change = (values - batch.values).clamp(-config.clip_range_vf, config.clip_range_vf)
-                    values = batch.values + change
-                value_loss = (values - batch.returns).square().mean()
-                entropy_loss = -networks.entropy(motors).mean()
-                loss = config.vf_coef * value_loss
-                if not only_critic:
-                    loss = loss + policy_loss + config.ent_coef * entropy_loss
-                    if self.imitator is not None:
-                        loss = loss + leash * networks.divergence(motors, batch.imitator).mean()
-                record = {
-                    "loss": loss.item(),
-                    "policy_gradient_loss": policy_loss.item(),
-                    "value_loss": value_loss.item(),
-                    "entropy_loss": entropy_loss.item(),
-                    "approx_kl": (ratio.detach() - 1 - log_ratio.detach()).mean().item(),
-                    "clip_fraction": ((ratio.detach() - 1).abs() > clip_range).float().mean().item(),
-                }
-                records.append(record)
-                if not math.isfinite(record["loss"]):
-                    raise ValueError(
-                        f"the loss is no longer finite after {self.num_timesteps:,} steps: lower the learning rates "
-                        f"({config.learning_rate:g}, core {config.core_learning_rate:g}) or check the env's rewards."
-                    )
-                if config.target_kl and record["approx_kl"] > 1.5 * config.target_kl:
-                    go_on = False
-                    break
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                for group in self.optimizer.param_groups:
-                    torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm)
-                self.optimizer.step()
-            self._n_updates += 1
-            if not go_on:
-                break
-        for name in records[0]:
-            self.logger.record(f"train/{name}", float(np.mean([record[name] for record in records])))
-        buffer = self.rollout_buffer
-        explained = explained_variance(buffer.values.flatten().cpu().numpy(), buffer.returns.flatten().cpu().numpy())
-        self.logger.record("train/explained_variance", float(explained))
-        if networks.log_std is not None:
-            self.logger.record("train/std", networks.log_std.detach().exp().mean().item())
-        if self.imitator is not None:
-            self.logger.record("train/leash", leash)
-        self.logger.record("train/learning_rate", rates[0])
-        self.logger.record("train/core_learning_rate", rates[1])
-        self.logger.record("train/clip_range", clip_range)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        """Update the networks from the buffer and log how it went; see `ppo_update.update`.
 
-    def evaluate(self, batch: Chunks, critic_trains_head: bool = True) -> tuple[Tensor, Tensor]:
-        """Run the networks on a minibatch: motor outputs `[B, K, M]` and values `[B, K]`."""
-        features = self.policy.head(batch.content.flatten(0, 1)).unflatten(0, batch.elapsed.shape)  # [B, K, F]
-        motors, values, _ = self.policy(features, batch.state, batch.elapsed, batch.starts, critic_trains_head)
-        return motors, values
+        Raises:
+            ValueError: if the loss is no longer finite.
+        """
+        config, buffer, remaining = self.config, self.rollout_buffer, self._current_progress_remaining
+        clip_range = scheduled(config.clip_range, config.clip_range_end, remaining)
+        leash = scheduled(config.leash, config.leash_end, remaining) if self.imitator is not None else 0.0
+        rates = {"head": config.learning_rate, "core": config.core_learning_rate, "critic": config.learning_rate}
+        rates = {name: scheduled(rate, config.learning_rate_end, remaining) for name, rate in rates.items()}
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["name"]]
+        weights = Weights(clip_range, leash, only_critic=self._rollouts < config.critic_warmup)
+        try:
+            figures, passes = update(self.policy, self.optimizer, buffer, config, weights, self.generator)
+        except FloatingPointError as error:
+            raise ValueError(
+                f"{error} after {self.num_timesteps:,} steps: lower the learning rates ({config.learning_rate:g}, core "
+                f"{config.core_learning_rate:g}) or check the env's rewards."
+            ) from error
+        self._n_updates += passes
+        explained = explained_variance(buffer.values.flatten().cpu().numpy(), buffer.returns.flatten().cpu().numpy())
+        figures["explained_variance"] = float(explained)
+        figures |= {"learning_rate": rates["head"], "core_learning_rate": rates["core"], "clip_range": clip_range}
+        if self.policy.actions.log_std is not None:
+            figures["std"] = self.policy.actions.log_std.detach().exp().mean().item()
+        if self.imitator is not None:
+            figures["leash"] = leash
+        for name, value in figures.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log, under the names that Stable-Baselines3 uses."""
@@ -349,12 +280,13 @@ class LiquidPPO(BaseAlgorithm):
         starts = torch.zeros(count, dtype=torch.bool, device=self.device)
         if episode_start is not None:
             starts = torch.as_tensor(np.asarray(episode_start, bool), device=self.device).reshape(count)
-        motors, _, after = networks(networks.head(content)[:, None], before, elapsed[:, None], starts[:, None])
-        if deterministic:
-            actions = networks.choose(motors[:, 0])
-        else:
-            actions, _ = networks.sample(motors[:, 0], self.generator)
-        chosen = networks.to_env(actions)
+        features = networks.head(content)
+        motors, _, after = networks(features[:, None], before, elapsed[:, None], starts[:, None])
+        actions = networks.actions.choose(motors[:, 0])
+        if not deterministic:
+            noise = networks.actions.draw_noise(count, self.generator)
+            actions = networks.actions.act(motors[:, 0], features, noise)
+        chosen = networks.actions.to_env(actions)
         return chosen[0] if single else chosen, after.cpu().numpy()
 
     # -- keeping -------------------------------------------------------------------------------------------------
@@ -400,65 +332,3 @@ class LiquidPPO(BaseAlgorithm):
         if isinstance(env, VecEnv):
             return env
         return DummyVecEnv([lambda: ReplayableEpisodes(Monitor(env) if monitor_wrapper else env)])
-
-    def _make_room(self) -> None:
-        """Allocate buffer and states for the env."""
-        networks = self.policy
-        if self._state is None or len(self._state) != self.n_envs:
-            self._state = networks.fresh_state(self.n_envs)
-            self._imitator_state = None
-        motors = networks.core.output_size
-        actions = ((), torch.int64) if networks.is_discrete else ((motors,), torch.float32)
-        self.rollout_buffer = RolloutBuffer(
-            envs=self.n_envs,
-            steps=self.config.n_steps,
-            chunk=self.config.chunk,
-            content=(networks.adapter.shape, networks.adapter.dtype),
-            actions=actions,
-            state_size=networks.state_size,
-            imitator_motors=motors if self.imitator is not None else 0,
-            device=self.device,
-        )
-
-    def _see(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return content, elapsed time and start flags of the last observations."""
-        content, elapsed = self.policy.adapter(self._last_obs, self.device)
-        return content, elapsed, torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
-
-    def _imitate(self, content: Tensor, elapsed: Tensor, starts: Tensor) -> Tensor:
-        """Return the imitator's motor outputs `[N, M]` and carry its state on."""
-        assert self.imitator is not None
-        motors, self._imitator_state = self.imitator.motors(
-            content[:, None], self._imitator_state, elapsed[:, None], starts[:, None]
-        )
-        return motors[:, 0]
-
-    def _cut_off(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return `[N]` the value of what lies behind a time limit, 0 elsewhere; an end that is an end is worth 0."""
-        values = np.zeros(len(dones), np.float32)
-        cut = [int(n) for n in np.flatnonzero(dones) if infos[n].get("TimeLimit.truncated", False)]
-        if cut:
-            assert self._state is not None
-            last = [infos[n]["terminal_observation"] for n in cut]
-            if isinstance(self.observation_space, spaces.Dict):
-                content, elapsed = self.policy.adapter({key: np.stack([one[key] for one in last]) for key in last[0]})
-            else:
-                content, elapsed = self.policy.adapter(np.stack(last))
-            content, elapsed = content.to(self.device), elapsed.to(self.device)
-            features = self.policy.head(content)[:, None]
-            no_starts = torch.zeros(len(cut), 1, dtype=torch.bool, device=self.device)
-            _, behind, _ = self.policy(features, self._state[cut], elapsed[:, None], no_starts)
-            values[cut] = behind[:, 0].cpu().numpy()
-        return values
-
-    def _set_learning_rates(self, remaining: float) -> tuple[float, float]:
-        """Set the rates of head, core and critic; return those of head and core."""
-        config = self.config
-        rate, core_rate = (
-            scheduled(start, config.learning_rate_end, remaining)
-            for start in (config.learning_rate, config.core_learning_rate)
-        )
-        core = {id(p) for p in self.policy.core.parameters()} | {id(self.policy.log_std)}
-        for group in self.optimizer.param_groups:
-            group["lr"] = core_rate if id(group["params"][0]) in core else rate
-        return rate, core_rate

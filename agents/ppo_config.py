@@ -49,6 +49,8 @@ class PPOConfig:
     """Largest norm of the gradient; head, core and critic apart."""
     target_kl: float = 0.0
     """An update ends early when the new policy's divergence from the old exceeds 1.5 times this; 0 never ends it."""
+    sde_sample_freq: int = 4
+    """With `use_sde`: steps that the noise is held for; new noise at the start of every rollout in any case."""
     critic_warmup: int = 0
     """Rollouts at the start from which only the critic learns; for drivers that can drive already."""
     leash: float = 0.0
@@ -58,7 +60,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("n_steps", "chunk", "batch_size", "n_epochs"):
+        for name in ("n_steps", "chunk", "batch_size", "n_epochs", "sde_sample_freq"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("n_steps", "batch_size"):

@@ -1,11 +1,9 @@
 """The learner's networks: a head, a core whose motor neurons act, and a critic.
 
-For a continuous action the motor outputs are the mean of a Gaussian, in units of half the range of each action, and
-its spread is a parameter that does not depend on the state. For a discrete action they are the logits.
-
-    networks = ActorCritic(ActorCriticConfig(core="ltc"), observation_space, action_space, seed=0)
-    features = networks.head(content)  # [B·T, F], flat: real frames only
-    motors, values, state = networks(features.unflatten(0, (B, T)), state, elapsed, starts)
+networks = ActorCritic(ActorCriticConfig(core="ltc"), observation_space, action_space, seed=0)
+features = networks.head(content)  # [B·T, F], flat: real frames only
+motors, values, state = networks(features.unflatten(0, (B, T)), state, elapsed, starts)
+networks.actions.log_prob(motors, features, actions)
 """
 
 from __future__ import annotations
@@ -15,20 +13,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agents.ppo_actions import make_actions
+from agents.ppo_heads import FrameHead, linear, make_head
 from agents.ppo_observations import ObservationAdapter
 from policies.cores import make_core
-from policies.perception import HEADS, ConvHead, HeadConfig, whiten
+from policies.perception import HEADS, HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
-from policies.preprocessing import Preprocessing
 
 CRITICS = ("features", "shared", "own")
-_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,9 @@ class ActorCriticConfig:
     """Hidden units of the critic's MLP."""
     log_std_init: float = -0.5
     """Initial logarithm of the actions' spread, in units of half an action's range."""
+    use_sde: bool = False
+    """Continuous actions: let the spread depend on the features, and hold the noise for `sde_sample_freq` steps
+    (generalised state-dependent exploration, Raffin et al. 2020)."""
     nominal_period_s: float = 0.05
     """Time between frames that `elapsed = 1` stands for, seconds; kept with the driver."""
 
@@ -74,35 +73,6 @@ class ActorCriticConfig:
         return cls(**{**values, "head": HeadConfig(**head)})
 
 
-class FrameHead(nn.Module):
-    """Frames to features: preprocessing, whitening, conv head."""
-
-    def __init__(self, preprocessing: Preprocessing, head: HeadConfig, generator: torch.Generator):
-        """Draw the weights from `generator`."""
-        super().__init__()
-        self.preprocessing = preprocessing
-        self.conv = ConvHead(head, preprocessing.height, preprocessing.width, generator)
-        self.output_size = self.conv.output_size
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """uint8 `[N, H, W, 3]` → `[N, F]`."""
-        return self.conv(whiten(self.preprocessing(frames))[:, None])[:, 0]
-
-
-class VectorHead(nn.Module):
-    """A vector to features: one linear layer with tanh, or nothing."""
-
-    def __init__(self, input_size: int, output_size: int, generator: torch.Generator):
-        """Draw the weights from `generator`; an `output_size` of 0 passes the vector on."""
-        super().__init__()
-        self.output_size = output_size or input_size
-        self.linear = _linear(input_size, output_size, math.sqrt(2), generator) if output_size else None
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """`[N, D]` → `[N, F]`."""
-        return vectors if self.linear is None else torch.tanh(self.linear(vectors))
-
-
 class ActorCritic(nn.Module):
     """Head, core and critic; the state is an argument, the actor's part first.
 
@@ -111,7 +81,8 @@ class ActorCritic(nn.Module):
         head: content → features, on flat batches.
         core: features → motor outputs.
         critic_core: the critic's own core, or None.
-        log_std: `[A]` logarithm of the spread, or None for discrete actions.
+        actions: motor outputs → actions.
+        actor_state_size: the actor's part of the state.
         state_size: S, of actor and critic together.
     """
 
@@ -130,16 +101,10 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.config, self.action_space = config, action_space
         self.adapter = ObservationAdapter(observation_space)
-        self.is_discrete, motors = _motors(action_space)
         generator = torch.Generator().manual_seed(seed)
-        self.head: FrameHead | VectorHead
-        if self.adapter.is_visual:
-            height, width, _ = self.adapter.shape
-            fit = Preprocessing(**{**_same_size(height, width), **config.preprocessing})
-            self.head = FrameHead(fit, config.head, generator)
-        else:
-            self.head = VectorHead(self.adapter.shape[0], config.vector_features, generator)
+        self.head = make_head(self.adapter, config.head, config.preprocessing, config.vector_features, generator)
         features = self.head.output_size
+        self.actions, motors = make_actions(action_space, config.log_std_init, features if config.use_sde else 0)
         self.core = make_core(config.core, features, motors, config.core_options, seed=seed)
         critic_inputs = features + (motors if config.critic == "shared" else 0)
         self.critic_core = None
@@ -147,17 +112,12 @@ class ActorCritic(nn.Module):
             self.critic_core = make_core(config.core, features, motors, config.core_options, seed=seed + 1)
             critic_inputs += motors
         self.critic = nn.Sequential(
-            _linear(critic_inputs, config.critic_hidden, math.sqrt(2), generator),
+            linear(critic_inputs, config.critic_hidden, math.sqrt(2), generator),
             nn.Tanh(),
-            _linear(config.critic_hidden, 1, 1.0, generator),
+            linear(config.critic_hidden, 1, 1.0, generator),
         )
-        self.log_std = None if self.is_discrete else nn.Parameter(torch.full((motors,), config.log_std_init))
         self.actor_state_size = self.core.state_size
         self.state_size = self.core.state_size + (self.critic_core.state_size if self.critic_core is not None else 0)
-        if not self.is_discrete:
-            assert isinstance(action_space, spaces.Box)
-            self._middle = 0.5 * (action_space.high + action_space.low)
-            self._half_range = 0.5 * (action_space.high - action_space.low)
 
     def forward(
         self, features: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor, critic_trains_head: bool = True
@@ -190,65 +150,12 @@ class ActorCritic(nn.Module):
         """Return the `[count, S]` state of envs that have not started."""
         return torch.zeros(count, self.state_size, device=next(self.parameters()).device)
 
-    def sample(self, motors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw actions.
-
-        Args:
-            motors: `[N, M]`.
-            generator: owner of the draws, on the CPU.
-
-        Returns:
-            actions, float `[N, A]` in motor units or int64 `[N]`, and their log-probabilities `[N]`.
-        """
-        if self.log_std is None:
-            probabilities = torch.softmax(motors, 1)
-            actions = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0].to(motors.device)
-        else:
-            noise = torch.randn(motors.shape, generator=generator).to(motors.device)
-            actions = motors + noise * self.log_std.exp()
-        return actions, self.log_prob(motors, actions)
-
-    def log_prob(self, motors: Tensor, actions: Tensor) -> Tensor:
-        """Return the log-probabilities `[…]` of actions `[…, A]` (or `[…]`) under motor outputs `[…, M]`."""
-        if self.log_std is None:
-            return torch.log_softmax(motors, -1).gather(-1, actions[..., None])[..., 0]
-        scaled = (actions - motors) * torch.exp(-self.log_std)
-        return (-0.5 * scaled.square() - self.log_std - _HALF_LOG_TWO_PI).sum(-1)
-
-    def entropy(self, motors: Tensor) -> Tensor:
-        """Return the entropies `[…]` of the actions under motor outputs `[…, M]`, nats."""
-        if self.log_std is None:
-            logs = torch.log_softmax(motors, -1)
-            return -(logs.exp() * logs).sum(-1)
-        return (self.log_std + 0.5 + _HALF_LOG_TWO_PI).sum().expand(motors.shape[:-1])
-
-    def divergence(self, motors: Tensor, others: Tensor) -> Tensor:
-        """Return KL(policy ‖ other) `[…]`, nats; the other has motors `[…, M]` and the initial spread."""
-        if self.log_std is None:
-            logs, other_logs = torch.log_softmax(motors, -1), torch.log_softmax(others, -1)
-            return (logs.exp() * (logs - other_logs)).sum(-1)
-        wide = self.log_std - self.config.log_std_init  # log of the ratio of the spreads
-        apart = (motors - others).square() * math.exp(-2 * self.config.log_std_init)
-        return (0.5 * ((2 * wide).exp() + apart - 1) - wide).sum(-1)
-
-    def choose(self, motors: Tensor) -> Tensor:
-        """Return the likeliest actions for motors `[N, M]`: `[N, M]` in motor units, or int64 `[N]`."""
-        return motors.argmax(1) if self.is_discrete else motors
-
-    def to_env(self, actions: Tensor) -> NDArray[Any]:
-        """Turn actions in motor units into the env's: clipped to [−1, 1], then stretched to the action's range."""
-        array = actions.detach().cpu().numpy()
-        if self.is_discrete:
-            assert isinstance(self.action_space, spaces.Discrete)
-            return array + self.action_space.start
-        return np.clip(array, -1.0, 1.0).astype(np.float32) * self._half_range + self._middle
-
-    def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters that learn: of the head, of the core and the spread, of the critic."""
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters that learn by where they belong; the spread of the actions goes with the core."""
         critic = [*self.critic.parameters(), *(self.critic_core.parameters() if self.critic_core is not None else ())]
-        core = [*self.core.parameters(), *([self.log_std] if self.log_std is not None else ())]
-        groups = (self.head.parameters(), core, critic)
-        return [[p for p in group if p.requires_grad] for group in groups]
+        core = [*self.core.parameters(), *self.actions.parameters()]
+        groups = {"head": self.head.parameters(), "core": core, "critic": critic}
+        return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
     def driver(self) -> DrivingPolicy:
         """Return the actor as a `DrivingPolicy` that shares its weights.
@@ -256,7 +163,7 @@ class ActorCritic(nn.Module):
         Raises:
             ValueError: if the env shows no frames or its actions are not continuous.
         """
-        if not isinstance(self.head, FrameHead) or self.is_discrete:
+        if not isinstance(self.head, FrameHead) or self.actions.log_std is None:
             raise ValueError("only drivers that see frames and act continuously are saved as driving policies.")
         config = PolicyConfig(
             core=self.config.core,
@@ -271,7 +178,7 @@ class ActorCritic(nn.Module):
     @property
     def is_driver(self) -> bool:
         """Whether `driver` works."""
-        return isinstance(self.head, FrameHead) and not self.is_discrete
+        return isinstance(self.head, FrameHead) and self.actions.log_std is not None
 
     def adopt(self, driver: DrivingPolicy) -> None:
         """Take over the weights of a driver.
@@ -302,24 +209,3 @@ def config_for(driver: DrivingPolicy, **others: Any) -> ActorCriticConfig:
         nominal_period_s=config.nominal_period_s,
         **others,
     )
-
-
-def _same_size(height: int, width: int) -> dict[str, int]:
-    return {"source_height": height, "source_width": width, "height": height, "width": width}
-
-
-def _motors(space: spaces.Space[Any]) -> tuple[bool, int]:
-    """Return whether actions are discrete, and the number of motor outputs that they need."""
-    if isinstance(space, spaces.Discrete):
-        return True, int(space.n)
-    if isinstance(space, spaces.Box) and len(space.shape) == 1 and np.all(np.isfinite([space.low, space.high])):
-        return False, space.shape[0]
-    raise ValueError(f"actions must be Discrete or a Box vector with finite limits, got {space}.")
-
-
-def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with orthogonal weights and no bias at first."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    nn.init.orthogonal_(layer.weight, gain, generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -20,6 +20,7 @@ from agents.files import write_text
 from agents.metrics import Estimate
 from experiments import plots
 from experiments.report_page import film, page, picture
+from experiments.report_parts import card, cell, digits, duration, estimate_cell, heads, interval, number, terms
 from experiments.results import OFFSET_EDGES, NoiseLevel, Results, Road
 from policies.wiring import Wiring
 
@@ -78,17 +79,17 @@ def _cards(results: Results) -> str:
     crashes = figures["crashes_per_km"]
     # No crash in d km: a Poisson process of 3.0 / d crashes per km would show one with 95 % probability.
     most = 3.0 / max(level.distance_m / 1000, 1e-9)
-    bound = _interval(crashes) if level.crashes else f"(below {most:.1f} with 95 % confidence)"
+    bound = interval(crashes) if level.crashes else f"(below {most:.1f} with 95 % confidence)"
     cards = [
-        _card(_number(crashes), f"crashes per km {bound}", "good" if level.crashes == 0 else "bad"),
-        _card(
-            _number(figures["mean_offset_lane"], 100, 1, " %"),
-            f"of the lane width off its middle {_interval(figures['mean_offset_lane'], 100, 1)}{_of_expert(results)}",
+        card(number(crashes), f"crashes per km {bound}", "good" if level.crashes == 0 else "bad"),
+        card(
+            number(figures["mean_offset_lane"], 100, 1, " %"),
+            f"of the lane width off its middle {interval(figures['mean_offset_lane'], 100, 1)}{_of_expert(results)}",
         ),
-        _card(_number(figures["autonomy"], 100, 1, " %"), "of the time without intervention"),
-        _card(f"{level.distance_m / 1000:.2f} km", f"on {len(level.roads)} unseen roads"),
-        _card(str(results.neurons), f"neurons, {results.synapses} synapses, {results.parameters:,} parameters in all"),
-        _card(_duration(sum(results.seconds.values())), "from nothing to this page"),
+        card(number(figures["autonomy"], 100, 1, " %"), "of the time without intervention"),
+        card(f"{level.distance_m / 1000:.2f} km", f"on {len(level.roads)} unseen roads"),
+        card(str(results.neurons), f"neurons, {results.synapses} synapses, {results.parameters:,} parameters in all"),
+        card(duration(sum(results.seconds.values())), "from nothing to this page"),
     ]
     return f'<div class="cards">{"".join(cards)}</div>'
 
@@ -96,7 +97,7 @@ def _cards(results: Results) -> str:
 def _of_expert(results: Results) -> str:
     if results.expert is None:
         return ""
-    return f"; expert {_number(results.expert.figures['mean_offset_lane'], 100, 1, ' %')}"
+    return f"; expert {number(results.expert.figures['mean_offset_lane'], 100, 1, ' %')}"
 
 
 def _film(material: Material, directory: Path) -> str:
@@ -119,12 +120,12 @@ def _noise(results: Results, material: Material) -> str:
         "Crashes per kilometre and mean lateral offset against the variance of the noise",
     )
     rows = "".join(
-        f"<tr>{_cell(f'{level.variance:g}', level.variance)}{_cell(str(level.crashes), level.crashes)}"
-        f"{_estimate_cell(level.figures['crashes_per_km'])}{_estimate_cell(level.figures['mean_offset_lane'], 100, 1)}"
-        f"{_estimate_cell(level.figures['steering_rate_per_s'], 1, 2, 'wide')}</tr>"
+        f"<tr>{cell(f'{level.variance:g}', level.variance)}{cell(str(level.crashes), level.crashes)}"
+        f"{estimate_cell(level.figures['crashes_per_km'])}{estimate_cell(level.figures['mean_offset_lane'], 100, 1)}"
+        f"{estimate_cell(level.figures['steering_rate_per_s'], 1, 2, 'wide')}</tr>"
         for level in levels
     )
-    heads = _heads(
+    heads = heads(
         [
             ("variance", ""),
             ("crashes", ""),
@@ -155,7 +156,7 @@ def _roads(results: Results) -> str:
     figure = plots.as_svg(
         plots.offset_figure(names, OFFSET_EDGES), "offset", "How often the car was how far from the middle of its lane"
     )
-    heads = _heads(
+    heads = heads(
         [
             ("road", ""),
             ("seed", "wide"),
@@ -181,13 +182,13 @@ def _roads(results: Results) -> str:
 def _explain_offsets(level: NoiseLevel) -> str:
     figures = level.figures
     rows = [
-        ("mean absolute offset", f"{_number(figures['mean_offset_m'], 100, 1, ' cm')}"),
-        ("root mean square", f"{_number(figures['rms_offset_m'], 100, 1, ' cm')}"),
+        ("mean absolute offset", f"{number(figures['mean_offset_m'], 100, 1, ' cm')}"),
+        ("root mean square", f"{number(figures['rms_offset_m'], 100, 1, ' cm')}"),
         ("worst moment", f"{100 * max(road.worst_offset_lane for road in level.roads):.0f} % of the lane width"),
         ("lane width", f"{_range([road.lane_width_m for road in level.roads])} m"),
-        ("steering", f"{_number(figures['steering_rate_per_s'], 1, 2)} full locks per second"),
+        ("steering", f"{number(figures['steering_rate_per_s'], 1, 2)} full locks per second"),
     ]
-    return f'<div class="box"><h3>On clean frames</h3><dl>{_terms(rows)}</dl></div>'
+    return f'<div class="box"><h3>On clean frames</h3><dl>{terms(rows)}</dl></div>'
 
 
 def _learning(results: Results, material: Material) -> str:
@@ -224,7 +225,7 @@ def _inside(results: Results, material: Material) -> str:
 
 
 def _origin(results: Results) -> str:
-    seconds = [(name, _duration(value)) for name, value in results.seconds.items()]
+    seconds = [(name, duration(value)) for name, value in results.seconds.items()]
     origin = [
         ("started", results.started),
         ("vehicle", _vehicle(results)),
@@ -235,8 +236,8 @@ def _origin(results: Results) -> str:
     return (
         "<h2>How this was made</h2>"
         f'<div class="box"><pre>{html.escape(results.command)}</pre>'
-        f'<div class="pair"><div><h3>Time</h3><dl>{_terms(seconds)}</dl></div>'
-        f"<div><h3>Machine and versions</h3><dl>{_terms(origin)}</dl></div></div>"
+        f'<div class="pair"><div><h3>Time</h3><dl>{terms(seconds)}</dl></div>'
+        f"<div><h3>Machine and versions</h3><dl>{terms(origin)}</dl></div></div>"
         f"<details><summary>All options</summary><pre>{html.escape(options)}</pre></details></div>"
     )
 
@@ -244,11 +245,11 @@ def _origin(results: Results) -> str:
 def _road_row(number: int, road: Road) -> str:
     outcome = '<span class="tag bad">left the road</span>' if road.crashed else '<span class="tag good">kept</span>'
     return (
-        f'<tr><td data-value="{number}">{_thumbnail(road)}</td>{_cell(str(road.seed), road.seed, "wide")}'
-        f"{_cell(f'{road.distance_m:.0f}', road.distance_m)}{_cell(f'{road.duration_s:.0f}', road.duration_s, 'wide')}"
-        f"{_cell(f'{100 * road.mean_offset_lane:.1f} %', road.mean_offset_lane)}"
-        f"{_cell(f'{100 * road.worst_offset_lane:.0f} %', road.worst_offset_lane)}"
-        f"{_cell(f'{road.lane_width_m:.2f}', road.lane_width_m, 'wide')}"
+        f'<tr><td data-value="{number}">{_thumbnail(road)}</td>{cell(str(road.seed), road.seed, "wide")}'
+        f"{cell(f'{road.distance_m:.0f}', road.distance_m)}{cell(f'{road.duration_s:.0f}', road.duration_s, 'wide')}"
+        f"{cell(f'{100 * road.mean_offset_lane:.1f} %', road.mean_offset_lane)}"
+        f"{cell(f'{100 * road.worst_offset_lane:.0f} %', road.worst_offset_lane)}"
+        f"{cell(f'{road.lane_width_m:.2f}', road.lane_width_m, 'wide')}"
         f'<td data-value="{int(road.crashed)}">{outcome}</td></tr>'
     )
 
@@ -275,47 +276,12 @@ def _thumbnail(road: Road) -> str:
     )
 
 
-def _card(value: str, words: str, kind: str = "") -> str:
-    return f'<div class="card {kind}"><b>{html.escape(value)}</b><span>{html.escape(words)}</span></div>'
 
 
-def _cell(words: str, value: float, kind: str = "") -> str:
-    extra = f' class="{kind}"' if kind else ""
-    return f'<td{extra} data-value="{value}">{html.escape(words)}</td>'
 
 
-def _estimate_cell(estimate: Estimate, scale: float = 1.0, digits: int = 2, kind: str = "") -> str:
-    extra = f' class="{kind}"' if kind else ""
-    interval = html.escape(_interval(estimate, scale, digits))
-    value = estimate.value if np.isfinite(estimate.value) else -1
-    number = html.escape(_number(estimate, scale, digits))
-    return f'<td{extra} data-value="{value}">{number} <small>{interval}</small></td>'
 
 
-def _heads(columns: Sequence[tuple[str, str]]) -> str:
-    return "".join(
-        f'<th scope="col"{f" class={kind!r}" if kind else ""}><button type="button">{html.escape(name)}</button></th>'
-        for name, kind in columns
-    )
-
-
-def _terms(rows: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows)
-
-
-def _number(estimate: Estimate, scale: float = 1.0, digits: int = 2, unit: str = "") -> str:
-    return f"{_digits(estimate.value * scale, digits)}{unit}" if np.isfinite(estimate.value) else "–"
-
-
-def _interval(estimate: Estimate, scale: float = 1.0, digits: int = 2) -> str:
-    if not (np.isfinite(estimate.low) and np.isfinite(estimate.high)):
-        return ""
-    return f"[{_digits(estimate.low * scale, digits)}, {_digits(estimate.high * scale, digits)}]"
-
-
-def _digits(value: float, digits: int) -> str:
-    """Write a number with at most `digits` decimals, fewer where it is large."""
-    return f"{value:.{min(digits, 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else digits)}f}"
 
 
 def _vehicle(results: Results) -> str:
@@ -326,8 +292,3 @@ def _vehicle(results: Results) -> str:
 def _range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
