@@ -17,10 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.files import write_text
-from agents.metrics import Estimate
 from experiments import plots
+from experiments.common import duration
 from experiments.report_page import film, page, picture
-from experiments.report_parts import card, cell, digits, duration, estimate_cell, heads, interval, number, terms
+from experiments.report_parts import (
+    card,
+    cell,
+    estimate_cell,
+    head_cells,
+    interval_text,
+    number_text,
+    terms,
+)
 from experiments.results import OFFSET_EDGES, NoiseLevel, Results, Road
 from policies.wiring import Wiring
 
@@ -79,14 +87,15 @@ def _cards(results: Results) -> str:
     crashes = figures["crashes_per_km"]
     # No crash in d km: a Poisson process of 3.0 / d crashes per km would show one with 95 % probability.
     most = 3.0 / max(level.distance_m / 1000, 1e-9)
-    bound = interval(crashes) if level.crashes else f"(below {most:.1f} with 95 % confidence)"
+    bound = interval_text(crashes) if level.crashes else f"(below {most:.1f} with 95 % confidence)"
     cards = [
-        card(number(crashes), f"crashes per km {bound}", "good" if level.crashes == 0 else "bad"),
+        card(number_text(crashes), f"crashes per km {bound}", "good" if level.crashes == 0 else "bad"),
         card(
-            number(figures["mean_offset_lane"], 100, 1, " %"),
-            f"of the lane width off its middle {interval(figures['mean_offset_lane'], 100, 1)}{_of_expert(results)}",
+            number_text(figures["mean_offset_lane"], 100, 1, " %"),
+            f"of the lane width off its middle {interval_text(figures['mean_offset_lane'], 100, 1)}"
+            f"{_of_expert(results)}",
         ),
-        card(number(figures["autonomy"], 100, 1, " %"), "of the time without intervention"),
+        card(number_text(figures["autonomy"], 100, 1, " %"), "of the time without intervention"),
         card(f"{level.distance_m / 1000:.2f} km", f"on {len(level.roads)} unseen roads"),
         card(str(results.neurons), f"neurons, {results.synapses} synapses, {results.parameters:,} parameters in all"),
         card(duration(sum(results.seconds.values())), "from nothing to this page"),
@@ -97,7 +106,7 @@ def _cards(results: Results) -> str:
 def _of_expert(results: Results) -> str:
     if results.expert is None:
         return ""
-    return f"; expert {number(results.expert.figures['mean_offset_lane'], 100, 1, ' %')}"
+    return f"; expert {number_text(results.expert.figures['mean_offset_lane'], 100, 1, ' %')}"
 
 
 def _film(material: Material, directory: Path) -> str:
@@ -125,7 +134,7 @@ def _noise(results: Results, material: Material) -> str:
         f"{estimate_cell(level.figures['steering_rate_per_s'], 1, 2, 'wide')}</tr>"
         for level in levels
     )
-    heads = heads(
+    heads = head_cells(
         [
             ("variance", ""),
             ("crashes", ""),
@@ -156,7 +165,7 @@ def _roads(results: Results) -> str:
     figure = plots.as_svg(
         plots.offset_figure(names, OFFSET_EDGES), "offset", "How often the car was how far from the middle of its lane"
     )
-    heads = heads(
+    heads = head_cells(
         [
             ("road", ""),
             ("seed", "wide"),
@@ -182,11 +191,11 @@ def _roads(results: Results) -> str:
 def _explain_offsets(level: NoiseLevel) -> str:
     figures = level.figures
     rows = [
-        ("mean absolute offset", f"{number(figures['mean_offset_m'], 100, 1, ' cm')}"),
-        ("root mean square", f"{number(figures['rms_offset_m'], 100, 1, ' cm')}"),
+        ("mean absolute offset", f"{number_text(figures['mean_offset_m'], 100, 1, ' cm')}"),
+        ("root mean square", f"{number_text(figures['rms_offset_m'], 100, 1, ' cm')}"),
         ("worst moment", f"{100 * max(road.worst_offset_lane for road in level.roads):.0f} % of the lane width"),
         ("lane width", f"{_range([road.lane_width_m for road in level.roads])} m"),
-        ("steering", f"{number(figures['steering_rate_per_s'], 1, 2)} full locks per second"),
+        ("steering", f"{number_text(figures['steering_rate_per_s'], 1, 2)} full locks per second"),
     ]
     return f'<div class="box"><h3>On clean frames</h3><dl>{terms(rows)}</dl></div>'
 
@@ -274,14 +283,6 @@ def _thumbnail(road: Road) -> str:
         f'<polygon class="outline" points="{path(outline)}" stroke-width="{wide:.2f}"/>'
         f'<polyline class="trail" points="{path(trail)}" stroke-width="{thin:.2f}"/>{hit}</svg>'
     )
-
-
-
-
-
-
-
-
 
 
 def _vehicle(results: Results) -> str:

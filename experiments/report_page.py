@@ -84,7 +84,9 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       var rows = Array.prototype.slice.call(table.tBodies[0].rows);
       rows.sort(function (a, b) {
-        var x = Number(a.cells[column].dataset.value), y = Number(b.cells[column].dataset.value);
+        var p = a.cells[column].dataset.value, q = b.cells[column].dataset.value, x = Number(p), y = Number(q);
+        if (p === "nan" || q === "nan") { return (p === "nan") - (q === "nan"); }
+        if (isNaN(x) || isNaN(y)) { return up ? p.localeCompare(q) : q.localeCompare(p); }
         return up ? x - y : y - x;
       });
       rows.forEach(function (row) { table.tBodies[0].appendChild(row); });
@@ -94,17 +96,18 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, style: str = "") -> str:
     """Return a whole HTML document.
 
     Args:
         title: of the window; escaped here.
         body: HTML of what it shows, escaped already.
+        style: more CSS, after the common one.
     """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
