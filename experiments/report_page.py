@@ -85,8 +85,8 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
       var rows = Array.prototype.slice.call(table.tBodies[0].rows);
       rows.sort(function (a, b) {
         var p = a.cells[column].dataset.value, q = b.cells[column].dataset.value, x = Number(p), y = Number(q);
-        if (p === "nan" || q === "nan") { return (p === "nan") - (q === "nan"); }
-        if (isNaN(x) || isNaN(y)) { return up ? p.localeCompare(q) : q.localeCompare(p); }
+        if (!p || !q) { return !p - !q; }  // what has no value comes last
+        if (x !== x || y !== y) { return up ? p.localeCompare(q) : q.localeCompare(p); }
         return up ? x - y : y - x;
       });
       rows.forEach(function (row) { table.tBodies[0].appendChild(row); });

@@ -19,9 +19,10 @@ def card(value: str, words: str, kind: str = "") -> str:
 
 
 def cell(words: str, value: float | str, kind: str = "") -> str:
-    """Return a cell of a sortable table: what it shows, and the value that it is sorted by, a number or a word."""
+    """Return a cell of a sortable table: what it shows, and the number or word that it is sorted by; NaN comes last."""
     extra = f' class="{kind}"' if kind else ""
-    return f'<td{extra} data-value="{html.escape(str(value), quote=True)}">{html.escape(words)}</td>'
+    key = "" if value != value else html.escape(str(value), quote=True)
+    return f'<td{extra} data-value="{key}">{html.escape(words)}</td>'
 
 
 def estimate_cell(estimate: Estimate, scale: float = 1.0, digits: int = 2, kind: str = "") -> str:
