@@ -30,6 +30,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 import envs
 from agents.ppo import LiquidPPO
 from agents.ppo_episodes import make_vector_env
+from agents.ppo_update import look_again
 from experiments.common import check_json, progress, table, write_results
 from policies.perception import HEADS, ConvHead, whiten
 
@@ -194,7 +195,8 @@ def check_ratio(model: Any) -> None:
     buffer = model.rollout_buffer
     batch = buffer.pick(torch.arange(buffer.envs * buffer.steps // buffer.chunk))
     with torch.no_grad():
-        ratio = (model.policy.log_prob(model.evaluate(batch)[0], batch.actions) - batch.log_prob).exp()
+        features, motors, _ = look_again(model.policy, batch)
+        ratio = (model.policy.actions.log_prob(motors, features, batch.actions) - batch.log_prob).exp()
     assert float((ratio - 1).abs().max()) < RATIO_TOLERANCE, "the update does not see what the rollout saw"
 
 

@@ -146,7 +146,7 @@ def test_the_critic_warms_up_alone() -> None:
     }
     assert changed == {"critic"}
     model.learn(48, reset_num_timesteps=False)
-    assert not torch.equal(before["log_std"], model.policy.log_std)  # type: ignore[arg-type]
+    assert not torch.equal(before["actions.log_std"], model.policy.actions.log_std)  # type: ignore[arg-type]
 
 
 def test_an_env_goes_back_where_it_was() -> None:

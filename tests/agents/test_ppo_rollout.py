@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.ppo import LiquidPPO
 from agents.ppo_buffer import RolloutBuffer
 from agents.ppo_episodes import make_vector_env
+from agents.ppo_update import look_again
 from tests.agents.ppo_toys import Constant, Drifting, learner
 
 RATIO_TOLERANCE = 2e-5
@@ -43,8 +44,8 @@ def largest_error(model: LiquidPPO, **broken: Any) -> float:
     for name, value in broken.items():
         object.__setattr__(batch, name, value(getattr(batch, name)))
     with torch.no_grad():
-        motors, values = model.evaluate(batch)
-        ratio = (model.policy.log_prob(motors, batch.actions) - batch.log_prob).exp()
+        features, motors, values = look_again(model.policy, batch)
+        ratio = (model.policy.actions.log_prob(motors, features, batch.actions) - batch.log_prob).exp()
     return max(float((ratio - 1).abs().max()), float((values - batch.values).abs().max()))
 
 
@@ -162,5 +163,5 @@ def test_predict_in_a_loop_equals_the_rollout() -> None:
     observation, state, starts = vector.reset(), None, np.ones(3, bool)
     for step in range(32):
         action, state = model.predict(observation, state, starts)
-        np.testing.assert_allclose(action, model.policy.to_env(drawn[:, step]), atol=1e-6)
+        np.testing.assert_allclose(action, model.policy.actions.to_env(drawn[:, step]), atol=1e-6)
         observation, _, starts, _ = vector.step(action)

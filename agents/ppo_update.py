@@ -1,0 +1,122 @@
+"""One update: passes over a rollout in minibatches of chunks, by the clipped objective of PPO.
+
+    L = E[ −min(r A, clip(r, 1 − ε, 1 + ε) A) + c_v (V − V_target)² − c_e H + c_l KL(policy ‖ imitator) ]
+
+with r the ratio of an action's probability now to that when it was drawn (Schulman et al. 2017, arXiv:1707.06347).
+The head sees flat frames; the core runs whole sequences, `starts` and `elapsed` in hand, in one call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.ppo_buffer import Chunks, RolloutBuffer
+from agents.ppo_config import PPOConfig
+from agents.ppo_policy import ActorCritic
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What an update goes by besides the config: what changes from one to the next."""
+
+    clip_range: float
+    """ε."""
+    leash: float = 0.0
+    """c_l; 0 without an imitator."""
+    only_critic: bool = False
+    """Let the critic alone learn, from features that stay as they are."""
+
+
+def update(
+    networks: ActorCritic,
+    optimizer: torch.optim.Optimizer,
+    buffer: RolloutBuffer,
+    config: PPOConfig,
+    weights: Weights,
+    generator: torch.Generator,
+) -> tuple[dict[str, float], int]:
+    """Improve the networks.
+
+    Args:
+        networks: to improve.
+        optimizer: of their parameters, a group each for head, core and critic.
+        buffer: a finished rollout.
+        config: how to learn.
+        weights: what changes from update to update.
+        generator: owner of the order of the minibatches.
+
+    Returns:
+        Means over the minibatches of the figures that Stable-Baselines3 logs, and how many passes were made.
+
+    Raises:
+        FloatingPointError: if the loss is no longer finite.
+    """
+    records: list[list[float]] = []
+    for epoch in range(config.n_epochs):
+        for batch in buffer.minibatches(config.batch_size, generator):
+            loss, figures = objective(networks, batch, config, weights)
+            record = torch.stack(list(figures.values())).tolist()
+            records.append(record)
+            if not math.isfinite(record[0]):
+                raise FloatingPointError("the loss is no longer finite")
+            if config.target_kl and record[1] > 1.5 * config.target_kl:
+                return _means(figures, records), epoch + 1
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for group in optimizer.param_groups:
+                torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm)
+            optimizer.step()
+    return _means(figures, records), config.n_epochs
+
+
+def objective(
+    networks: ActorCritic, batch: Chunks, config: PPOConfig, weights: Weights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a minibatch, and figures without gradient: `loss`, `approx_kl` and others."""
+    features, motors, values = look_again(networks, batch, critic_trains_head=not weights.only_critic)
+    advantages = batch.advantages
+    if config.normalize_advantage:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+    log_ratio = networks.actions.log_prob(motors, features, batch.actions) - batch.log_prob
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
+    policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+
+    if config.clip_range_vf:
+        values = batch.values + (values - batch.values).clamp(-config.clip_range_vf, config.clip_range_vf)
+    value_loss = (values - batch.returns).square().mean()
+    entropy_loss = -networks.actions.entropy(motors, features).mean()
+
+    loss = config.vf_coef * value_loss
+    if not weights.only_critic:
+        loss = loss + policy_loss + config.ent_coef * entropy_loss
+        if weights.leash:
+            loss = loss + weights.leash * networks.actions.divergence(motors, features, batch.imitator).mean()
+    with torch.no_grad():
+        figures = {
+            "loss": loss,
+            "approx_kl": (ratio - 1 - log_ratio).mean(),
+            "policy_gradient_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy_loss": entropy_loss,
+            "clip_fraction": ((ratio - 1).abs() > weights.clip_range).float().mean(),
+        }
+    return loss, {name: figure.detach() for name, figure in figures.items()}
+
+
+def look_again(networks: ActorCritic, batch: Chunks, critic_trains_head: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the networks on a minibatch: features `[B, K, F]`, motor outputs `[B, K, M]` and values `[B, K]`."""
+    features = networks.head(batch.content.flatten(0, 1)).unflatten(0, batch.elapsed.shape)  # [B·K, F] → [B, K, F]
+    motors, values, _ = networks(features, batch.state, batch.elapsed, batch.starts, critic_trains_head)
+    return features, motors, values
+
+
+def _means(figures: dict[str, Tensor], records: list[list[float]]) -> dict[str, float]:
+    """Name the means of what was taken down."""
+    return {name: float(mean) for name, mean in zip(figures, np.mean(records, axis=0), strict=True)}
