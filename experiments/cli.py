@@ -8,8 +8,10 @@ module is imported when it is called for, so `wormwheel --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import logging
 import os
 import sys
@@ -17,6 +19,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOMS = ("policies", "envs", "agents")
 """The packages beside this one; other distributions own such names."""
@@ -162,22 +165,40 @@ def _run(arguments: list[str]) -> int:
 
 def _call(name: str, arguments: list[str]) -> int:
     """Run one verb."""
-    import tyro
-
     if not any(isinstance(handler, _Notes) for handler in logging.getLogger().handlers):
         logging.getLogger().addHandler(_Notes(logging.WARNING))
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
     kind, program = getattr(module, verb.options), f"wormwheel {name}"
-    try:
-        options = tyro.cli(kind, prog=program, args=arguments)
-        if hasattr(module, "defaults_for"):
-            # What the options name (the data) decides the defaults of the others; what the user gave stays given.
-            options = tyro.cli(kind, prog=program, args=arguments, default=module.defaults_for(options))
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
+    options = _parse(kind, program, arguments)
+    if options is not None and hasattr(module, "defaults_for"):
+        # What the options name (the data) decides the defaults of the others; what the user gave stays given.
+        options = _parse(kind, program, arguments, default=module.defaults_for(options))
+    if options is None:
+        return 0
     getattr(module, verb.function)(options)
     return 0
+
+
+def _parse(kind: Any, program: str, arguments: list[str], **more: Any) -> Any:
+    """Return the options, or None after help was shown; what is wrong with them becomes one line."""
+    import tyro
+
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, prog=program, args=arguments, **more)
+    except SystemExit as leaving:
+        if leaving.code:
+            raise ValueError(f"{_gist(told.getvalue())} See {program} --help.") from None
+        return None
+
+
+def _gist(box: str) -> str:
+    """Return what a framed message of tyro says, without its frame and what follows its first rule."""
+    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]
+    upto = next((number for number, line in enumerate(lines) if line and not line.strip("─")), len(lines))
+    return " ".join(line for line in lines[:upto] if line).strip().rstrip(".") + "."
 
 
 def _overview(group: str) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 
 from policies.wiring import Wiring
 
-EXCITATORY = "#2a9d4a"
-INHIBITORY = "#d1495b"
+EXCITATORY = "#2374c6"
+INHIBITORY = "#d9731a"
 LAYER_COLOURS = {"sensory": "#8d99ae", "inter": "#4f8fc0", "command": "#8e6bbf", "motor": "#e9a03b"}
 _DEFAULT_COLOUR = "#4f8fc0"
 

@@ -201,3 +201,18 @@ def test_info_shows_everything(capsys: pytest.CaptureFixture[str], trained: Path
 def test_version(capsys: pytest.CaptureFixture[str]):
     ran = wormwheel(capsys, "--version")
     assert ran.code == 0 and ran.out.startswith("wormwheel ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["record", "--frames", "many"], "--frames: invalid literal for int() with base 10: 'many'."),
+        (["record", "--nonsense", "3"], "--nonsense"),
+        (["train", "imitation"], "--data"),
+    ],
+)
+def test_a_wrong_option_is_one_line(arguments, says, capfd):
+    assert cli.main(arguments) == 2
+    told = capfd.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1
+    assert told.err.startswith("wormwheel: ") and says in told.err and "--help." in told.err
