@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from agents.episodes import Episode, EpisodeSet
 from agents.metrics import Estimate, open_loop
+from envs.perturbations import Clip, RecordedEpisode
 from policies.policy import DrivingPolicy
 
 Perturbation = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
@@ -103,6 +104,57 @@ def evaluate_open_loop(
     """Return the figures of `agents.metrics.open_loop` for a driver on recorded episodes."""
     predictions = predict(policy, episodes, perturbation=perturbation, seed=seed, on_frames=on_frames)
     return open_loop(predictions, [episode.steering for episode in episodes], training_mean, seed=seed)
+
+
+def evaluate_perturbed(
+    policy: DrivingPolicy,
+    episodes: EpisodeSet,
+    training_mean: float,
+    perturbation: str,
+    seed: int = 0,
+    on_frames: Callable[[int], None] | None = None,
+    steps: int = 64,
+) -> dict[str, Estimate]:
+    """Return the figures of `agents.metrics.open_loop` for a driver on perturbed recordings.
+
+    Where frames are left out, the driver answers for those that it is shown; where left and right are exchanged, so are
+    the labels.
+
+    Args:
+        policy: the driver, in evaluation mode from here on.
+        episodes: recorded at the size that the policy's preprocessing names as source.
+        training_mean: what the driver that R² compares with always steers.
+        perturbation: in the syntax of `envs.perturbations.parse`.
+        seed: of the perturbation, together with the episode's number.
+        on_frames: called with the number of recorded frames done since the last call.
+        steps: frames in memory at a time.
+
+    Raises:
+        ValueError: if a perturbation does not exist or cannot be applied to recordings.
+    """
+    policy.eval()
+    predictions, targets = [], []
+    for number, episode in enumerate(episodes):
+        clip = Clip(episode.meta.height, episode.meta.width, episode.meta.nominal_period_s)
+        effect_seed = int(np.random.default_rng([seed, number]).integers(2**62))
+        recorded = RecordedEpisode(perturbation, effect_seed, clip)
+        state: torch.Tensor | None = None
+        steered, labels = [], []
+        for start in range(0, len(episode), steps):
+            stop = min(start + steps, len(episode))
+            shown = recorded.take(episode.frames(start, stop), episode.elapsed(start, stop))
+            if len(shown.frames):
+                with torch.inference_mode():
+                    steering, state = policy(
+                        torch.from_numpy(shown.frames[None]), state, torch.from_numpy(shown.elapsed[None])
+                    )
+                steered.append(steering[0, :, 0].numpy())
+                labels.append(recorded.steering_sign * episode.steering[start:stop][shown.kept])
+            if on_frames is not None:
+                on_frames(stop - start)
+        predictions.append(np.concatenate(steered))
+        targets.append(np.concatenate(labels))
+    return open_loop(predictions, targets, training_mean, seed=seed)
 
 
 def score(policy: DrivingPolicy, episodes: EpisodeSet) -> dict[str, float]:

@@ -19,7 +19,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from agents.vector_env import SharedVecEnv
 
 
 class ReplayableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -76,15 +78,15 @@ def episode_seed(seed: int, episode: int) -> int:
 
 
 def make_vector_env(
-    make_env: Callable[[], gymnasium.Env[Any, Any]], count: int, processes: bool = False, seed: int | None = None
+    make_env: Callable[[], gymnasium.Env[Any, Any]], count: int, workers: int = 0, seed: int | None = None
 ) -> VecEnv:
     """Make envs that step side by side and can be replayed.
 
     Args:
         make_env: makes one.
         count: N, how many.
-        processes: give each env a process of its own. Pays only for envs that are much slower than the pipe to them;
-            `python -m experiments.benchmarks.ppo --vector` measures it.
+        workers: processes that step them; 0 steps them in this one. The results are the same. Pays for envs that take
+            long; `python -m experiments.benchmarks.ppo --vector-envs` measures it.
         seed: of the first env; the next ones follow it.
 
     Returns:
@@ -94,7 +96,7 @@ def make_vector_env(
     def make() -> gymnasium.Env[Any, Any]:
         return ReplayableEpisodes(Monitor(make_env()))
 
-    vector: VecEnv = (SubprocVecEnv if processes else DummyVecEnv)([make] * count)
+    vector: VecEnv = SharedVecEnv([make] * count, min(workers, count)) if workers else DummyVecEnv([make] * count)
     if seed is not None:
         vector.seed(seed)
     return vector

@@ -2,13 +2,14 @@
 
     env = make_world("CartPole-memory")
     env = make_world("LaneKeeping", LaneKeepingConfig(vehicle="bicycle"), noise_variance=0.1)
+    env = make_world("LaneKeeping", perturbations=("clean", "weather", "latency", "fog:2+speed:1"))
 
 Besides the names in `WORLDS`, any id of Gymnasium is taken whose observation is a vector or an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 import envs
 from envs.lane_keeping import LaneKeepingConfig
-from envs.perturbations import GaussianNoise
+from envs.perturbations import FAMILIES, SEVERITIES, GaussianNoise, PerturbedEnv, parse
 
 PEDAL_FRAMES = 2
 """Frames of CarRacing-v3 that one action is held for."""
@@ -97,6 +98,54 @@ class NoisyCamera(gymnasium.ObservationWrapper[Any, Any, Any]):
         return {**observation, "camera": self._noise(observation["camera"][None], self._draws)[0]}
 
 
+class DrawnPerturbations(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Another perturbation in each episode: domain randomisation.
+
+    Each episode draws one of the entries, each as likely. An entry is "clean", perturbations as `envs.perturbations`
+    reads them, or the name of a family, of which one is drawn; where a severity is left out, it is drawn evenly from 1
+    to the largest.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], entries: Sequence[str], largest_severity: int = 3):
+        """Wrap an env with a camera.
+
+        Raises:
+            ValueError: if an entry does not exist, is an attack, or needs LaneKeeping and the env is another.
+        """
+        perturbed = PerturbedEnv(env)
+        super().__init__(perturbed)
+        self._perturbed = perturbed
+        if largest_severity not in SEVERITIES:
+            raise ValueError(f"largest_severity must lie in 1 to 5, got {largest_severity}.")
+        self._entries, self._largest = tuple(entries), largest_severity
+        self._draws = np.random.default_rng(0)
+        for entry in self._entries:
+            for name in FAMILIES.get(entry, (entry,)):
+                composition = parse(name)
+                if composition.attacks:
+                    raise ValueError(f"{name} attacks a driver's gradient and cannot be trained with; leave it out.")
+                PerturbedEnv(env, composition)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode with another perturbation; a seed fixes it too."""
+        if seed is not None:
+            self._draws = np.random.default_rng([seed, 2])
+        self._perturbed.composition = parse(self._draw())
+        return self.env.reset(seed=seed, options=options)
+
+    def _draw(self) -> str:
+        draws = self._draws
+        entry = self._entries[int(draws.integers(len(self._entries)))]
+        if entry in FAMILIES:
+            entry = FAMILIES[entry][int(draws.integers(len(FAMILIES[entry])))]
+        if not parse(entry).parts:
+            return ""
+        drawn = [
+            part if ":" in part else f"{part}:{int(draws.integers(1, self._largest + 1))}" for part in entry.split("+")
+        ]
+        return "+".join(drawn)
+
+
 def _lane_keeping(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(envs.LANE_KEEPING, config=world or LaneKeepingConfig())
 
@@ -126,7 +175,11 @@ WORLDS: dict[str, Callable[[LaneKeepingConfig | None], gymnasium.Env[Any, Any]]]
 
 
 def make_world(
-    name: str, world: LaneKeepingConfig | None = None, noise_variance: float = 0.0
+    name: str,
+    world: LaneKeepingConfig | None = None,
+    noise_variance: float = 0.0,
+    perturbations: Sequence[str] = (),
+    largest_severity: int = 3,
 ) -> gymnasium.Env[Any, Any]:
     """Make a world.
 
@@ -134,9 +187,11 @@ def make_world(
         name: a key of `WORLDS` or an id of Gymnasium.
         world: of LaneKeeping.
         noise_variance: largest variance of noise on the camera, pixels in [0, 1]; 0 leaves the frames alone.
+        perturbations: what each episode draws one of (`DrawnPerturbations`); none when empty.
+        largest_severity: of those whose severity is drawn.
 
     Raises:
-        ValueError: if there is no such env, or it needs a package that is missing.
+        ValueError: if there is no such env, it needs a package that is missing, or it cannot be perturbed so.
     """
     if name in WORLDS:
         env = WORLDS[name](world)
@@ -148,4 +203,6 @@ def make_world(
                 f"there is no world {name!r}: {str(error).splitlines()[0]} Known by name: {', '.join(WORLDS)}; else "
                 "give an id of Gymnasium."
             ) from error
+    if perturbations:
+        env = DrawnPerturbations(env, perturbations, largest_severity)
     return NoisyCamera(env, noise_variance) if noise_variance else env

@@ -1,6 +1,7 @@
 """`wormwheel evaluate`: how well do policies drive?
 
     wormwheel evaluate --policy runs/ltc runs/lstm --episodes 20 --noise-variance 0 .1 .2 .3   # closed loop
+    wormwheel evaluate --policy runs/ltc --perturbations fog:3 rain:2+latency:1                # what else goes wrong
     wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
     wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
     wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # in another world
@@ -22,8 +23,9 @@ from agents.evaluation import Run, Trial, drive_trials, expected_steps
 from agents.metrics import Drive, Estimate, closed_loop
 from agents.recorder import with_vehicle
 from envs.lane_keeping import LaneKeepingConfig
+from envs.perturbations import parse
 from experiments.common import check_json, expand_tracks, progress, table, write_results
-from experiments.evaluate_recordings import RecordingOptions, evaluate_recordings
+from experiments.evaluate_recordings import RecordingOptions, condition, condition_title, evaluate_recordings
 from experiments.policy_paths import (
     LANE_KEEPING,
     check_motors,
@@ -57,7 +59,10 @@ class EvaluateOptions:
     noise_variance: tuple[float, ...] = (0.0,)
     """Variances of Gaussian noise on the frames, pixels in [0, 1]; each one is a row."""
     noise_seed: int = 0
-    """Seed of the noise."""
+    """Seed of the noise and of the perturbations."""
+    perturbations: tuple[str, ...] = ()
+    """What else goes wrong, each one a row: names of `wormwheel gallery` with a severity, joined by +, such as fog:3 or
+    rain:2+latency:1."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """Where they drive; the size of the frame is the policy's own."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
@@ -75,13 +80,15 @@ class EvaluateOptions:
             raise ValueError("seed and noise_seed must be at least 0.")
         if not self.noise_variance or not all(0 <= value < float("inf") for value in self.noise_variance):
             raise ValueError(f"noise_variance takes one or more numbers of at least 0, got {self.noise_variance}.")
+        for text in self.perturbations:
+            parse(text)
         if not 0 <= self.laps < float("inf"):
             raise ValueError(f"laps must be at least 0, got {self.laps}.")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one driver did under one noise level."""
+    """What one driver did under one noise level or perturbation."""
 
     driver: str
     """Name in tables."""
@@ -91,12 +98,15 @@ class Outcome:
     """Every drive."""
     figures: dict[str, Estimate]
     """The figures of `agents.metrics.CLOSED_LOOP`."""
+    perturbation: str = ""
+    """What else was wrong, in the syntax of `envs.perturbations.parse`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
             "driver": self.driver,
             "noise_variance": self.noise_variance,
+            "perturbation": self.perturbation,
             "figures": {name: estimate.to_json() for name, estimate in self.figures.items()},
             "drives": [
                 {
@@ -125,7 +135,9 @@ def run(options: EvaluateOptions) -> None:
         return
     policies = name_policies(options.policy)
     if options.recordings.data:
-        figures: Any = evaluate_recordings(policies, options.recordings, options.noise_variance, options.noise_seed)
+        figures: Any = evaluate_recordings(
+            policies, options.recordings, options.noise_variance, options.noise_seed, options.perturbations
+        )
         write_results(options.json, "evaluate", options, {"recordings": figures})
         return
     check_motors(policies, options.world.throttle)
@@ -141,29 +153,36 @@ def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
     from experiments.evaluate_worlds import evaluate_worlds
 
     refuse_lane_keeping(env, options.world)
-    if options.expert or any(options.noise_variance):
-        raise ValueError(f"--expert and --noise-variance are for LaneKeeping, not for {env}; leave them out.")
+    if options.expert or any(options.noise_variance) or options.perturbations:
+        raise ValueError(
+            f"--expert, --noise-variance and --perturbations are for LaneKeeping, not for {env}; leave them out."
+        )
     policies = name_policies(options.policy, frameless=True)
     seeds = range(options.seed, options.seed + options.episodes)
     write_results(options.json, "evaluate", options, {"worlds": evaluate_worlds(policies, env, seeds)})
 
 
 def evaluate_driving(policies: dict[str, Path], options: EvaluateOptions) -> list[Outcome]:
-    """Drive every policy, and the expert if asked for, under every noise level on the same roads."""
+    """Drive every policy, and the expert if asked for, under every noise level and perturbation on the same roads."""
     world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
     runs = make_runs(world, options)
     drivers: dict[str, Path | None] = {**policies}
     trials: list[tuple[str, Trial]] = []
     if options.expert:
         trials.append((EXPERT, Trial(None, world, runs)))  # it does not look at the frames, so noise is nothing to it
+        for text in options.perturbations:
+            if not (parse(text).frames or parse(text).attacks):
+                trials.append((EXPERT, Trial(None, world, runs, 0.0, options.noise_seed, text)))
     for name, path in drivers.items():
         for variance in options.noise_variance:
             trials.append((name, Trial(path, world, runs, variance, options.noise_seed)))
+        for text in options.perturbations:
+            trials.append((name, Trial(path, world, runs, 0.0, options.noise_seed, text)))
     total = sum(expected_steps(trial) for _, trial in trials)
     with progress("driving", total, "steps") as bar:
         driven = drive_trials([trial for _, trial in trials], options.workers, bar.advance)
     return [
-        Outcome(name, trial.noise_variance, drives, closed_loop(drives))
+        Outcome(name, trial.noise_variance, drives, closed_loop(drives), trial.perturbation)
         for (name, trial), drives in zip(trials, driven, strict=True)
     ]
 
@@ -177,15 +196,16 @@ def make_runs(world: LaneKeepingConfig, options: EvaluateOptions) -> tuple[Run, 
 
 
 def _show(outcomes: Sequence[Outcome]) -> None:
-    """Print one row for each driver and noise level."""
+    """Print one row for each driver and noise level or perturbation."""
     first = outcomes[0].drives
+    perturbed = any(outcome.perturbation for outcome in outcomes)
     rows = []
     for outcome in outcomes:
         one = outcome.figures
         rows.append(
             [
                 outcome.driver,
-                f"{outcome.noise_variance:g}",
+                condition(outcome.noise_variance, outcome.perturbation, perturbed),
                 f"{one['crashes'].value:.0f} of {len(outcome.drives)}",
                 one["crashes_per_km"].text(2),
                 one["autonomy"].text(1, 100),
@@ -199,7 +219,7 @@ def _show(outcomes: Sequence[Outcome]) -> None:
         f"{len(first)} roads, {km:.2f} km in the first row, with 95 % intervals",
         [
             "driver",
-            "noise variance",
+            condition_title(perturbed),
             "crashes",
             "crashes per km",
             "autonomy, %",
@@ -213,7 +233,8 @@ def _show(outcomes: Sequence[Outcome]) -> None:
 
 def _show_tracks(outcomes: Sequence[Outcome]) -> None:
     """Print what happened on each road."""
-    columns = [f"{o.driver}, {o.noise_variance:g}" if o.noise_variance else o.driver for o in outcomes]
+    wrong = [o.perturbation or (f"{o.noise_variance:g}" if o.noise_variance else "") for o in outcomes]
+    columns = [f"{o.driver}, {what}" if what else o.driver for o, what in zip(outcomes, wrong, strict=True)]
     rows = []
     for number, drive in enumerate(outcomes[0].drives):
         cells = []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agents.metrics import Estimate, open_loop
-from agents.openloop import evaluate_open_loop
+from agents.openloop import evaluate_open_loop, evaluate_perturbed
 from agents.recordings import load_episodes
 from agents.splits import split_by_time_block
 from envs.perturbations import GaussianNoise
@@ -58,7 +58,11 @@ class RecordingOptions:
 
 
 def evaluate_recordings(
-    policies: dict[str, Path], options: RecordingOptions, variances: Sequence[float], noise_seed: int
+    policies: dict[str, Path],
+    options: RecordingOptions,
+    variances: Sequence[float],
+    noise_seed: int,
+    perturbations: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Test policies on recordings and show a table.
 
@@ -66,7 +70,8 @@ def evaluate_recordings(
         policies: directories by name.
         options: which recordings, and how their frames fit.
         variances: of the noise on the frames.
-        noise_seed: of the noise.
+        noise_seed: of the noise and the perturbations.
+        perturbations: in the syntax of `envs.perturbations.parse`; each one is a row, too.
 
     Returns:
         JSON values: what was tested on, and the figures.
@@ -88,21 +93,28 @@ def evaluate_recordings(
     rows: list[dict[str, Any]] = []
     cells: list[list[str]] = []
 
-    def add(name: str, variance: float, figures: dict[str, Estimate]) -> None:
-        rows.append({"driver": name, "noise_variance": variance, "figures": figures})
+    def add(name: str, variance: float, figures: dict[str, Estimate], perturbation: str = "") -> None:
+        rows.append({"driver": name, "noise_variance": variance, "perturbation": perturbation, "figures": figures})
         shown = (show(figures[key], digits) for key, digits in (("r2", 2), ("correlation", 2), ("rmse", 3), ("mae", 3)))
-        cells.append([name, f"{variance:g}", *shown])
+        cells.append([name, condition(variance, perturbation, bool(perturbations)), *shown])
 
-    with progress("testing", episodes.frame_count * len(loaded) * len(variances)) as bar:
+    with progress("testing", episodes.frame_count * len(loaded) * (len(variances) + len(perturbations))) as bar:
         for name, policy in loaded.items():
             # Elapsed time counts in the policy's own period, whatever the recording's rate.
             timed = episodes.with_nominal_period(policy.config.nominal_period_s)
             for variance in variances:
                 noise = GaussianNoise(variance) if variance else None
                 add(name, variance, evaluate_open_loop(policy, timed, mean, noise, noise_seed, bar.advance))
+            for perturbation in perturbations:
+                figures = evaluate_perturbed(policy, timed, mean, perturbation, noise_seed, bar.advance)
+                add(name, 0.0, figures, perturbation)
     add(MEAN, 0.0, open_loop([np.full_like(target, mean) for target in targets], targets, mean))
     title = f"{episodes.frame_count:,} frames ({duration(episodes.duration_s)}), with 95 % intervals"
-    table(title, ["driver", "noise variance", "R²", "correlation", "RMSE, full locks", "mean error"], cells)
+    table(
+        title,
+        ["driver", condition_title(bool(perturbations)), "R²", "correlation", "RMSE, full locks", "mean error"],
+        cells,
+    )
     return {
         "data": [str(path) for path in options.data],
         "frames": episodes.frame_count,
@@ -110,6 +122,18 @@ def evaluate_recordings(
         "warnings": warnings,
         "rows": [{**row, "figures": {k: v.to_json() for k, v in row["figures"].items()}} for row in rows],
     }
+
+
+def condition_title(perturbed: bool) -> str:
+    """Head of the column of `condition`."""
+    return "perturbation" if perturbed else "noise variance"
+
+
+def condition(variance: float, perturbation: str, perturbed: bool) -> str:
+    """Say what was wrong with the world; `perturbed` tells whether there is more than noise in the table."""
+    if not perturbed:
+        return f"{variance:g}"
+    return perturbation or (f"noise variance {variance:g}" if variance else "clean")
 
 
 def fit_policy(

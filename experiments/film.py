@@ -75,7 +75,7 @@ class Moment:
 class DriveFilm:
     """Pictures of a drive in simulation."""
 
-    def __init__(self, policy: DrivingPolicy, track: Track, period_s: float, title: str, noise_variance: float = 0.0):
+    def __init__(self, policy: DrivingPolicy, track: Track, period_s: float, title: str, wrong: str = ""):
         """Lay out the panels.
 
         Args:
@@ -83,11 +83,11 @@ class DriveFilm:
             track: the road.
             period_s: time between two pictures, s.
             title: a few words at the top of the camera's picture.
-            noise_variance: of the noise on the driver's frames, said beside them.
+            wrong: what is wrong with the world, said beside the driver's frames.
         """
         steps = round(MEMORY_S / period_s)
         self._title = title
-        note = f"noise variance {noise_variance:g}" if noise_variance else "and where it looks"
+        note = wrong or "and where it looks"
         self._map = MapPanel(Box(648, 12, 300, 160), track)
         self._seen = SeenPanel(Box(648, 184, 300, 172), "WHAT IT SEES", note)
         self._inside = InsidePanels(policy, Box(648, 368, 300, 160), Box(174, 420, 462, 108), steps)

@@ -28,7 +28,7 @@ from agents.recordings import load_episodes
 from agents.rollout import PolicyDriver, rollout
 from agents.splits import split_by_time_block
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
-from envs.perturbations import GaussianNoise
+from envs.perturbations import Clip, GaussianNoise, PerturbedEnv, RecordedEpisode, parse
 from envs.scene import Scene
 from experiments.common import expand_tracks, progress, screen
 from experiments.drawing import Picture
@@ -59,11 +59,15 @@ class RenderOptions:
     preview: Path | None = None
     """Also write a small looping animation, .webp or .gif, of the first seconds."""
     seed: int = 100
-    """Seed of the road, the look and the start; also of the noise."""
+    """Seed of the road, the look and the start."""
     seconds: float = 30.0
     """Length of the drive, seconds; a crash ends it. With --data, the longest stretch that is shown."""
     noise_variance: float = 0.0
     """Variance of Gaussian noise on the driver's frames, pixels in [0, 1]."""
+    perturbation: str = ""
+    """What else goes wrong: names of `wormwheel gallery` with a severity, joined by +, such as rain:2+latency:1."""
+    noise_seed: int | None = None
+    """Seed of the noise and of the perturbation; --seed when not given."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recorded driving to show the driver, instead of a simulated road; the human's steering is drawn beside its
     own."""
@@ -76,7 +80,10 @@ class RenderOptions:
             raise ValueError(f"seconds must be a positive number, got {self.seconds}.")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        if self.noise_seed is not None and self.noise_seed < 0:
+            raise ValueError(f"noise_seed must be at least 0, got {self.noise_seed}.")
         GaussianNoise(self.noise_variance)
+        parse(self.perturbation)
         VideoWriter(self.out)
         if self.preview is not None:
             check_preview(self.preview)
@@ -107,8 +114,10 @@ def run(options: RenderOptions) -> Path:
     if not options.recordings.data and learnt != LANE_KEEPING:
         from experiments.render_world import film_world  # Has Stable-Baselines3 in tow.
 
-        if options.noise_variance or options.preview is not None:
-            raise ValueError(f"--noise-variance and --preview are for LaneKeeping and recordings, not for {learnt}.")
+        if options.noise_variance or options.perturbation or options.preview is not None:
+            raise ValueError(
+                f"--noise-variance, --perturbation and --preview are for LaneKeeping and recordings, not for {learnt}."
+            )
         refuse_lane_keeping(learnt, options.world)
         with one_thread():
             found = film_world(place, learnt, options.seed, options.out, options.seconds)
@@ -122,7 +131,16 @@ def run(options: RenderOptions) -> Path:
         steps = max(1, round(options.seconds / options.world.period_s))
         world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
         with progress("filming", steps) as bar:
-            filmed = film_drive(policy, world, options.seed, options.out, options.noise_variance, bar.advance)
+            filmed = film_drive(
+                policy,
+                world,
+                options.seed,
+                options.out,
+                options.noise_variance,
+                bar.advance,
+                options.perturbation,
+                options.noise_seed,
+            )
         assert filmed.drive is not None
         found = describe_drive(filmed.drive)
     screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
@@ -139,16 +157,20 @@ def film_drive(
     path: Path,
     noise_variance: float = 0.0,
     on_frame: Callable[[], None] | None = None,
+    perturbation: str = "",
+    noise_seed: int | None = None,
 ) -> Filmed:
     """Drive one road and film it.
 
     Args:
         policy: the driver.
         world: where it drives and for how long; frames get the size that the policy sees.
-        seed: of the road, the look and the start, and of the noise.
+        seed: of the road, the look and the start.
         path: the MP4 file.
         noise_variance: of the noise on the driver's frames.
-        on_frame: called after each picture.
+        on_frame: called after each period.
+        perturbation: what else goes wrong, in the syntax of `envs.perturbations.parse`.
+        noise_seed: of the noise and the perturbation, as `agents.evaluation.Trial` has it; `seed` when None.
 
     Returns:
         What the car did, and pictures.
@@ -160,6 +182,8 @@ def film_drive(
     world = replace(world, height=fit.source_height, width=fit.source_width)
     driver = PolicyDriver(policy)
     timed = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
+    drawn_from = seed if noise_seed is None else noise_seed
+    wrong = perturbation or (f"noise variance {noise_variance:g}" if noise_variance else "")
     reel: _Reel | None = None
     panels: DriveFilm | None = None
     view: Scene | None = None
@@ -173,7 +197,7 @@ def film_drive(
             inside = env.unwrapped
             assert isinstance(inside, LaneKeepingEnv) and driver.state is not None
             if panels is None or view is None:
-                panels = DriveFilm(policy, inside.track, world.period_s, f"road {seed}", noise_variance)
+                panels = DriveFilm(policy, inside.track, world.period_s, f"road {seed}", wrong)
                 view = _large_view(inside)
             pose = inside.vehicle_state
             large = view.frame(pose.x, pose.y, pose.yaw, float(inside.track.project((pose.x, pose.y)).s), pose.speed)
@@ -190,14 +214,19 @@ def film_drive(
                 way_m=info["progress_m"],
                 crashed=info["crashed"],
             )
-            reel.append(panels.draw(moment))
-            if on_frame is not None:
-                on_frame()
+            # Where an action is held for several periods, so is the picture.
+            picture = panels.draw(moment)
+            for _ in range(max(1, round(info["time_s"] / world.period_s) - reel.count)):
+                reel.append(picture)
+                if on_frame is not None:
+                    on_frame()
+
+        def make_env(slot: int) -> gymnasium.Env[Any, Any]:
+            env = LaneKeepingEnv(world)
+            return PerturbedEnv(env, perturbation, drawn_from) if perturbation else env
 
         noise = GaussianNoise(noise_variance) if noise_variance else None
-        drive = rollout(
-            timed, lambda _: LaneKeepingEnv(world), [seed], 1, perturbation=noise, noise_seed=seed, observer=observe
-        )[0]
+        drive = rollout(timed, make_env, [seed], 1, perturbation=noise, noise_seed=drawn_from, observer=observe)[0]
         reel.close(describe_drive(drive))
     return Filmed(writer.frame_count, reel.poster, reel.preview, drive)
 
@@ -211,6 +240,7 @@ def film_recording(
     noise_variance: float = 0.0,
     seed: int = 0,
     on_frame: Callable[[], None] | None = None,
+    perturbation: str = "",
 ) -> Filmed:
     """Show a driver a recorded episode and film what it would have steered.
 
@@ -221,14 +251,17 @@ def film_recording(
         title: a few words in the picture.
         seconds: longest film.
         noise_variance: of the noise on the driver's frames.
-        seed: of the noise.
+        seed: of the noise and the perturbation.
         on_frame: called after each picture.
+        perturbation: what else goes wrong, in the syntax of `envs.perturbations.parse`. While frames are left out, the
+            film stays on the last picture.
 
     Returns:
         Pictures.
 
     Raises:
-        ValueError: if the frames have another size than the policy sees.
+        ValueError: if the frames have another size than the policy sees, or the perturbation cannot be applied to a
+            recording.
         OSError: if the film cannot be written.
     """
     period_s = episode.meta.nominal_period_s
@@ -239,17 +272,22 @@ def film_recording(
     limit = min(1.0, 1.15 * float(np.abs(episode.steering[:steps]).max(initial=0.1)))
     panels = RecordingFilm(policy, period_s, title, limit)
     state: torch.Tensor | None = None
+    perturbed = RecordedEpisode(perturbation, seed, Clip(episode.meta.height, episode.meta.width, period_s))
     with one_thread(), VideoWriter(path, 1 / period_s) as writer:
         reel = _Reel(writer, period_s, steps * period_s)
         for step in range(steps):
             clean = episode.frames(step, step + 1)
-            frames = torch.from_numpy(noise(clean, generator))
-            elapsed = torch.from_numpy(timed.elapsed(step, step + 1))
-            with torch.inference_mode():
-                steering, state = policy(frames[None], state, elapsed[None])
-            insight = look_inside(policy, frames[0], state)
-            human, time_s = float(episode.steering[step]), float(episode.time_s[step] - episode.time_s[0])
-            reel.append(panels.draw(clean[0], insight, float(steering[0, 0, 0]), human, time_s))
+            shown = perturbed.take(noise(clean, generator), timed.elapsed(step, step + 1))
+            if not len(shown.frames):
+                reel.stay()
+            else:
+                frames, elapsed = torch.from_numpy(shown.frames), torch.from_numpy(shown.elapsed)
+                with torch.inference_mode():
+                    steering, state = policy(frames[None], state, elapsed[None])
+                insight = look_inside(policy, frames[0], state)
+                human = perturbed.steering_sign * float(episode.steering[step])
+                time_s = float(episode.time_s[step] - episode.time_s[0])
+                reel.append(panels.draw(clean[0], insight, float(steering[0, 0, 0]), human, time_s))
             if on_frame is not None:
                 on_frame()
     return Filmed(writer.frame_count, reel.poster, reel.preview)
@@ -283,17 +321,24 @@ class _Reel:
         self._every = max(1, round(1 / (PREVIEW_FPS * period_s)))
         self._poster_at = round(0.4 * length_s / period_s)
         self._last: Picture | None = None
+        self.count = 0
         self.poster: Picture = np.zeros((2, 2, 3), np.uint8)
         self.preview: list[Picture] = []
 
     def append(self, picture: Picture) -> None:
         number = self._writer.frame_count
         self._writer.append(picture)
+        self.count += 1
         if number <= self._poster_at:
             self.poster = picture
         if number % self._every == 0 and len(self.preview) < PREVIEW_S * PREVIEW_FPS:
             self.preview.append(np.ascontiguousarray(picture))
         self._last = picture
+
+    def stay(self) -> None:
+        """Show the last picture for one period more."""
+        assert self._last is not None
+        self.append(self._last)
 
     def close(self, words: str) -> None:
         """Stay on the last picture for a moment and say how it ended."""
@@ -329,6 +374,7 @@ def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Film
             wanted.data[0].name,
             options.seconds,
             options.noise_variance,
-            options.seed,
+            options.seed if options.noise_seed is None else options.noise_seed,
             bar.advance,
+            options.perturbation,
         )

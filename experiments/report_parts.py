@@ -42,6 +42,12 @@ def head_cells(columns: Sequence[tuple[str, str]]) -> str:
     )
 
 
+def sortable(heads: str, rows: str, kind: str = "") -> str:
+    """Return a table in a box that scrolls by itself, made of `head_cells` and of rows; `kind` is one more class."""
+    table = f'<table class="{kind} sortable">' if kind else '<table class="sortable">'
+    return f'<div class="box">{table}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
 def terms(rows: Sequence[tuple[str, str]]) -> str:
     """Return the inside of a list of terms and what they are."""
     return "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows)

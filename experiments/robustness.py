@@ -34,6 +34,8 @@ from experiments.common import expand_tracks, progress, say
 from experiments.evaluate import EXPERT
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
 from experiments.policy_paths import check_motors, find_policy, name_policies
+from experiments.robustness_find import find
+from experiments.robustness_publish import publish
 from experiments.robustness_store import Store, check_parquet, write_table
 from experiments.robustness_suites import Suite, choose_suite
 from policies.checkpoint import load_policy, read_config
@@ -111,16 +113,17 @@ def run(options: RobustnessOptions) -> Path:
     """Test drivers; returns the directory with the results."""
     check_parquet()
     entrants = find_entrants(options.policy, options.expert)
-    choose_baseline(entrants, options.baseline)
+    baseline = choose_baseline(entrants, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
     suite = replace(suite, episode_s=options.world.episode_s)
     cells = make_cells(entrants, suite, options)
-    store = Store(options.out, make_plan(entrants, suite, options))
+    plan = make_plan(entrants, suite, options)
+    store = Store(options.out, plan)
     RunDirectory(options.out, "robustness", options, resume=True)
     done = store.finished([cell.key for cell in cells])
     waiting = [cell for cell in cells if cell.key not in done]
     if done:
-        say(f"{len(done)} of {len(cells)} cells are done already; going on with the rest.")
+        say(f"{len(done)} of {len(cells)} cells are done already" + ("; going on with the rest." if waiting else "."))
     if waiting:
         _drive(waiting, options, store, done)
     results = [done[cell.key] for cell in cells]
@@ -134,6 +137,8 @@ def run(options: RobustnessOptions) -> Path:
     write_table(options.out / "results.parquet", drives, DriveRow)
     if blocks:
         write_table(options.out / "recordings.parquet", blocks, BlockRow)
+    findings = find(drives, blocks, suite.conditions(), baseline)
+    publish(options.out, findings, plan, entrants, with_vehicle(options.world), options.films)
     return options.out
 
 

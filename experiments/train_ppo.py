@@ -41,7 +41,7 @@ FILM_S = 20.0
 """Length of the film of the best driver, seconds."""
 SHAPING = (
     *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
-    *("init_from", "world", "noise_variance"),
+    *("init_from", "world", "noise_variance", "perturbations", "largest_severity"),
 )
 """Options that a resumed run shares with the first one."""
 
@@ -82,6 +82,11 @@ class TrainPPOOptions:
     """Directory of a driver to start from; core, head, frames and period are its own then."""
     noise_variance: float = 0.0
     """Largest variance of Gaussian noise on the training frames, pixels in [0, 1]; each episode draws its own."""
+    perturbations: tuple[str, ...] = ()
+    """What goes wrong while training: each episode draws one of these. Names of `wormwheel gallery`, with or without a
+    severity, joined by +, names of families, or clean; such as clean weather latency:2 fog+speed:1."""
+    largest_severity: int = 3
+    """Largest severity of those perturbations that name none; each episode draws its own."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """LaneKeeping's world while training."""
     evaluate_every: int = 50_000
@@ -198,7 +203,8 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
 
 def _env_maker(options: TrainPPOOptions, world: LaneKeepingConfig) -> Callable[[], gymnasium.Env[Any, Any]]:
     name, noise_variance = options.env, options.noise_variance
-    return lambda: make_world(name, world, noise_variance)
+    perturbations, largest = options.perturbations, options.largest_severity
+    return lambda: make_world(name, world, noise_variance, perturbations, largest)
 
 
 def _evaluation_env(options: TrainPPOOptions) -> Callable[[], gymnasium.Env[Any, Any]]:
@@ -241,6 +247,8 @@ def _check_resume(out: Path, options: TrainPPOOptions) -> None:
         return
     try:
         before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
+        # Runs from before there were perturbations had none.
+        before = {"perturbations": [], "largest_severity": TrainPPOOptions.largest_severity, **before}
         shaped = {name: before[name] for name in SHAPING}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

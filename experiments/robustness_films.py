@@ -1,0 +1,116 @@
+"""Films of failures, each with the command that makes it again.
+
+films = film_failures(choose_failures(findings, 4), policies, world, Path("runs/robustness/films"))
+films[0].command  # wormwheel render --policy … --perturbation fog:2 --seed 1003 --noise-seed 0 …
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.lane_keeping_config import LaneKeepingConfig
+from experiments.drawing import Picture
+from experiments.render import describe_drive, film_drive
+from experiments.robustness_results import Failure
+from policies.checkpoint import load_policy
+
+SECONDS_MORE = 1.0
+"""Time that a film may go on after the moment in which the test saw the car leave the road, s."""
+_OWN = ("height", "width", "episode_s")
+"""What `render` takes from the policy or has an option of its own for."""
+
+
+@dataclass(frozen=True)
+class FailureFilm:
+    """A film of a failure."""
+
+    failure: Failure
+    """What failed."""
+    path: Path
+    """MP4."""
+    poster: Picture
+    """One of its pictures, uint8 `[H, W, 3]`."""
+    command: str
+    """What makes it again."""
+    outcome: str
+    """How the drive went while it was filmed."""
+
+
+def film_failures(
+    failures: Sequence[Failure],
+    policies: Mapping[tuple[str, int], Path],
+    world: LaneKeepingConfig,
+    directory: Path,
+    on_film: Callable[[], None] | None = None,
+) -> list[FailureFilm]:
+    """Film failures; files that are there from before are made again.
+
+    Args:
+        failures: what to film.
+        policies: directory by driver and training run.
+        world: where it was.
+        directory: for the films.
+        on_film: called after each.
+
+    Raises:
+        OSError: if a film cannot be written.
+    """
+    films = []
+    for failure in failures:
+        policy = policies[failure.driver, failure.run]
+        seconds = min(world.episode_s, np.ceil(failure.duration_s + SECONDS_MORE))
+        name = f"{failure.driver}-{failure.run}-{failure.condition.perturbation.replace(':', '-')}"
+        path = directory / f"{name}-road-{failure.road_seed}-{failure.effect_seed}.mp4"
+        directory.mkdir(parents=True, exist_ok=True)
+        filmed = film_drive(
+            load_policy(policy),
+            replace(world, episode_s=seconds),
+            failure.road_seed,
+            path,
+            perturbation=failure.condition.perturbation,
+            noise_seed=failure.effect_seed,
+        )
+        assert filmed.drive is not None
+        command = replay_command(policy, failure, world, float(seconds), path.name)
+        films.append(FailureFilm(failure, path, filmed.poster, command, describe_drive(filmed.drive)))
+        if on_film is not None:
+            on_film()
+    return films
+
+
+def replay_command(policy: Path, failure: Failure, world: LaneKeepingConfig, seconds: float, out: str) -> str:
+    """Return the command that films a failure."""
+    words = ["wormwheel", "render", "--policy", str(policy), "--perturbation", failure.condition.perturbation]
+    words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed)]
+    words += ["--seconds", f"{seconds:g}", *world_arguments(world), "--out", out]
+    return shlex.join(words)
+
+
+def world_arguments(world: LaneKeepingConfig) -> list[str]:
+    """Return the options of the command line that differ from the default world; frame size and length left out."""
+    plain = LaneKeepingConfig()
+    return _arguments(replace(world, **{name: getattr(plain, name) for name in _OWN}), plain, "")
+
+
+def _arguments(value: Any, usual: Any, prefix: str) -> list[str]:
+    words: list[str] = []
+    for item in fields(value):
+        mine, theirs = getattr(value, item.name), getattr(usual, item.name)
+        name = f"{prefix}{item.name.replace('_', '-')}"
+        if mine == theirs:
+            continue
+        if is_dataclass(mine):
+            words += _arguments(mine, theirs, f"{name}.")
+        elif isinstance(mine, bool):
+            words.append(f"--{name}" if mine else f"--{prefix}no-{name.removeprefix(prefix)}")
+        elif isinstance(mine, tuple):
+            words += [f"--{name}", *map(str, mine)]
+        else:
+            words += [f"--{name}", str(mine)]
+    return words

@@ -1,0 +1,135 @@
+"""From the rows of a robustness test to everything that a person reads: screen, `summary.json`, `report.html`."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.cells import Entrant
+from agents.files import write_json
+from agents.run_directory import command, to_json, versions
+from envs.lane_keeping_config import LaneKeepingConfig
+from envs.perturbations import PERTURBATIONS
+from experiments.common import plain, progress, say, screen, show, table
+from experiments.gallery import GalleryOptions, thumbnails
+from experiments.robustness_films import FailureFilm, film_failures
+from experiments.robustness_report import Report, Shot, write_robustness_report
+from experiments.robustness_results import Findings, choose_failures
+
+SHOT_SEVERITIES = (1, 3, 5)
+"""Severities of a disturbance that the gallery shows."""
+_GAP = 3
+
+
+def publish(
+    directory: Path,
+    findings: Findings,
+    plan: Mapping[str, Any],
+    entrants: Sequence[Entrant],
+    world: LaneKeepingConfig,
+    films: int,
+) -> None:
+    """Print the ranking, and write summary and report.
+
+    Args:
+        directory: of the test.
+        findings: what was found.
+        plan: everything that the numbers depend on.
+        entrants: who drove.
+        world: where.
+        films: failures to film.
+
+    Raises:
+        OSError: if something cannot be written.
+    """
+    show_ranking(findings)
+    origin = {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), **versions()}
+    origin["processor"] = platform.processor() or platform.machine()
+    write_json(
+        directory / "summary.json",
+        {
+            "format": "wormwheel-robustness-summary",
+            "format_version": 1,
+            "verdict": findings.verdict(),
+            "command": command(),
+            "versions": origin,
+            "plan": plain(dict(plan)),
+            "findings": plain(_to_json(findings)),
+        },
+    )
+    shots = draw_shots(findings)
+    filmed = _film(directory, findings, entrants, world, films)
+    write_robustness_report(
+        directory / "report.html",
+        Report(findings, command(), origin, plain(dict(plan)), filmed, shots, SHOT_SEVERITIES),
+    )
+    for name in ("results.parquet", "summary.json", "report.html"):
+        say(f"{name}: {directory / name}")
+
+
+def show_ranking(findings: Findings) -> None:
+    """Print the drivers, the best one first."""
+    rows = []
+    for driver in findings.drivers:
+        mine = driver.name == findings.baseline
+        rows.append(
+            [
+                driver.name,
+                str(driver.runs),
+                driver.error_iqm_runs.text(1, 100),
+                driver.clean_error.text(1, 100),
+                f"{driver.crashes} of {driver.drives}",
+                show(driver.corruption_error, 2),
+                "–" if mine else driver.better.text(2),
+                "–" if mine else driver.difference.text(1, 100),
+            ]
+        )
+    base = findings.baseline
+    heads = ["driver", "runs", "lane error, %", "clean", "off the road", f"× {base}", f"beats {base}", "difference"]
+    title = f"{len(findings.conditions)} disturbances, {findings.roads} roads, with 95 % intervals over runs and roads"
+    table(title, heads, rows)
+    screen().print(findings.verdict(), markup=False)
+
+
+def draw_shots(findings: Findings) -> list[Shot]:
+    """Draw what the disturbances look like; each part of a composition by itself."""
+    names = [name for name in PERTURBATIONS if any(name in c.name.split("+") for c in findings.conditions)]
+    options = GalleryOptions(severities=SHOT_SEVERITIES, zoom=1)
+    shots = []
+    with progress("drawing", len(names), "disturbances") as bar:
+        for name in names:
+            kind = PERTURBATIONS[name]
+            pictures = thumbnails(name, options)[1:]
+            gap = np.full((pictures[0].shape[0], _GAP, 3), 128, np.uint8)
+            strip = np.concatenate([piece for one in pictures for piece in (gap, one)][1:], axis=1)
+            about = (kind.__doc__ or "").strip().splitlines()[0]
+            doses = " · ".join(f"{kind.doses[severity - 1]:g}" for severity in SHOT_SEVERITIES)
+            shots.append(Shot(name.replace("_", " "), kind.family, about, f"{kind.unit}: {doses}", strip))
+            bar.advance()
+    return shots
+
+
+def _film(
+    directory: Path, findings: Findings, entrants: Sequence[Entrant], world: LaneKeepingConfig, count: int
+) -> list[FailureFilm]:
+    policies = {(entrant.driver, entrant.run): entrant.policy for entrant in entrants}
+    there = {key: path for key, path in policies.items() if path is not None}
+    chosen = choose_failures(findings, count, [driver for driver, _ in there])
+    if not chosen:
+        return []
+    with progress("filming", len(chosen), "films") as bar:
+        return film_failures(chosen, there, world, directory / "films", bar.advance)
+
+
+def _to_json(findings: Findings) -> dict[str, Any]:
+    """Return the findings as plain values; the list of failures is in the table."""
+    values = to_json(findings)
+    values.pop("failures")
+    for driver in values["drivers"]:
+        driver["profile"] = {name: array.tolist() for name, array in driver["profile"].items()}
+    return dict(values)

@@ -1,0 +1,196 @@
+"""What a robustness test found, as one value: ranking, grid and failures.
+
+`experiments.robustness_find` makes it from the table of drives; `summary.json` holds it and `report.html` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.cells import describe
+from agents.metrics import Estimate
+from agents.statistics import Profile
+
+THRESHOLDS = np.linspace(0.0, 1.0, 51)
+"""Errors at which performance profiles are read."""
+ENOUGH_RUNS = 5
+"""Training runs that a driver needs before it may be called better than another one."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A perturbation at a severity."""
+
+    perturbation: str
+    """In the registry's syntax; "" is clean."""
+    name: str
+    """Without severity."""
+    family: str
+    """Of the perturbation."""
+    severity: int
+    """1 to 5; 0 is clean."""
+
+    @classmethod
+    def of(cls, perturbation: str) -> Condition:
+        """Describe a perturbation."""
+        family, name, severity = describe(perturbation)
+        return cls(perturbation, name, family, severity)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """What a driver did in one condition, over all its runs, roads and draws."""
+
+    drives: int
+    """How many."""
+    crashes: int
+    """How many of them left the road."""
+    error: Estimate
+    """Mean lane error."""
+    saliency_ssim: float
+    """Mean similarity of saliency with clean frames; NaN where there is none."""
+    state_step: float
+    """Largest step of the hidden state in units of that on the same clean road, geometric mean; NaN likewise."""
+    recorded_rmse: float
+    """Error of the steering on recorded frames, full locks; NaN likewise."""
+
+
+@dataclass(frozen=True)
+class DriverFindings:
+    """What was found about one driver; errors are lane errors (`agents.cells.DriveRow`)."""
+
+    name: str
+    """As named at the command line."""
+    core: str
+    """Of the circuit."""
+    runs: int
+    """Training runs."""
+    training_seeds: tuple[int | None, ...]
+    """Of the runs."""
+    drives: int
+    """Perturbed drives."""
+    crashes: int
+    """How many of them left the road."""
+    clean_error: Estimate
+    """Mean on clean roads."""
+    clean_crashes: float
+    """Share of clean drives that left the road."""
+    error_iqm: Estimate
+    """Interquartile mean over runs, roads and conditions; stratified bootstrap, roads being the strata."""
+    error_iqm_runs: Estimate
+    """The same with whole runs drawn; see `agents.statistics`."""
+    error: Estimate
+    """Mean."""
+    crash_share: Estimate
+    """Share of perturbed drives that left the road."""
+    autonomy: Estimate
+    """Mean share of the time without intervention."""
+    corruption_error: Estimate
+    """Mean corruption error against the baseline; 1 is as good as it."""
+    corruption_crashes: Estimate
+    """The same of crashes; NaN where the baseline never crashed."""
+    difference: Estimate
+    """Error minus the baseline's, paired."""
+    better: Estimate
+    """Probability that a run does better than one of the baseline on the same road in the same condition."""
+    profile: Profile
+    """Share of drives with an error above each of `THRESHOLDS`."""
+    saliency_ssim: Estimate
+    """Mean over conditions that can be applied to recorded frames; NaN without a policy."""
+    state_step: float
+    """Geometric mean of `Spot.state_step` over conditions; NaN without a state."""
+    recorded_clean: float
+    """Error of the steering on clean recorded frames; NaN without recordings."""
+    recorded_perturbed: float
+    """The same over all perturbations."""
+    spots: dict[str, Spot]
+    """By perturbation in the registry's syntax, clean included."""
+
+    curves: dict[str, dict[int, Estimate]]
+    """Mean error by family and severity; severity 0 is clean."""
+
+    def by_family(self, conditions: Sequence[Condition], field: str) -> dict[str, float]:
+        """Return the mean of a figure of the spots for each family; NaN where no spot has a value."""
+        families: dict[str, list[float]] = {}
+        for condition in conditions:
+            value = getattr(self.spots[condition.perturbation], field)
+            value = value.value if isinstance(value, Estimate) else float(value)
+            families.setdefault(condition.family, []).extend([value] if np.isfinite(value) else [])
+        return {family: float(np.mean(values)) if values else float("nan") for family, values in families.items()}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A drive that ended off the road."""
+
+    driver: str
+    """Who drove."""
+    run: int
+    """Which of its training runs."""
+    condition: Condition
+    """What was wrong."""
+    road_seed: int
+    """Seed of the road."""
+    effect_seed: int
+    """Seed of the perturbation."""
+    duration_s: float
+    """Time until it left the road."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a test found."""
+
+    baseline: str
+    """Driver that the others are compared with."""
+    conditions: tuple[Condition, ...]
+    """What was tried, clean left out."""
+    roads: int
+    """Roads."""
+    draws: int
+    """Draws of each perturbation on each road."""
+    drivers: tuple[DriverFindings, ...]
+    """The best one first."""
+    failures: tuple[Failure, ...]
+    """Perturbed drives off the road, the worst first: lowest severity, then shortest."""
+
+    lead: Estimate | None
+    """Error of the second driver minus that of the first, paired; None where there is one driver."""
+
+    def verdict(self) -> str:
+        """Say in a few sentences what was found, and no more than that."""
+        first = self.drivers[0]
+        tried = f"Under {_count(len(self.conditions), 'disturbance')} on {_count(self.roads, 'road')}"
+        lost = f"left the road in {first.crashes:,} of {first.drives:,} drives"
+        error = f"{100 * first.error.value:.1f} % of the lane width off its middle"
+        if self.lead is None:
+            return f"{tried}, {first.name} was {error} on average and {lost}."
+        second, lead = self.drivers[1], self.lead
+        words = (
+            f"{tried}, {first.name} came first: {error} on average, {second.name} {100 * second.error.value:.1f} %. "
+        )
+        apart = "tells them apart" if lead.low > 0 else "does not tell them apart"
+        words += f"The difference, {lead.text(1, 100)} points, {apart}"
+        if min(first.runs, second.runs) < ENOUGH_RUNS:
+            return f"{words}; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds."
+        return words + "."
+
+
+def choose_failures(findings: Findings, count: int, drivers: Sequence[str]) -> list[Failure]:
+    """Choose a few failures of some drivers, of many kinds: families and drivers not chosen yet come first."""
+    chosen: list[Failure] = []
+    left = [failure for failure in findings.failures if failure.driver in drivers]
+    while left and len(chosen) < count:
+        families = [failure.condition.family for failure in chosen]
+        names = [failure.driver for failure in chosen]
+        best = min(left, key=lambda f: (families.count(f.condition.family), names.count(f.driver), left.index(f)))
+        chosen.append(best)
+        left.remove(best)
+    return chosen
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
