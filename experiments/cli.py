@@ -55,7 +55,9 @@ VERBS: dict[str, Verb] = {
         "experiments.evaluate", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
     "robustness": Verb(
-        "experiments.robustness", "RobustnessOptions", "drive policies under everything that can go wrong, and compare"
+        "experiments.robustness.verb",
+        "RobustnessOptions",
+        "drive policies under everything that can go wrong, and compare",
     ),
     "render": Verb("experiments.render", "RenderOptions", "film a driver on a road or on a recording"),
     "demo": Verb("experiments.demo", "DemoOptions", "record, train, drive, film: the whole chain and a page about it"),

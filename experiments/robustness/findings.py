@@ -1,6 +1,6 @@
 """What a robustness test found, as one value: ranking, grid and failures.
 
-`experiments.robustness_find` makes it from the table of drives; `summary.json` holds it and `report.html` shows it.
+`experiments.robustness.find` makes it from the table of drives; `summary.json` holds it and `report.html` shows it.
 """
 
 from __future__ import annotations

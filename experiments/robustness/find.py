@@ -22,7 +22,7 @@ from agents.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from experiments.robustness_results import THRESHOLDS, Condition, DriverFindings, Failure, Findings, Spot
+from experiments.robustness.findings import THRESHOLDS, Condition, DriverFindings, Failure, Findings, Spot
 
 Row = Mapping[str, Any]
 """A row of a table."""

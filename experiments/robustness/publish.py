@@ -17,9 +17,9 @@ from envs.lane_keeping_config import LaneKeepingConfig
 from envs.perturbations import PERTURBATIONS
 from experiments.common import plain, progress, say, screen, show, table
 from experiments.gallery import GalleryOptions, thumbnails
-from experiments.robustness_films import FailureFilm, film_failures
-from experiments.robustness_report import Report, Shot, write_robustness_report
-from experiments.robustness_results import Findings, choose_failures
+from experiments.robustness.films import FailureFilm, film_failures
+from experiments.robustness.findings import Findings, choose_failures
+from experiments.robustness.report import Report, Shot, write_robustness_report
 
 SHOT_SEVERITIES = (1, 3, 5)
 """Severities of a disturbance that the gallery shows."""
@@ -33,8 +33,8 @@ def publish(
     entrants: Sequence[Entrant],
     world: LaneKeepingConfig,
     films: int,
-) -> None:
-    """Print the ranking, and write summary and report.
+) -> dict[str, Any]:
+    """Print the ranking, and write summary and report; returns the findings as JSON values.
 
     Args:
         directory: of the test.
@@ -48,6 +48,7 @@ def publish(
         OSError: if something cannot be written.
     """
     show_ranking(findings)
+    values = plain(_to_json(findings))
     origin = {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), **versions()}
     origin["processor"] = platform.processor() or platform.machine()
     write_json(
@@ -59,7 +60,7 @@ def publish(
             "command": command(),
             "versions": origin,
             "plan": plain(dict(plan)),
-            "findings": plain(_to_json(findings)),
+            "findings": values,
         },
     )
     shots = draw_shots(findings)
@@ -70,6 +71,7 @@ def publish(
     )
     for name in ("results.parquet", "summary.json", "report.html"):
         say(f"{name}: {directory / name}")
+    return dict(values)
 
 
 def show_ranking(findings: Findings) -> None:

@@ -13,8 +13,6 @@ on that nor on the number of processes.
 
 from __future__ import annotations
 
-import glob
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,27 +21,23 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from agents.cells import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells, fingerprint
+from agents.cells import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells
 from agents.recorded_cells import BlockRow, RecordedCell, RecordedData
 from agents.recorder import with_vehicle
 from agents.run_directory import RunDirectory
 from agents.workers import run_jobs
 from envs.lane_keeping import LaneKeepingConfig
 from envs.perturbations import parse
-from experiments.common import expand_tracks, progress, say
-from experiments.evaluate import EXPERT
+from experiments.common import check_json, expand_tracks, progress, say, write_results
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
-from experiments.policy_paths import check_motors, find_policy, name_policies
-from experiments.robustness_find import find
-from experiments.robustness_publish import publish
-from experiments.robustness_store import Store, check_parquet, write_table
-from experiments.robustness_suites import Suite, choose_suite
-from policies.checkpoint import load_policy, read_config
+from experiments.robustness.entrants import choose_baseline, find_entrants
+from experiments.robustness.find import find
+from experiments.robustness.publish import publish
+from experiments.robustness.store import Store, check_parquet, write_table
+from experiments.robustness.suites import Suite, choose_suite
+from policies.checkpoint import load_policy
 
 FORMAT_VERSION = 1
-MEMORYLESS = "feedforward"
-"""The core that remembers nothing: what others are compared with unless told otherwise."""
-_NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
 
 
 @dataclass(frozen=True)
@@ -88,6 +82,8 @@ class RobustnessOptions:
     """Failures that are filmed for the report."""
     out: Path = Path("runs/robustness")
     """Directory for results.parquet, summary.json and report.html; the same command goes on there."""
+    json: Path | None = None
+    """File for the summary, with the options, as JSON; it goes to summary.json in the directory anyway."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -111,6 +107,7 @@ def defaults_for(options: RobustnessOptions) -> RobustnessOptions:
 
 def run(options: RobustnessOptions) -> Path:
     """Test drivers; returns the directory with the results."""
+    check_json(options.json)
     check_parquet()
     entrants = find_entrants(options.policy, options.expert)
     baseline = choose_baseline(entrants, options.baseline)
@@ -138,70 +135,9 @@ def run(options: RobustnessOptions) -> Path:
     if blocks:
         write_table(options.out / "recordings.parquet", blocks, BlockRow)
     findings = find(drives, blocks, suite.conditions(), baseline)
-    publish(options.out, findings, plan, entrants, with_vehicle(options.world), options.films)
+    summary = publish(options.out, findings, plan, entrants, with_vehicle(options.world), options.films)
+    write_results(options.json, "robustness", options, summary)
     return options.out
-
-
-def find_entrants(given: Sequence[str], expert: bool = False) -> list[Entrant]:
-    """Find the training runs of each driver.
-
-    Args:
-        given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`.
-        expert: add the geometric expert.
-
-    Raises:
-        ValueError: if a directory holds no policy, a pattern finds nothing, or something is given twice.
-    """
-    named: list[tuple[str, Path]] = []
-    plain = [text for text in given if "=" not in text or Path(text).exists()]
-    for text in given:
-        if text in plain:
-            continue
-        name, _, place = text.partition("=")
-        if not re.fullmatch(_NAME, name):
-            raise ValueError(f"a driver's name is made of letters, digits and . + - _, got {name!r} in {text!r}.")
-        paths = sorted(glob.glob(place))
-        if not paths:
-            raise ValueError(f"{text!r} finds no directory: give NAME=DIRECTORY, or a pattern in quotes.")
-        named += [(name, find_policy(Path(path))) for path in paths]
-    taken = {name for name, _ in named} | {EXPERT}
-    for name, path in name_policies([Path(text) for text in plain]).items():
-        name = re.sub(_NO_NAME, "_", name)
-        if name in taken:
-            raise ValueError(f"the name {name!r} of {path} is taken: give it another one, NAME={path}.")
-        named.append((name, path))
-    check_motors({str(path): path for _, path in named}, throttle=False)
-    found: list[Entrant] = []
-    for name, path in named:
-        config, number = read_config(path), sum(entrant.driver == name for entrant in found)
-        print_of = fingerprint(path)
-        twin = [entrant for entrant in found if entrant.fingerprint == print_of and entrant.driver == name]
-        if twin:
-            raise ValueError(
-                f"{path} and {twin[0].policy} hold the same policy: give each training run of {name} once."
-            )
-        seed = config.get("notes", {}).get("seed")
-        core, training_seed = str(config["policy"]["core"]), seed if isinstance(seed, int) else None
-        found.append(Entrant(name, number, core, training_seed, path, print_of))
-    # Runs of a driver beside one another, drivers in the order in which they are named first.
-    order = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in named))}
-    found.sort(key=lambda entrant: (order[entrant.driver], entrant.run))
-    return [*found, Entrant(EXPERT, core=EXPERT)] if expert else found
-
-
-def choose_baseline(entrants: Sequence[Entrant], wanted: str | None) -> str:
-    """Return the driver that the others are compared with.
-
-    Raises:
-        ValueError: if there is no driver of the name that was asked for.
-    """
-    names = list(dict.fromkeys(entrant.driver for entrant in entrants))
-    if wanted is not None:
-        if wanted not in names:
-            raise ValueError(f"there is no driver {wanted!r} to compare with. There is: {', '.join(names)}.")
-        return wanted
-    without_memory = [entrant.driver for entrant in entrants if entrant.core == MEMORYLESS]
-    return without_memory[0] if without_memory else names[0]
 
 
 def make_cells(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOptions) -> list[Cell | RecordedCell]:

@@ -17,7 +17,7 @@ import numpy as np
 from envs.lane_keeping_config import LaneKeepingConfig
 from experiments.drawing import Picture
 from experiments.render import describe_drive, film_drive
-from experiments.robustness_results import Failure
+from experiments.robustness.findings import Failure
 from policies.checkpoint import load_policy
 
 SECONDS_MORE = 1.0

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.metrics import Estimate
-from experiments import robustness_figures as figures
 from experiments.report_parts import cell, estimate_cell, head_cells, sortable
-from experiments.robustness_results import Condition, DriverFindings, Findings
+from experiments.robustness import figures
+from experiments.robustness.findings import Condition, DriverFindings, Findings
 
 SEVERITY_COLUMNS = ((0.0, "clean"), (1.0, "1"), (2.0, "2"), (3.0, "3"), (4.0, "4"), (5.0, "5"))
 ERROR_TICKS = ((0.0, "0"), (0.5, "50"), (1.0, "100 %"))

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 
 from envs.perturbations import SEVERITIES
-from experiments import robustness_figures as figures
 from experiments.report_parts import head_cells, sortable
-from experiments.robustness_results import Condition, DriverFindings, Findings, Spot
+from experiments.robustness import figures
+from experiments.robustness.findings import Condition, DriverFindings, Findings, Spot
 
 
 def by_family(found: Findings) -> str:

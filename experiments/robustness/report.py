@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from agents.files import write_text
 from agents.metrics import Estimate
-from experiments import robustness_figures as figures
 from experiments.report_page import film, page, picture
 from experiments.report_parts import card, cell, estimate_cell, head_cells, interval_text, number_text, sortable, terms
-from experiments.robustness_curves import inside, responses
-from experiments.robustness_films import FailureFilm
-from experiments.robustness_heat import by_family, every_condition, recordings
-from experiments.robustness_results import ENOUGH_RUNS, DriverFindings, Findings
+from experiments.robustness import figures
+from experiments.robustness.curves import inside, responses
+from experiments.robustness.films import FailureFilm
+from experiments.robustness.findings import ENOUGH_RUNS, DriverFindings, Findings
+from experiments.robustness.heat import by_family, every_condition, recordings
 
 
 @dataclass(frozen=True)
