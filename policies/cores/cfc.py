@@ -66,6 +66,10 @@ class CfCConfig:
     backbone_activation: str = "lecun_tanh"
     """A name in `policies.cores.activations.ACTIVATIONS`; without a wiring only."""
 
+    gate_span: float | None = None
+    """Elapsed time, nominal periods, over which the gates' opening times are spread at the start (see `cfc_layer`): give
+    the longest time that the core must tell from others. None draws the gates as published."""
+
     readout: bool | None = None
     """Whether a linear map leads from the units (the motor neurons when wired) to the motors; None: unless wired."""
 
@@ -82,6 +86,10 @@ class CfCConfig:
             raise ValueError(
                 "units and backbone_units must be at least 1 and backbone_layers at least 0, got "
                 f"{self.units}, {self.backbone_units} and {self.backbone_layers}."
+            )
+        if self.gate_span is not None and not (self.gate_span > 0 and "time_b" in HEADS[self.mode]):
+            raise ValueError(
+                f"gate_span must be a positive time, for a mode with a gate; got {self.gate_span} in mode {self.mode!r}."
             )
         check_activation(self.backbone_activation)
         check_kernel(self.kernel)
@@ -147,6 +155,9 @@ class CfC(Core):
                 self._build_full()
             else:
                 self._build_wired(wiring)
+            if config.gate_span is not None:
+                for layer in self._liquid():
+                    layer.spread_gates(config.gate_span)
             if config.mixed_memory:
                 self.memory_in = nn.Linear(input_size, 4 * self.units)
                 self.memory_recurrent = nn.Linear(self.units, 4 * self.units, bias=False)

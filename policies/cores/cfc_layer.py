@@ -5,6 +5,10 @@
     pure:     h = A − A exp(−Δt (|w_tau| + |ff1|)) ff1
 
 Hasani et al., "Closed-form continuous-time neural networks", Nature Machine Intelligence 2022.
+
+Drawn as published, all gates open within a few nominal periods and are saturated beyond: nothing tells the core, nor
+its gradient, 7 periods from 9. `spread_gates` begins with gates that open one after the other over a span of time, the
+idea of Tallec & Ollivier's initialisation of LSTM gates ("Can recurrent neural networks warp time?", ICLR 2018).
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from torch import Tensor, nn
 
 HEADS = {"default": ("ff1", "ff2", "time_a", "time_b"), "no_gate": ("ff1", "ff2", "time_a", "time_b"), "pure": ("ff1",)}
 """Linear heads of each mode, in the order in which a layer stacks them."""
+
+STEEPNESS = 4.0
+"""Slope of a spread gate, 1 / nominal period: it opens within about one period."""
 
 
 class CfCLayer(nn.Module):
@@ -57,6 +64,16 @@ class CfCLayer(nn.Module):
         if mask is not None:
             mask = torch.cat([mask if head.startswith("ff") else torch.ones_like(mask) for head in heads])
         self.register_buffer("mask", mask, persistent=False)
+
+    @torch.no_grad()
+    def spread_gates(self, span: float) -> None:
+        """Set the gates' biases to g = sigmoid(`STEEPNESS` (Δt − t_k)), t_k drawn evenly from 0 to `span`.
+
+        Call this inside `seeded`; for the modes with a gate.
+        """
+        time_a, time_b = self.bias[-2 * self.units :].split(self.units)
+        time_a.fill_(STEEPNESS)
+        time_b.uniform_(-STEEPNESS * span, 0.0)
 
     @property
     def effective_weight(self) -> Tensor:

@@ -119,6 +119,18 @@ def test_the_motor_neurons_are_the_first_of_the_state():
     assert torch.equal(outputs[:, -1], state[:, :3])
 
 
+def test_spread_gates_tell_long_times_apart():
+    options = {"wiring": None, "units": 64, "readout": True}
+    elapsed = torch.arange(1.0, 16.0)[:, None]  # 15 sequences of one step
+    steps = {}
+    for span in (None, 16.0):
+        core = CfC(INPUTS, 1, CfCConfig(gate_span=span, **options))
+        _, state = core(torch.ones(15, 1, INPUTS), None, elapsed)
+        steps[span] = (state[1:] - state[:-1]).norm(dim=1)
+    assert steps[None][-1] < 0.15 * steps[None][0]
+    assert steps[16.0].min() > 4 * steps[None][-1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -126,6 +138,8 @@ def test_the_motor_neurons_are_the_first_of_the_state():
         ({"wiring": "spaghetti"}, "wiring must be one of"),
         ({"kernel": "gpu"}, "kernel must be one of"),
         ({"backbone_activation": "step"}, "activation must be one of"),
+        ({"gate_span": 0.0}, "gate_span must be a positive time"),
+        ({"gate_span": 8.0, "mode": "pure"}, "for a mode with a gate"),
         ({"units": 0}, "units and backbone_units must be at least 1"),
     ],
 )
