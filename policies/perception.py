@@ -106,7 +106,7 @@ class ConvHead(nn.Module):
         """Return the map after each convolution, `[N, C, h, w]`, for `[N, 3, H, W]` whitened frames."""
         maps = []
         for convolution in self.convolutions:
-            frames = torch.relu(convolution(frames))
+            frames = torch.relu_(convolution(frames))  # In place: nothing needs what was there before.
             maps.append(frames)
         return maps
 

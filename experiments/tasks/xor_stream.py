@@ -32,7 +32,7 @@ LONGEST = 31
 class Options:
     """The XOR task."""
 
-    training: Training = field(default_factory=lambda: Training(steps=40_000, batch_size=128, evaluate_every=1000))
+    training: Training = field(default_factory=lambda: Training(steps=12_000, batch_size=128, evaluate_every=1000))
 
     train_streams: int = 100_000
     """Streams to learn from; 100,000 in the papers."""
@@ -56,8 +56,8 @@ class Options:
             raise ValueError(f"bit_time must be positive, got {self.bit_time}.")
 
 
-# The gates' opening times are spread over 16 bits: drawn as published, the cores learn to count runs of some six ones and
-# then stand still, for the gates tell longer runs no better apart than the gradient does.
+# The gates' opening times are spread over 16 bits. Drawn as published, the cores learn to count runs of some six ones
+# and then stand still: their gates, and with them the gradient, do not tell longer runs apart.
 CFC = {"gate_span": 16.0}
 
 # Fully connected with a backbone of 128 units, as published. For layers this wide torch's own matrix products are the

@@ -67,8 +67,8 @@ class CfCConfig:
     """A name in `policies.cores.activations.ACTIVATIONS`; without a wiring only."""
 
     gate_span: float | None = None
-    """Elapsed time, nominal periods, over which the gates' opening times are spread at the start (see `cfc_layer`): give
-    the longest time that the core must tell from others. None draws the gates as published."""
+    """Elapsed time, nominal periods, over which the gates' opening times are spread at the start (see `cfc_layer`): the
+    longest time that the core must tell from others. None draws the gates as published."""
 
     readout: bool | None = None
     """Whether a linear map leads from the units (the motor neurons when wired) to the motors; None: unless wired."""
@@ -89,7 +89,7 @@ class CfCConfig:
             )
         if self.gate_span is not None and not (self.gate_span > 0 and "time_b" in HEADS[self.mode]):
             raise ValueError(
-                f"gate_span must be a positive time, for a mode with a gate; got {self.gate_span} in mode {self.mode!r}."
+                f"gate_span must be a positive time, for a mode with a gate; got {self.gate_span} in {self.mode!r}."
             )
         check_activation(self.backbone_activation)
         check_kernel(self.kernel)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 HEADS = {"default": ("ff1", "ff2", "time_a", "time_b"), "no_gate": ("ff1", "ff2", "time_a", "time_b"), "pure": ("ff1",)}
 """Linear heads of each mode, in the order in which a layer stacks them."""
 
-STEEPNESS = 4.0
+STEEPNESS = 6.0
 """Slope of a spread gate, 1 / nominal period: it opens within about one period."""
 
 
