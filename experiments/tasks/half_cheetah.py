@@ -33,7 +33,7 @@ STATES = 17
 class Options:
     """The half-cheetah task."""
 
-    training: Training = field(default_factory=lambda: Training(steps=2000, batch_size=64, evaluate_every=100))
+    training: Training = field(default_factory=lambda: Training(steps=600, batch_size=64, evaluate_every=50))
 
     rollouts: int = 25
     """Rollouts; the first 20 % validate, the next 40 % test, the others train, as published."""
