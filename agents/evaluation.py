@@ -96,13 +96,13 @@ class RescaledTime:
         return self.driver.act(frames, elapsed * self.factor, starts, envs)
 
     def steering_gradient(
-        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
     ) -> NDArray[np.float32]:
         """How the steering changes with the frame; see `PolicyDriver.steering_gradient`."""
         inner = getattr(self.driver, "steering_gradient", None)
         if inner is None:
             raise ValueError("this driver has no gradient to attack: attacks need a policy at the wheel.")
-        return inner(slot, frame, elapsed * float(self.factor), start)
+        return inner(slot, frame, elapsed * float(self.factor), start, steps)
 
 
 def drive_trials(

@@ -7,7 +7,8 @@ State resets live here: a slot whose episode ended takes the next seed, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -77,25 +78,28 @@ class PolicyDriver:
         return actions[:, 0].numpy()
 
     def steering_gradient(
-        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
     ) -> NDArray[np.float32]:
-        """How the steering that a slot's driver would give now changes with each value of the frame: for attacks.
+        """How the steering that a slot's driver would give from now on changes with each value of the frame.
 
-        The clamp at full lock is left out, so that there is a gradient there too.
+        For attacks. The clamp at full lock is left out, so that there is a gradient there too.
 
         Args:
             slot: the row of the batch, whose state is used and left as it is.
             frame: float32 `[H, W, 3]` in [0, 255].
             elapsed: time since the previous frame in nominal periods.
             start: whether an episode begins with this frame.
+            steps: how many frames are counted, as if they all were this one, each after `elapsed`.
 
         Returns:
-            float32 `[H, W, 3]`, steering per grey level.
+            float32 `[H, W, 3]`, mean steering of those steps per grey level.
         """
         state = None if start or self.state is None else self.state[slot : slot + 1].clone()
         pixels = torch.from_numpy(frame[None, None]).requires_grad_(True)
-        motors, _ = self.policy.motors(pixels, state, torch.full((1, 1), elapsed))
-        (gradient,) = torch.autograd.grad(motors[0, 0, 0], pixels)
+        with _frozen(self.policy):
+            features = self.policy.features(pixels).expand(-1, steps, -1)  # [1, 1, F] → [1, T, F]
+            motors, _ = self.policy.core(features, state, torch.full((1, steps), elapsed))
+            (gradient,) = torch.autograd.grad(motors[0, :, 0].mean(), pixels)
         return gradient[0, 0].numpy()
 
 
@@ -226,6 +230,19 @@ def perturbed_layer(env: gymnasium.Env[Any, Any]) -> PerturbedEnv | None:
             return env
         env = env.env
     return None
+
+
+@contextmanager
+def _frozen(policy: DrivingPolicy) -> Iterator[None]:
+    """Keep no gradients of the weights, which would cost a third of the time."""
+    trained = [weight for weight in policy.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
 
 
 def _finish(slot: _Slot, info: dict[str, Any]) -> Drive:

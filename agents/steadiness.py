@@ -89,10 +89,10 @@ class StateWatch:
         return actions
 
     def steering_gradient(
-        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
     ) -> NDArray[np.float32]:
         """How the steering changes with the frame; see `PolicyDriver.steering_gradient`."""
-        return self.driver.steering_gradient(slot, frame, elapsed, start)
+        return self.driver.steering_gradient(slot, frame, elapsed, start, steps)
 
 
 @dataclass(frozen=True)

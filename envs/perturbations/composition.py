@@ -23,9 +23,9 @@ LONGEST = 10.0
 SHORTEST = 0.01
 """Nominal periods that are told at least: time does not stand still for a driver."""
 
-Gradient = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
-"""Maps a frame, float32 `[H, W, 3]` in [0, 255], and the elapsed time that the driver is told with it to the gradient
-of its steering with regard to the frame."""
+Gradient = Callable[[NDArray[np.float32], float, int], NDArray[np.float32]]
+"""Maps a frame, float32 `[H, W, 3]` in [0, 255], the elapsed time that the driver is told with it, and a number of
+steps to the gradient of its mean steering in those steps with regard to the frame."""
 
 
 @dataclass(frozen=True)
@@ -121,5 +121,5 @@ class Running:
         return frame, told
 
 
-def _at(gradient: Gradient, elapsed: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    return lambda frame: gradient(frame, elapsed)
+def _at(gradient: Gradient, elapsed: float) -> Callable[[NDArray[np.float32], int], NDArray[np.float32]]:
+    return lambda frame, steps: gradient(frame, elapsed, steps)

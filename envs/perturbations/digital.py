@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
-from envs.perturbations.pictures import FloatMap, StillFrame, table, to_grey_levels
+from envs.perturbations.pictures import StillFrame, table, to_grey_levels
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ class Pixelate(Perturbation):
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
         share = self.dose_at(clip.height)
-        rows = _block_means(clip.height, share, float(generator.random()))
-        columns = _block_means(clip.width, share, float(generator.random()))
+        edges_down, row = _blocks(clip.height, share, float(generator.random()))
+        edges_across, column = _blocks(clip.width, share, float(generator.random()))
+        areas = np.outer(np.diff(edges_down), np.diff(edges_across))[..., None].astype(np.float32)
 
         def average(frame: Frame) -> Frame:
-            down = rows @ frame.reshape(clip.height, -1).astype(np.float32)  # [H, 3 W]
-            return to_grey_levels(columns @ down.reshape(frame.shape))  # [W, W] @ [H, W, 3]
+            upto: Any = cv2.integral(frame)[edges_down][:, edges_across]  # sums of all above and to the left
+            sums = np.diff(np.diff(upto, axis=0), axis=1)
+            return to_grey_levels(sums / areas)[row][:, column]
 
         return StillFrame(average)
 
@@ -119,11 +122,11 @@ PERTURBATIONS: tuple[type[Perturbation], ...] = (Jpeg, Pixelate, DeadRows, BitEr
 """What this file adds to the registry."""
 
 
-def _block_means(count: int, share: float, phase: float) -> FloatMap:
-    """`[count, count]` matrix that replaces values by the means of the blocks that they lie in."""
-    block = np.floor((np.arange(count) + 0.5) * share + phase)
-    same = (block[:, None] == block[None]).astype(np.float32)
-    return same / same.sum(axis=1, keepdims=True)
+def _blocks(count: int, share: float, phase: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where blocks begin and, last, end, `[blocks + 1]`; and the block of each of `count` pixels, `[count]`."""
+    place = np.floor((np.arange(count) + 0.5) * share + phase)
+    block = np.cumsum(np.diff(place, prepend=place[0]) > 0.0)
+    return np.searchsorted(block, np.arange(block[-1] + 2)), block
 
 
 class _BitErrors(Effect):

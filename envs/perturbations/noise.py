@@ -13,10 +13,11 @@ Intelligence 2020): independent Gaussian noise of variance 0, 0.1, 0.2 or 0.3 on
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,7 +65,7 @@ class Variance(Perturbation):
     family: ClassVar[str] = "noise"
     name: ClassVar[str] = "variance"
     unit: ClassVar[str] = "variance v, frames in [0, 1]"
-    doses = (0.05, 0.1, 0.15, 0.2, 0.3)
+    doses = (0.02, 0.1, 0.15, 0.2, 0.3)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
@@ -88,10 +89,7 @@ class Gaussian(Perturbation):
 
 @dataclass(frozen=True)
 class Shot(Perturbation):
-    """x' = Poisson(λ x) / λ: so many photons that a white pixel counts λ of them.
-
-    Drawn by its normal limit, λ x + √(λ x) n, which is close from some ten photons on.
-    """
+    """x' = min(Poisson(λ x) / λ, 1): so many photons that a white pixel counts λ of them."""
 
     family: ClassVar[str] = "noise"
     name: ClassVar[str] = "shot"
@@ -138,6 +136,10 @@ PERTURBATIONS: tuple[type[Perturbation], ...] = (Variance, Gaussian, Shot, Impul
 """What this file adds to the registry."""
 
 
+_QUANTILES = 4096
+"""Values that shot noise draws from for each grey level: quantiles of its distribution."""
+
+
 class _Gaussian(Effect):
     def __init__(self, generator: np.random.Generator, variance: float):
         self._generator, self._noise = generator, GaussianNoise(variance)
@@ -148,15 +150,28 @@ class _Gaussian(Effect):
 
 class _Shot(Effect):
     def __init__(self, generator: np.random.Generator, photons: float):
-        self._generator = generator
-        # √(255² x / λ) with x in grey levels of 255: the deviation of each grey level, in grey levels.
-        self._deviation = np.sqrt(255.0 * np.arange(256) / photons).astype(np.float32)
+        self._generator, self._levels = generator, _shot_levels(photons)
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:
-        noise = self._generator.standard_normal(frame.shape, dtype=np.float32)
-        noise *= cv2.LUT(frame, self._deviation)
-        noise += frame
-        return to_grey_levels(noise)
+        draws = self._generator.integers(0, _QUANTILES, frame.shape, dtype=np.uint16)
+        return self._levels[frame.astype(np.uint32) * _QUANTILES + draws]
+
+
+@lru_cache(maxsize=16)
+def _shot_levels(photons: float) -> NDArray[np.uint8]:
+    """`[256 · _QUANTILES]` what each grey level becomes, at probabilities spread evenly over (0, 1)."""
+    chances = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    most = math.ceil(photons + 6.0 * math.sqrt(photons) + 6.0)
+    counts = np.arange(most + 1)
+    log_factorials = np.array([math.lgamma(count + 1.0) for count in counts])
+    levels = np.empty((256, _QUANTILES), np.uint8)
+    levels[0] = 0
+    for level in range(1, 256):
+        mean = photons * level / 255.0
+        reached = np.cumsum(np.exp(counts * math.log(mean) - mean - log_factorials))
+        drawn = np.searchsorted(reached, chances)
+        levels[level] = np.rint(np.minimum(drawn * (255.0 / photons), 255.0))
+    return levels.reshape(-1)
 
 
 class _Speckle(Effect):

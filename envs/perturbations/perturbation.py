@@ -68,15 +68,16 @@ class Moment:
         elapsed: true time since the frame before, in nominal periods.
         speed_mps: of the car; a guess for recordings that lack it.
         yaw_rate_radps: of the car, positive to the left; 0 where it is unknown.
-        gradient: for attacks: maps a frame, float32 `[H, W, 3]` in [0, 255], to the gradient of the steering that the
-            driver would give now, with the state that it has now, in the frame's shape; None where there is no policy.
+        gradient: for attacks: maps a frame, float32 `[H, W, 3]` in [0, 255], and a number of steps to the gradient, in
+            the frame's shape, of the mean steering that the driver would give in so many steps from now on, with the
+            state that it has now, if it went on seeing that frame; None where there is no policy.
     """
 
     time_s: float
     elapsed: float = 1.0
     speed_mps: float = 1.5
     yaw_rate_radps: float = 0.0
-    gradient: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    gradient: Callable[[NDArray[np.float32], int], NDArray[np.float32]] | None = None
 
 
 class Effect:

@@ -14,6 +14,8 @@ from envs.perturbations import (
     blur,
     digital,
     dynamics,
+    glass,
+    lamps,
     light,
     noise,
     occlusion,
@@ -27,7 +29,22 @@ from envs.perturbations.perturbation import SEVERITIES, Perturbation
 
 CLEAN = "clean"
 """What no perturbation is called."""
-_MODULES = (noise, blur, weather, light, digital, occlusion, pose, timing, dynamics, actuation, road, adversarial)
+_MODULES = (
+    noise,
+    blur,
+    weather,
+    glass,
+    light,
+    lamps,
+    digital,
+    occlusion,
+    pose,
+    timing,
+    dynamics,
+    actuation,
+    road,
+    adversarial,
+)
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {made.name: made for module in _MODULES for made in module.PERTURBATIONS}
 """Every perturbation by its name, family by family."""

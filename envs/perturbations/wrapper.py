@@ -25,9 +25,9 @@ from envs.world import World
 PERIOD_S = 0.05
 """Nominal period of envs that do not name one, s."""
 
-StepGradient = Callable[[NDArray[np.float32], float, bool], NDArray[np.float32]]
-"""Maps a frame, float32 `[H, W, 3]` in [0, 255], the elapsed time told with it, and whether it begins an episode, to
-the gradient of the driver's steering with regard to the frame."""
+StepGradient = Callable[[NDArray[np.float32], float, bool, int], NDArray[np.float32]]
+"""Maps a frame, float32 `[H, W, 3]` in [0, 255], the elapsed time told with it, whether it begins an episode, and a
+number of steps to the gradient of the driver's mean steering in those steps with regard to the frame."""
 
 
 class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -126,9 +126,8 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             turn = state.speed * math.tan(state.steer) / inside.vehicle_params.wheelbase_m
             moment = Moment(moment.time_s, moment.elapsed, state.speed, turn)
         gradient = self.gradient
-        self._frame, told = self._running.see(
-            observation["camera"], moment, None if gradient is None else lambda frame, at: gradient(frame, at, start)
-        )
+        asked = None if gradient is None else lambda frame, at, steps: gradient(frame, at, start, steps)
+        self._frame, told = self._running.see(observation["camera"], moment, asked)
         return {**observation, "camera": self._frame, "elapsed": np.array([told], np.float32)}
 
     def _note(self, info: dict[str, Any]) -> dict[str, Any]:

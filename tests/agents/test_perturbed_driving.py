@@ -72,6 +72,17 @@ def test_the_gradient_is_that_of_the_steering_with_the_state_of_the_slot(core: s
         change = steering(frame + way, state) - steering(frame - way, state)
         assert change == pytest.approx(2 * float((gradient * way).sum()), rel=0.1)
 
+    def later(pixels: np.ndarray) -> float:
+        exact = torch.from_numpy(np.repeat(pixels[None, None], 4, axis=1)).requires_grad_(True)
+        return float(policy.motors(exact, kept[1:2], torch.full((1, 4), 1.5))[0].detach().mean())
+
+    # Through time: the same frame four times over, with what the state remembers of it.
+    ahead = driver.steering_gradient(1, frame, 1.5, False, steps=4)
+    way = 0.1 * np.sign(ahead)
+    assert later(frame + way) - later(frame - way) == pytest.approx(2 * float((ahead * way).sum()), rel=0.1)
+    assert not np.allclose(ahead, found[0], rtol=0.05, atol=0.0)
+    assert all(weight.requires_grad for weight in policy.parameters())
+
 
 def test_attacks_steer_to_one_side_more_than_chance_and_pgd_more_than_fgsm() -> None:
     clean = drives("")

@@ -39,7 +39,7 @@ def drive(height: int = 48, width: int = 96) -> np.ndarray:
     return found
 
 
-def gradient(frame: np.ndarray, elapsed: float = 1.0) -> np.ndarray:
+def gradient(frame: np.ndarray, elapsed: float = 1.0, steps: int = 1) -> np.ndarray:
     """That of a driver who weighs each value of the frame once and for all."""
     weights = np.random.default_rng(3).standard_normal(frame.shape)
     return (weights * (1.0 + 0.2 * np.sin(frame))).astype(np.float32)

@@ -93,5 +93,6 @@ def test_the_readme_of_the_folder_lists_every_perturbation():
     text = (Path(__file__).parents[2] / "envs" / "perturbations" / "README.md").read_text()
     for name, made in PERTURBATIONS.items():
         line = next((line for line in text.splitlines() if line.startswith(f"| `{name}` |")), "")
-        assert line, name
-        assert ", ".join(f"{dose:g}" for dose in made.doses) in line, name
+        doses = " | ".join(", ".join(f"{dose:g}" for dose in each) for each in (made.doses, made.large_doses or ()))
+        assert str(made.__doc__).splitlines()[0].replace("|", "\\|") in line, name
+        assert f"| {made.unit} | {doses}" in line, name
