@@ -91,7 +91,12 @@ def make_vector_env(
 
     Returns:
         A vector env; the first `reset` uses the seeds.
+
+    Raises:
+        ValueError: if `workers` is negative.
     """
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0, got {workers}.")
 
     def make() -> gymnasium.Env[Any, Any]:
         return ReplayableEpisodes(Monitor(make_env()))

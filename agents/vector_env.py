@@ -9,10 +9,11 @@ through the pipe. What comes out is bit for bit what `DummyVecEnv` gives, whatev
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+import signal
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,8 +25,11 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from agents.workers import WorkerLost, portable, raise_here
+
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 _WHOLE = ""  # Name of the one array of observations that are not dicts.
+_PATIENCE_S = 10.0  # For a step that is under way when the envs are closed.
 
 
 class SharedVecEnv(VecEnv):
@@ -43,8 +47,8 @@ class SharedVecEnv(VecEnv):
         """
         if not 1 <= workers <= len(makers):
             raise ValueError(f"workers must lie between 1 and the number of envs, {len(makers)}, got {workers}.")
-        self.waiting = self.closed = False
         context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # Imports torch once instead of once for each process.
         first = makers[0]()
         observation_space, action_space = first.observation_space, first.action_space
         first.close()
@@ -68,13 +72,19 @@ class SharedVecEnv(VecEnv):
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
-        super().__init__(count, observation_space, action_space)
+        try:
+            super().__init__(count, observation_space, action_space)
+        except Exception:  # It asks the envs how they render, and one could not be made.
+            self.close()
+            raise
 
     def reset(self) -> VecEnvObs:
         """Begin an episode in every env, with the seeds that `seed` has set."""
         told = [(self._seeds[n], self._options[n]) for n in range(self.num_envs)]
-        self._send([("reset", [told[n] for n in share]) for share in self._shares])
-        self.reset_infos = [info for infos in self._receive() for info in infos]
+        for number, share in enumerate(self._shares):
+            self._tell(number, "reset", [told[n] for n in share])
+        for number, share in enumerate(self._shares):
+            self.reset_infos[share.start : share.stop] = self._hear(number)
         self._reset_seeds()
         self._reset_options()
         return self._observations()
@@ -82,29 +92,29 @@ class SharedVecEnv(VecEnv):
     def step_async(self, actions: NDArray[Any]) -> None:
         """Set the processes going."""
         self._actions.array[:] = actions
-        self._send([("step", None)] * len(self._shares))
-        self.waiting = True
+        for number in range(len(self._shares)):
+            self._tell(number, "step", None)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for them."""
-        infos = [info for share in self._receive() for info in share]
-        self.waiting = False
+        infos: list[dict[str, Any]] = []
+        for number, share in enumerate(self._shares):
+            answers, begun = self._hear(number)
+            infos += answers
+            for place, info in begun.items():
+                self.reset_infos[share.start + place] = info
         return self._observations(), self._rewards.array.copy(), self._dones.array.copy(), infos
 
     def close(self) -> None:
-        """End the processes."""
-        if self.closed:
-            return
-        self.closed = True
+        """End the processes; a step that is under way is finished first."""
         for pipe in self._pipes:
-            try:
-                if self.waiting:
-                    pipe.recv()
-                pipe.send(("close", None))
-            except (OSError, EOFError):
-                pass  # It has ended already.
+            pipe.close()  # A worker that hears and reaches nobody ends.
         for process in self._processes:
-            process.join()
+            process.join(_PATIENCE_S)
+            if process.is_alive():
+                process.terminate()
+                process.join()
+        self._pipes, self._processes = [], []
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of each env."""
@@ -129,34 +139,33 @@ class SharedVecEnv(VecEnv):
         for number, share in enumerate(self._shares):
             mine = [n for n in wanted if n in share]
             if mine:
-                self._tell(number, (what, ([n - share.start for n in mine], content)))
+                self._tell(number, what, ([n - share.start for n in mine], content))
                 found |= zip(mine, self._hear(number), strict=True)
         return [found[n] for n in wanted]
 
-    def _send(self, messages: Iterable[tuple[str, Any]]) -> None:
-        for number, message in enumerate(messages):
-            self._tell(number, message)
-
-    def _receive(self) -> list[Any]:
-        return [self._hear(number) for number in range(len(self._pipes))]
-
-    def _tell(self, number: int, message: tuple[str, Any]) -> None:
+    def _tell(self, number: int, what: str, content: Any) -> None:
+        if not self._pipes:
+            raise RuntimeError("these envs have been closed: make new ones.")
         try:
-            self._pipes[number].send(message)
-        except OSError as error:
-            raise RuntimeError(f"the process of envs {self._where(number)} has ended: {error}.") from error
+            self._pipes[number].send((what, content))
+        except OSError:
+            raise self._lost(number) from None
 
     def _hear(self, number: int) -> Any:
         """Return a process's answer, or raise what went wrong in it."""
         try:
             fine, answer = self._pipes[number].recv()
-        except (OSError, EOFError) as error:
-            raise RuntimeError(
-                f"the process of envs {self._where(number)} has ended without a word: killed, or out of memory?"
-            ) from error
+        except (EOFError, OSError):
+            raise self._lost(number) from None
         if not fine:
-            raise RuntimeError(f"in the process of envs {self._where(number)}:\n{answer}")
+            raise_here(answer)
         return answer
+
+    def _lost(self, number: int) -> WorkerLost:
+        return WorkerLost(
+            f"the process of envs {self._where(number)} was killed, most likely because memory ran out: take fewer "
+            "envs or fewer processes."
+        )
 
     def _where(self, number: int) -> str:
         share = self._shares[number]
@@ -197,7 +206,8 @@ def _work(
     share: range,
     rooms: tuple[dict[str, _Room], _Room, _Room, _Room],
 ) -> None:
-    """Step some envs until told to stop."""
+    """Step some envs as long as somebody listens."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the learner decides what it means.
     places = {name: room.array for name, room in rooms[0].items()}
     actions, rewards, dones = (room.array for room in rooms[1:])
     worlds: list[gymnasium.Env[Any, Any]] = []
@@ -206,38 +216,47 @@ def _work(
         for name, place in places.items():
             place[number] = observation if name == _WHOLE else observation[name]
 
-    def step(number: int, env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
-        observation, rewards[number], terminated, truncated, info = env.step(actions[number])
-        dones[number] = terminated or truncated
-        # As Stable-Baselines3's vector envs do.
-        info["TimeLimit.truncated"] = truncated and not terminated
-        if dones[number]:
-            info["terminal_observation"] = observation
-            observation, _ = env.reset()
-        show(number, observation)
-        return info
+    def step() -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:
+        """Return infos, and those of the episodes that have begun by place."""
+        infos, begun = [], {}
+        for place, env in enumerate(worlds):
+            number = share.start + place
+            observation, reward, terminated, truncated, info = env.step(actions[number].copy())
+            rewards[number], dones[number] = reward, terminated or truncated
+            # As Stable-Baselines3's vector envs do.
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if dones[number]:
+                info["terminal_observation"] = observation
+                observation, begun[place] = env.reset()
+            show(number, observation)
+            infos.append(info)
+        return infos, begun
+
+    def reset(told: list[tuple[int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
+        infos = []
+        for number, env, (seed, options) in zip(share, worlds, told, strict=True):
+            observation, info = env.reset(seed=seed, **({"options": options} if options else {}))
+            show(number, observation)
+            infos.append(info)
+        return infos
 
     try:
         worlds += [make() for make in makers.var]
         while True:
             what, content = pipe.recv()
-            if what == "close":
-                return
-            answer: list[Any] = []
+            answer: Any
             if what == "step":
-                answer = [step(number, env) for number, env in zip(share, worlds, strict=True)]
+                answer = step()
             elif what == "reset":
-                for number, env, (seed, options) in zip(share, worlds, content, strict=True):
-                    observation, info = env.reset(seed=seed, **({"options": options} if options else {}))
-                    show(number, observation)
-                    answer.append(info)
+                answer = reset(content)
             else:
-                answer = [_answer(what, worlds[n], content[1]) for n in content[0]]
+                answer = [_answer(what, worlds[place], content[1]) for place in content[0]]
             pipe.send((True, answer))
-    except (KeyboardInterrupt, EOFError):
-        pass  # The learner has been stopped, and tells why itself.
-    except BaseException:
-        pipe.send((False, traceback.format_exc()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # The learner is gone, or has closed its envs.
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            pipe.send((False, portable(error)))
     finally:
         for env in worlds:
             env.close()

@@ -15,7 +15,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Job = TypeVar("Job")
 
@@ -95,7 +95,7 @@ def run_jobs(
                 elif kind == "done":
                     open_pipes.remove(pipe)
                 elif kind == "error":
-                    raise content from WorkerTrace(content.__dict__.pop("trace", ""))
+                    raise_here(content)
     finally:
         for pipe in pipes:
             pipe.close()
@@ -133,15 +133,28 @@ def _worker(pipe: Connection, work: Callable[[Iterable[Any], Callable[[Any], Non
     except _NoParent:
         return
     except Exception as error:
-        try:
-            content = pickle.loads(pickle.dumps(error))
-        except Exception:
-            content = RuntimeError(f"{type(error).__name__} in a worker process: {error}")
-        # A traceback does not travel with its exception; its text does, and becomes the cause over there.
-        content.__dict__["trace"] = traceback.format_exc()
+        content = portable(error)
         try:
             send("error", content)
         except _NoParent:
             return
     finally:
         pipe.close()
+
+
+def portable(error: Exception) -> Exception:
+    """Return the error, or one with the same words if it cannot be pickled, fit to be sent to another process.
+
+    A traceback does not travel with its exception; its text does, and `raise_here` makes it the cause over there.
+    """
+    try:
+        content: Exception = pickle.loads(pickle.dumps(error))
+    except Exception:
+        content = RuntimeError(f"{type(error).__name__} in a worker process: {error}")
+    content.__dict__["trace"] = "".join(traceback.format_exception(error))
+    return content
+
+
+def raise_here(error: Exception) -> NoReturn:
+    """Raise what another process made portable, with the place where it was raised there as its cause."""
+    raise error from WorkerTrace(error.__dict__.pop("trace", ""))

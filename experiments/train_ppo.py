@@ -66,8 +66,9 @@ class TrainPPOOptions:
     """Steps of all envs together."""
     envs: int = 8
     """Envs side by side."""
-    processes: bool = False
-    """Give each env a process of its own; pays for envs that are slower than the pipe to them."""
+    workers: int = 0
+    """Processes that step the envs, which share memory with the learner; 0 steps them in the learner's own. What is
+    learnt is the same. `python -m experiments.benchmarks.ppo --vector-envs` measures what is faster."""
     seed: int = 0
     """Seed of weights, draws and training episodes."""
     learning: Annotated[PPOConfig, arg(name="")] = PPOConfig()
@@ -111,8 +112,9 @@ class TrainPPOOptions:
             raise ValueError(f"noise_variance must be at least 0, got {self.noise_variance}.")
         if not 0 < self.evaluate_s < math.inf:
             raise ValueError(f"evaluate_s must be a positive number, got {self.evaluate_s}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
 
 
 def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
@@ -156,7 +158,7 @@ def run(options: TrainPPOOptions) -> Path:
     _check_resume(out, options)
     directory = RunDirectory(out, "train ppo", options, options.resume)
     say(f"everything goes to {out}")
-    vector: VecEnv = make_vector_env(make_env, options.envs, options.processes)
+    vector: VecEnv = make_vector_env(make_env, options.envs, options.workers)
     try:
         if options.normalize_reward:
             vector = VecNormalize(vector, norm_obs=False, gamma=options.learning.gamma)

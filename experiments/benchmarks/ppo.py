@@ -1,7 +1,7 @@
 """How fast PPO learns from frames: a liquid core beside the recurrent and the feed-forward PPO of Stable-Baselines3.
 
     python -m experiments.benchmarks.ppo --json ppo.json
-    python -m experiments.benchmarks.ppo --vector        # one process for all envs, or one for each?
+    python -m experiments.benchmarks.ppo --vector-envs --world racecar  # one process for all envs, or several?
 
 Steps of the env a second, updates included. Every contestant has the same env, the same conv head, the same critic
 (64 hidden units on the head's features), the same minibatches and the same number of passes; they take turns. No speed
@@ -25,12 +25,14 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import envs
 from agents.ppo import LiquidPPO
 from agents.ppo_episodes import make_vector_env
+from agents.ppo_presets import preset_for
 from agents.ppo_update import look_again
+from agents.vector_env import SharedVecEnv
 from experiments.common import check_json, progress, table, write_results
 from policies.perception import HEADS, ConvHead, whiten
 
@@ -45,8 +47,9 @@ RATIO_TOLERANCE = 1e-4
 class PPOBenchmark:
     """What to measure."""
 
-    world: Literal["trivial", "lane_keeping"] = "trivial"
-    """"trivial" (64×96 frames that cost nothing) or "lane_keeping" (48×96, bicycle)."""
+    world: Literal["trivial", "lane_keeping", "racecar"] = "trivial"
+    """"trivial" (64×96 frames that cost nothing), "lane_keeping" (48×96, bicycle, one look), or "racecar" (LaneKeeping
+    as its preset trains it)."""
     envs: int = 8
     """Envs side by side."""
     n_steps: int = 64
@@ -65,15 +68,18 @@ class PPOBenchmark:
     """Threads of torch; 0 leaves its own choice."""
     cpu_time: bool = False
     """Count the processor's time instead of the clock's; for machines that others use too, with --threads 1."""
-    vector: bool = False
-    """Measure vector envs instead: all in one process, or one process each."""
+    vector_envs: bool = False
+    """Measure vector envs instead of learners: one process for all, one each, or a few that share memory."""
+    workers: int = 2
+    """Processes of the vector env with shared memory."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the figures as JSON; nowhere when left out."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if min(self.envs, self.n_steps, self.batch_size, self.n_epochs, self.chunk, self.hidden, self.rounds) < 1:
-            raise ValueError("envs, n_steps, batch_size, n_epochs, chunk, hidden and rounds must be at least 1.")
+        for name in ("envs", "n_steps", "batch_size", "n_epochs", "chunk", "hidden", "rounds", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
 class TrivialFrames(gymnasium.Env[Any, Any]):
@@ -130,7 +136,8 @@ def make_env(world: str) -> gymnasium.Env[Any, Any]:
     """Make one env."""
     if world == "trivial":
         return TrivialFrames()
-    roads: dict[str, Any] = {"vehicle": "bicycle", "variety": 0.0, "episode_s": 10.0}
+    bicycle = {"vehicle": "bicycle", "variety": 0.0, "episode_s": 10.0}
+    roads: dict[str, Any] = bicycle if world == "lane_keeping" else preset_for("LaneKeeping").world
     return CameraAlone(gymnasium.make(envs.LANE_KEEPING, **roads))
 
 
@@ -225,27 +232,39 @@ def measure(options: PPOBenchmark) -> dict[str, list[float]]:
     return speeds
 
 
-def measure_vector(options: PPOBenchmark) -> dict[str, list[float]]:
-    """Let vector envs of the two kinds take turns; returns the steps a second of each turn."""
+def measure_vector_envs(options: PPOBenchmark) -> dict[str, list[float]]:
+    """Let vector envs of three kinds take turns; returns the steps a second of each turn.
+
+    Raises:
+        AssertionError: if they do not show the same.
+    """
 
     def maker() -> gymnasium.Env[Any, Any]:
         return make_env(options.world)
 
-    kinds: dict[str, Any] = {"one process": DummyVecEnv, "a process each": SubprocVecEnv}
-    vectors = {name: kind([maker] * options.envs) for name, kind in kinds.items()}
-    speeds: dict[str, list[float]] = {name: [] for name in vectors}
-    action = np.zeros((options.envs, 1), np.float32)
+    makers = [maker] * options.envs
+    workers = min(options.workers, options.envs)
+    vectors: dict[str, VecEnv] = {}
+    now = {}
+    draws = np.random.default_rng(0)
     try:
+        vectors[f"shared memory, {workers} processes"] = SharedVecEnv(makers, workers)
+        vectors["SB3 DummyVecEnv, this process"] = DummyVecEnv(makers)
+        vectors[f"SB3 SubprocVecEnv, {options.envs} processes"] = SubprocVecEnv(makers)
+        speeds: dict[str, list[float]] = {name: [] for name in vectors}
+        for name, vector in vectors.items():
+            vector.seed(0)
+            now[name] = vector.reset()
         for turn in range(options.rounds + 1):
+            actions = draws.uniform(-0.3, 0.3, (options.n_steps, options.envs, 1)).astype(np.float32)
             for name, vector in vectors.items():
-                if turn == 0:
-                    vector.seed(0)
-                    vector.reset()
                 started_s = time.perf_counter()
-                for _ in range(options.n_steps):
-                    vector.step(action)
+                for action in actions:
+                    now[name] = vector.step(action)[0]
                 if turn:
                     speeds[name].append(options.envs * options.n_steps / (time.perf_counter() - started_s))
+            first, *others = now.values()
+            assert all(np.array_equal(first, other) for other in others), "the vector envs do not show the same"
     finally:
         for vector in vectors.values():
             vector.close()
@@ -257,7 +276,7 @@ def main(options: PPOBenchmark) -> None:
     check_json(options.json)
     if options.threads:
         torch.set_num_threads(options.threads)
-    speeds = measure_vector(options) if options.vector else measure(options)
+    speeds = measure_vector_envs(options) if options.vector_envs else measure(options)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     first = next(iter(speeds))
     # Turns are taken one after another, so a ratio within a round is not hurt by what else the machine does.
@@ -267,14 +286,16 @@ def main(options: PPOBenchmark) -> None:
     }
     rows = [
         [name, f"{medians[name]:,.0f}", f"{min(values):,.0f} to {max(values):,.0f}", f"{ratios[name]:.2f}×"]
-        + ([] if options.vector else [f"at least {BARS[name]}×" if name in BARS else ""])
+        + ([] if options.vector_envs else [f"at least {BARS[name]}×" if name in BARS else ""])
         for name, values in speeds.items()
     ]
-    columns = ["", "steps a second", "range", f"{first} is"] + ([] if options.vector else ["wanted"])
-    clock = "processor time, " if options.cpu_time else ""
-    title = f"{clock}{options.world}, {options.envs} envs × {options.n_steps} steps, batch {options.batch_size}, "
-    table(title + f"{options.n_epochs} epochs, {torch.get_num_threads()} threads", columns, rows)
-    met = None if options.vector else all(ratios[name] >= bar for name, bar in BARS.items())
+    columns = ["", "steps a second", "range", f"{first} is"] + ([] if options.vector_envs else ["wanted"])
+    clock = "processor time, " if options.cpu_time and not options.vector_envs else ""
+    title = f"{clock}{options.world}, {options.envs} envs × {options.n_steps} steps"
+    if not options.vector_envs:
+        title += f", batch {options.batch_size}, {options.n_epochs} epochs, {torch.get_num_threads()} threads"
+    table(title, columns, rows)
+    met = None if options.vector_envs else all(ratios[name] >= bar for name, bar in BARS.items())
     figures = {"speeds": speeds, "medians": medians, "ratios": ratios, "met": met}
     write_results(options.json, "benchmark ppo", options, figures)
 
