@@ -137,17 +137,18 @@ class TarSeams(Perturbation):
 
 @dataclass(frozen=True)
 class RoadSurface(Perturbation):
-    """Another material: the pavement's two colours become c t (1 ± d), with coarser spots; the tint t is drawn.
+    """Another material: the pavement's two colours become c t (1 ± k), 1 − k = (1 − k₀)(1 − d), spots get coarser.
 
-    c is the mean of the two colours; log t is normal with deviation .3 d in each channel.
+    c is the mean of the two colours and k₀ their contrast, the mean of (bright − c) / c; the logarithm of the tint t is
+    normal with deviation .3 d in each channel; spots metres wide get stronger by .5 d, smaller ones by .4 d.
     """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "surface"
-    unit: ClassVar[str] = "contrast d of the spots"
+    unit: ClassVar[str] = "share d of the way to full contrast"
     frames: ClassVar[bool] = False
     changes_world: ClassVar[bool] = True
-    doses = (0.2, 0.35, 0.5, 0.68, 0.9)
+    doses = (0.1, 0.22, 0.37, 0.57, 0.85)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
@@ -155,13 +156,16 @@ class RoadSurface(Perturbation):
         tint = np.exp(0.3 * depth * generator.standard_normal(3))
 
         def pave(look: Look) -> Look:
-            middle = 0.5 * (np.asarray(look.road.dark) + np.asarray(look.road.bright)) * tint
+            old, dark, bright = look.road, np.asarray(look.road.dark), np.asarray(look.road.bright)
+            middle = 0.5 * (dark + bright)
+            before = float((bright - middle).sum() / max(middle.sum(), 1.0))
+            contrast = 1.0 - (1.0 - before) * (1.0 - depth)
             road = Surface(
-                to_color(middle * (1.0 - depth)),
-                to_color(middle * (1.0 + depth)),
-                coarse=0.4 + 0.5 * depth,
-                medium=0.3 + 0.4 * depth,
-                fine=0.5 + 0.4 * depth,
+                to_color(middle * tint * (1.0 - contrast)),
+                to_color(middle * tint * (1.0 + contrast)),
+                coarse=old.coarse + 0.5 * depth,
+                medium=old.medium + 0.4 * depth,
+                fine=old.fine + 0.4 * depth,
             )
             return replace(look, road=road)
 

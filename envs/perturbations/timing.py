@@ -2,8 +2,8 @@
 
 Each comes twice. The plain one tells the driver the truth: `elapsed` is the time between the moments at which the
 picture that it gets and the one before were taken, so a picture that comes twice counts as (almost) no time and the
-next fresh one as all of it. The one whose name ends in `_hidden` tells it that every frame is on time, 1, which is what
-a driver without a clock believes anyway.
+next fresh one as all of it, within the .01 to 10 periods that can be told. The one whose name ends in `_hidden` tells
+it that every frame is on time, 1, which is what a driver without a clock believes anyway.
 
 Published counterparts: delayed, dropped, stuck and repeated observations in Dulac-Arnold et al., *Challenges of
 real-world reinforcement learning* (Machine Learning 2021, arXiv:1904.12901); irregular sampling in Hasani et al.,

@@ -68,7 +68,7 @@ class Snow(Perturbation):
     family: ClassVar[str] = "weather"
     name: ClassVar[str] = "snow"
     unit: ClassVar[str] = "share c of the frame under flakes"
-    doses = (0.02, 0.05, 0.09, 0.16, 0.26)
+    doses = (0.03, 0.07, 0.13, 0.22, 0.34)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""
@@ -168,7 +168,7 @@ def _streaks(generator: np.random.Generator, clip: Clip, share: float, length: f
         end = round(16 * (x + lean)), round(16 * (y + long_px))
         cv2.line(target, (round(16 * x), round(16 * y)), end, opacity, thick_px, cv2.LINE_AA, 4)
 
-    return _scattered(generator, clip, share, long_px * thick_px, long_px, (90.0, 200.0), draw)
+    return _scattered(generator, clip, share, long_px + thick_px, (90.0, 200.0), draw)
 
 
 def _flakes(generator: np.random.Generator, clip: Clip, share: float, radius: float) -> NDArray[np.uint8]:
@@ -178,14 +178,13 @@ def _flakes(generator: np.random.Generator, clip: Clip, share: float, radius: fl
     def draw(target: NDArray[np.uint8], x: float, y: float, opacity: float) -> None:
         cv2.circle(target, (round(16 * x), round(16 * y)), round(16 * radius_px), opacity, -1, cv2.LINE_AA, 4)
 
-    return _scattered(generator, clip, share, math.pi * radius_px**2, 2.0 * radius_px, (150.0, 245.0), draw)
+    return _scattered(generator, clip, share, 2.0 * radius_px, (150.0, 245.0), draw)
 
 
 def _scattered(
     generator: np.random.Generator,
     clip: Clip,
     share: float,
-    area_px: float,
     reach_px: float,
     opacities: tuple[float, float],
     draw: Callable[[NDArray[np.uint8], float, float, float], None],
@@ -196,7 +195,6 @@ def _scattered(
         generator: owner of the draws.
         clip: size of the texture.
         share: covered share, overlaps not counted.
-        area_px: of one thing.
         reach_px: how far a thing goes from its place at most.
         opacities: range from which its opacity is drawn, in [0, 255].
         draw: draws one into a picture, at a column and a row, with an opacity.
@@ -205,7 +203,10 @@ def _scattered(
     margin = math.ceil(reach_px) + 1
     # Drawn into a larger picture, whose margins are folded back to the other side.
     sheet = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
-    count = max(1, round(share * height * width / area_px))
+    # So small, a thing covers more pixels than its outline says: count them.
+    sample = np.zeros((2 * margin + 1, 2 * margin + 1), np.uint8)
+    draw(sample, margin, margin, 255.0)
+    count = max(1, round(share * height * width * 255.0 / float(sample.sum())))
     low, high = (margin, margin, opacities[0]), (margin + width, margin + height, opacities[1])
     for x, y, opacity in generator.uniform(low, high, (count, 3)).tolist():
         draw(sheet, x, y, opacity)

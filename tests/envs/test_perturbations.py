@@ -24,7 +24,7 @@ SEEN = [name for name, made in PERTURBATIONS.items() if made.family not in ("tim
 UNSEEN = [name for name in PERTURBATIONS if name not in SEEN]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def drive(height: int = 48, width: int = 96) -> np.ndarray:
     """Frames of a real drive, uint8 `[24, H, W, 3]`, not to be written to."""
     env = LaneKeepingEnv(vehicle="bicycle", height=height, width=width, variety=0.0)
@@ -133,15 +133,22 @@ def test_what_is_not_seen_does_something_and_more_of_it(name: str) -> None:
         assert all(each[0] for each in changed) and len({repr(each[2]) for each in changed}) == 5
 
 
-@pytest.mark.parametrize("height", [48, 120])
-@pytest.mark.parametrize("name", ["defocus", "fog", "rain", "lens_dirt", "water_drops", "passing_objects", "low_sun"])
-def test_a_dose_is_the_same_at_another_size(name: str, height: int) -> None:
-    frames = drive(height, 2 * height)[::6]
-    small = drive()[::6]
-    seeds = range(8)
-    here = np.mean([np.abs(seen(name, 3, seed, frames).astype(int) - frames).mean() for seed in seeds])
-    there = np.mean([np.abs(seen(name, 3, seed, small).astype(int) - small).mean() for seed in seeds])
-    assert 0.6 < here / there < 1.6
+@pytest.mark.parametrize("name", SEEN)
+def test_a_dose_is_the_same_at_another_size(name: str) -> None:
+    made = PERTURBATIONS[name]
+    seeds = range(6) if made.random else range(1)
+
+    def distance(height: int) -> float:
+        frames = drive(height, 2 * height)[::6]
+        return float(np.mean([np.abs(seen(name, 3, seed, frames).astype(int) - frames).mean() for seed in seeds]))
+
+    # Blocks of pixels, and those of JPEG, are defined by the pixel: there is less to lose in a finer picture.
+    low = 0.55 if name in ("pixelate", "jpeg") else 0.8
+    assert low < distance(96) / distance(48) < 1.25
+    if made.large_doses is None:
+        assert 0.8 < distance(120) / distance(48) < 1.3
+    else:  # published for large frames
+        assert made(3).dose_at(100) == made.doses[2] and made(3).dose_at(101) == made.large_doses[2]
 
 
 def test_the_published_variance_protocol_is_in_the_registry() -> None:
