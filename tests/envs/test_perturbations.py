@@ -162,6 +162,20 @@ def test_the_published_variance_protocol_is_in_the_registry() -> None:
         assert abs(inside - expected) < 0.01
 
 
+def test_noise_has_the_moments_of_its_formula() -> None:
+    grey = np.full((6, 64, 96, 3), 100, np.uint8)  # dark enough that next to nothing is clipped
+    deviations = {"gaussian": 0.12 * 255.0, "speckle": 0.2 * 100.0, "shot": math.sqrt(100.0 * 255.0 / 50.0)}
+    for name, deviation in deviations.items():
+        noisy = seen(name, 3, 1, grey).astype(float)
+        assert noisy.mean() == pytest.approx(100.0, abs=0.5) and noisy.std() == pytest.approx(deviation, rel=0.02), name
+    photons = seen("shot", 5, 1, grey) / 255.0 * 15.0
+    assert np.abs(photons - np.rint(photons)).max() < 0.06  # whole ones
+    hit = seen("impulse", 3, 1, grey)
+    assert (hit == 0).mean() == pytest.approx(0.025, rel=0.1) and (hit == 255).mean() == pytest.approx(0.025, rel=0.1)
+    flipped = np.unpackbits(seen("bit_errors", 3, 1, grey) ^ grey).mean()
+    assert flipped == pytest.approx(0.01, rel=0.05)
+
+
 def test_compositions_act_in_order() -> None:
     text = "darkness:5+gaussian:1"
     composition = parse(text)
