@@ -45,7 +45,7 @@ def find(
     """
     kinds = tuple(Condition.of(perturbation) for perturbation in conditions)
     names = list(dict.fromkeys(row["driver"] for row in rows))
-    drives = {name: _Drives([row for row in rows if row["driver"] == name], conditions) for name in names}
+    drives = {name: Drives([row for row in rows if row["driver"] == name], conditions) for name in names}
     base = drives[baseline]
     drivers = [
         _driver(drives[name], base, [block for block in blocks if block["driver"] == name], kinds, seed)
@@ -68,10 +68,16 @@ def find(
     )
 
 
-class _Drives:
-    """The drives of one driver as arrays."""
+class Drives:
+    """The drives of one driver as arrays: R training runs, K roads."""
 
     def __init__(self, rows: Sequence[Row], conditions: Sequence[str]):
+        """Sort rows.
+
+        Args:
+            rows: of one driver.
+            conditions: what was tried besides clean, in order; rows of others may be there and do not count.
+        """
         self.rows, self.conditions = rows, tuple(conditions)
         self.runs = sorted({row["run"] for row in rows})
         self.roads = sorted({row["road_seed"] for row in rows})
@@ -101,7 +107,7 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _driver(
-    drives: _Drives, base: _Drives, blocks: Sequence[Row], conditions: Sequence[Condition], seed: int
+    drives: Drives, base: Drives, blocks: Sequence[Row], conditions: Sequence[Condition], seed: int
 ) -> DriverFindings:
     first = drives.rows[0]
     errors, crashes = drives.perturbed("lane_error"), drives.perturbed("crashed")

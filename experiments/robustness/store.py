@@ -42,15 +42,8 @@ class Store:
             OSError: if it cannot be written.
         """
         self.directory = directory
-        wanted = plain(dict(plan))
-        path = directory / "plan.json"
-        if path.exists():
-            _check_same(directory, _read_plan(path), wanted)
-        elif directory.is_dir() and any(directory.iterdir()):
-            raise ValueError(f"{directory} holds something else and no robustness test: give another --out.")
+        open_plan(directory, plan)
         make_directory(directory / "cells")
-        if not path.exists():
-            write_json(path, wanted)
 
     def finished(self, keys: Sequence[str]) -> dict[str, CellResult]:
         """Read the cells that are done; one that cannot be read counts as not done."""
@@ -76,6 +69,27 @@ class Store:
 
     def _path(self, key: str) -> Path:
         return self.directory / "cells" / f"{key}.json"
+
+
+def open_plan(directory: Path, plan: Mapping[str, Any]) -> None:
+    """Write down in a directory what is to be done there, or check that it is what was begun there.
+
+    Args:
+        directory: made when absent.
+        plan: JSON values; everything that the numbers depend on.
+
+    Raises:
+        ValueError: if the directory holds something else, or another plan.
+        OSError: if it cannot be written.
+    """
+    wanted, path = plain(dict(plan)), directory / "plan.json"
+    if path.exists():
+        _check_same(directory, _read_plan(path), wanted)
+        return
+    if directory.is_dir() and any(directory.iterdir()):
+        raise ValueError(f"{directory} holds something else, which is not written over: give another --out.")
+    make_directory(directory)
+    write_json(path, wanted)
 
 
 def check_parquet() -> None:
@@ -126,7 +140,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is corrupt ({error}): give another --out, or remove {path.parent}.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no plan of a robustness test: give another --out.")
+        raise ValueError(f"{path} is no plan: give another --out.")
     return content
 
 

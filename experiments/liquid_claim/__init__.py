@@ -1,0 +1,1 @@
+"""Do liquid circuits keep driving under shift when others fail? One command; see `claim`."""
