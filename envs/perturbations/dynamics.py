@@ -44,7 +44,7 @@ class Mass(Perturbation):
     """m' = f m with the same motor and brakes: the car also takes f times as long to change its speed.
 
     The kinematic bicycle has no mass; its speed lags all the same. At a constant speed little is to be expected: the
-    grip grows with the mass that it has to hold.
+    grip grows with the mass that it has to hold. So the doses go beyond what a car carries.
     """
 
     family: ClassVar[str] = "dynamics"
@@ -53,7 +53,7 @@ class Mass(Perturbation):
     frames: ClassVar[bool] = False
     random: ClassVar[bool] = False
     changes_world: ClassVar[bool] = True
-    doses = (1.25, 1.6, 2.0, 2.6, 3.5)
+    doses = (1.5, 2.3, 3.5, 5.5, 9.0)
 
     def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
         """Start an episode."""

@@ -109,7 +109,7 @@ def test_bullet_gets_another_car_and_the_other_renderer() -> None:
     env = make("mass:5+friction:4", vehicle="bullet")
     env.reset(seed=1)
     inside: Any = env.unwrapped
-    assert inside.vehicle_params.mass_kg == pytest.approx(3.5 * 5.9)
+    assert inside.vehicle_params.mass_kg == pytest.approx(9.0 * 5.9)
     assert inside.vehicle_params.friction == pytest.approx(0.23)
     clean = drive(make(vehicle="bullet"), 5)
     assert not same(drive(env, 5), clean)
