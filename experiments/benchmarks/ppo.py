@@ -4,9 +4,11 @@
     python -m experiments.benchmarks.ppo --vector-envs --world racecar  # one process for all envs, or several?
 
 Steps of the env a second, updates included. Every contestant has the same env, the same conv head, the same critic
-(64 hidden units on the head's features), the same minibatches and the same number of passes; they take turns. No speed
-is shown before the heads have been seen to agree, the learner's probabilities to be those of its rollout, and every
-contestant to have made the same number of steps and updates.
+(64 hidden units on the head's features), the same minibatches and the same number of passes; they take turns. The
+recurrent peer comes twice: with the LSTMs that it makes if nothing is said (256 units each for actor and critic), and
+with the least it can do, one of `--hidden` units that actor and critic share. No speed is shown before the heads have
+been seen to agree, the learner's probabilities to be those of its rollout, and every contestant to have made the same
+number of steps and updates; vector envs have to show the same.
 """
 
 from __future__ import annotations
@@ -18,25 +20,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gymnasium
-import numpy as np
 import torch
 import tyro
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-import envs
 from agents.ppo import LiquidPPO
 from agents.ppo_episodes import make_vector_env
-from agents.ppo_presets import preset_for
 from agents.ppo_update import look_again
-from agents.vector_env import SharedVecEnv
+from experiments.benchmarks.ppo_envs import make_env, measure_vector_envs
 from experiments.common import check_json, progress, table, write_results
 from policies.perception import HEADS, ConvHead, whiten
 
-RECURRENT, FEED_FORWARD = "sb3-contrib RecurrentPPO, LSTM", "SB3 PPO, feed-forward"
+RECURRENT, RECURRENT_SMALL = "sb3-contrib RecurrentPPO, its LSTMs", "sb3-contrib RecurrentPPO, one small LSTM"
+FEED_FORWARD = "SB3 PPO, feed-forward"
 BARS = {RECURRENT: 4.0, FEED_FORWARD: 0.9}
 """Least ratio of the liquid learner's speed to each peer's."""
 LIQUID = "LiquidPPO, LTC"
@@ -52,8 +52,8 @@ class PPOBenchmark:
     as its preset trains it)."""
     envs: int = 8
     """Envs side by side."""
-    n_steps: int = 64
-    """Steps that each env makes between two updates."""
+    n_steps: int = 128
+    """Steps that each env makes between two updates; RecurrentPPO's own default, as the size of a minibatch."""
     batch_size: int = 128
     """Steps in a minibatch."""
     n_epochs: int = 4
@@ -61,7 +61,7 @@ class PPOBenchmark:
     chunk: int = 16
     """Steps of a sequence of ours."""
     hidden: int = 64
-    """Units of the LSTMs."""
+    """Units of our LSTM and of the peer's small one."""
     rounds: int = 5
     """Turns that each contestant takes, one rollout and its update each, after one to warm up."""
     threads: int = 0
@@ -82,39 +82,6 @@ class PPOBenchmark:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
-class TrivialFrames(gymnasium.Env[Any, Any]):
-    """Frames that cost nothing: what is measured is the learner."""
-
-    observation_space = spaces.Box(0, 255, (64, 96, 3), np.uint8)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode of 50 to 150 steps."""
-        super().reset(seed=seed)
-        self._frames = self.np_random.integers(0, 256, (4, 64, 96, 3), np.uint8)
-        self._left = int(self.np_random.integers(50, 150))
-        return self._frames[0], {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Show the next frame."""
-        self._left -= 1
-        return self._frames[self._left % 4], float(action[0]), self._left <= 0, False, {}
-
-
-class CameraAlone(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """The camera's frame without the clock, as the peers take it."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]):
-        """Wrap an env with a camera."""
-        super().__init__(env)
-        assert isinstance(env.observation_space, spaces.Dict)
-        self.observation_space = env.observation_space["camera"]
-
-    def observation(self, observation: Any) -> Any:
-        """Return the frame."""
-        return observation["camera"]
-
-
 class PeerHead(BaseFeaturesExtractor):
     """Our head for Stable-Baselines3, which hands over float `[N, 3, H, W]` in [0, 255]."""
 
@@ -130,15 +97,6 @@ class PeerHead(BaseFeaturesExtractor):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Frames to features `[N, F]`."""
         return self.conv(whiten(observations.permute(0, 2, 3, 1))[:, None])[:, 0]
-
-
-def make_env(world: str) -> gymnasium.Env[Any, Any]:
-    """Make one env."""
-    if world == "trivial":
-        return TrivialFrames()
-    bicycle = {"vehicle": "bicycle", "variety": 0.0, "episode_s": 10.0}
-    roads: dict[str, Any] = bicycle if world == "lane_keeping" else preset_for("LaneKeeping").world
-    return CameraAlone(gymnasium.make(envs.LANE_KEEPING, **roads))
 
 
 def make_contestants(options: PPOBenchmark) -> dict[str, BaseAlgorithm]:
@@ -160,13 +118,14 @@ def make_contestants(options: PPOBenchmark) -> dict[str, BaseAlgorithm]:
         "net_arch": {"pi": [], "vf": [64]},
         "normalize_images": False,
     }
-    lstm = {"lstm_hidden_size": options.hidden, "enable_critic_lstm": False, "shared_lstm": True}
+    small = {"lstm_hidden_size": options.hidden, "enable_critic_lstm": False, "shared_lstm": True}
     ours = {**learning, "chunk": options.chunk}
     lstm_options: dict[str, Any] = {"core_options": {"hidden_size": options.hidden}}
     return {
         LIQUID: LiquidPPO("ltc", make_vector_env(maker, options.envs), **ours),
         "LiquidPPO, LSTM": LiquidPPO("lstm", make_vector_env(maker, options.envs), **ours, **lstm_options),
-        RECURRENT: RecurrentPPO("CnnLstmPolicy", vector(), policy_kwargs={**parts, **lstm}, **learning),
+        RECURRENT: RecurrentPPO("CnnLstmPolicy", vector(), policy_kwargs=parts, **learning),
+        RECURRENT_SMALL: RecurrentPPO("CnnLstmPolicy", vector(), policy_kwargs={**parts, **small}, **learning),
         FEED_FORWARD: PPO("CnnPolicy", vector(), policy_kwargs=parts, **learning),
     }
 
@@ -232,51 +191,15 @@ def measure(options: PPOBenchmark) -> dict[str, list[float]]:
     return speeds
 
 
-def measure_vector_envs(options: PPOBenchmark) -> dict[str, list[float]]:
-    """Let vector envs of three kinds take turns; returns the steps a second of each turn.
-
-    Raises:
-        AssertionError: if they do not show the same.
-    """
-
-    def maker() -> gymnasium.Env[Any, Any]:
-        return make_env(options.world)
-
-    makers = [maker] * options.envs
-    workers = min(options.workers, options.envs)
-    vectors: dict[str, VecEnv] = {}
-    now = {}
-    draws = np.random.default_rng(0)
-    try:
-        vectors[f"shared memory, {workers} processes"] = SharedVecEnv(makers, workers)
-        vectors["SB3 DummyVecEnv, this process"] = DummyVecEnv(makers)
-        vectors[f"SB3 SubprocVecEnv, {options.envs} processes"] = SubprocVecEnv(makers)
-        speeds: dict[str, list[float]] = {name: [] for name in vectors}
-        for name, vector in vectors.items():
-            vector.seed(0)
-            now[name] = vector.reset()
-        for turn in range(options.rounds + 1):
-            actions = draws.uniform(-0.3, 0.3, (options.n_steps, options.envs, 1)).astype(np.float32)
-            for name, vector in vectors.items():
-                started_s = time.perf_counter()
-                for action in actions:
-                    now[name] = vector.step(action)[0]
-                if turn:
-                    speeds[name].append(options.envs * options.n_steps / (time.perf_counter() - started_s))
-            first, *others = now.values()
-            assert all(np.array_equal(first, other) for other in others), "the vector envs do not show the same"
-    finally:
-        for vector in vectors.values():
-            vector.close()
-    return speeds
-
-
 def main(options: PPOBenchmark) -> None:
     """Measure, show, write."""
     check_json(options.json)
     if options.threads:
         torch.set_num_threads(options.threads)
-    speeds = measure_vector_envs(options) if options.vector_envs else measure(options)
+    if options.vector_envs:
+        speeds = measure_vector_envs(options.world, options.envs, options.workers, options.n_steps, options.rounds)
+    else:
+        speeds = measure(options)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     first = next(iter(speeds))
     # Turns are taken one after another, so a ratio within a round is not hurt by what else the machine does.
@@ -301,4 +224,4 @@ def main(options: PPOBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(PPOBenchmark))
+    run_script(PPOBenchmark, main)
