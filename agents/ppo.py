@@ -7,16 +7,14 @@
 
 `learn`, `predict`, callbacks, VecEnv, VecNormalize, `evaluate_policy` and the names in TensorBoard are those of
 Stable-Baselines3. Inside, a rollout (`ppo_rollout`) is cut into equal chunks of K steps with the state stored at each
-one's start (`ppo_buffer`); an update (`ppo_update`) runs the head on flat frames and the core on whole sequences, with
-`starts` and `elapsed`, in one call. What the networks are made of is in `ppo_policy`, how actions are drawn in
-`ppo_actions`, what is saved in `ppo_checkpoint`.
+one's start (`ppo_buffer`); an update (`ppo_training`, `ppo_update`) runs the head on flat frames and the core on whole
+sequences, with `starts` and `elapsed`, in one call. What the networks are made of is in `ppo_policy`, how actions are
+drawn in `ppo_actions`, what is saved in `ppo_checkpoint`.
 """
 
 from __future__ import annotations
 
 import copy
-import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +27,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.utils import explained_variance, safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor
 
-from agents import ppo_checkpoint
+from agents import ppo_checkpoint, ppo_training
 from agents.memory import keep_freed_memory
 from agents.ppo_buffer import RolloutBuffer
-from agents.ppo_config import PPOConfig, scheduled
+from agents.ppo_config import PPOConfig
 from agents.ppo_episodes import ReplayableEpisodes
 from agents.ppo_policy import ActorCritic, ActorCriticConfig
 from agents.ppo_rollout import collect, make_room
-from agents.ppo_update import Weights, update
 from policies.policy import DrivingPolicy
 
 
@@ -204,52 +200,12 @@ class LiquidPPO(BaseAlgorithm):
         return collect(self, callback)
 
     def train(self) -> None:
-        """Update the networks from the buffer and log how it went; see `ppo_update.update`.
-
-        Raises:
-            ValueError: if the loss is no longer finite.
-        """
-        config, buffer, remaining = self.config, self.rollout_buffer, self._current_progress_remaining
-        clip_range = scheduled(config.clip_range, config.clip_range_end, remaining)
-        leash = scheduled(config.leash, config.leash_end, remaining) if self.imitator is not None else 0.0
-        rates = {"head": config.learning_rate, "core": config.core_learning_rate, "critic": config.learning_rate}
-        rates = {name: scheduled(rate, config.learning_rate_end, remaining) for name, rate in rates.items()}
-        for group in self.optimizer.param_groups:
-            group["lr"] = rates[group["name"]]
-        weights = Weights(clip_range, leash, only_critic=self._rollouts < config.critic_warmup)
-        try:
-            figures, passes = update(self.policy, self.optimizer, buffer, config, weights, self.generator)
-        except FloatingPointError as error:
-            raise ValueError(
-                f"{error} after {self.num_timesteps:,} steps: lower the learning rates ({config.learning_rate:g}, core "
-                f"{config.core_learning_rate:g}) or check the env's rewards."
-            ) from error
-        self._n_updates += passes
-        explained = explained_variance(buffer.values.flatten().cpu().numpy(), buffer.returns.flatten().cpu().numpy())
-        figures["explained_variance"] = float(explained)
-        figures |= {"learning_rate": rates["head"], "core_learning_rate": rates["core"], "clip_range": clip_range}
-        if self.policy.actions.log_std is not None:
-            figures["std"] = self.policy.actions.log_std.detach().exp().mean().item()
-        if self.imitator is not None:
-            figures["leash"] = leash
-        for name, value in figures.items():
-            self.logger.record(f"train/{name}", value)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        """Update the networks from the buffer; see `ppo_training.train`."""
+        ppo_training.train(self)
 
     def dump_logs(self, iteration: int = 0) -> None:
-        """Write the log, under the names that Stable-Baselines3 uses."""
-        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
-        seconds = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        self.logger.record("time/iterations", iteration, exclude="tensorboard")
-        if self.ep_info_buffer:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
-        if self.ep_success_buffer:
-            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / seconds))
-        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)
+        """Write the log; see `ppo_training.write_log`."""
+        ppo_training.write_log(self, iteration)
 
     # -- acting --------------------------------------------------------------------------------------------------
 
