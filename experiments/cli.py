@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for what cannot be done as asked, 130 after Ctrl-C. A bug raises.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded("wormwheel", lambda: _run(words))
+
+
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """Do what a command line asked for, and tell in one line what cannot be done.
+
+    Args:
+        name: the line begins with it.
+        work: returns the exit code.
+
+    Returns:
+        The exit code; see `main`.
+    """
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        return work()
     except KeyboardInterrupt:
-        _complain("stopped by Ctrl-C; what was complete is kept")
+        _complain(name, "stopped by Ctrl-C; what was complete is kept")
         return INTERRUPTED
     except BrokenPipeError:  # before OSError, which it is
         # Python flushes standard output once more at exit; let that go nowhere.
@@ -96,15 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK) == "1":
             traceback.print_exc()
-        _complain(describe(error))
+        _complain(name, describe(error))
         return USAGE_ERROR
     except ImportError as error:
-        name = (error.name or "").split(".")[0]
-        if name in (*ROOMS, "experiments"):
+        if (error.name or "").split(".")[0] in (*ROOMS, "experiments"):
             raise
         if os.environ.get(TRACEBACK) == "1":
             traceback.print_exc()
-        _complain(describe(error))
+        _complain(name, describe(error))
         return USAGE_ERROR
 
 
@@ -172,17 +185,17 @@ def _call(name: str, arguments: list[str]) -> int:
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
     kind, program = getattr(module, verb.options), f"wormwheel {name}"
-    options = _parse(kind, program, arguments)
+    options = parse_options(kind, program, arguments)
     if options is not None and hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
-        options = _parse(kind, program, arguments, default=module.defaults_for(options))
+        options = parse_options(kind, program, arguments, default=module.defaults_for(options))
     if options is None:
         return 0
     getattr(module, verb.function)(options)
     return 0
 
 
-def _parse(kind: Any, program: str, arguments: list[str], **more: Any) -> Any:
+def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) -> Any:
     """Return the options, or None after help was shown; what is wrong with them becomes one line."""
     import tyro
 
@@ -223,10 +236,10 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _complain(line: str) -> None:
+def _complain(name: str, line: str) -> None:
     """Print the one line."""
     try:
-        print(f"wormwheel: {line}", file=sys.stderr)
+        print(f"{name}: {line}", file=sys.stderr)
     except OSError:
         pass  # Nobody listens; the exit code still tells.
 

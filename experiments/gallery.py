@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import cv2
 import gymnasium
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from agents.expert import Expert
@@ -317,7 +316,3 @@ def _page(blocks: Sequence[Picture], columns: int) -> Picture:
             page[top : top + len(block), left : left + wide] = block
             top += len(block)
     return page
-
-
-if __name__ == "__main__":
-    run(tyro.cli(GalleryOptions))

@@ -25,6 +25,7 @@ import tyro
 from torch import nn
 
 from experiments.common import check_json, progress, say, table, write_results
+from experiments.script import run_script
 from policies.cores import CORES, make_config, make_core
 from policies.cores.cfc import CfC
 from policies.cores.ltc import LTC
@@ -352,4 +353,4 @@ def _styles() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CoresBenchmark))
+    run_script(CoresBenchmark, main)

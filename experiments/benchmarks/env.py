@@ -26,6 +26,7 @@ import tyro
 
 import envs
 from envs.bullet import has_bullet
+from experiments.script import run_script
 
 CAR_RACING = "CarRacing-v3"
 _STEPS_PER_LOOK = 20  # looking at the clock can take as long as a frame
@@ -200,4 +201,4 @@ def _follow(env: gymnasium.Env[Any, Any], step: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(EnvBenchmark))
+    run_script(EnvBenchmark, main)

@@ -33,6 +33,7 @@ from agents.ppo_episodes import make_vector_env
 from agents.ppo_update import look_again
 from experiments.benchmarks.ppo_envs import make_env, measure_vector_envs
 from experiments.common import check_json, progress, table, write_results
+from experiments.script import run_script
 from policies.perception import HEADS, ConvHead, whiten
 
 RECURRENT, RECURRENT_SMALL = "sb3-contrib RecurrentPPO, its LSTMs", "sb3-contrib RecurrentPPO, one small LSTM"

@@ -7,15 +7,13 @@ report("Sine to cosine", "mean squared error", entries, run, options.training)
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -166,15 +164,3 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, in one piece."""
     with replacing(path) as partial_path:
         figure.savefig(partial_path, dpi=120)
-
-
-def main(options: type[Any], run: Callable[[Any], None], description: str) -> None:
-    """Read the command line into `options` and run; a user's mistake is one line on stderr and exit code 2."""
-    try:
-        run(tyro.cli(options, description=description, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        print("error: stopped by Ctrl-C; what was complete is kept", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.tasks.comparison import compare, main, report
+from experiments.script import run_script
+from experiments.tasks.comparison import compare, report
 from experiments.tasks.training import Batch, Contender, Problem, Training
 
 ENVIRONMENT = "HalfCheetah-v5"
@@ -171,4 +172,4 @@ def baselines(problem: Problem, mean: Tensor, scale: Tensor) -> dict[str, float]
 
 
 if __name__ == "__main__":
-    main(Options, run, __doc__ or "")
+    run_script(Options, run, description=__doc__)

@@ -22,6 +22,7 @@ from agents.ppo_evaluation import EVALUATION_SEED, evaluate
 from agents.ppo_presets import preset_for
 from agents.ppo_worlds import make_world
 from experiments.common import check_json, progress, table, write_results
+from experiments.script import run_script
 
 WORLD = "CartPole-memory"
 SOLVED = 475.0
@@ -119,4 +120,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run_script(Options, main, description=__doc__)

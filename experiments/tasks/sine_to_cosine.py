@@ -17,7 +17,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.tasks.comparison import Entry, compare, main, report, save
+from experiments.script import run_script
+from experiments.tasks.comparison import Entry, compare, report, save
 from experiments.tasks.training import Batch, Contender, Problem, Training
 
 
@@ -149,4 +150,4 @@ def draw_predictions(entries: list[Entry], test: Batch, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Options, run, __doc__ or "")
+    run_script(Options, run, description=__doc__)

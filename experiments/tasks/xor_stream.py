@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.tasks.comparison import Entry, compare, main, report, save
+from experiments.script import run_script
+from experiments.tasks.comparison import Entry, compare, report, save
 from experiments.tasks.training import Batch, Contender, Problem, Training
 
 LONGEST = 31
@@ -162,4 +163,4 @@ def draw_curves(entries: list[Entry], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Options, run, __doc__ or "")
+    run_script(Options, run, description=__doc__)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from experiments.script import run_script
 from experiments.tasks import comparison, half_cheetah, sine_to_cosine, training, xor_stream
 from experiments.tasks.training import Batch, Contender, Model, Problem, Training
 
@@ -255,7 +256,9 @@ def test_interval_is_students(count):
 def test_command_leaves_its_files(module, cores, pictures, tmp_path, monkeypatch, capsys):
     out, file = tmp_path / "run", tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["task", "--quick", "--out", str(out), "--json", str(file), "--cores", *cores])
-    comparison.main(module.Options, module.run, "")
+    with pytest.raises(SystemExit) as stop:
+        run_script(module.Options, module.run, "python -m task")
+    assert stop.value.code == 0
     figures = json.loads(file.read_text())["figures"]
     assert figures == json.loads((out / "results.json").read_text())["figures"]
     assert list(figures["cores"]) == cores
@@ -276,15 +279,17 @@ def test_command_leaves_its_files(module, cores, pictures, tmp_path, monkeypatch
         (["--json", "/dev/null/a.json"], "cannot write"),
         (["--steps", "0"], "steps"),
         (["--learning-rate", "-1"], "learning_rate"),
+        (["--bad"], "--bad"),
+        (["--steps", "many"], "many"),
     ],
 )
 def test_mistakes_end_with_code_2(arguments, word, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sine_to_cosine", *arguments, "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as stop:
-        comparison.main(sine_to_cosine.Options, sine_to_cosine.run, "")
+        run_script(sine_to_cosine.Options, sine_to_cosine.run, "python -m experiments.tasks.sine_to_cosine")
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert word in error and "Traceback" not in error
+    assert word in error and error.startswith("sine_to_cosine: ") and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
