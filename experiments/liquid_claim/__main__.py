@@ -6,10 +6,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-import tyro
-
-from experiments.cli import describe
+from experiments.cli import describe, parse_options
 from experiments.liquid_claim import claim
+
+PROGRAM = "python -m experiments.liquid_claim"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,8 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     usual = claim.QUICK if "--quick" in words else claim.LiquidClaim()
     try:
-        options = tyro.cli(claim.LiquidClaim, args=words, default=usual, description=claim.__doc__)
-        claim.run(options, shlex.join(["python", "-m", "experiments.liquid_claim", *words]))
+        options = parse_options(claim.LiquidClaim, PROGRAM, words, default=usual)
+        if options is not None:
+            claim.run(options, shlex.join([*PROGRAM.split(), *words]))
     except (ValueError, OSError, ImportError) as error:
         print(f"liquid_claim: {describe(error)}", file=sys.stderr)
         return 2

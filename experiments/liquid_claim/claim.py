@@ -207,8 +207,8 @@ def run(options: LiquidClaim, command: str = "python -m experiments.liquid_claim
 
 
 def _plan(options: LiquidClaim) -> dict[str, Any]:
-    """Return everything that the numbers depend on."""
-    free = ("out", "publish", "workers", "films", "quick")
+    """Return what every number depends on; cores, seeds and perturbations may be added later."""
+    free = ("out", "publish", "workers", "films", "quick", "cores", "seeds", "perturbations", "timing")
     values = {name: value for name, value in to_json(options).items() if name not in free}
     return {"format": "wormwheel-liquid-claim", "format_version": 1, **values}
 

@@ -26,6 +26,9 @@ from experiments.common import plain
 EXTRA = "pip install 'wormwheel[robustness]'"
 """How to get what writes the table."""
 
+GROWING = ("policies", "perturbations")
+"""What may be added to a test, or left out, when it is gone on with: each cell is one policy under one perturbation."""
+
 
 class Store:
     """What is done of a plan."""
@@ -42,7 +45,7 @@ class Store:
             OSError: if it cannot be written.
         """
         self.directory = directory
-        open_plan(directory, plan)
+        open_plan(directory, plan, GROWING)
         make_directory(directory / "cells")
 
     def finished(self, keys: Sequence[str]) -> dict[str, CellResult]:
@@ -71,12 +74,14 @@ class Store:
         return self.directory / "cells" / f"{key}.json"
 
 
-def open_plan(directory: Path, plan: Mapping[str, Any]) -> None:
-    """Write down in a directory what is to be done there, or check that it is what was begun there.
+def open_plan(directory: Path, plan: Mapping[str, Any], growing: Sequence[str] = ()) -> None:
+    """Write down in a directory what is to be done there, or check that it agrees with what was begun there.
 
     Args:
         directory: made when absent.
         plan: JSON values; everything that the numbers depend on.
+        growing: keys of lists that may differ, because an entry has nothing to do with the others: what is new is
+            added. Entries that are objects must not contradict one of the same driver and run.
 
     Raises:
         ValueError: if the directory holds something else, or another plan.
@@ -84,12 +89,29 @@ def open_plan(directory: Path, plan: Mapping[str, Any]) -> None:
     """
     wanted, path = plain(dict(plan)), directory / "plan.json"
     if path.exists():
-        _check_same(directory, _read_plan(path), wanted)
+        there = _read_plan(path)
+        both = {key: _joined(directory, there.get(key, []), wanted[key]) for key in growing}
+        _check_same(directory, {**there, **both}, {**wanted, **both})
+        if {**there, **both} != there:
+            write_json(path, {**wanted, **both})
         return
     if directory.is_dir() and any(directory.iterdir()):
         raise ValueError(f"{directory} holds something else, which is not written over: give another --out.")
     make_directory(directory)
     write_json(path, wanted)
+
+
+def _joined(directory: Path, there: list[Any], wanted: list[Any]) -> list[Any]:
+    """Return what is in either list, without repeating what is in both."""
+    more = [entry for entry in wanted if entry not in there]
+    known = {(entry["driver"], entry["run"]) for entry in there if isinstance(entry, dict)}
+    for entry in more:
+        if isinstance(entry, dict) and (entry["driver"], entry["run"]) in known:
+            raise ValueError(
+                f"{directory} was begun with another policy as run {entry['run']} of {entry['driver']}: give another "
+                "--out, or other names."
+            )
+    return [*there, *more]
 
 
 def check_parquet() -> None:
@@ -176,5 +198,4 @@ def _extra(some: list[Any], others: list[Any]) -> str:
     more = [entry for entry in some if entry not in others]
     if not more:
         return ""
-    shown = more[0]["driver"] if isinstance(more[0], dict) and "driver" in more[0] else more[0]
-    return f" (such as {shown})"
+    return f" (such as {more[0]})"

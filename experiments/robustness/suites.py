@@ -122,6 +122,9 @@ def _read(path: Path) -> Suite:
         raise ValueError(f"{path} is not JSON ({error}): a suite looks like {_EXAMPLE}") from None
     if not isinstance(content, dict) or "perturbations" not in content or set(content) - set(FILE_KEYS):
         raise ValueError(f"{path} must be an object with {', '.join(FILE_KEYS)}, such as {_EXAMPLE}")
+    for key in ("perturbations", "severities"):
+        if not isinstance(content.get(key, []), list):
+            raise ValueError(f"{key} in {path} must be a list, such as {_EXAMPLE}")
     try:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
