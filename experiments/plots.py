@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from agents.files import replacing
 from agents.metrics import Estimate
@@ -114,6 +115,48 @@ def learning_figure(history: Sequence[Mapping[str, float]], theme: Theme = PAGE)
     axes.set_ylabel("steering error (RMS)", color=theme.text, **_FONT)
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     _legend(axes, theme)
+    return figure
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A quantity of several runs at the same points, and what is said of them together."""
+
+    at: NDArray[np.float64]
+    """`[P]` places on the horizontal axis."""
+    mean: NDArray[np.float64]
+    """`[P]` over the runs."""
+    low: NDArray[np.float64]
+    """`[P]` lower end of its interval."""
+    high: NDArray[np.float64]
+    """`[P]` upper end."""
+    runs: NDArray[np.float64]
+    """`[R, P]` each run."""
+
+
+def curves_figure(
+    series: Mapping[str, Sequence[Curves]], along: str, names: Sequence[str], theme: Theme = PAGE
+) -> Figure:
+    """Draw mean, interval and single runs of several kinds, one quantity below the other.
+
+    Args:
+        series: for each kind, up to four, its quantities.
+        along: what the horizontal axis is.
+        names: of the quantities, with units.
+        theme: colours.
+    """
+    figure, panels = _figure(theme, rows=len(names), height=0.4 + 2.2 * len(names), share_x=True)
+    colours = (theme.first, theme.second, theme.muted, theme.alarm)
+    for row, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        for number, (kind, quantities) in enumerate(series.items()):
+            one, colour = quantities[row], colours[number % len(colours)]
+            axes.fill_between(one.at, one.low, one.high, color=colour, alpha=0.14, linewidth=0)
+            axes.plot(one.at, one.runs.T, color=colour, linewidth=0.7, alpha=0.6)
+            axes.plot(one.at, one.mean, color=colour, linewidth=2.2, label=kind, zorder=3)
+        axes.set_ylabel(name, color=theme.text, **_FONT)
+    panels[-1].set_xlabel(along, color=theme.text, **_FONT)
+    panels[-1].xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+    _legend(panels[-1], theme)
     return figure
 
 

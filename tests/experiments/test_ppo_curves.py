@@ -1,0 +1,65 @@
+"""Learning curves of PPO: trained once, gone on with, drawn from what was kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3")
+
+from experiments import ppo_curves
+from experiments.ppo_curves import PPOCurves, draw, read_curve, run
+
+
+def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
+    options = PPOCurves(
+        cores=("feedforward",), seeds=1, steps=2048, evaluate_every=2048, episodes=1, roads=1, workers=1, out=tmp_path
+    )
+    run(options)
+    assert "feedforward, seed 0" in capsys.readouterr().out
+    assert len(read_curve(tmp_path / "feedforward-0")) == options.points == 1
+    before = json.loads((tmp_path / "results.json").read_text())["figures"]
+    assert before["seconds"]["feedforward-0"] > 0
+
+    def refuse(*_args, **_more):
+        raise AssertionError("started again")
+
+    monkeypatch.setattr(ppo_curves.subprocess, "Popen", refuse)
+    (tmp_path / "curves.png").unlink()
+    run(options)
+    after = json.loads((tmp_path / "results.json").read_text())["figures"]
+    assert after == before
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    with pytest.raises(AssertionError, match="started again"):
+        run(replace(options, seeds=2))
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+    (tmp_path / "feedforward-0").mkdir()
+    (tmp_path / "feedforward-0" / "config.json").write_text("{}")
+    options = PPOCurves(cores=("feedforward",), seeds=1, steps=2048, out=tmp_path)
+    with pytest.raises(OSError, match="feedforward-0 ended with code 2: .*holds no PPO run to resume"):
+        run(options)
+
+
+def test_the_band_is_students_interval():
+    curves = {
+        "ltc": [
+            [{"steps": 10, "reward": reward, "crashes": crashes, "episodes": 4}]
+            for reward, crashes in ((1.0, 0), (2.0, 0), (3.0, 4))
+        ]
+    }
+    figure = draw(curves)
+    reward, crashed = (axes.collections[0].get_paths()[0].vertices[:, 1] for axes in figure.axes)
+    assert np.isclose(reward.min(), 2 - 4.303 / np.sqrt(3), atol=1e-3)
+    assert crashed.min() == 0.0  # A share cannot be less.
+
+
+def test_bad_options_are_told():
+    with pytest.raises(ValueError, match="seeds must be at least 1"):
+        PPOCurves(seeds=0)
+    with pytest.raises(ValueError, match="core"):
+        PPOCurves(cores=("lcd",))
