@@ -28,6 +28,7 @@ from experiments.common import check_json, expand_tracks, progress, table, write
 from experiments.evaluate_recordings import RecordingOptions, condition, condition_title, evaluate_recordings
 from experiments.policy_paths import (
     LANE_KEEPING,
+    check_frame_size,
     check_motors,
     common_world,
     find_policy,
@@ -64,7 +65,7 @@ class EvaluateOptions:
     """What else goes wrong, each one a row: names of `wormwheel gallery` with a severity, joined by +, such as fog:3 or
     rain:2+latency:1."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
-    """Where they drive; the size of the frame is the policy's own."""
+    """Where they drive; frames have each policy's own size, so --height and --width are best left out."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings to test on, instead of driving."""
     workers: int = 2
@@ -141,6 +142,7 @@ def run(options: EvaluateOptions) -> None:
         write_results(options.json, "evaluate", options, {"recordings": figures})
         return
     check_motors(policies, options.world.throttle)
+    check_frame_size(policies, options.world)
     outcomes = evaluate_driving(policies, options)
     _show(outcomes)
     if options.world.track != "random":

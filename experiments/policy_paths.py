@@ -100,6 +100,25 @@ def check_motors(policies: dict[str, Path], throttle: bool) -> None:
             raise ValueError(f"{name} has {motors} motor outputs, LaneKeeping takes {wanted} here.{hint}")
 
 
+def check_frame_size(policies: dict[str, Path], given: LaneKeepingConfig) -> None:
+    """Check that nobody asks for frames of another size than the drivers see: the env gives each its own.
+
+    Raises:
+        ValueError: if --height or --width was set, and not to the size of every driver.
+    """
+    plain = LaneKeepingConfig()
+    if (given.height, given.width) == (plain.height, plain.width):
+        return
+    for name, path in policies.items():
+        fit = read_config(path)["policy"].get("preprocessing", {})
+        sees = fit.get("source_height", plain.height), fit.get("source_width", plain.width)
+        if sees != (given.height, given.width):
+            raise ValueError(
+                f"the policy {name} takes frames of {sees[1]}×{sees[0]} pixels, and --width and --height ask for "
+                f"{given.width}×{given.height}: leave them out, every policy gets frames of its own size."
+            )
+
+
 def refuse_lane_keeping(env: str, given: LaneKeepingConfig) -> None:
     """Check that nobody sets LaneKeeping's options for another world.
 

@@ -34,7 +34,14 @@ from experiments.common import expand_tracks, progress, screen
 from experiments.drawing import Picture
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
 from experiments.film import VIEW, DriveFilm, Moment, RecordingFilm, closing
-from experiments.policy_paths import LANE_KEEPING, check_motors, name_policies, refuse_lane_keeping, world_of
+from experiments.policy_paths import (
+    LANE_KEEPING,
+    check_frame_size,
+    check_motors,
+    name_policies,
+    refuse_lane_keeping,
+    world_of,
+)
 from experiments.video import PREVIEW_FPS, VideoWriter, check_preview, write_preview
 from policies.checkpoint import load_policy
 from policies.explain import look_inside
@@ -128,6 +135,7 @@ def run(options: RenderOptions) -> Path:
         found = f"{filmed.frames} frames of {options.recordings.data[0]}"
     else:
         check_motors(named, options.world.throttle)
+        check_frame_size(named, options.world)
         steps = max(1, round(options.seconds / options.world.period_s))
         world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
         with progress("filming", steps) as bar:

@@ -107,6 +107,12 @@ def test_a_policy_for_another_image_size(tmp_path: Path, capsys: pytest.CaptureF
     assert "48×24" in ran.complaint and "80×60" in ran.complaint and "--crop-top 20" in ran.complaint
 
 
+def test_roads_in_another_image_size(tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path):
+    for verb in (("evaluate",), ("render", "--out", tmp_path / "a.mp4")):
+        ran = wormwheel(capsys, *verb, "--policy", trained, "--height", 48, "--width", 100)
+        assert ran.code == 2 and "takes frames of 48×24 pixels" in ran.complaint and "100×48" in ran.complaint
+
+
 def test_a_damaged_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path):
     broken = tmp_path / "policy"
     broken.mkdir()
