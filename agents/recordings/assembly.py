@@ -80,6 +80,22 @@ class Records:
     """More columns `[T]`."""
 
 
+def since_first_s(stamps_ms: Sequence[float]) -> NDArray[np.float64]:
+    """Turn time stamps in milliseconds since 1970 or so into seconds since the first known one.
+
+    In seconds, such stamps have only some 2e-7 s of float64's precision left; in milliseconds they are whole.
+
+    Args:
+        stamps_ms: `[T]`; NaN where there is none.
+
+    Returns:
+        `[T]` seconds; NaN where there is none.
+    """
+    stamps = np.asarray(stamps_ms, np.float64)
+    known = stamps[np.isfinite(stamps)]
+    return (stamps - known[0]) / 1000 if len(known) else stamps
+
+
 def read_clock(
     stamps_s: NDArray[np.float64],
     index: NDArray[np.int64],
@@ -106,7 +122,7 @@ def read_clock(
         stamps_s = np.interp(np.arange(len(stamps_s)), np.flatnonzero(known), stamps_s[known])
     steps = np.diff(stamps_s)[~breaks[1:]]
     notice = None
-    median_s = float(np.median(steps)) if len(steps) else usual_period_s
+    median_s = round(float(np.median(steps)), 9) if len(steps) else usual_period_s
     low_s, high_s = PLAUSIBLE_PERIOD_S
     if len(steps) and not (low_s <= median_s <= high_s and (steps <= 0).mean() <= MOST_FAULTS):
         period_s = options.nominal_period_s or usual_period_s

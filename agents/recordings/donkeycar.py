@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from agents.episodes import EpisodeSet
-from agents.recordings.assembly import ReadOptions, Records, picture_episodes, read_clock, usable_steering
+from agents.recordings.assembly import (
+    ReadOptions,
+    Records,
+    picture_episodes,
+    read_clock,
+    since_first_s,
+    usable_steering,
+)
 
 EXPECTS = "a Donkeycar tub, version 2 (a directory with manifest.json)"
 """What a path of this format looks like."""
@@ -53,7 +60,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     skipped: Counter[str] = Counter()
     records = Records(extras={"throttle": []})
     numbers: list[int] = []
-    stamps_s: list[float] = []
+    stamps_ms: list[float] = []
     sessions: list[Any] = []
     deleted = frozenset(manifest["deleted_indexes"])
     for number, record in _records(tub, manifest["paths"], skipped):
@@ -74,7 +81,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         records.steering.append(-angle)
         records.extras["throttle"].append(_number(record.get("user/throttle")))
         numbers.append(number)
-        stamps_s.append(_number(record.get("_timestamp_ms")) / 1000)
+        stamps_ms.append(_number(record.get("_timestamp_ms")))
         sessions.append(record.get("_session_id"))
     if not numbers:
         return EpisodeSet((), dict(skipped))
@@ -82,7 +89,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     breaks = np.zeros(len(index), bool)
     breaks[1:] = [now != before for before, now in zip(sessions, sessions[1:], strict=False)]
     breaks[1:] |= np.diff(index) <= 0
-    clock = read_clock(np.asarray(stamps_s), index, breaks, USUAL_PERIOD_S, options)
+    clock = read_clock(since_first_s(stamps_ms), index, breaks, USUAL_PERIOD_S, options)
     meta = {"source": str(path), "vehicle": "donkeycar", "renderer": "camera"}
     episodes = picture_episodes(records, clock, meta, options, skipped)
     return EpisodeSet(tuple(episodes), dict(skipped), (clock.notice,) if clock.notice else ())

@@ -24,6 +24,7 @@ from agents.recordings.assembly import (
     Records,
     picture_episodes,
     read_clock,
+    since_first_s,
     usable_steering,
 )
 
@@ -73,7 +74,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             usable.append((row, -steering))
     if not usable:
         return EpisodeSet((), dict(skipped))
-    stamps_s = np.asarray([_stamp_s(row[0]) for row, _ in usable])
+    stamps_s = since_first_s([_stamp_ms(row[0]) for row, _ in usable])
     count = len(usable)
     clock = read_clock(stamps_s, np.arange(count), np.zeros(count, bool), USUAL_PERIOD_S, options)
     notices = [clock.notice] if clock.notice else []
@@ -156,8 +157,8 @@ def _base_name(field: str) -> str:
     return field.replace("\\", "/").rsplit("/", 1)[-1].strip() or "no-picture-named"
 
 
-def _stamp_s(field: str) -> float:
-    """Return the time in a file name, seconds; NaN when it has none."""
+def _stamp_ms(field: str) -> float:
+    """Return the time in a file name, whole milliseconds; NaN when it has none."""
     match = _STAMP.search(_base_name(field))
     if match is None:
         return float("nan")
@@ -166,7 +167,7 @@ def _stamp_s(field: str) -> float:
         moment = datetime(*parts, millisecond * 1000, tzinfo=timezone.utc)  # type: ignore[misc, arg-type]
     except ValueError:
         return float("nan")
-    return moment.timestamp()
+    return float(round(1000 * moment.timestamp()))
 
 
 def _number(field: str) -> float:

@@ -13,7 +13,8 @@ def test_a_tub_steers_the_other_way_round_and_names_its_manifest_too(tmp_path):
     make_tub(tmp_path / "tub")
     episodes = load_episodes(tmp_path / "tub" / "manifest.json")
     np.testing.assert_allclose(episodes[0].steering, [0, -0.1, -0.2, -0.3, -0.4, -0.5], atol=1e-6)
-    assert episodes[0].meta.nominal_period_s == pytest.approx(0.05)
+    assert episodes[0].meta.nominal_period_s == 0.05  # to the last bit
+    np.testing.assert_allclose(episodes[0].time_s, 0.05 * np.arange(6), rtol=0, atol=1e-12)
     assert episodes[0].extras["throttle"].tolist() == [0.5] * 6
 
 
