@@ -56,7 +56,7 @@ def look_inside(policy: DrivingPolicy, frame: Tensor, state: Tensor) -> Insight:
     with torch.no_grad():
         seen = policy.config.preprocessing(frame)
         maps = policy.head.feature_maps(whiten(seen[None]))
-        features = policy.features(frame[None, None])[0, 0]
+        features = policy.head.read_out(maps[-1])[0]
         state = state.reshape(-1)
         currents = torch.zeros(0), torch.zeros(0)
         if isinstance(policy.core, LTC):

@@ -128,11 +128,15 @@ class ConvHead(nn.Module):
                 f"{tuple(frames.shape)}."
             )
         batch_size, steps = frames.shape[:2]
-        maps = self.feature_maps(frames.flatten(0, 1))[-1]  # [B·T, C, h, w]
-        maps = self.dropout(maps.flatten(2))  # [B·T, C, h·w]
-        # [C, B·T, h·w] @ [C, h·w, f] → [C, B·T, f]: each channel has a linear map of its own.
+        features = self.read_out(self.feature_maps(frames.flatten(0, 1))[-1])  # [B·T, F]
+        return features.reshape(batch_size, steps, self.output_size)
+
+    def read_out(self, maps: Tensor) -> Tensor:
+        """Reduce the last of `feature_maps`, `[N, C, h, w]`, to features, `[N, F]`."""
+        maps = self.dropout(maps.flatten(2))  # [N, C, h·w]
+        # [C, N, h·w] @ [C, h·w, f] → [C, N, f]: each channel has a linear map of its own.
         features = torch.bmm(maps.transpose(0, 1), self.readout_weight) + self.readout_bias[:, None]
-        return features.transpose(0, 1).reshape(batch_size, steps, self.output_size)
+        return features.transpose(0, 1).reshape(maps.shape[0], self.output_size)
 
 
 def whiten(frames: Tensor) -> Tensor:

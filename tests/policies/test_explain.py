@@ -84,7 +84,11 @@ def test_currents_are_those_of_the_circuit():
         _, state = driver(frame[None, None])
         features = driver.features(frame[None, None])[0, 0]
         sensory, recurrent = driver.core.synaptic_currents(features, state[0])  # type: ignore[operator]
+    runs: list[object] = []
+    driver.head.convolutions[0].register_forward_hook(lambda *_: runs.append(None))
     insight = look_inside(driver, frame, state)
+    assert len(runs) == 1  # saliency and features come from one pass
+    torch.testing.assert_close(insight.features, features, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(insight.sensory_currents, sensory)
     torch.testing.assert_close(insight.recurrent_currents, recurrent)
     assert len(sensory) + len(recurrent) == driver.core.wiring.synapse_count  # type: ignore[union-attr]
