@@ -180,3 +180,9 @@ def _square(side: float, step: float) -> list[tuple[float, float]]:
     zero, full = np.zeros_like(way), np.full_like(way, side)
     x, y = np.concatenate([way, full, side - way, zero]), np.concatenate([zero, way, full, side - way])
     return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+def test_the_example_in_the_docs_is_a_road_that_needs_no_rounding():
+    road = load_track(Path(__file__).parents[2] / "docs" / "circuit.csv")
+    assert road.length_m == pytest.approx(90.2, abs=0.1) and road.lane_width_m == pytest.approx(0.4)
+    assert 1.0 / np.abs(road.curvatures).max() > 1.2
