@@ -37,7 +37,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "LaneKeeping": Preset(
-        steps=1_000_000,
+        steps=1_500_000,
         envs=8,
         learning=PPOConfig(
             n_steps=256,
@@ -47,7 +47,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate=1e-3,
             core_learning_rate=5e-3,
             learning_rate_end=0.1,
-            gamma=0.98,
+            gamma=0.99,
             target_kl=0.03,
         ),
         networks={"log_std_init": -1.0},

@@ -37,7 +37,7 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     refused = wormwheel(capsys, *options, "--steps", 160)
     assert refused.code == 2 and "--resume" in refused.complaint
     other = wormwheel(capsys, *options, "--steps", 160, "--resume", "--gamma", "0.5")
-    assert other.code == 2 and "learning.gamma = 0.98, not 0.5" in other.complaint
+    assert other.code == 2 and "learning.gamma = 0.99, not 0.5" in other.complaint
     # As if a kill had come between an evaluation and its checkpoint.
     with (out / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"steps": 128}) + "\n")
