@@ -52,7 +52,7 @@ PRESETS: dict[str, Preset] = {
         ),
         networks={"log_std_init": -1.0},
         normalize_reward=True,
-        world={"episode_s": 20.0, "start_offset": 0.4},
+        world={"episode_s": 20.0, "start_offset": 0.4, "height": 32, "width": 64},
     ),
     "CarRacing": Preset(
         steps=500_000,
