@@ -36,7 +36,8 @@ class LensDirt(Perturbation):
 class PassingObjects(Perturbation):
     """Three things of random shape and colour cross the view, standing on the road, again and again.
 
-    Each is as large as makes the three hide, on average, a share of the frame; each crosses in 1.5 to 5 s.
+    Each is as large as makes the three hide, on average, a share of the frame, overlaps not counted; each crosses in
+    1.5 to 5 s.
     """
 
     family: ClassVar[str] = "occlusion"

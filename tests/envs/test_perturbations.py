@@ -176,6 +176,33 @@ def test_noise_has_the_moments_of_its_formula() -> None:
     assert flipped == pytest.approx(0.01, rel=0.05)
 
 
+def times(name: str, seed: int, *times_s: float) -> list[np.ndarray]:
+    """What becomes of the same frame at several times, of a car that moves slowly."""
+    running = Composition((PERTURBATIONS[name](3),)).begin(seed, CLIP)
+    before = (0.0, *times_s)
+    moments = [
+        Moment(now, max(now - last, 1e-6) / CLIP.period_s, speed_mps=0.5)
+        for now, last in zip(times_s, before, strict=False)
+    ]
+    return [running.see(drive()[0], moment)[0].astype(int) for moment in moments]
+
+
+@pytest.mark.parametrize("name", ["lens_dirt", "frost", "dead_rows", "colour_cast", "camera_roll"])
+def test_what_sits_on_the_lens_stays(name: str) -> None:
+    first, later = times(name, 2, 0.0, 8.0)
+    np.testing.assert_array_equal(first, later)
+
+
+@pytest.mark.parametrize(
+    "name", ["fog", "rain", "snow", "passing_objects", "moving_shadows", "dropped_patches", "flicker"]
+)
+def test_what_moves_moves_steadily(name: str) -> None:
+    drawn = [times(name, seed, 3.0, 3.001, 3.5) for seed in range(6)]
+    soon = np.mean([np.abs(second - first).mean() for first, second, _ in drawn])
+    later = np.mean([np.abs(third - first).mean() for first, _, third in drawn])
+    assert later > 0.3 and soon < 0.1 * later
+
+
 def test_compositions_act_in_order() -> None:
     text = "darkness:5+gaussian:1"
     composition = parse(text)

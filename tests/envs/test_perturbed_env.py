@@ -283,12 +283,10 @@ def test_recordings_in_pieces_are_recordings_as_a_whole() -> None:
     for text in ("dropped_frames:3", "rain:3+latency:3", "lower_rate:3+vibration:2"):
         whole = perturb_recording(frames, elapsed, text, 5, 0.05)
         episode = RecordedEpisode(text, 5, Clip(8, 16, 0.05))
-        parts = [
-            (start, episode.take(frames[start : start + 7], elapsed[start : start + 7])) for start in range(0, 50, 7)
-        ]
-        np.testing.assert_array_equal(np.concatenate([part.frames for _, part in parts]), whole.frames)
-        np.testing.assert_array_equal(np.concatenate([part.elapsed for _, part in parts]), whole.elapsed)
-        np.testing.assert_array_equal(np.concatenate([start + part.kept for start, part in parts]), whole.kept)
+        parts = {at: episode.take(frames[at : at + 7], elapsed[at : at + 7]) for at in range(0, 50, 7)}
+        np.testing.assert_array_equal(np.concatenate([part.frames for part in parts.values()]), whole.frames)
+        np.testing.assert_array_equal(np.concatenate([part.elapsed for part in parts.values()]), whole.elapsed)
+        np.testing.assert_array_equal(np.concatenate([at + part.kept for at, part in parts.items()]), whole.kept)
 
 
 def test_recordings_refuse_what_needs_a_world_and_mirror_their_labels() -> None:
