@@ -14,7 +14,8 @@ from experiments.robustness import figures
 from experiments.robustness.findings import Condition, DriverFindings, Findings
 
 SEVERITY_COLUMNS = ((0.0, "clean"), (1.0, "1"), (2.0, "2"), (3.0, "3"), (4.0, "4"), (5.0, "5"))
-ERROR_TICKS = ((0.0, "0"), (0.5, "50"), (1.0, "100 %"))
+TOPS = (0.1, 0.2, 0.5, 1.0)
+"""Upper ends of the axes of lane errors; all panels of a page share the smallest that holds every figure."""
 MOST_BANDS = 4
 """Drivers whose intervals are shaded in the curves; more would hide each other."""
 SHARE_TICKS = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
@@ -24,13 +25,15 @@ def responses(found: Findings) -> str:
     """Return error against severity: a panel for each family, and one for each disturbance folded up below."""
     names = [driver.name for driver in found.drivers]
     bands = len(names) <= MOST_BANDS
+    top = _top(found)
+    ticks = ((0.0, "0"), (top / 2, f"{50 * top:g}"), (top, f"{100 * top:g} %"))
     families = list(dict.fromkeys(condition.family for condition in found.conditions))
     panels = "".join(
         figures.curves(
             family,
             [{float(s): e for s, e in driver.curves[family].items()} for driver in found.drivers],
-            1.0,
-            ERROR_TICKS,
+            top,
+            ticks,
             SEVERITY_COLUMNS,
             bands,
         )
@@ -46,13 +49,14 @@ def responses(found: Findings) -> str:
         for driver in found.drivers:
             curve = {0.0: driver.spots[""].error}
             series.append(curve | {float(severity[p]): driver.spots[p].error for p in perturbations})
-        return figures.curves(name.replace("_", " "), series, 1.0, ERROR_TICKS, SEVERITY_COLUMNS, bands)
+        return figures.curves(name.replace("_", " "), series, top, ticks, SEVERITY_COLUMNS, bands)
 
     each = "".join(
         f'<details class="part"><summary>{html.escape(family)}: {len(members)} kinds</summary><div class="box">'
         f"{figures.legend(names)}"
         f'<div class="panels">{"".join(one(*member) for member in members.items())}</div></div></details>'
         for family, members in kinds.items()
+        if len(members) > 1  # one alone is the family's own panel
     )
     shaded = " Bands are 95 % intervals." if bands else ""
     return (
@@ -98,6 +102,12 @@ def _similarity(driver: DriverFindings, conditions: Sequence[Condition], family:
             values.setdefault(condition.severity, []).append(similar)
     means = {0.0: 1.0} | {float(severity): float(np.mean(some)) for severity, some in values.items()}
     return {place: Estimate(mean, mean, mean) for place, mean in means.items()} if values else {}
+
+
+def _top(found: Findings) -> float:
+    """Return the upper end of the axes: the smallest of `TOPS` that holds every mean."""
+    means = [spot.error.value for driver in found.drivers for spot in driver.spots.values()]
+    return next(top for top in TOPS if top >= min(max(means), 1.0))
 
 
 def _times(value: float) -> str:

@@ -17,9 +17,9 @@ COLOURS = 10
 
 STYLE = """
 :root { --c0:#c2570c; --c1:#1f6fb2; --c2:#1d7a3e; --c3:#8b3fb5; --c4:#c2185b; --c5:#00838f; --c6:#8a6d00; --c7:#5d4037;
-  --c8:#455a64; --c9:#3949ab; --hot:#d1371f; }
+  --c8:#455a64; --c9:#3949ab; --hot:#d1371f; --cold:var(--page); }
 @media (prefers-color-scheme: dark) { :root { --c0:#ffb74d; --c1:#5cbfff; --c2:#5fd38a; --c3:#cf93f5; --c4:#ff7eb0;
-  --c5:#4dd0e1; --c6:#e6cf5c; --c7:#c9a493; --c8:#a9bbc6; --c9:#9fa8ff; --hot:#e0523c; } }
+  --c5:#4dd0e1; --c6:#e6cf5c; --c7:#c9a493; --c8:#a9bbc6; --c9:#9fa8ff; --hot:#f05a3c; --cold:#222b3b; } }
 .legend { display:flex; flex-wrap:wrap; gap:4px 16px; margin:0 0 10px; padding:0; list-style:none; font-size:.9rem; }
 .legend li::before { content:""; display:inline-block; width:18px; height:3px; border-radius:2px; margin-right:7px;
   vertical-align:middle; background:var(--c); }
@@ -27,7 +27,7 @@ STYLE = """
 .panels.few { grid-template-columns:repeat(auto-fill, minmax(min(100%, 235px), 1fr)); }
 .panel figcaption { color:var(--text); font-weight:600; font-size:.88rem; margin-bottom:2px; }
 .panel svg { overflow:visible; }
-.panel text { font:9.5px var(--font); fill:var(--muted); }
+.panel text { font:9.5px var(--font); fill:var(--muted); } .panel.large text { font-size:12.5px; }
 .rule { stroke:var(--grid); stroke-width:.8; } .base { stroke:var(--road); stroke-width:1; }
 .curve { fill:none; stroke:var(--c); stroke-width:1.9; stroke-linejoin:round; stroke-linecap:round; }
 .band { fill:var(--c); opacity:.15; } .point { fill:var(--c); }
@@ -40,13 +40,17 @@ STYLE = """
   background:var(--c); border:2px solid var(--surface); }
 .forest .axis { display:flex; justify-content:space-between; font-size:.8rem; color:var(--muted); }
 .scroll { overflow-x:auto; max-width:100%; }
-.heat { width:auto; border-collapse:separate; border-spacing:3px; }
+.heat { border-collapse:separate; border-spacing:3px; }
 .heat th, .heat td { border:0; padding:4px 6px; white-space:nowrap; }
 .heat th { font-weight:400; } .heat thead th { color:var(--muted); text-align:center; vertical-align:bottom; }
 .heat tbody th { text-align:left; position:sticky; left:0; background:var(--surface); z-index:1; }
-.heat tbody th.group { font-weight:650; padding-top:10px; }
+.heat thead th.group { font-weight:650; text-align:left; color:var(--text); }
+.maps { columns:3 270px; column-gap:26px; }
+.maps .heat { table-layout:fixed; break-inside:avoid; margin-bottom:8px; }
+.maps .heat th:first-child { width:40%; white-space:normal; }
+.maps .heat td.spot { min-width:0; padding:4px 2px; }
 .heat td.spot { min-width:54px; text-align:center; border-radius:5px; line-height:1.15;
-  background:color-mix(in oklab, var(--hot) var(--h), var(--page)); }
+  background:color-mix(in oklab, var(--hot) var(--h), var(--cold)); }
 .heat td.spot.none { background:none; color:var(--muted); }
 .heat td.spot small { font-size:.72rem; color:inherit; opacity:.85; display:block; }
 details.part { margin:12px 0; } details.part > summary { padding:4px 0; }
@@ -62,6 +66,8 @@ details.part { margin:12px 0; } details.part > summary { padding:4px 0; }
 
 _WIDTH, _HEIGHT = 200, 128
 _LEFT, _RIGHT, _TOP, _BOTTOM = 27, 6, 6, 18
+_LARGE_WIDTH, _LARGE_HEIGHT, _LARGE_LEFT = 400, 240, 40
+"""Size of a panel that has a box for itself."""
 
 
 def legend(names: Sequence[str]) -> str:
@@ -122,10 +128,10 @@ def profiles(title: str, series: Sequence[Profile], ticks: Sequence[tuple[float,
     """Return a panel with the share of drives whose error is at most so much, for each series."""
 
     def x(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * value
+        return _LARGE_LEFT + (_LARGE_WIDTH - _LARGE_LEFT - _RIGHT) * value
 
     def y(share: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - share)
+        return _TOP + (_LARGE_HEIGHT - _TOP - _BOTTOM) * (1 - share)
 
     parts = [_axes(x, y, [(0, "0"), (0.5, "50"), (1, "100 %")], ticks)]
     for number, profile in reversed(list(enumerate(series))):
@@ -137,7 +143,7 @@ def profiles(title: str, series: Sequence[Profile], ticks: Sequence[tuple[float,
             f'<g style="--c:{colour(number)}"><polygon class="band" points="{" ".join(upper + lower[::-1])}"/>'
             f'<polyline class="curve" points="{line}"/></g>'
         )
-    return _panel(title, "".join(parts))
+    return _panel(title, "".join(parts), large=True)
 
 
 def scatter(
@@ -153,10 +159,10 @@ def scatter(
     """
 
     def x(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(value / ends[0], 1.0)
+        return _LARGE_LEFT + (_LARGE_WIDTH - _LARGE_LEFT - _RIGHT) * min(value / ends[0], 1.0)
 
     def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM - 12) * (1 - min(value / ends[1], 1.0))
+        return _TOP + (_LARGE_HEIGHT - _TOP - _BOTTOM - 16) * (1 - min(value / ends[1], 1.0))
 
     columns = [(0.0, "0"), (ends[0] / 2, f"{ends[0] / 2:.2g}"), (ends[0], f"{ends[0]:.2g}")]
     parts = [
@@ -166,14 +172,15 @@ def scatter(
     ]
     for number, pairs in enumerate(series):
         dots = "".join(
-            f'<circle class="point" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2" opacity=".75"><title>{html.escape(words)}'
+            f'<circle class="point" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.2" opacity=".75"><title>{html.escape(words)}'
             "</title></circle>"
             for a, b, words in pairs
         )
         parts.append(f'<g style="--c:{colour(number)}">{dots}</g>')
-    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 1}" text-anchor="end">{html.escape(names[0])}</text>')
-    parts.append(f'<text x="{_LEFT + 3}" y="{_TOP + 7}">{html.escape(names[1])}</text>')
-    return _panel(title, "".join(parts))
+    right, bottom = _LARGE_WIDTH - _RIGHT, _LARGE_HEIGHT - 3
+    parts.append(f'<text x="{right}" y="{bottom}" text-anchor="end">{html.escape(names[0])}</text>')
+    parts.append(f'<text x="{_LARGE_LEFT + 4}" y="{_TOP + 11}">{html.escape(names[1])}</text>')
+    return _panel(title, "".join(parts), large=True)
 
 
 def forest(rows: Sequence[tuple[str, Estimate, Estimate]], low: float, high: float, percent: bool = True) -> str:
@@ -245,9 +252,11 @@ def _axes(
     return "".join(parts)
 
 
-def _panel(title: str, content: str) -> str:
+def _panel(title: str, content: str, large: bool = False) -> str:
     words = html.escape(title, quote=True)
+    width, height = (_LARGE_WIDTH, _LARGE_HEIGHT) if large else (_WIDTH, _HEIGHT)
+    kind = "panel large" if large else "panel"
     return (
-        f'<figure class="panel"><figcaption>{html.escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'<figure class="{kind}"><figcaption>{html.escape(title)}</figcaption><svg viewBox="0 0 {width} {height}" '
         f'role="img" aria-label="{words}">{content}</svg></figure>'
     )

@@ -38,7 +38,8 @@ def every_condition(found: Findings) -> str:
         opened = " open" if number == 0 else ""
         maps.append(
             f'<details class="part"{opened}><summary>{html.escape(driver.name)}</summary>'
-            f'<div class="box">{_map(driver, found.conditions)}</div></details>'
+            f'<div class="box"><p>Clean: {100 * driver.clean_error.value:.0f} %.</p>{_map(driver, found.conditions)}'
+            "</div></details>"
         )
     return (
         "<h2>Every disturbance</h2><p>Mean lane error, %, and below it how many drives left the road. The intervals "
@@ -87,21 +88,24 @@ def recordings(found: Findings) -> str:
 
 
 def _map(driver: DriverFindings, conditions: Sequence[Condition]) -> str:
-    """Return disturbances by severities, family by family."""
-    heads = "".join(f'<th scope="col">{severity}</th>' for severity in SEVERITIES)
+    """Return disturbances by severities, a table for each family."""
+    shown = [severity for severity in SEVERITIES if any(c.severity == severity for c in conditions)]
+    heads = "".join(f'<th scope="col">{severity}</th>' for severity in shown)
     at = {(condition.name, condition.severity): condition for condition in conditions}
-    rows = []
+    tables = []
     for family in dict.fromkeys(condition.family for condition in conditions):
-        rows.append(f'<tr><th class="group" scope="rowgroup">{html.escape(family)}</th></tr>')
+        rows = []
         for name in dict.fromkeys(condition.name for condition in conditions if condition.family == family):
             cells = ""
-            for severity in SEVERITIES:
+            for severity in shown:
                 condition = at.get((name, severity))
                 cells += "<td></td>" if condition is None else _spot(driver.spots[condition.perturbation], condition)
             rows.append(f'<tr><th scope="row">{html.escape(name.replace("_", " "))}</th>{cells}</tr>')
-    clean = figures.spot(f"{100 * driver.clean_error.value:.0f}", driver.clean_error.value)
-    rows.insert(0, f'<tr><th scope="row">clean</th>{clean}</tr>')
-    return f'<table class="heat"><thead><tr><th></th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        tables.append(
+            f'<table class="heat"><thead><tr><th class="group" scope="col">{html.escape(family)}</th>{heads}</tr>'
+            f"</thead><tbody>{''.join(rows)}</tbody></table>"
+        )
+    return f'<div class="maps">{"".join(tables)}</div>'
 
 
 def _spot(spot: Spot, condition: Condition) -> str:

@@ -88,7 +88,7 @@ def write_robustness_report(path: str | Path, report: Report) -> None:
 
 
 def _header(found: Findings) -> str:
-    words = html.escape(found.verdict())
+    words = html.escape(found.verdict()).replace(" %", "\N{NO-BREAK SPACE}%")
     return f'<header><h1>Wormwheel robustness</h1><p class="verdict">{words}</p></header>'
 
 
@@ -98,7 +98,9 @@ def _cards(found: Findings) -> str:
     families = len({condition.family for condition in found.conditions})
     names = len({condition.name for condition in found.conditions})
     cards = [
-        card(_percent(first.error_iqm), f"lane error of {first.name} {_range(first.error_iqm_runs)}"),
+        card(
+            _percent(first.error_iqm), f"interquartile mean of {first.name}'s lane error {_range(first.error_iqm_runs)}"
+        ),
         card(
             _percent(first.crash_share),
             f"of its perturbed drives ended off the road {_range(first.crash_share)}; "
@@ -218,6 +220,8 @@ def _shots(report: Report) -> str:
     groups: dict[str, list[Shot]] = {}
     for shot in report.shots:
         groups.setdefault(shot.family, []).append(shot)
+    if len(groups) == len(report.shots):
+        groups = {"one of each family": list(report.shots)}
     parts = []
     for number, (family, shots) in enumerate(groups.items()):
         shown = "".join(
