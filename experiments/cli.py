@@ -62,7 +62,9 @@ VERBS: dict[str, Verb] = {
     "render": Verb("experiments.render", "RenderOptions", "film a driver on a road or on a recording"),
     "demo": Verb("experiments.demo", "DemoOptions", "record, train, drive, film: the whole chain and a page about it"),
     "gallery": Verb("experiments.gallery", "GalleryOptions", "draw every perturbation at every severity"),
-    "info": Verb("experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, or versions"),
+    "info": Verb(
+        "experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, the perturbations, or versions"
+    ),
 }
 """The verbs, in the order shown. To add one: a module with a dataclass of options and `run`, and a line here."""
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import gymnasium
@@ -31,22 +31,20 @@ from envs.perturbations import (
     PERTURBATIONS,
     SEVERITIES,
     Clip,
-    Moment,
     PerturbedEnv,
     RecordedEpisode,
     parse,
 )
 from envs.perturbations.wrapper import camera_clip
 from experiments.common import progress, screen
-from experiments.drawing import ACCENT, BACKGROUND, FAINT, MUTED, PANEL, TEXT, Box, Picture, line, text
+from experiments.drawing import ACCENT, BACKGROUND, MUTED, TEXT, Box, Picture, text
+from experiments.gallery_plots import plot_time, plot_way
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
 WARM_UP = 26
 """Frames driven before the one that is shown."""
-PLOTTED = 60
-"""Periods in the small plots."""
 _GAP, _CAPTION, _HEAD = 4, 17, 26
 _WITHOUT_FRAMES = ("timing", "dynamics", "actuation")
 
@@ -114,9 +112,7 @@ def draw_gallery(options: GalleryOptions) -> Picture:
     with progress("drawing", len(names)) as bar:
         for family in options.families:
             for number, name in enumerate(FAMILIES[family]):
-                blocks.append(
-                    _block(name, family if number == 0 else "", thumbnails(name, options, driver), options.severities)
-                )
+                blocks.append(_block(name, family if number == 0 else "", thumbnails(name, options, driver), options))
                 bar.advance()
     return _page(blocks, options.columns)
 
@@ -132,8 +128,10 @@ def thumbnails(name: str, options: GalleryOptions, driver: PolicyDriver | None =
     family = PERTURBATIONS[name].family
     cells = ["", *(f"{name}:{severity}" for severity in options.severities)]
     if family in _WITHOUT_FRAMES:
-        plot = _plot_time if family == "timing" else _plot_way
-        return plot(cells, options)
+        box = Box(0, 0, options.zoom * options.width, options.zoom * options.height)
+        if family == "timing":
+            return plot_time(cells, options.world.period_s, options.seed, box)
+        return plot_way(cells, partial(_make, options=options), options.seed, box)
     driver = driver or _attacked(options)
     size = options.zoom * options.width, options.zoom * options.height
     shown = [_frame(cell, options, driver) for cell in cells]
@@ -199,94 +197,15 @@ def _attacked(options: GalleryOptions) -> PolicyDriver:
     return PolicyDriver(DrivingPolicy.create(PolicyConfig(preprocessing=fit)))
 
 
-def _plot_way(cells: Sequence[str], options: GalleryOptions) -> list[Picture]:
-    """The way of the car under the same commands, over the clean one."""
-    ways = [_way(cell, options) for cell in cells]
-    every = np.concatenate(ways)
-    low, high = every.min(axis=0), every.max(axis=0)
-    box = _canvas(options)
-    scale = min((box.width - 12) / max(high[0] - low[0], 0.1), (box.height - 12) / max(high[1] - low[1], 0.1))
-    middle = 0.5 * (low + high)
-
-    def place(way: NDArray[np.float64]) -> NDArray[np.float64]:
-        turned = (way - middle) * scale * np.array([1.0, -1.0])
-        return turned + np.array([0.5 * box.width, 0.5 * box.height])
-
-    pictures = []
-    for number, way in enumerate(ways):
-        picture = _empty(box)
-        line(picture, place(ways[0]), MUTED, 1)
-        if number:
-            line(picture, place(way), ACCENT, 2)
-        pictures.append(picture)
-    return pictures
-
-
-def _way(perturbation: str, options: GalleryOptions) -> NDArray[np.float64]:
-    """`[T, 2]` positions ahead of and beside the start, m."""
-    env = _make(perturbation, options)
-    env.reset(seed=options.seed)
-    inside: Any = env.unwrapped
-    start = inside.vehicle_state
-    ahead = np.array([np.cos(start.yaw), np.sin(start.yaw)])
-    basis = np.stack([ahead, np.array([-ahead[1], ahead[0]])], axis=1)
-    way = []
-    for step in range(PLOTTED):
-        state = inside.vehicle_state
-        way.append([state.x - start.x, state.y - start.y])
-        env.step(np.array([0.75 * np.sin(0.25 * step)], np.float32))
-    env.close()
-    return np.array(way) @ basis
-
-
-def _plot_time(cells: Sequence[str], options: GalleryOptions) -> list[Picture]:
-    """When the driver gets a picture (across), when that was taken (up), and what it is told (ticks)."""
-    return [_clock(cell, options) for cell in cells]
-
-
-def _clock(perturbation: str, options: GalleryOptions) -> Picture:
-    box = _canvas(options)
-    picture = _empty(box)
-    periods = PLOTTED // 2
-    across, up = (box.width - 12) / periods, (box.height - 14) / periods
-    running = parse(perturbation).begin(options.seed, Clip(1, 1, options.world.period_s))
-    now, elapsed = 0.0, 1.0
-    steps: list[tuple[float, float]] = []
-    while now < periods:
-        # The frame is its own number: what the driver sees tells when it was taken.
-        frame = np.full((1, 1, 3), round(now * 8) % 256, np.uint8)
-        seen, told = running.see(frame, Moment(now * options.world.period_s, elapsed))
-        steps.append((now, int(seen[0, 0, 0]) / 8.0))
-        x = round(6 + now * across)
-        cv2.line(picture, (x, box.height - 5), (x, round(box.height - 5 - 4.0 * told)), MUTED, 1)
-        elapsed = running.periods()
-        now += elapsed
-    stairs: list[tuple[float, float]] = []
-    for (begin, taken), (end, _) in zip(steps, [*steps[1:], (float(periods), 0.0)], strict=True):
-        stairs += [(begin, taken), (min(end, periods), taken)]
-    corner = np.array([6.0, box.height - 8.0])
-    line(picture, np.array([[0.0, 0.0], [periods, periods]]) * [across, -up] + corner, FAINT, 1)
-    line(picture, np.array(stairs) * [across, -up] + corner, ACCENT, 1)
-    return picture
-
-
-def _canvas(options: GalleryOptions) -> Box:
-    return Box(0, 0, options.zoom * options.width, options.zoom * options.height)
-
-
-def _empty(box: Box) -> Picture:
-    return np.full((box.height, box.width, 3), PANEL, np.uint8)
-
-
-def _block(name: str, family: str, pictures: Sequence[Picture], severities: Sequence[int]) -> Picture:
+def _block(name: str, family: str, pictures: Sequence[Picture], options: GalleryOptions) -> Picture:
     """One perturbation: captions over a row of pictures, and the family's name before the first of it."""
-    made = PERTURBATIONS[name]
+    doses = {severity: PERTURBATIONS[name](severity).dose_at(options.height) for severity in options.severities}
     height, width = pictures[0].shape[:2]
     head = _HEAD if family else 0
     block = np.full((head + _CAPTION + height + _GAP, len(pictures) * (width + _GAP) + _GAP, 3), BACKGROUND, np.uint8)
     if family:
         text(block, family.upper(), _GAP, 11, 14, ACCENT, bold=True)
-    captions = [name, *(f"{severity}: {made.doses[severity - 1]:g}" for severity in severities)]
+    captions = [name, *(f"{severity}: {dose:g}" for severity, dose in doses.items())]
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x = _GAP + number * (width + _GAP)
         if number:

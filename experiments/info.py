@@ -3,6 +3,7 @@
 wormwheel info cores
 wormwheel info policy runs/mine/policy
 wormwheel info data tub
+wormwheel info perturbations
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ Row = list[str]
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Show the cores and their options, a policy, recordings, the env, or versions."""
+    """Show the cores and their options, a policy, recordings, the env, the perturbations, or versions."""
 
-    what: Positional[Literal["cores", "policy", "data", "env", "versions"]] = "versions"
+    what: Positional[Literal["cores", "policy", "data", "env", "perturbations", "versions"]] = "versions"
     """What to show."""
     paths: Positional[tuple[Path, ...]] = ()
     """Policy directories for "policy", recordings for "data"."""
@@ -51,6 +52,8 @@ def run(options: InfoOptions) -> None:
         shown = [_data(path) for path in options.paths]
     elif options.what == "env":
         shown = _env()
+    elif options.what == "perturbations":
+        shown = _perturbations()
     else:
         shown = versions()
         table("", ["package", "version"], [[name, version] for name, version in shown.items()], left=2)
@@ -177,6 +180,36 @@ def _env() -> dict[str, Any]:
     table("LaneKeepingConfig", ["option", "default", "meaning"], rows, left=3)
     screen().print('gymnasium.make("wormwheel/LaneKeeping-v0", vehicle="bicycle")', markup=False)
     return {**facts, "options": {name: {"default": default, "about": about} for name, default, about in rows}}
+
+
+def _perturbations() -> list[dict[str, Any]]:
+    """Show what can go wrong, by family, with the doses of the five severities."""
+    from envs.perturbations import FAMILIES, PERTURBATIONS
+
+    found: list[dict[str, Any]] = []
+    for family, names in FAMILIES.items():
+        rows = []
+        for name in names:
+            made = PERTURBATIONS[name]
+            about = (inspect.getdoc(made) or "").split("\n")[0]
+            rows.append([name, about, made.unit, ", ".join(f"{dose:g}" for dose in made.doses)])
+            found.append(
+                {
+                    "name": name,
+                    "family": family,
+                    "about": about,
+                    "unit": made.unit,
+                    "doses": made.doses,
+                    "doses_of_large_frames": made.large_doses or made.doses,
+                    "for_recordings": made.frames,
+                    "attacks": made.attacks,
+                }
+            )
+        table(family, ["name", "what it does", "dose", "severities 1 to 5"], rows, left=4)
+    screen().print(
+        "name:severity, joined by +: wormwheel evaluate --perturbations fog:3 rain:2+latency:1", markup=False
+    )
+    return found
 
 
 def _short(value: Any) -> str:

@@ -89,6 +89,15 @@ def test_gallery(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert picture is not None and picture.shape[1] > 400 and picture.std() > 20
 
 
+def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, "info", "perturbations", "--json", tmp_path / "p.json")
+    assert ran.code == 0, ran.err
+    assert all(name in ran.out for name in (*FAMILIES, "low_sun", "severities 1 to 5"))
+    shown = json.loads((tmp_path / "p.json").read_text())["figures"]["perturbations"]
+    assert [one["name"] for one in shown] == list(PERTURBATIONS)
+    assert all(one["doses"] == list(PERTURBATIONS[one["name"]].doses) and one["about"] for one in shown)
+
+
 def test_the_readme_of_the_folder_lists_every_perturbation():
     text = (Path(__file__).parents[2] / "envs" / "perturbations" / "README.md").read_text()
     for name, made in PERTURBATIONS.items():
