@@ -1,7 +1,7 @@
 """How fast PPO learns from frames: a liquid core beside the recurrent and the feed-forward PPO of Stable-Baselines3.
 
     python -m experiments.benchmarks.ppo --json ppo.json
-    python -m experiments.benchmarks.ppo --vector-envs --world racecar  # one process for all envs, or several?
+    python -m experiments.benchmarks.ppo --vector-envs --world racecar [--training]  # in which processes?
 
 Steps of the env a second, updates included. Every contestant has the same env, the same conv head, the same critic
 (64 hidden units on the head's features), the same minibatches and the same number of passes; they take turns. The
@@ -50,7 +50,7 @@ class PPOBenchmark:
 
     world: Literal["trivial", "lane_keeping", "racecar"] = "trivial"
     """"trivial" (64×96 frames that cost nothing), "lane_keeping" (48×96, bicycle, one look), or "racecar" (LaneKeeping
-    as its preset trains it)."""
+    as its preset trains it; new roads are rare, as they are once it drives)."""
     envs: int = 8
     """Envs side by side."""
     n_steps: int = 128
@@ -71,6 +71,8 @@ class PPOBenchmark:
     """Count the processor's time instead of the clock's; for machines that others use too, with --threads 1."""
     vector_envs: bool = False
     """Measure vector envs instead of learners: one process for all, one each, or a few that share memory."""
+    training: bool = False
+    """With --vector-envs: let our learner act in them, and learn by LaneKeeping's preset, instead of chance."""
     workers: int = 2
     """Processes of the vector env with shared memory."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -198,7 +200,8 @@ def main(options: PPOBenchmark) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.vector_envs:
-        speeds = measure_vector_envs(options.world, options.envs, options.workers, options.n_steps, options.rounds)
+        sizes = options.envs, options.workers, options.n_steps, options.rounds
+        speeds = measure_vector_envs(options.world, *sizes, options.training)
     else:
         speeds = measure(options)
     medians = {name: statistics.median(values) for name, values in speeds.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -11,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import envs
+from agents.ppo import LiquidPPO
 from agents.ppo_presets import preset_for
 from agents.vector_env import SharedVecEnv
 
@@ -53,11 +56,15 @@ def make_env(world: str) -> gymnasium.Env[Any, Any]:
     if world == "trivial":
         return TrivialFrames()
     bicycle = {"vehicle": "bicycle", "variety": 0.0, "episode_s": 10.0}
-    roads: dict[str, Any] = bicycle if world == "lane_keeping" else preset_for("LaneKeeping").world
+    # Beginners crash all the time; a new road for every crash would hide what a step costs for the rest of a training.
+    racecar = {**preset_for("LaneKeeping").world, "resets_per_road": 1000}
+    roads: dict[str, Any] = bicycle if world == "lane_keeping" else racecar
     return CameraAlone(gymnasium.make(envs.LANE_KEEPING, **roads))
 
 
-def measure_vector_envs(world: str, count: int, workers: int, n_steps: int, rounds: int) -> dict[str, list[float]]:
+def measure_vector_envs(
+    world: str, count: int, workers: int, n_steps: int, rounds: int, training: bool = False
+) -> dict[str, list[float]]:
     """Let vector envs of three kinds take turns.
 
     Args:
@@ -66,41 +73,65 @@ def measure_vector_envs(world: str, count: int, workers: int, n_steps: int, roun
         workers: processes of the one with shared memory.
         n_steps: steps of all envs in a turn.
         rounds: turns of each, after one to warm up.
+        training: let a learner act in them, and learn, instead of chance.
 
     Returns:
         The steps a second of each turn.
 
     Raises:
-        AssertionError: if they do not show the same.
+        AssertionError: if they do not show the same, or what is learnt in them is not the same.
     """
 
     def maker() -> gymnasium.Env[Any, Any]:
         return make_env(world)
 
-    makers = [maker] * count
-    workers = min(workers, count)
+    makers, workers = [maker] * count, min(workers, count)
+    shared, alone = f"shared memory, {workers} processes", "SB3 DummyVecEnv, this process"
+    each = f"SB3 SubprocVecEnv, {count} processes"
     vectors: dict[str, VecEnv] = {}
-    now: dict[str, Any] = {}
-    draws = np.random.default_rng(0)
     try:
-        vectors[f"shared memory, {workers} processes"] = SharedVecEnv(makers, workers)
-        vectors["SB3 DummyVecEnv, this process"] = DummyVecEnv(makers)
-        vectors[f"SB3 SubprocVecEnv, {count} processes"] = SubprocVecEnv(makers)
+        vectors |= {shared: SharedVecEnv(makers, workers), alone: DummyVecEnv(makers), each: SubprocVecEnv(makers)}
+        turn = _learning(vectors, n_steps) if training else _stepping(vectors, n_steps)
         speeds: dict[str, list[float]] = {name: [] for name in vectors}
-        for name, vector in vectors.items():
-            vector.seed(0)
-            now[name] = vector.reset()
-        for turn in range(rounds + 1):
-            actions = draws.uniform(-0.3, 0.3, (n_steps, count, 1)).astype(np.float32)
-            for name, vector in vectors.items():
+        now = {}
+        for number in range(rounds + 1):
+            for name in vectors:
                 started_s = time.perf_counter()
-                for action in actions:
-                    now[name] = vector.step(action)[0]
-                if turn:
+                now[name] = turn(name, number)
+                if number:
                     speeds[name].append(count * n_steps / (time.perf_counter() - started_s))
-            first, *others = now.values()
-            assert all(np.array_equal(first, other) for other in others), "the vector envs do not show the same"
+            same = vectors if not training else (shared, alone)  # Rewards of the third come in float64.
+            assert all(np.array_equal(now[shared], now[name]) for name in same), "the vector envs differ"
     finally:
         for vector in vectors.values():
             vector.close()
     return speeds
+
+
+def _stepping(vectors: Mapping[str, VecEnv], n_steps: int) -> Callable[[str, int], Any]:
+    """Return what makes a turn of random steps and gives the last frames."""
+    for vector in vectors.values():
+        vector.seed(0)
+        vector.reset()
+
+    def turn(name: str, number: int) -> Any:
+        vector, draws = vectors[name], np.random.default_rng(number)
+        for action in draws.uniform(-0.3, 0.3, (n_steps, vector.num_envs, 1)).astype(np.float32):
+            frames = vector.step(action)[0]
+        return frames
+
+    return turn
+
+
+def _learning(vectors: Mapping[str, VecEnv], n_steps: int) -> Callable[[str, int], Any]:
+    """Return what makes a turn of learning, by LaneKeeping's preset, and gives some of the weights."""
+    preset = preset_for("LaneKeeping")
+    config = replace(preset.learning, n_steps=n_steps)
+    models = {name: LiquidPPO("ltc", vector, config, **preset.networks) for name, vector in vectors.items()}
+
+    def turn(name: str, number: int) -> Any:
+        model = models[name]
+        model.learn(n_steps * model.n_envs, reset_num_timesteps=number == 0)
+        return next(model.policy.parameters()).detach().numpy().copy()
+
+    return turn
