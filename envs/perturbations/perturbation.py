@@ -135,6 +135,8 @@ class Perturbation(ABC):
     """Whether it needs the driver's gradient."""
     random: ClassVar[bool] = True
     """Whether another seed gives another effect."""
+    draws_of: ClassVar[str] = ""
+    """Name of the perturbation whose draws it repeats, so that the two compare drive by drive; its own when empty."""
     changes_world: ClassVar[bool] = False
     """Whether the road, the look or the car are others; needs LaneKeeping."""
     changes_time: ClassVar[bool] = False
@@ -169,7 +171,8 @@ class Perturbation(ABC):
 
     def begin(self, seed: int, clip: Clip) -> Effect:
         """Start the episode with that seed: the same seed, name and severity always give the same effect."""
-        return self.start(np.random.default_rng([seed, zlib.crc32(self.name.encode()), self.severity]), clip)
+        name = self.draws_of or self.name
+        return self.start(np.random.default_rng([seed, zlib.crc32(name.encode()), self.severity]), clip)
 
     def __str__(self) -> str:
         return f"{self.name}:{self.severity}"

@@ -3,7 +3,8 @@
 Each comes twice. The plain one tells the driver the truth: `elapsed` is the time between the moments at which the
 picture that it gets and the one before were taken, so a picture that comes twice counts as (almost) no time and the
 next fresh one as all of it, within the .01 to 10 periods that can be told. The one whose name ends in `_hidden` tells
-it that every frame is on time, 1, which is what a driver without a clock believes anyway.
+it that every frame is on time, 1, which is what a driver without a clock believes anyway. Both draw the same times, so
+that the two compare drive by drive.
 
 Published counterparts: delayed, dropped, stuck and repeated observations in Dulac-Arnold et al., *Challenges of
 real-world reinforcement learning* (Machine Learning 2021, arXiv:1904.12901); irregular sampling in Hasani et al.,
@@ -115,6 +116,7 @@ class DroppedFramesHidden(DroppedFrames):
     """As `dropped_frames`; the driver is told that nothing is missing."""
 
     name: ClassVar[str] = "dropped_frames_hidden"
+    draws_of: ClassVar[str] = "dropped_frames"
     hidden: ClassVar[bool] = True
 
 
@@ -123,6 +125,7 @@ class FrozenFramesHidden(FrozenFrames):
     """As `frozen_frames`; the driver is told that every picture is fresh."""
 
     name: ClassVar[str] = "frozen_frames_hidden"
+    draws_of: ClassVar[str] = "frozen_frames"
     hidden: ClassVar[bool] = True
 
 
@@ -131,6 +134,7 @@ class JitteredPeriodHidden(JitteredPeriod):
     """As `jittered_period`; the driver is told that every period is the nominal one."""
 
     name: ClassVar[str] = "jittered_period_hidden"
+    draws_of: ClassVar[str] = "jittered_period"
     hidden: ClassVar[bool] = True
 
 
@@ -139,6 +143,7 @@ class LatencyHidden(Latency):
     """As `latency`; the driver is told that every picture came a period after the one before."""
 
     name: ClassVar[str] = "latency_hidden"
+    draws_of: ClassVar[str] = "latency"
     hidden: ClassVar[bool] = True
 
 
@@ -147,6 +152,7 @@ class LowerRateHidden(LowerRate):
     """As `lower_rate`; the driver is told that it sees every frame."""
 
     name: ClassVar[str] = "lower_rate_hidden"
+    draws_of: ClassVar[str] = "lower_rate"
     hidden: ClassVar[bool] = True
 
 

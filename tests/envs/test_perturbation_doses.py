@@ -161,8 +161,8 @@ def test_more_severe_is_more_of_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if PERTURBATIONS[name].family == "timing"])
 def test_what_is_told_is_true_and_what_is_hidden_is_not(name: str) -> None:
-    wrong = [misled(name, severity, seed) for severity in SEVERITIES for seed in range(3)]
+    wrong = np.array([[misled(name, severity, seed) for seed in range(3)] for severity in SEVERITIES])
     if name.endswith("_hidden"):
-        assert min(wrong) > 0.0
+        assert (wrong.mean(1) > 0.0).all()
     else:
-        assert max(wrong) < 1e-9
+        assert wrong.max() < 1e-9

@@ -156,7 +156,8 @@ def test_time_is_told_or_hidden(name: str) -> None:
     assert (periods != 1.0).any()
     hidden = drive(make(f"{name}_hidden:4"), 15)[1:]
     assert all(entry[0]["elapsed"][0] == 1.0 for entry in hidden)
-    assert (np.diff([0.0, *(entry[-1]["time_s"] for entry in hidden)]) > 0.0501).any()
+    # The same times: what a driver makes of knowing them is all that differs.
+    assert [entry[-1]["time_s"] for entry in hidden] == [entry[-1]["time_s"] for entry in told]
 
 
 @pytest.mark.parametrize("name", ["frozen_frames", "latency"])
