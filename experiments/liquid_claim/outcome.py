@@ -66,8 +66,8 @@ def write_outcome(directory: Path, material: Material) -> None:
     heads, rows = ranking(material)
     title = f"{len(found.conditions)} disturbances, {found.roads} roads, with 95 % intervals over runs and roads"
     table(title, heads, rows)
-    for claim in material.claims:
-        screen().print(f"{claim.title}: {sentence(claim)}", markup=False, soft_wrap=True)
+    for words in (*(f"{claim.title}: {sentence(claim)}" for claim in material.claims), _caution(found)):
+        screen().print(words, markup=False, soft_wrap=True)
 
 
 def ranking(material: Material) -> tuple[list[str], list[list[str]]]:
@@ -192,9 +192,8 @@ def _page(material: Material, shown: Sequence[tuple[str, str]]) -> str:
     ]
     if options.get("quick"):
         parts.append("**The quick version: it shows that the experiment works and says nothing about any core.**")
-    runs = min(driver.runs for driver in found.drivers)
-    if runs < ENOUGH_RUNS:
-        parts.append(f"With {_count(runs, 'training run')} of a core, differences may be those of runs, not of kinds.")
+    if _caution(found):
+        parts.append(_caution(found))
     parts += ["## What it supports and what not", _verdicts(material)]
     parts += [
         "## Under shift",
@@ -211,6 +210,14 @@ def _page(material: Material, shown: Sequence[tuple[str, str]]) -> str:
     parts += ["## How they were trained", _training(material), "## Limits", _limits(material)]
     parts += ["## Made by", _markdown(["what", "value"], [[k, v] for k, v in _origin(material)])]
     return "\n\n".join(parts) + "\n"
+
+
+def _caution(found: Findings) -> str:
+    """Return a warning where there are too few training runs to speak of kinds; "" otherwise."""
+    runs = min(driver.runs for driver in found.drivers)
+    if runs >= ENOUGH_RUNS:
+        return ""
+    return f"With {_count(runs, 'training run')} of a core, differences may be those of runs, not of kinds."
 
 
 def _verdicts(material: Material) -> str:
