@@ -13,7 +13,7 @@ import json
 import logging
 import random
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,11 +115,18 @@ def load_learner(
         LearnerError: if it cannot be read or the env does not fit it.
     """
     values, tensors = read_learner(directory)
-    config = PPOConfig(**values["ppo"])
-    leashed, config = config.leash, PPOConfig(**{**values["ppo"], "leash": 0.0})
-    observations, actions = (space_from_json(values[name]) for name in ("observation_space", "action_space"))
+    try:
+        config = PPOConfig(**{**values["ppo"], "leash": 0.0})  # The imitator comes from the file, not from a driver.
+        leash = PPOConfig(**values["ppo"]).leash
+        parts = ActorCriticConfig.from_json(values["actor_critic"])
+        observations, actions = (space_from_json(values[name]) for name in ("observation_space", "action_space"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LearnerError(
+            f"{directory / FILE} does not have the fields of this version ({error!r}): read it with the version that "
+            "wrote it."
+        ) from error
     model = kind(
-        ActorCriticConfig.from_json(values["actor_critic"]),
+        parts,
         env,
         config,
         seed=values["seed"],
@@ -137,7 +144,7 @@ def load_learner(
     ):
         if saved != mine:
             raise LearnerError(f"{directory} learnt with {name} space {saved}, this env has {mine}.")
-    model.config = PPOConfig(**{**asdict(config), "leash": leashed})
+    model.config = replace(config, leash=leash)
     model.policy.load_state_dict(_part(tensors, "policy."))
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _part(tensors, "optimizer.").items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,10 @@ def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     (tmp_path / FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(LearnerError, match="corrupt"):
         LiquidPPO.load(tmp_path)
+    foreign = {"format": "wormwheel-ppo", "format_version": 1, "ppo": {"colour": 1}}
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / FILE, {"learner": json.dumps(foreign)})
+    with pytest.raises(LearnerError, match="does not have the fields of this version"):
+        LiquidPPO.load(tmp_path)
     newer = {"learner": json.dumps({"format": "wormwheel-ppo", "format_version": 99})}
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / FILE, newer)
     with pytest.raises(LearnerError, match="version 99"):
@@ -190,6 +196,35 @@ def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         learner("gru", colour=1)
     with pytest.raises(ValueError, match="init_from"):
         learner("gru", leash=1.0)
+
+
+class Bomb:
+    """What a pickle can do."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("exploded"),)
+
+
+def test_nothing_that_is_loaded_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = learner("ltc", visual=True)
+    model.learn(48)
+    model.save("learner")
+    for file in (tmp_path / "learner").rglob("*"):
+        assert not zipfile.is_zipfile(file), "a zip may hold pickles"
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("something was unpickled")
+
+    with monkeypatch.context() as patch:
+        for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+            patch.setattr(module, name, refuse)
+        LiquidPPO.load("learner", make_vector_env(lambda: Drifting(visual=True), 3))
+    for content in (pickle.dumps(Bomb()), b"PK" + pickle.dumps(Bomb())):
+        (tmp_path / "learner" / FILE).write_bytes(content)
+        with pytest.raises(LearnerError, match="corrupt"):
+            LiquidPPO.load("learner")
+    assert not Path("exploded").exists()
 
 
 def test_leash_needs_the_same_parts() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
@@ -42,6 +42,17 @@ def test_callbacks_evaluation_and_checkpoints(tmp_path: Path) -> None:
     assert np.isfinite([mean, deviation]).all()
     assert LiquidPPO.load(tmp_path / "best_model").num_timesteps > 0
     assert LiquidPPO.load(tmp_path / "kept" / "rl_model_96_steps.zip").num_timesteps == 96
+
+
+@pytest.mark.filterwarnings("ignore:rich is experimental")
+def test_a_progress_bar_and_a_callback_that_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    model = learner("gru")
+    model.learn(96, progress_bar=True)
+    assert "96/96" in "".join(capsys.readouterr())
+    model = learner("gru")
+    model.learn(480, callback=StopTrainingOnMaxEpisodes(2))
+    assert 0 < model.num_timesteps < 96
 
 
 def test_log_has_the_names_that_users_know(tmp_path: Path) -> None:
