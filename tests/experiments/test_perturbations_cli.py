@@ -84,7 +84,7 @@ def test_gallery(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     )
     assert ran.code == 0, ran.err
     count = sum(len(FAMILIES[family]) for family in families)
-    assert f"{count} perturbations in 4 families" in ran.out
+    assert f"{count} perturbations in {len(families)} families" in ran.out
     picture = cv2.imread(str(out))
     assert picture is not None and picture.shape[1] > 400 and picture.std() > 20
 
