@@ -164,6 +164,14 @@ def test_without_pyarrow_the_extra_is_named(
     assert ran.code == 2 and "pip install 'wormwheel[robustness]'" in ran.complaint
 
 
+def test_without_a_cluster_nothing_is_lost_and_the_line_says_what_to_do(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("ray", reason="the extra cluster is not installed")
+    ran = wormwheel(capsys, *arguments(trained, tmp_path / "out", "--ray", "nonsense"))
+    assert ran.code == 2 and "no Ray cluster at 'nonsense'" in ran.complaint and "leave --ray out" in ran.complaint
+
+
 def test_patterns_make_training_runs_of_one_driver(trained: Path, tmp_path: Path):
     for number in range(3):
         shutil.copytree(trained, tmp_path / f"ltc-{number}")
