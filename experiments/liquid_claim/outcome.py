@@ -281,7 +281,7 @@ def _training(material: Material) -> str:
         f"{options['frames']:,} frames of {options['width']}×{options['height']} pixels of the expert's driving, "
         f"{_count(options['epochs'], 'epoch')}, the same conv head and the same steps for all; the best epoch on "
         "held-out episodes is kept. The core's learning rate was chosen for each by the validation error of the first "
-        "seed, steering RMSE in full locks:"
+        "seed, steering RMSE in full locks (the head's is the same for all):"
     )
     return f"{words}\n\n{_markdown(heads, rows)}"
 

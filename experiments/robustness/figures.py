@@ -43,6 +43,7 @@ STYLE = """
 .heat { border-collapse:separate; border-spacing:3px; }
 .heat th, .heat td { border:0; padding:4px 6px; white-space:nowrap; }
 .heat th { font-weight:400; } .heat thead th { color:var(--muted); text-align:center; vertical-align:bottom; }
+.heat thead th:first-child { text-align:left; }
 .heat tbody th { text-align:left; position:sticky; left:0; background:var(--surface); z-index:1; }
 .heat thead th.group { font-weight:650; text-align:left; color:var(--text); }
 .maps { columns:3 270px; column-gap:26px; }

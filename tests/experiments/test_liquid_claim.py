@@ -17,6 +17,7 @@ from experiments.liquid_claim.drivers import CONTENDERS, Outcome, Training, choo
 from experiments.robustness import verb
 from tests.experiments.made_up_drives import drive_row, drive_rows
 
+pytestmark = pytest.mark.xdist_group("liquid_claim")  # what they share is made once
 TINY = replace(claim.QUICK, films=0, cores=("ltc-ncp", "feedforward"), frames=240, episode_s=1.0)
 
 
