@@ -124,7 +124,12 @@ def estimate(
 
 
 def paired_difference(
-    first: ArrayLike, second: ArrayLike, whole_runs: bool = True, resamples: int = RESAMPLES, seed: int = 0
+    first: ArrayLike,
+    second: ArrayLike,
+    whole_runs: bool = True,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> Estimate:
     """Return the mean of `first − second`, road by road and condition by condition, with its interval.
 
@@ -134,8 +139,21 @@ def paired_difference(
         whole_runs: what is drawn again; see above.
         resamples: bootstrap resamples.
         seed: of the resampling.
+        statistic: instead of the mean, such as `interquartile_mean`: that of `first` minus that of `second`.
     """
     one, other = _pair(first, second)
+    if statistic is not None:
+        whole = [float(statistic(scores.reshape(1, -1))[0]) for scores in (one, other)]
+        drawn = [
+            np.concatenate(
+                [
+                    statistic(part.reshape(len(part), -1))
+                    for part in _resampled(scores, _draws(scores, whole_runs, resamples, seed, driver))
+                ]
+            )
+            for driver, scores in enumerate((one, other))
+        ]
+        return _estimate(whole[0] - whole[1], drawn[0] - drawn[1])
     # The mean over conditions needs no resampling of its own: [R, K].
     values = _mean_of_draws(one.mean(2), _draws(one, whole_runs, resamples, seed, 0)) - _mean_of_draws(
         other.mean(2), _draws(other, whole_runs, resamples, seed, 1)

@@ -73,7 +73,7 @@ def write_outcome(directory: Path, material: Material) -> None:
 def ranking(material: Material) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the table of drivers, the best one first."""
     found = material.findings
-    heads = ["driver", "runs", "parameters", "lane error, %", "clean, %", "off the road, %"]
+    heads = ["driver", "runs", "parameters", "lane error, %", "mean, %", "clean, %", "off the road, %"]
     heads += [f"× {found.baseline}", f"minus {found.baseline}, points", f"beats {found.baseline}, %"]
     return heads, [_row(driver, material) for driver in found.drivers]
 
@@ -85,6 +85,7 @@ def _row(driver: DriverFindings, material: Material) -> list[str]:
         str(driver.runs),
         f"{material.parameters[driver.name]:,}",
         driver.error_iqm_runs.text(1, 100),
+        driver.error.text(1, 100),
         driver.clean_error.text(1, 100),
         driver.crash_share.text(1, 100),
         show(driver.corruption_error, 2),
@@ -199,8 +200,8 @@ def _page(material: Material, shown: Sequence[tuple[str, str]]) -> str:
         "## Under shift",
         f"{_count(kinds, 'perturbation')} × severities {_list(options['severities'])} × {_count(found.roads, 'road')} "
         f"× {options['episode_s']:g} s, the same for every training run of every driver. {LANE_ERROR} Ranked by its "
-        "interquartile mean over runs, roads and disturbances. Brackets: 95 % bootstrap intervals, whole training runs "
-        "and roads drawn.",
+        "interquartile mean over runs, roads and disturbances; differences are those of the mean, in which every drive "
+        "counts. Brackets: 95 % bootstrap intervals, whole training runs and roads drawn.",
         _markdown(*ranking(material)),
         "\n\n".join(f"![{about}]({name})\n\n*{about}*" for name, about in shown if name != "timing.png"),
     ]

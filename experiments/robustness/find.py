@@ -16,6 +16,7 @@ from agents.cells import CLEAN
 from agents.metrics import Estimate
 from agents.statistics import (
     estimate,
+    interquartile_mean,
     interquartile_mean_estimate,
     mean_corruption_error,
     paired_difference,
@@ -55,7 +56,7 @@ def find(
     lead = None
     if len(drivers) > 1:
         first, second = (drives[driver.name].perturbed("lane_error") for driver in drivers[:2])
-        lead = paired_difference(second, first, seed=seed)
+        lead = paired_difference(second, first, seed=seed, statistic=interquartile_mean)
     order = {driver.name: number for number, driver in enumerate(drivers)}
     return Findings(
         baseline=baseline,

@@ -93,7 +93,7 @@ class DriverFindings:
     corruption_crashes: Estimate
     """The same of crashes; NaN where the baseline never crashed."""
     difference: Estimate
-    """Error minus the baseline's, paired."""
+    """Mean error minus the baseline's, paired."""
     better: Estimate
     """Probability that a run does better than one of the baseline on the same road in the same condition."""
     profile: Profile
@@ -158,19 +158,20 @@ class Findings:
     """Perturbed drives off the road, the worst first: lowest severity, then shortest."""
 
     lead: Estimate | None
-    """Error of the second driver minus that of the first, paired; None where there is one driver."""
+    """Interquartile mean of the second driver minus that of the first, paired; None where there is one driver."""
 
     def verdict(self) -> str:
         """Say in a few sentences what was found, and no more than that."""
         first = self.drivers[0]
         tried = f"Under {_count(len(self.conditions), 'disturbance')} on {_count(self.roads, 'road')}"
         lost = f"left the road in {first.crashes:,} of {first.drives:,} drives"
-        error = f"{100 * first.error.value:.1f} % of the lane width off its middle"
+        error = f"{100 * first.error_iqm.value:.1f} % of the lane width off its middle"
         if self.lead is None:
-            return f"{tried}, {first.name} was {error} on average and {lost}."
+            return f"{tried}, {first.name} was {error} (interquartile mean) and {lost}."
         second, lead = self.drivers[1], self.lead
         words = (
-            f"{tried}, {first.name} came first: {error} on average, {second.name} {100 * second.error.value:.1f} %. "
+            f"{tried}, {first.name} came first: {error} (interquartile mean), {second.name} "
+            f"{100 * second.error_iqm.value:.1f} %. "
         )
         apart = "tells them apart" if lead.low > 0 else "does not tell them apart"
         words += f"The difference, {lead.text(1, 100)} points, {apart}"

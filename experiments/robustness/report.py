@@ -182,7 +182,7 @@ def _shape(found: Findings) -> str:
             f"{found.baseline}, averaged over disturbances; below 1 is better",
         ),
         (f"beats {found.baseline}", "how probable it is that a run does better than one of it, same road, %"),
-        ("difference", f"lane error minus that of {found.baseline}, paired road by road, points"),
+        ("difference", f"mean lane error, all drives, minus that of {found.baseline}, paired road by road, points"),
         ("autonomy", "share of the time without intervention, six seconds each"),
     ]
     return (

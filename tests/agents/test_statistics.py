@@ -106,6 +106,17 @@ def test_paired_difference_by_hand_and_what_pairing_is_worth():
     assert found.high - found.low < 0.1 * (alone.high - alone.low)
 
 
+def test_difference_of_another_statistic():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1.0, 0.5, (5, 4, 6)), rng.normal(0.0, 0.5, (4, 4, 6))
+    by_mean = paired_difference(first, second, seed=3)
+    same = paired_difference(first, second, seed=3, statistic=lambda values: values.mean(-1))
+    assert (same.value, same.low, same.high) == pytest.approx((by_mean.value, by_mean.low, by_mean.high))
+    found = paired_difference(first, second, seed=3, statistic=interquartile_mean)
+    expected = scipy.stats.trim_mean(first, 0.25, axis=None) - scipy.stats.trim_mean(second, 0.25, axis=None)
+    assert found.value == pytest.approx(expected) and found.low < found.value < found.high
+
+
 def test_probability_of_improvement_is_mann_whitney():
     generator = np.random.default_rng(7)
     first, second = generator.integers(0, 6, (7, 1, 1)), generator.integers(0, 5, (9, 1, 1))
