@@ -9,12 +9,11 @@ The best policy on episodes with other seeds is `policy/` in the run directory, 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -28,22 +27,18 @@ from agents.ppo_episodes import make_vector_env
 from agents.ppo_policy import ActorCriticConfig, config_for
 from agents.ppo_presets import preset_for
 from agents.ppo_worlds import make_world
-from agents.run_directory import RunDirectory, to_json
+from agents.run_directory import RunDirectory
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import check_json, new_directory, progress, say, show, table, write_results
 from experiments.core_options import parse_core_options
 from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
+from experiments.train_ppo_checks import check_learnable, check_resume
 from experiments.train_ppo_keeper import Keeper, forget_later
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
 FILM_S = 20.0
 """Length of the film of the best driver, seconds."""
-SHAPING = (
-    *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
-    *("init_from", "world", "noise_variance", "perturbations", "largest_severity"),
-)
-"""Options that a resumed run shares with the first one."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +68,12 @@ class TrainPPOOptions:
     """Seed of weights, draws and training episodes."""
     learning: Annotated[PPOConfig, arg(name="")] = PPOConfig()
     """How to learn."""
-    critic: str = "features"
-    """What judges: "features", "shared" or "own" (a core of its own)."""
+    critic: Literal["features", "shared", "own"] = "features"
+    """What judges: an MLP on the features, the same on the motor outputs too, or a core of its own."""
     log_std_init: float = -0.5
     """Initial logarithm of the actions' spread, in units of half an action's range."""
+    use_sde: bool = False
+    """Let the spread depend on what is seen, and hold a push for --sde-sample-freq steps (gSDE)."""
     normalize_reward: bool = True
     """Divide rewards by the running deviation of the discounted return."""
     init_from: Path | None = None
@@ -151,11 +148,12 @@ def run(options: TrainPPOOptions) -> Path:
     core_options = parse_core_options(options.core, options.core_options)
     driver = _driver(options)
     make_env = _env_maker(options, options.world)
-    make_env().close()  # What is wrong with it is told before anything is written.
+    check_learnable(make_env, options.learning, options.use_sde, options.init_from)
     out = new_directory(
         options.out, f"runs/ppo-{options.env.replace('/', '-')}-{options.core}", "config.json", options.resume
     )
-    _check_resume(out, options)
+    if options.resume:
+        check_resume(out, options)
     directory = RunDirectory(out, "train ppo", options, options.resume)
     say(f"everything goes to {out}")
     vector: VecEnv = make_vector_env(make_env, options.envs, options.workers)
@@ -230,7 +228,7 @@ def _make_learner(
     if options.resume:
         say(f"nothing has been kept in {directory.path} yet: the run begins anew")
         forget_later(directory, 0)
-    own = {"critic": options.critic, "log_std_init": options.log_std_init}
+    own = {"critic": options.critic, "log_std_init": options.log_std_init, "use_sde": options.use_sde}
     if driver is not None:
         parts = config_for(driver, **own)
     else:
@@ -241,34 +239,6 @@ def _make_learner(
         chosen = {**preset.core_options.get(options.core, {}), **core_options}
         parts = ActorCriticConfig(core=options.core, core_options=chosen, **networks)
     return LiquidPPO(parts, vector, options.learning, init_from=driver, tensorboard_log=board, seed=options.seed)
-
-
-def _check_resume(out: Path, options: TrainPPOOptions) -> None:
-    """Check that a run that is gone on with was started with the same options, as far as they shape it."""
-    if not options.resume:
-        return
-    try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
-        # Runs from before there were perturbations had none.
-        before = {"perturbations": [], "largest_severity": TrainPPOOptions.largest_severity, **before}
-        shaped = {name: before[name] for name in SHAPING}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{out} holds no PPO run to resume: its config.json is missing or damaged ({error})."
-        ) from error
-    now = json.loads(json.dumps(to_json(options)))
-    for name in SHAPING:
-        for place, old, new in _differing(name, shaped[name], now[name]):
-            raise ValueError(
-                f"{out} was started with {place} = {old}, not {new}; resume with the options of the first run."
-            )
-
-
-def _differing(place: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """List the places where two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
-        return [one for name in old for one in _differing(f"{place}.{name}", old[name], new[name])]
-    return [] if old == new else [(place, old, new)]
 
 
 def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPPO) -> Path:

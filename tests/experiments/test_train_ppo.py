@@ -65,7 +65,7 @@ def test_from_an_imitator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_cartpole_without_velocities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, results = tmp_path / "run", tmp_path / "results.json"
-    options = ("--env", "CartPole-memory", "--core", "gru", "--steps", 64, "--evaluate-episodes", 2)
+    options = ("--env", "CartPole-memory", "--core", "gru", "--steps", 64, "--evaluate-episodes", 2, "--workers", 2)
     ran = wormwheel(capsys, "train", "ppo", *options, *SMALL, "--out", out)
     assert ran.code == 0, ran.err
     assert (out / "last" / "learner.safetensors").exists()
@@ -104,6 +104,15 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
     elsewhere = wormwheel(capsys, "train", "ppo", "--env", "CartPole-v1", "--height", 24, "--out", tmp_path / "run")
     assert elsewhere.code == 2 and "--height: these are options of LaneKeeping" in elsewhere.complaint
     assert not (tmp_path / "run").exists()
+    for words, more in (
+        ("this env's observation space is Discrete(16)", ("--env", "FrozenLake-v1")),
+        ("use_sde is for continuous actions", ("--env", "CartPole-v1", "--use-sde")),
+        ("--leash holds a policy near the driver", ("--env", "CartPole-v1", "--leash", "1")),
+        ("workers must be at least 0", ("--workers", "-1")),
+    ):
+        refused = wormwheel(capsys, "train", "ppo", *more, "--out", tmp_path / "run")
+        assert refused.code == 2 and words in refused.complaint
+        assert not (tmp_path / "run").exists()
     nothing = wormwheel(capsys, "train", "ppo", "--resume")
     assert nothing.code == 2 and "--out" in nothing.complaint
 

@@ -1,0 +1,75 @@
+"""What `wormwheel train ppo` checks before it writes anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+from agents.ppo_actions import make_actions
+from agents.ppo_config import PPOConfig
+from agents.ppo_observations import ObservationAdapter
+from agents.run_directory import to_json
+
+if TYPE_CHECKING:
+    from experiments.train_ppo import TrainPPOOptions
+
+SHAPING = (
+    *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
+    "use_sde",
+    *("init_from", "world", "noise_variance", "perturbations", "largest_severity"),
+)
+"""Options that a resumed run shares with the first one."""
+ABSENT = {"perturbations": [], "largest_severity": 3, "use_sde": False}
+"""What runs did that were started before there were these options."""
+
+
+def check_learnable(
+    make_env: Callable[[], gymnasium.Env[Any, Any]], learning: PPOConfig, use_sde: bool, init_from: Path | None
+) -> None:
+    """Check that a world can be made and be learnt in.
+
+    Raises:
+        ValueError: if it cannot, its observations or actions are of a kind that no driver has, or a leash is asked for
+            without a driver to be tied to.
+    """
+    if learning.leash and init_from is None:
+        raise ValueError("--leash holds a policy near the driver that it starts from: give --init-from, or no --leash.")
+    env = make_env()
+    try:
+        ObservationAdapter(env.observation_space)
+        make_actions(env.action_space, 0.0, features=int(use_sde))
+    finally:
+        env.close()
+
+
+def check_resume(out: Path, options: TrainPPOOptions) -> None:
+    """Check that a run that is gone on with was started with the same options, as far as they shape it.
+
+    Raises:
+        ValueError: if it was not, or there is no such run.
+    """
+    try:
+        before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
+        before = {**ABSENT, **before}
+        shaped = {name: before[name] for name in SHAPING}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{out} holds no PPO run to resume: its config.json is missing or damaged ({error})."
+        ) from error
+    now = json.loads(json.dumps(to_json(options)))
+    for name in SHAPING:
+        for place, old, new in _differing(name, shaped[name], now[name]):
+            raise ValueError(
+                f"{out} was started with {place} = {old}, not {new}; resume with the options of the first run."
+            )
+
+
+def _differing(place: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """List the places where two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return [one for name in old for one in _differing(f"{place}.{name}", old[name], new[name])]
+    return [] if old == new else [(place, old, new)]
