@@ -176,8 +176,9 @@ class Findings:
         apart = "tells them apart" if lead.low > 0 else "does not tell them apart"
         words += f"The difference, {lead.text(1, 100)} points, {apart}"
         if min(first.runs, second.runs) < ENOUGH_RUNS:
-            return f"{words}; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds."
-        return words + "."
+            words += f"; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds"
+        # The interquartile mean leaves the worst drives out: they are told here.
+        return f"{words}. {first.name} {lost}, {second.name} in {second.crashes:,} of {second.drives:,}."
 
 
 def choose_failures(findings: Findings, count: int, drivers: Sequence[str]) -> list[Failure]:

@@ -202,7 +202,7 @@ def test_findings_are_ranked_and_compared_with_the_baseline():
     ltc, _, base = found.drivers
     assert ltc.difference.high < 0 and ltc.better.low > 0.5 and ltc.corruption_error.high < 1
     assert base.corruption_error.value == 1 and base.difference.value == 0
-    assert found.lead is not None and found.lead.low > 0 and "tells them apart." in found.verdict()
+    assert found.lead is not None and found.lead.low > 0 and "tells them apart. ltc left the road in" in found.verdict()
     errors = [row["lane_error"] for row in rows if (row["driver"], row["perturbation"]) == ("ltc", "fog:5")]
     assert ltc.spots["fog:5"].error.value == pytest.approx(np.mean(errors))
     assert list(ltc.curves["noise"]) == [0, 1, 3, 5]
