@@ -64,7 +64,7 @@ def write_outcome(directory: Path, material: Material) -> None:
     write_json(directory / "summary.json", _summary(material))
     write_text(directory / "README.md", _page(material, names))
     heads, rows = ranking(material)
-    title = f"{len(found.conditions)} disturbances, {found.roads} roads, with 95 % intervals over runs and roads"
+    title = f"disturbances: {len(found.conditions)}, roads: {found.roads}, with 95 % intervals over runs and roads"
     table(title, heads, rows)
     for words in (*(f"{claim.title}: {sentence(claim)}" for claim in material.claims), _caution(found)):
         screen().print(words, markup=False, soft_wrap=True)

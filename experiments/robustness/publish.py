@@ -84,6 +84,7 @@ def show_ranking(findings: Findings) -> None:
                 driver.name,
                 str(driver.runs),
                 driver.error_iqm_runs.text(1, 100),
+                driver.error.text(1, 100),
                 driver.clean_error.text(1, 100),
                 f"{driver.crashes} of {driver.drives}",
                 show(driver.corruption_error, 2),
@@ -92,8 +93,20 @@ def show_ranking(findings: Findings) -> None:
             ]
         )
     base = findings.baseline
-    heads = ["driver", "runs", "lane error, %", "clean", "off the road", f"× {base}", f"beats {base}", "difference"]
-    title = f"{len(findings.conditions)} disturbances, {findings.roads} roads, with 95 % intervals over runs and roads"
+    heads = [
+        "driver",
+        "runs",
+        "lane error, %",
+        "mean",
+        "clean",
+        "off the road",
+        f"× {base}",
+        f"beats {base}",
+        "difference",
+    ]
+    title = (
+        f"disturbances: {len(findings.conditions)}, roads: {findings.roads}, with 95 % intervals over runs and roads"
+    )
     table(title, heads, rows)
     screen().print(findings.verdict(), markup=False)
 

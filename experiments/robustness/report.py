@@ -120,6 +120,7 @@ def _ranking(found: Findings) -> str:
             ("driver", ""),
             ("runs", "wide"),
             ("lane error", ""),
+            ("mean", "wide"),
             ("clean", "wide"),
             ("off the road", ""),
             ("autonomy", "wide"),
@@ -156,7 +157,8 @@ def _ranking_row(driver: DriverFindings, baseline: str) -> str:
     cells = [
         f'<td data-value="{html.escape(driver.name, quote=True)}">{html.escape(driver.name)}{core}</td>',
         cell(str(driver.runs), driver.runs, "wide"),
-        estimate_cell(driver.error_iqm, 100, 1),
+        estimate_cell(driver.error_iqm_runs, 100, 1),
+        estimate_cell(driver.error, 100, 1, "wide"),
         estimate_cell(driver.clean_error, 100, 1, "wide"),
         estimate_cell(driver.crash_share, 100, 1),
         estimate_cell(driver.autonomy, 100, 1, "wide"),
@@ -174,7 +176,8 @@ def _shape(found: Findings) -> str:
         [(0.0, "0"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %")],
     )
     rows = [
-        ("lane error", "in % of the lane width; see above"),
+        ("lane error", "interquartile mean, in % of the lane width; see above"),
+        ("mean", "mean lane error, in which the worst drives count too"),
         ("off the road", "share of the perturbed drives that ended there, %"),
         (
             f"× {found.baseline}",
@@ -182,7 +185,7 @@ def _shape(found: Findings) -> str:
             f"{found.baseline}, averaged over disturbances; below 1 is better",
         ),
         (f"beats {found.baseline}", "how probable it is that a run does better than one of it, same road, %"),
-        ("difference", f"mean lane error, all drives, minus that of {found.baseline}, paired road by road, points"),
+        ("difference", f"mean lane error minus that of {found.baseline}, paired road by road, points"),
         ("autonomy", "share of the time without intervention, six seconds each"),
     ]
     return (
