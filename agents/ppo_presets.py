@@ -64,7 +64,7 @@ PRESETS: dict[str, Preset] = {
         normalize_reward=True,
     ),
     "CarRacing-v3": Preset(
-        steps=1_000_000,
+        steps=400_000,
         envs=8,
         learning=PPOConfig(
             n_steps=256,

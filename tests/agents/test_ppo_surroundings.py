@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import gymnasium
 import numpy as np
 import pytest
@@ -170,12 +171,22 @@ def test_worlds() -> None:
 
 def test_car_racing_with_one_pedal() -> None:
     pytest.importorskip("Box2D")
-    env = make_world("CarRacing-v3")
-    env.reset(seed=1)
-    for action in ((0.5, 1.0), (-0.5, -1.0)):
-        frame, _, _, _, _ = env.step(np.array(action, np.float32))
+    env, plain = make_world("CarRacing-v3"), gymnasium.make("CarRacing-v3", max_episode_steps=5)
+    env.env._max_episode_steps = 5  # type: ignore[attr-defined]  # An odd number: it ends between two frames.
+    frame, seen = env.reset(seed=1)[0], plain.reset(seed=1)[0]
+    for steering, gas, brake in ((0.5, 1.0, 0.0), (-0.5, 0.0, 0.75), (0.0, 0.25, 0.0)):
+        frame, reward, *ends, _ = env.step(np.array([steering, gas - brake], np.float32))
+        total, over = 0.0, False
+        for _ in range(2):
+            if not over:
+                seen, gained, *others, _ = plain.step(np.array([-steering, gas, brake]))
+                total, over = total + float(gained), any(others)
         assert frame.shape == (64, 64, 3) and frame.dtype == np.uint8
+        np.testing.assert_array_equal(frame, cv2.resize(seen, (64, 64), interpolation=cv2.INTER_AREA))
+        assert reward == pytest.approx(total, abs=1e-5) and ends == others
+    assert ends == [False, True]
     env.close()
+    plain.close()
 
 
 def test_presets_are_complete() -> None:
