@@ -210,7 +210,7 @@ def _plan(options: LiquidClaim) -> dict[str, Any]:
     """Return what every number depends on; cores, seeds and perturbations may be added later."""
     free = ("out", "publish", "workers", "films", "quick", "cores", "seeds", "perturbations", "timing")
     values = {name: value for name, value in to_json(options).items() if name not in free}
-    return {"format": "wormwheel-liquid-claim", "format_version": 1, **values}
+    return {"format": "wormwheel-liquid-claim", "format_version": 1, "wormwheel": versions()["wormwheel"], **values}
 
 
 def _record(options: LiquidClaim) -> None:

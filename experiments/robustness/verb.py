@@ -24,7 +24,7 @@ from tyro.conf import arg
 from agents.cells import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells
 from agents.recorded_cells import BlockRow, RecordedCell, RecordedData
 from agents.recorder import with_vehicle
-from agents.run_directory import RunDirectory
+from agents.run_directory import RunDirectory, versions
 from agents.workers import run_jobs
 from envs.lane_keeping import LaneKeepingConfig
 from envs.perturbations import parse
@@ -169,6 +169,7 @@ def make_plan(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOpti
     return {
         "format": "wormwheel-robustness",
         "format_version": FORMAT_VERSION,
+        "wormwheel": versions()["wormwheel"],
         "policies": [
             {"driver": entrant.driver, "run": entrant.run, "fingerprint": entrant.fingerprint} for entrant in entrants
         ],
