@@ -208,8 +208,12 @@ def _env_maker(options: TrainPPOOptions, world: LaneKeepingConfig) -> Callable[[
 
 
 def _evaluation_env(options: TrainPPOOptions) -> Callable[[], gymnasium.Env[Any, Any]]:
-    world = replace(options.world, episode_s=options.evaluate_s, start_offset=LaneKeepingConfig().start_offset)
-    return _env_maker(options, world)
+    """Where the preset makes LaneKeeping harder to learn from, a driver is judged in LaneKeeping as it is."""
+    plain, harder = LaneKeepingConfig(), preset_for(options.env).world
+    world = options.world
+    eased = {name: getattr(plain, name) for name, value in harder.items() if getattr(world, name) == value}
+    eased |= {"episode_s": options.evaluate_s, "height": world.height, "width": world.width}
+    return _env_maker(options, replace(world, **eased))
 
 
 def _make_learner(
