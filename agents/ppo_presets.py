@@ -85,15 +85,21 @@ PRESETS: dict[str, Preset] = {
         learning=PPOConfig(n_steps=256, chunk=16, batch_size=256, n_epochs=10, gamma=0.9, learning_rate_end=0.1),
         networks={"log_std_init": 0.0},
         normalize_reward=True,
+        reached="LTC −158 [−210, −105] after 20,000 steps, 10 episodes, seed 0 (--steps 20000)",
     ),
     "CartPole-v1": Preset(
-        steps=50_000, envs=8, learning=PPOConfig(n_steps=64, chunk=16, batch_size=128, n_epochs=8, gamma=0.98)
+        steps=50_000,
+        envs=8,
+        learning=PPOConfig(n_steps=64, chunk=16, batch_size=128, n_epochs=8, gamma=0.98),
+        reached="LTC 500 of 500 after 50,000 steps, 10 episodes, seed 0",
     ),
     "CartPole-memory": Preset(
         steps=100_000,
         envs=8,
         learning=PPOConfig(n_steps=128, chunk=32, batch_size=256, n_epochs=8, gamma=0.98),
         networks={"critic": "own"},
+        reached="500 of 500: LTC after 82,000, CfC 41,000, LSTM 33,000 steps; feed-forward 45 "
+        "(python -m experiments.tasks.memory_cartpole)",
     ),
 }
 """By the name that `--env` takes."""
