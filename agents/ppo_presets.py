@@ -31,16 +31,18 @@ class Preset:
     """Divide rewards by the running deviation of the discounted return (`VecNormalize`)."""
     world: dict[str, Any] = field(default_factory=dict)
     """Fields of `LaneKeepingConfig` that differ from its defaults while training."""
+    evaluate_every: int = 20_000
+    """Steps between two evaluations; the best and the last learner are kept then."""
     reached: str = "not measured yet"
     """Score, steps, seeds and command."""
 
 
 PRESETS: dict[str, Preset] = {
     "LaneKeeping": Preset(
-        steps=1_500_000,
-        envs=8,
+        steps=3_000_000,
+        envs=32,  # Each env has a look of its own: an update should see many.
         learning=PPOConfig(
-            n_steps=256,
+            n_steps=64,
             chunk=32,
             batch_size=512,
             n_epochs=4,
@@ -53,6 +55,7 @@ PRESETS: dict[str, Preset] = {
         networks={"log_std_init": -1.0},
         normalize_reward=True,
         world={"episode_s": 20.0, "start_offset": 0.4, "height": 32, "width": 64},
+        evaluate_every=100_000,
     ),
     "CarRacing": Preset(
         steps=500_000,
@@ -62,6 +65,7 @@ PRESETS: dict[str, Preset] = {
         ),
         networks={"log_std_init": -1.0, "nominal_period_s": 0.02},
         normalize_reward=True,
+        evaluate_every=50_000,
     ),
     "CarRacing-v3": Preset(
         steps=400_000,
@@ -78,6 +82,7 @@ PRESETS: dict[str, Preset] = {
         ),
         networks={"log_std_init": -0.5, "nominal_period_s": 0.04},
         normalize_reward=True,
+        evaluate_every=50_000,
     ),
     "Pendulum-v1": Preset(
         steps=200_000,
@@ -91,6 +96,7 @@ PRESETS: dict[str, Preset] = {
         steps=50_000,
         envs=8,
         learning=PPOConfig(n_steps=64, chunk=16, batch_size=128, n_epochs=8, gamma=0.98),
+        evaluate_every=10_000,
         reached="LTC 500 of 500 after 50,000 steps, 10 episodes, seed 0",
     ),
     "CartPole-memory": Preset(
@@ -98,6 +104,7 @@ PRESETS: dict[str, Preset] = {
         envs=8,
         learning=PPOConfig(n_steps=128, chunk=32, batch_size=256, n_epochs=8, gamma=0.98),
         networks={"critic": "own"},
+        evaluate_every=10_000,
         reached="500 of 500: LTC after 82,000, CfC 41,000, LSTM 33,000 steps; feed-forward 45 "
         "(python -m experiments.tasks.memory_cartpole)",
     ),

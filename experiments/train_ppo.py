@@ -87,7 +87,7 @@ class TrainPPOOptions:
     """Largest severity of those perturbations that name none; each episode draws its own."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """LaneKeeping's world while training."""
-    evaluate_every: int = 50_000
+    evaluate_every: int = 20_000
     """Steps between two evaluations on other seeds; the best and the last learner are kept then."""
     evaluate_episodes: int = 10
     """Episodes of an evaluation."""
@@ -134,6 +134,7 @@ def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
         critic=preset.networks.get("critic", options.critic),
         log_std_init=preset.networks.get("log_std_init", options.log_std_init),
         normalize_reward=preset.normalize_reward,
+        evaluate_every=preset.evaluate_every,
         world=world,
     )
 
