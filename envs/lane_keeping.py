@@ -51,8 +51,9 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     `curvature_per_m` of the middle of the lane where the car is, positive to the left; `steering` the last action in
     [−1, 1].
 
-    ## Reward Way made along the road relative to what the drawn speed allows, weighted by 1 − (offset / half a
-    lane)², which is negative out of the lane, minus 0.1 · (change of steering)²; and −10 for a crash.
+    ## Reward Way made along the road relative to what the drawn speed allows, divided by 1 + (offset / half a lane)²,
+    minus 0.1 · (change of steering)²; and −10 for a crash. Driving on is worth something wherever the car is on the
+    road: a learner that is lost never gains by ending the episode.
 
     ## Start and end Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a
     start near the middle of the lane. Leaving the pavement (the middle of the rear axle beyond either road edge) is a
@@ -214,10 +215,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
                 break
         self._progress += way
         share = (self._lateral - track.right_lane_offset()) / (0.5 * track.lane_width_m)
-        reward = (
-            way / (self._speed * config.period_s) * (1.0 - min(share * share, 4.0))
-            - 0.1 * (steering - self._steering) ** 2
-        )
+        reward = way / (self._speed * config.period_s) / (1.0 + share * share) - 0.1 * (steering - self._steering) ** 2
         if self._crashed:
             reward -= 10.0
         self._steering = steering

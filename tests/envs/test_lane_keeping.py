@@ -162,6 +162,21 @@ def test_leaving_the_road_terminates_with_a_crash() -> None:
     assert abs(centre) > info["lane_width_m"]
 
 
+def test_going_on_is_worth_something_in_the_wrong_lane_too() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
+    env.reset(seed=1)
+    rewards, offsets = [], []
+    for _ in range(300):
+        _, reward, terminated, _, info = env.step(np.array([0.6], np.float32))
+        if terminated or info["heading_error_rad"] > 1.4:
+            break
+        rewards.append(reward)
+        offsets.append(info["lateral_offset_m"] / info["lane_width_m"])
+    assert max(offsets) > 0.75
+    assert min(rewards[1:]) > 0.0  # A learner must not wish for the end.
+    assert rewards[int(np.argmax(offsets))] < 0.4 < max(rewards)
+
+
 def test_time_out_truncates() -> None:
     env = gymnasium.make(envs.LANE_KEEPING, episode_s=0.5, **BICYCLE)
     env.reset(seed=1)
