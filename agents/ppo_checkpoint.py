@@ -193,7 +193,7 @@ def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
             snapshots = []
             for number, there in enumerate(model.env.env_method("snapshot")):
                 tensors[f"episode.{number}"] = torch.from_numpy(there["actions"])
-                snapshots.append({"seed": there["seed"], "episode": there["episode"]})
+                snapshots.append({name: there[name] for name in ("seed", "episode", "level")})
     normaliser = model.get_vec_normalize_env()
     if normaliser is not None:
         tensors |= {f"normaliser.{name}": torch.as_tensor(value) for name, value in _figures(normaliser).items()}

@@ -29,6 +29,8 @@ class Preset:
     """Fields of a core's own config that differ from its defaults, by the core's name."""
     normalize_reward: bool = False
     """Divide rewards by the running deviation of the discounted return (`VecNormalize`)."""
+    retry: float = 0.0
+    """Probability that an episode which was terminated is met once more (`ReplayableEpisodes`)."""
     world: dict[str, Any] = field(default_factory=dict)
     """Fields of `LaneKeepingConfig` that differ from its defaults while training."""
     evaluate_every: int = 20_000
@@ -54,7 +56,8 @@ PRESETS: dict[str, Preset] = {
         ),
         networks={"log_std_init": -1.0},
         normalize_reward=True,
-        world={"episode_s": 20.0, "start_offset": 0.4, "height": 32, "width": 64},
+        retry=0.7,
+        world={"vehicle": "bicycle", "episode_s": 20.0, "start_offset": 0.4, "height": 32, "width": 64},
         evaluate_every=100_000,
     ),
     "CarRacing": Preset(

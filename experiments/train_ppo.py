@@ -76,6 +76,8 @@ class TrainPPOOptions:
     """Let the spread depend on what is seen, and hold a push for --sde-sample-freq steps (gSDE)."""
     normalize_reward: bool = True
     """Divide rewards by the running deviation of the discounted return."""
+    retry: float = 0.0
+    """Probability that a training episode which was terminated is met once more: what is difficult comes more often."""
     init_from: Path | None = None
     """Directory of a driver to start from; core, head, frames and period are its own then."""
     noise_variance: float = 0.0
@@ -134,6 +136,7 @@ def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
         critic=preset.networks.get("critic", options.critic),
         log_std_init=preset.networks.get("log_std_init", options.log_std_init),
         normalize_reward=preset.normalize_reward,
+        retry=preset.retry,
         evaluate_every=preset.evaluate_every,
         world=world,
     )
@@ -157,7 +160,7 @@ def run(options: TrainPPOOptions) -> Path:
         check_resume(out, options)
     directory = RunDirectory(out, "train ppo", options, options.resume)
     say(f"everything goes to {out}")
-    vector: VecEnv = make_vector_env(make_env, options.envs, options.workers)
+    vector: VecEnv = make_vector_env(make_env, options.envs, options.workers, retry=options.retry)
     try:
         if options.normalize_reward:
             vector = VecNormalize(vector, norm_obs=False, gamma=options.learning.gamma)

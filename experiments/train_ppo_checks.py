@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 SHAPING = (
     *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
-    "use_sde",
+    *("use_sde", "retry"),
     *("init_from", "world", "noise_variance", "perturbations", "largest_severity"),
 )
 """Options that a resumed run shares with the first one."""
-ABSENT = {"perturbations": [], "largest_severity": 3, "use_sde": False}
+ABSENT = {"perturbations": [], "largest_severity": 3, "use_sde": False, "retry": 0.0}
 """What runs did that were started before there were these options."""
 
 

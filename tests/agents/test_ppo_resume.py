@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import safetensors.torch
@@ -164,6 +165,44 @@ def test_an_env_goes_back_where_it_was() -> None:
     for mine, (observation, reward) in zip((other.step(np.ones(1)) for _ in range(3)), ahead, strict=True):
         np.testing.assert_array_equal(mine[0], observation)
         assert mine[1] == reward
+
+
+class Levels(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Shows what it was seeded with; the action decides whether it ends well or badly."""
+
+    observation_space = gymnasium.spaces.Box(0, 2.0**31, (1,), np.float64)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.array([float(seed)]), {}
+
+    def step(self, action):
+        return np.zeros(1), 0.0, bool(action[0] < 0), bool(action[0] > 0), {}
+
+
+def test_what_ended_badly_is_met_again() -> None:
+    env = ReplayableEpisodes(Levels(), retry=0.7)
+    levels = {-1.0: [env.reset(seed=3)[0][0]], 1.0: []}
+    for outcome in (-1.0, 1.0):
+        for _ in range(400):
+            env.step(np.array([outcome]))
+            levels[outcome].append(env.reset()[0][0])
+    again = {outcome: np.mean(np.diff(seen) == 0) for outcome, seen in levels.items()}
+    assert abs(again[-1.0] - 0.7) < 0.07 and again[1.0] == 0.0
+    assert len(set(levels[-1.0]) & set(levels[1.0][1:])) == 0  # Every other level is a new one.
+    # An env that goes back into a repeated episode meets the same ones from there.
+    other = ReplayableEpisodes(Levels(), retry=0.7)
+    while env.snapshot()["level"] == env.snapshot()["episode"]:
+        env.step(np.array([-1.0]))
+        env.reset()
+    other.restore(env.snapshot())
+    ahead = []
+    for one in (env, other):
+        ahead.append([])
+        for _ in range(9):
+            one.step(np.array([-1.0]))
+            ahead[-1].append(one.reset()[0][0])
+    assert ahead[0] == ahead[1]
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
