@@ -37,7 +37,7 @@ class Options:
     """Cores to compare."""
     seeds: int = 1
     """Runs of each core."""
-    steps: int = 100_000
+    steps: int = 200_000
     """Steps of all envs together, at most; a run ends when it is solved."""
     evaluate_every: int = 8192
     """Steps between two evaluations."""
