@@ -59,8 +59,8 @@ PRESETS: dict[str, Preset] = {
         retry=0.7,
         world={"vehicle": "bicycle", "episode_s": 20.0, "start_offset": 0.4, "height": 32, "width": 64},
         evaluate_every=100_000,
-        reached="LTC, seed 0, --steps 1000000: 3 crashes on 20 roads of 60 s at the end, 2 to 5 in every evaluation before; "
-        "roads whose right edge is yellow or red are what is left",
+        reached="LTC, seed 0, --steps 1000000: 3 crashes on 20 roads of 60 s at the end, 2 to 5 in every evaluation "
+        "before; roads whose right edge is yellow or red are what is left",
     ),
     "CarRacing": Preset(
         steps=500_000,
