@@ -50,7 +50,7 @@ class PPOBenchmark:
 
     world: Literal["trivial", "lane_keeping", "racecar"] = "trivial"
     """"trivial" (64×96 frames that cost nothing), "lane_keeping" (48×96, bicycle, one look), or "racecar" (LaneKeeping
-    as its preset trains it; new roads are rare, as they are once it drives)."""
+    as its preset trains it, but with the racecar; new roads are rare, as they are once it drives)."""
     envs: int = 8
     """Envs side by side."""
     n_steps: int = 128

@@ -57,7 +57,7 @@ def make_env(world: str) -> gymnasium.Env[Any, Any]:
         return TrivialFrames()
     bicycle = {"vehicle": "bicycle", "variety": 0.0, "episode_s": 10.0}
     # Beginners crash all the time; a new road for every crash would hide what a step costs for the rest of a training.
-    racecar = {**preset_for("LaneKeeping").world, "resets_per_road": 1000}
+    racecar = {**preset_for("LaneKeeping").world, "vehicle": "bullet", "resets_per_road": 1000}
     roads: dict[str, Any] = bicycle if world == "lane_keeping" else racecar
     return CameraAlone(gymnasium.make(envs.LANE_KEEPING, **roads))
 
