@@ -42,9 +42,9 @@ class PPOCurves:
     """Cores to compare, each at its default size."""
     seeds: int = 3
     """Runs of each core: seeds 0, 1, …"""
-    steps: int = 300_000
+    steps: int = 1_000_000
     """Steps of all envs together, in each run."""
-    evaluate_every: int = 30_000
+    evaluate_every: int = 50_000
     """Steps between two points of a curve."""
     episodes: int = 10
     """Roads of each point, 60 s each."""
