@@ -62,8 +62,8 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class DriveRow:
-    """One drive: a row of the results."""
+class ConditionRow:
+    """Who was tested under what: the first columns of every table of results."""
 
     driver: str
     """Name of the driver."""
@@ -81,6 +81,27 @@ class DriveRow:
     """Of the perturbation."""
     severity: int
     """1 to 5, the largest one of a composition; 0 is clean."""
+
+
+def condition_columns(entrant: Entrant, perturbation: str) -> dict[str, Any]:
+    """Return the values of a `ConditionRow`."""
+    family, name, severity = describe(perturbation)
+    return {
+        "driver": entrant.driver,
+        "run": entrant.run,
+        "core": entrant.core,
+        "training_seed": entrant.training_seed,
+        "perturbation": perturbation,
+        "name": name,
+        "family": family,
+        "severity": severity,
+    }
+
+
+@dataclass(frozen=True)
+class DriveRow(ConditionRow):
+    """One drive: a row of the results."""
+
     road_seed: int
     """Seed of the road, the look and the start."""
     effect_seed: int
@@ -197,20 +218,12 @@ class Cell:
         return rows
 
     def _row(self, drive: Drive, effect_seed: int, state_step: float, similar: float) -> DriveRow:
-        family, name, severity = describe(self.perturbation)
         planned_s = self.world.episode_s
         offset = float(np.abs(drive.lateral_offset_m).mean()) / drive.lane_width_m
         lost_s = max(planned_s - drive.duration_s, 0.0) if drive.crashed else 0.0
         change = float(np.abs(np.diff(drive.steering)).sum())
         return DriveRow(
-            driver=self.entrant.driver,
-            run=self.entrant.run,
-            core=self.entrant.core,
-            training_seed=self.entrant.training_seed,
-            perturbation=self.perturbation,
-            name=name,
-            family=family,
-            severity=severity,
+            **condition_columns(self.entrant, self.perturbation),
             road_seed=drive.seed,
             effect_seed=effect_seed,
             crashed=drive.crashed,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.cells import Entrant, cached_policy, describe
+from agents.cells import ConditionRow, Entrant, cached_policy, condition_columns
 from agents.episodes import ELAPSED_RANGE, Episode, EpisodeSet
 from agents.recordings import load_episodes
 from agents.splits import split_by_time_block
@@ -50,25 +50,9 @@ class RecordedData:
 
 
 @dataclass(frozen=True)
-class BlockRow:
+class BlockRow(ConditionRow):
     """Some frames of a recording: a row of the results on recordings."""
 
-    driver: str
-    """Name of the driver."""
-    run: int
-    """Number of its training run."""
-    core: str
-    """Name of its core."""
-    training_seed: int | None
-    """Seed of that training."""
-    perturbation: str
-    """In the registry's syntax; "" is clean."""
-    name: str
-    """Of the perturbation, without severity."""
-    family: str
-    """Of the perturbation."""
-    severity: int
-    """1 to 5; 0 is clean."""
     source: str
     """What the episode was read from."""
     episode: int
@@ -172,17 +156,10 @@ class RecordedCell:
             spread = np.square(recorded - effects.steering_sign * mean)
             values = np.stack([np.ones_like(error), error**2, np.abs(error), spread], axis=1)
             np.add.at(sums, (start + shown.kept) // BLOCK, values)
-        family, name, severity = describe(self.perturbation)
+        columns = condition_columns(self.entrant, self.perturbation)
         return [
             BlockRow(
-                driver=self.entrant.driver,
-                run=self.entrant.run,
-                core=self.entrant.core,
-                training_seed=self.entrant.training_seed,
-                perturbation=self.perturbation,
-                name=name,
-                family=family,
-                severity=severity,
+                **columns,
                 source=episode.meta.source,
                 episode=number,
                 block=block,
