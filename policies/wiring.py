@@ -3,7 +3,7 @@
 A wiring is a value: frozen, hashable, saved with the policy. Neuron ids run motor first, then command, then inter,
 so the first `outputs` neurons are always the motor neurons. The neural circuit policy (NCP) layout is the one of
 Lechner et al., "Neural circuit policies enabling auditable autonomy", Nature Machine Intelligence 2020:
-sensory inputs → inter → command (recurrent) → motor.
+sensory inputs → inter → command (recurrent) → motor. `wiring_draws` has the random draws.
 
     wiring = Wiring.auto_ncp(units=19, outputs=1, inputs=32)
 """
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Synapse = tuple[int, int, int]
-"""Source, target, polarity (+1 excites, −1 inhibits)."""
+from policies import wiring_draws
+from policies.synapses import Synapse, as_array, as_matrix, from_matrix, in_order
 
 FORMAT_VERSION = 1
 
@@ -57,13 +57,11 @@ class Wiring:
             raise ValueError(f"Every layer needs at least 1 neuron, got {self.layers}.")
         if self.names and len(self.names) != self.units:
             raise ValueError(f"names must name all {self.units} neurons, got {len(self.names)}.")
-        sensory = _checked(self.sensory, self.inputs, self.units, "sensory")
-        recurrent = _checked(self.recurrent, self.units, self.units, "recurrent")
+        sensory = in_order(self.sensory, self.inputs, self.units, "sensory")
+        recurrent = in_order(self.recurrent, self.units, self.units, "recurrent")
         object.__setattr__(self, "layers", tuple((str(name), int(size)) for name, size in self.layers))
         object.__setattr__(self, "sensory", sensory)
         object.__setattr__(self, "recurrent", recurrent)
-
-    # ------------------------------------------------------------------ constructors
 
     @classmethod
     def ncp(
@@ -96,32 +94,9 @@ class Wiring:
         Raises:
             ValueError: if a fan-out is larger than the layer it goes to, or a size is not positive.
         """
-        for what, fan, layer, size in (
-            ("sensory_fanout", sensory_fanout, "inter", inter),
-            ("inter_fanout", inter_fanout, "command", command),
-            ("motor_fanin", motor_fanin, "command", command),
-        ):
-            if not 1 <= fan <= size:
-                raise ValueError(f"{what} must be between 1 and the {size} {layer} neurons, got {fan}.")
-        if inputs < 1 or motor < 1 or recurrent_command_synapses < 0:
-            raise ValueError(
-                "inputs and motor must be at least 1 and recurrent_command_synapses at least 0, got "
-                f"{inputs}, {motor} and {recurrent_command_synapses}."
-            )
-        rng = np.random.RandomState(seed)
-        motor_ids = np.arange(motor)
-        command_ids = np.arange(motor, motor + command)
-        inter_ids = np.arange(motor + command, motor + command + inter)
-        sensory = _connect(rng, np.arange(inputs), inter_ids, sensory_fanout)
-        recurrent = _connect(rng, inter_ids, command_ids, inter_fanout)
-        for _ in range(recurrent_command_synapses):
-            pair = int(rng.choice(command_ids)), int(rng.choice(command_ids))
-            recurrent[pair] = int(rng.choice([-1, 1]))
-        # Here the receiving side does the picking, so the pairs come out as (target, source).
-        for (target, source), polarity in _connect(rng, motor_ids, command_ids, motor_fanin).items():
-            recurrent[source, target] = polarity
-        layers = (("motor", motor), ("command", command), ("inter", inter))
-        return cls(inputs, layers, _triples(sensory), _triples(recurrent))
+        sizes = inputs, inter, command, motor
+        fans = sensory_fanout, inter_fanout, recurrent_command_synapses, motor_fanin
+        return cls(inputs, *wiring_draws.draw_ncp(*sizes, *fans, seed))
 
     @classmethod
     def auto_ncp(cls, units: int, outputs: int, inputs: int, sparsity: float = 0.5, seed: int = 22222) -> Wiring:
@@ -137,25 +112,7 @@ class Wiring:
         Raises:
             ValueError: if `outputs` or `sparsity` is out of range.
         """
-        if not 1 <= outputs < units - 2:
-            raise ValueError(f"outputs must be between 1 and units − 3 = {units - 3}, got {outputs}.")
-        if not 0.1 <= sparsity <= 1.0:
-            raise ValueError(f"sparsity must be between 0.1 and 1, got {sparsity}.")
-        density = 1.0 - sparsity
-        hidden = units - outputs
-        command = max(int(0.4 * hidden), 1)
-        inter = hidden - command
-        return cls.ncp(
-            inputs=inputs,
-            inter=inter,
-            command=command,
-            motor=outputs,
-            sensory_fanout=max(int(inter * density), 1),
-            inter_fanout=max(int(command * density), 1),
-            recurrent_command_synapses=max(int(command * density * 2), 1),
-            motor_fanin=max(int(command * density), 1),
-            seed=seed,
-        )
+        return cls(inputs, *wiring_draws.draw_auto_ncp(units, outputs, inputs, sparsity, seed))
 
     @classmethod
     def published_driver(cls, seed: int = 22222) -> Wiring:
@@ -164,11 +121,7 @@ class Wiring:
         32 features, 12 inter, 6 command and 1 motor neuron with 253 synapses: 192 sensory, 48 to the command layer,
         7 among it and 6 to the motor neuron. The command pairs are drawn again, from the next seed, until they differ.
         """
-        for attempt in range(seed, seed + 1000):
-            wiring = cls.ncp(32, 12, 6, 1, 6, 4, 7, 6, seed=attempt)
-            if wiring.synapse_count == 253:
-                return wiring
-        raise AssertionError("1000 seeds in a row repeat a command synapse: the generator is broken.")
+        return cls(32, *wiring_draws.draw_published_driver(seed))
 
     @classmethod
     def fully_connected(
@@ -183,11 +136,7 @@ class Wiring:
             seed: seed of the polarities.
             self_connections: whether a neuron has a synapse onto itself.
         """
-        rng = np.random.default_rng(seed)
-        pairs = [(s, t) for s in range(units) for t in range(units) if self_connections or s != t]
-        recurrent = _polarised(rng, pairs)
-        sensory = _polarised(rng, [(s, t) for s in range(inputs) for t in range(units)])
-        return cls(inputs, _flat_layers(units, outputs), sensory, recurrent)
+        return cls(inputs, *wiring_draws.draw_fully_connected(units, outputs, inputs, seed, self_connections))
 
     @classmethod
     def random(cls, units: int, outputs: int, inputs: int, sparsity: float = 0.5, seed: int = 1111) -> Wiring:
@@ -203,18 +152,7 @@ class Wiring:
         Raises:
             ValueError: if `sparsity` is out of range.
         """
-        if not 0.0 <= sparsity < 1.0:
-            raise ValueError(f"sparsity must be in [0, 1), got {sparsity}.")
-        rng = np.random.default_rng(seed)
-
-        def draw(sources: int) -> list[tuple[int, int]]:
-            chosen = rng.choice(sources * units, size=round(sources * units * (1 - sparsity)), replace=False)
-            return [(int(k) // units, int(k) % units) for k in chosen]
-
-        recurrent = _polarised(rng, draw(units))
-        # The reference package draws every sensory polarity twice and keeps the second.
-        sensory = _polarised(rng, draw(inputs), draws=2)
-        return cls(inputs, _flat_layers(units, outputs), sensory, recurrent)
+        return cls(inputs, *wiring_draws.draw_random(units, outputs, inputs, sparsity, seed))
 
     @classmethod
     def from_csv(cls, path: str | Path, motors: int | Sequence[str] = 1, inputs: int | None = None) -> Wiring:
@@ -250,12 +188,8 @@ class Wiring:
         units = recurrent.shape[0]
         if recurrent.shape != (units, units) or sensory.ndim != 2 or sensory.shape[1] != units:
             raise ValueError(f"sensory must be [I, N] and recurrent [N, N], got {sensory.shape} and {recurrent.shape}.")
-        return cls(
-            sensory.shape[0],
-            layers or _flat_layers(units, outputs),
-            tuple((int(s), int(t), int(sensory[s, t])) for s, t in np.argwhere(sensory)),
-            tuple((int(s), int(t), int(recurrent[s, t])) for s, t in np.argwhere(recurrent)),
-        )
+        layers = layers or wiring_draws.flat_layers(units, outputs)
+        return cls(sensory.shape[0], layers, from_matrix(sensory), from_matrix(recurrent))
 
     def with_inputs(self, inputs: int, fanout: int, targets: Iterable[int] | None = None, seed: int = 0) -> Wiring:
         """Return this circuit with its sensory synapses replaced by random ones; for connectomes without inputs.
@@ -267,12 +201,8 @@ class Wiring:
             seed: seed of the draws.
         """
         reachable = np.arange(self.units) if targets is None else np.asarray(sorted(set(targets)))
-        if not 1 <= fanout <= reachable.size:
-            raise ValueError(f"fanout must be between 1 and the {reachable.size} reachable neurons, got {fanout}.")
-        sensory = _connect(np.random.RandomState(seed), np.arange(inputs), reachable, fanout)
-        return Wiring(inputs, self.layers, _triples(sensory), self.recurrent, self.names)
-
-    # ------------------------------------------------------------------ what is in it
+        sensory = wiring_draws.draw_inputs(inputs, reachable, fanout, seed)
+        return Wiring(inputs, self.layers, sensory, self.recurrent, self.names)
 
     @property
     def units(self) -> int:
@@ -313,22 +243,17 @@ class Wiring:
     @cached_property
     def sensory_array(self) -> NDArray[np.int64]:
         """`[S_in, 3]` source, target, polarity of the sensory synapses; read-only."""
-        return _frozen_array(self.sensory)
+        return as_array(self.sensory)
 
     @cached_property
     def recurrent_array(self) -> NDArray[np.int64]:
         """`[S_rec, 3]` source, target, polarity of the recurrent synapses; read-only."""
-        return _frozen_array(self.recurrent)
+        return as_array(self.recurrent)
 
     def adjacency(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the polarities as matrices, `[I, N]` sensory and `[N, N]` recurrent; 0 where there is no synapse."""
-        sensory = np.zeros((self.inputs, self.units), np.int64)
-        sensory[self.sensory_array[:, 0], self.sensory_array[:, 1]] = self.sensory_array[:, 2]
-        recurrent = np.zeros((self.units, self.units), np.int64)
-        recurrent[self.recurrent_array[:, 0], self.recurrent_array[:, 1]] = self.recurrent_array[:, 2]
-        return sensory, recurrent
-
-    # ------------------------------------------------------------------ checkpoint and picture
+        sensory = as_matrix(self.sensory_array, self.inputs, self.units)
+        return sensory, as_matrix(self.recurrent_array, self.units, self.units)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain JSON values that `from_json` reads."""
@@ -372,61 +297,3 @@ class Wiring:
         from policies.wiring_plot import draw_wiring
 
         return draw_wiring(self, ax)
-
-
-def _connect(
-    rng: np.random.RandomState, pickers: NDArray[np.int64], picked: NDArray[np.int64], fan: int
-) -> dict[tuple[int, int], int]:
-    """Let each of one side pick `fan` of the other; then give those that nobody picked their mean share of pickers.
-
-    Returns:
-        Polarity by (picker, picked).
-    """
-    synapses: dict[tuple[int, int], int] = {}
-    forgotten = dict.fromkeys(picked.tolist())
-    for one in pickers.tolist():
-        for other in rng.choice(picked, size=fan, replace=False).tolist():
-            forgotten.pop(other, None)
-            synapses[one, other] = int(rng.choice([-1, 1]))
-    share = min(max(int(pickers.size * fan / picked.size), 1), pickers.size)
-    for other in forgotten:
-        for one in rng.choice(pickers, size=share, replace=False).tolist():
-            synapses[one, other] = int(rng.choice([-1, 1]))
-    return synapses
-
-
-def _polarised(rng: np.random.Generator, pairs: list[tuple[int, int]], draws: int = 1) -> tuple[Synapse, ...]:
-    """Give each pair a polarity, +1 with chance 2/3: the last of `draws` draws."""
-    polarity = rng.choice([-1, 1, 1], size=(len(pairs), draws))[:, -1]
-    return tuple((s, t, int(p)) for (s, t), p in zip(pairs, polarity, strict=True))
-
-
-def _triples(synapses: dict[tuple[int, int], int]) -> tuple[Synapse, ...]:
-    return tuple((source, target, polarity) for (source, target), polarity in synapses.items())
-
-
-def _flat_layers(units: int, outputs: int) -> tuple[tuple[str, int], ...]:
-    if not 1 <= outputs <= units:
-        raise ValueError(f"outputs must be between 1 and the {units} units, got {outputs}.")
-    return (("motor", outputs), ("inter", units - outputs)) if outputs < units else (("motor", units),)
-
-
-def _checked(synapses: tuple[Synapse, ...], sources: int, targets: int, kind: str) -> tuple[Synapse, ...]:
-    seen: set[tuple[int, int]] = set()
-    for source, target, polarity in synapses:
-        if not (0 <= source < sources and 0 <= target < targets):
-            raise ValueError(
-                f"A {kind} synapse must go from 0..{sources - 1} to 0..{targets - 1}, got {source} → {target}."
-            )
-        if polarity not in (-1, 1):
-            raise ValueError(f"The polarity of {kind} synapse {source} → {target} must be +1 or −1, got {polarity}.")
-        if (source, target) in seen:
-            raise ValueError(f"The {kind} synapse {source} → {target} comes twice.")
-        seen.add((source, target))
-    return tuple(sorted(((int(s), int(t), int(p)) for s, t, p in synapses), key=lambda syn: (syn[1], syn[0])))
-
-
-def _frozen_array(synapses: tuple[Synapse, ...]) -> NDArray[np.int64]:
-    array = np.array(synapses, np.int64).reshape(-1, 3)
-    array.setflags(write=False)
-    return array

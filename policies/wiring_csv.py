@@ -14,7 +14,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from policies.wiring import Synapse, Wiring
+from policies.synapses import Synapse
+from policies.wiring import Wiring
 
 HEADER = ["source", "target", "polarity"]
 _INPUT = re.compile(r"input:(\d+)")
