@@ -16,7 +16,8 @@ from policies.cores.feedforward import FeedForward, FeedForwardConfig
 from policies.cores.gru import GRU, GRUConfig
 from policies.cores.lrc import LRC, LRCConfig
 from policies.cores.lstm import LSTM, LSTMConfig
-from policies.cores.ltc import LTC, LTCConfig
+from policies.cores.ltc import LTC
+from policies.cores.ltc_config import LTCConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
 from policies.cores.reservoir import Reservoir, ReservoirConfig
 from policies.cores.transformer import Transformer, TransformerConfig

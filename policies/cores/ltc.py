@@ -13,8 +13,7 @@ inputs, the voltages stay between the reversal potentials.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,8 @@ from torch.nn.functional import softplus
 
 from policies.cores.common import CoreCost, enter, full_precision, measure_cost
 from policies.cores.core import Core
+from policies.cores.ltc_config import LTCConfig
+from policies.cores.wiring_choice import choose_wiring
 from policies.kernels import dispatch, reference
 from policies.kernels.reference import Circuit
 from policies.wiring import Wiring
@@ -30,116 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from policies.kernels.cpu_inference import Inference
-
-SOLVERS = (*reference.SOLVERS, "adaptive")
-MAPPINGS = ("affine", "linear", "none")
-WIRINGS = ("ncp", "fully_connected", "random", "published_driver")
-
-
-@dataclass(frozen=True)
-class LTCConfig:
-    """Solver, maps and initial values of an LTC, and the wiring when it is made by name."""
-
-    wiring: str | dict[str, Any] = "ncp"
-    """Wiring to make: "ncp" (AutoNCP), "fully_connected", "random" or "published_driver"; or a wiring's `to_json()`.
-    An `LTC` that is given a wiring ignores this and the next three."""
-
-    units: int = 19
-    """N, neurons in all, motor neurons included."""
-
-    sparsity: float = 0.5
-    """Share of the possible synapses that an "ncp" or "random" wiring leaves out."""
-
-    wiring_seed: int = 22222
-    """Seed of the wiring's draws; apart from the weights' seed, so that drivers compare on one circuit."""
-
-    solver: str = "fused"
-    """"fused" (semi-implicit, first order), "euler", "rk4" or "adaptive" (Dormand-Prince; needs the extra `ode`)."""
-
-    substeps: int = 6
-    """Solver steps a frame; the adaptive solver chooses its own."""
-
-    rtol: float = 1e-5
-    """Relative tolerance of the adaptive solver."""
-
-    atol: float = 1e-6
-    """Absolute tolerance of the adaptive solver, in voltage."""
-
-    input_mapping: str = "affine"
-    """How inputs enter: "affine" u·w + b, "linear" u·w, "none"."""
-
-    output_mapping: str = "affine"
-    """How motor voltages leave: "affine" v·w + b, "linear" v·w, "none"."""
-
-    kernel: str = "auto"
-    """What runs the fused solver: "auto", "reference", "cpu" or "cuda"."""
-
-    gleak_init: tuple[float, float] = (0.001, 1.0)
-    """Range of the initial leak conductances, > 0."""
-
-    vleak_init: tuple[float, float] = (-0.2, 0.2)
-    """Range of the initial leak potentials."""
-
-    cm_init: tuple[float, float] = (0.4, 0.6)
-    """Range of the initial membrane capacitances, > 0."""
-
-    w_init: tuple[float, float] = (0.001, 1.0)
-    """Range of the initial synaptic conductances, > 0."""
-
-    sigma_init: tuple[float, float] = (3.0, 8.0)
-    """Range of the initial synapse steepnesses."""
-
-    mu_init: tuple[float, float] = (0.3, 0.8)
-    """Range of the voltages at which the synapses are half open, initially."""
-
-    def __post_init__(self) -> None:
-        """Check the choices and ranges.
-
-        Raises:
-            ValueError: if one is not allowed; the message says which are.
-        """
-        if isinstance(self.wiring, str):
-            _one_of("wiring", self.wiring, WIRINGS)
-        _one_of("solver", self.solver, SOLVERS)
-        _one_of("input_mapping", self.input_mapping, MAPPINGS)
-        _one_of("output_mapping", self.output_mapping, MAPPINGS)
-        _one_of("kernel", self.kernel, dispatch.KERNELS)
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}.")
-        if self.solver != "fused" and self.kernel not in ("auto", "reference"):
-            raise ValueError(f"kernel {self.kernel!r} runs the fused solver only, got solver={self.solver!r}.")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}.")
-        for name in ("gleak", "vleak", "cm", "w", "sigma", "mu"):
-            low, high = getattr(self, f"{name}_init")
-            if not low <= high or (name in ("gleak", "cm", "w") and low <= 0):
-                raise ValueError(
-                    f"{name}_init must be a range (low, high)"
-                    f"{' of positive values' if name in ('gleak', 'cm', 'w') else ''}, got {(low, high)}."
-                )
-            # JSON knows no tuples.
-            object.__setattr__(self, f"{name}_init", (float(low), float(high)))
-
-    def make_wiring(self, inputs: int, outputs: int) -> Wiring:
-        """Make the wiring that the config names.
-
-        Raises:
-            ValueError: if the wiring has other numbers of inputs or outputs.
-        """
-        if self.wiring == "ncp":
-            return Wiring.auto_ncp(self.units, outputs, inputs, self.sparsity, self.wiring_seed)
-        if self.wiring == "random":
-            return Wiring.random(self.units, outputs, inputs, self.sparsity, self.wiring_seed)
-        if self.wiring == "fully_connected":
-            return Wiring.fully_connected(self.units, outputs, inputs, self.wiring_seed)
-        wiring = (
-            Wiring.published_driver(self.wiring_seed) if isinstance(self.wiring, str) else Wiring.from_json(self.wiring)
-        )
-        if (wiring.inputs, wiring.outputs) != (inputs, outputs):
-            raise ValueError(
-                f"the wiring has {wiring.inputs} inputs and {wiring.outputs} outputs, not {inputs} and {outputs}."
-            )
-        return wiring
 
 
 class LTC(Core):
@@ -209,7 +100,8 @@ class LTC(Core):
         Raises:
             ValueError: if the wiring does not fit the sizes.
         """
-        return cls(config.make_wiring(input_size, output_size), config, seed)
+        named = config.wiring, config.units, config.sparsity, config.wiring_seed
+        return cls(choose_wiring(*named, input_size, output_size), config, seed)
 
     @classmethod
     def from_ncps(cls, module: nn.Module, kernel: str = "auto") -> LTC:
@@ -397,11 +289,6 @@ def inverse_softplus(values: Tensor) -> Tensor:
     """
     wide = values.double().clamp_min(reference.EPSILON)
     return (wide + torch.log(-torch.expm1(-wide))).to(values.dtype)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
 
 
 def _as_tensor(column: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from policies.cores.ltc_config import LTCConfig
 from policies.kernels.reference import EPSILON
 from policies.wiring import Wiring
 
@@ -43,7 +44,7 @@ def wiring_from_ncps(wiring: Any) -> Wiring:
 
 def convert(module: nn.Module, kernel: str = "auto") -> LTC:
     """Return an `LTC` with the outputs of `module`, an `ncps.torch.LTC` or `LTCCell`; see `LTC.from_ncps`."""
-    from policies.cores.ltc import LTC, LTCConfig, inverse_softplus
+    from policies.cores.ltc import LTC, inverse_softplus
 
     if getattr(module, "use_mixed", False):
         raise ValueError("this ncps LTC has a mixed memory (an LSTM beside it), which LTC has not.")
