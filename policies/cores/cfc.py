@@ -30,7 +30,7 @@ from policies.cores.common import CoreCost, enter, full_precision, measure_cost,
 from policies.cores.core import Core
 from policies.cores.wiring_choice import check_wiring, choose_wiring
 from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape import record
+from policies.kernels.tape_record import record
 from policies.wiring import Wiring
 
 
@@ -252,7 +252,7 @@ class CfC(Core):
         return outside, self._liquid()[0].bias
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
-        """One step of the circuit; see `policies.kernels.tape`."""
+        """One step of the circuit; see `policies.kernels.tape_ops`."""
         units, cell = self.units, None
         if self.config.mixed_memory:
             state, cell = ops.split(state, [units, units])

@@ -23,7 +23,7 @@ from torch.nn import functional
 from policies.cores.common import CoreCost, enter, full_precision, measure_cost, readout, seeded
 from policies.cores.core import Core
 from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape import record
+from policies.kernels.tape_record import record
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from policies.cores.activations import check_activation
 from policies.cores.common import CoreCost, enter, full_precision, measure_cost, readout, seeded
 from policies.cores.core import Core
 from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape import TorchOps, record
+from policies.kernels.tape_ops import TorchOps
+from policies.kernels.tape_record import record
 
 SOLVERS = ("euler", "rk4", "adaptive")
 
@@ -146,7 +147,7 @@ class NeuralODE(Core):
         return x
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
-        """Integrate over one frame; see `policies.kernels.tape`."""
+        """Integrate over one frame; see `policies.kernels.tape_ops`."""
         h = elapsed * (1 / self.config.substeps)
         for _ in range(self.config.substeps):
             k1 = self._field(ops, weights, drive, state)

@@ -9,7 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from policies.kernels.tape import Step, Tape, TorchOps
+from policies.kernels.tape import Tape
+from policies.kernels.tape_ops import Step, TorchOps
 
 KERNELS = ("auto", "reference", "cpu")
 """Values of a core's `kernel` option."""

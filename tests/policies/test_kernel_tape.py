@@ -7,7 +7,9 @@ import torch
 
 from policies.kernels import tape_cpu
 from policies.kernels.sequence import choose_kernel, reference_sequence, run_sequence
-from policies.kernels.tape import Code, TorchOps, record
+from policies.kernels.tape import Code
+from policies.kernels.tape_ops import TorchOps
+from policies.kernels.tape_record import record
 
 TOLERANCE = 1e-4
 """Of single precision, relative to the largest number of each tensor; sums over thousands of steps differ in order."""
