@@ -21,7 +21,7 @@ import numba.core.config
 
 _SOURCES = (
     *("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py", "cpu_pack.py"),
-    *("lanes.py", "math.py", "tape.py", "tape_loops.py", "tape_tiles.py"),
+    *("lanes.py", "math.py", "tape.py", "tape_rows.py", "tape_loops.py", "tape_tiles.py"),
 )
 """Files whose functions are compiled, or that decide how."""
 
