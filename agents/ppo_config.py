@@ -71,6 +71,11 @@ class PPOConfig:
                 )
         for name in ("learning_rate", "core_learning_rate", "clip_range", "max_grad_norm"):
             value = getattr(self, name)
+            if callable(value):
+                raise ValueError(
+                    f"{name} must be a number, got a function: schedules are linear, to the share of the start that "
+                    "learning_rate_end and clip_range_end name."
+                )
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, got {value}.")
         if not 0 <= self.gamma < 1:

@@ -80,7 +80,7 @@ def objective(
     """Return the loss of a minibatch, and figures without gradient: `loss`, `approx_kl` and others."""
     features, motors, values = look_again(networks, batch, critic_trains_head=not weights.only_critic)
     advantages = batch.advantages
-    if config.normalize_advantage:
+    if config.normalize_advantage and advantages.numel() > 1:  # One step alone has no deviation.
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
     log_ratio = networks.actions.log_prob(motors, features, batch.actions) - batch.log_prob

@@ -77,6 +77,18 @@ def test_schedules_and_the_target_of_the_divergence() -> None:
     assert model._n_updates < 5
 
 
+def test_schedules_are_not_functions() -> None:
+    for name in ("learning_rate", "core_learning_rate", "clip_range"):
+        with pytest.raises(ValueError, match=f"{name} must be a number, got a function"):
+            learner("gru", **{name: lambda left: 1e-3 * left})
+
+
+def test_a_last_minibatch_of_one_step() -> None:
+    model = learner("gru", envs=1, n_steps=9, chunk=1, batch_size=4)
+    model.learn(9)
+    assert all(torch.isfinite(tensor).all() for tensor in model.policy.parameters())
+
+
 def test_values_that_have_moved_too_far_are_not_moved_further() -> None:
     for limit, moves in ((0.0, True), (0.1, False)):
         model = learner("gru", clip_range_vf=limit)
