@@ -29,7 +29,7 @@ from envs import LANE_KEEPING
 from envs.lane_keeping import LaneKeepingConfig
 from envs.laps import StopAfterLaps
 from envs.perturbations import GaussianNoise, PerturbedEnv
-from envs.track import load_track
+from envs.road_files import load_track
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy
 

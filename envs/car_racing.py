@@ -17,7 +17,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.track import Track, TrackCursor
+from envs.track import Track
+from envs.track_cursor import TrackCursor
 
 CAR_RACING = "CarRacing-v3"
 """The env of Gymnasium that is wrapped."""

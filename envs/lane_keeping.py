@@ -26,8 +26,10 @@ from envs.human_view import HumanView, Moment, fine_size
 from envs.lane_keeping_config import LaneKeepingConfig, with_overrides
 from envs.looks import draw_look
 from envs.random_roads import random_track
+from envs.road_files import load_track
 from envs.scene import Scene
-from envs.track import Track, TrackCursor, load_track
+from envs.track import Track
+from envs.track_cursor import TrackCursor
 from envs.vehicle import BicycleVehicle, Vehicle, VehicleParams, VehicleState
 from envs.world import World
 

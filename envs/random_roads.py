@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.bends import curvature_bounds
 from envs.curves import FloatArray, smooth_closed
-from envs.track import SPACING_M, Track, TrackError, curvature_bounds
+from envs.track import SPACING_M, Track, TrackError
 
 _ARC_STEP_M = 0.1
 _TRIES = 400

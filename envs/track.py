@@ -1,39 +1,27 @@
-"""Roads as closed centre lines: from points, from a CSV file, with fast and vectorised queries.
+"""A road as a closed centre line, with vectorised queries.
 
 A `Track` is a closed curve sampled evenly by arc length, with one lane on each side of it. Traffic keeps to the
 right, so the line a car should follow runs half a lane width to the right of the centre line. Lateral positions are
-measured from the centre line and are positive to the left of the driving direction.
+measured from the centre line and are positive to the left of the driving direction. Roads come from `random_roads` and
+`road_files`; `TrackCursor` follows one car.
 
-    track = load_track("circuit.csv", scale=0.1)
+    track = random_track(np.random.default_rng(7))
     s, lateral, heading, curvature = track.project([[1.0, 2.0]])
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.curves import (
-    FloatArray,
-    catmull_rom,
-    clearance,
-    gaussian_periodic,
-    headings_and_curvatures,
-    resample,
-    smooth_closed,
-    wrap,
-)
+from envs.curves import FloatArray, clearance, headings_and_curvatures, resample, wrap
 
 SPACING_M = 0.05
 """Distance between two samples of a centre line."""
-
-logger = logging.getLogger(__name__)
 
 
 class TrackError(ValueError):
@@ -195,185 +183,3 @@ class Track:
             best_s = np.where(better, (start + part) * self.spacing_m, best_s)
             best_lateral = np.where(better, side * distance, best_lateral)
         return np.mod(best_s, self.length_m), best_lateral
-
-
-class TrackCursor:
-    """Follow one car along a road: each query starts at the previous answer, so it takes about a microsecond.
-
-    The answer is that of `Track.project` as long as the car moves less than a metre or so between queries and stays
-    near the road; `start` looks at the whole road again.
-    """
-
-    def __init__(self, track: Track):
-        self.track = track
-        self._x: list[float] = track.points[:, 0].tolist()
-        self._y: list[float] = track.points[:, 1].tolist()
-        self._heading: list[float] = track.headings.tolist()
-        self._curvature: list[float] = track.curvatures.tolist()
-        self._count = len(self._x)
-        self._at = 0
-
-    def start(self, x: float, y: float) -> tuple[float, float, float, float]:
-        """Find the position on the whole road; returns what `locate` does."""
-        square = (self.track.points[:, 0] - x) ** 2 + (self.track.points[:, 1] - y) ** 2
-        self._at = int(square.argmin())
-        return self.locate(x, y)
-
-    def locate(self, x: float, y: float) -> tuple[float, float, float, float]:
-        """Arc length (m), lateral position (m), road heading (rad) and curvature (1/m) near the previous position."""
-        xs, ys, count, at = self._x, self._y, self._count, self._at
-        best = (xs[at] - x) ** 2 + (ys[at] - y) ** 2
-        for way in (1, -1):
-            moved = False
-            while True:
-                other = (at + way) % count
-                square = (xs[other] - x) ** 2 + (ys[other] - y) ** 2
-                if square >= best:
-                    break
-                at, best, moved = other, square, True
-            if moved:
-                break
-        self._at = at
-        answer_s, answer_lateral, start, part = 0.0, math.inf, at, 0.0
-        for first in ((at - 1) % count, at):
-            second = (first + 1) % count
-            along_x, along_y = xs[second] - xs[first], ys[second] - ys[first]
-            to_x, to_y = x - xs[first], y - ys[first]
-            fraction = (to_x * along_x + to_y * along_y) / (along_x * along_x + along_y * along_y)
-            fraction = min(max(fraction, 0.0), 1.0)
-            distance = math.hypot(to_x - fraction * along_x, to_y - fraction * along_y)
-            if distance < abs(answer_lateral):
-                answer_lateral = distance if along_x * to_y - along_y * to_x >= 0.0 else -distance
-                answer_s, start, part = (first + fraction) * self.track.spacing_m, first, fraction
-        after = (start + 1) % count
-        turn = (self._heading[after] - self._heading[start] + math.pi) % (2.0 * math.pi) - math.pi
-        heading = self._heading[start] + part * turn
-        curvature = (1.0 - part) * self._curvature[start] + part * self._curvature[after]
-        return answer_s % self.track.length_m, answer_lateral, heading, curvature
-
-
-def load_track(
-    path: str | Path,
-    scale: float = 0.1,
-    lane_width_m: float | None = None,
-    min_lane_radius_m: float = 0.8,
-    reverse: bool = False,
-) -> Track:
-    """Read a road from a centre-line CSV file and scale it to the vehicle.
-
-    The file has one comment line and rows `x_m,y_m,w_tr_right_m,w_tr_left_m`; the last row joins the first. Bends
-    that are tighter than the vehicle can drive at this scale are rounded, as little as needed; how far the line moved
-    is logged.
-
-    Args:
-        path: the CSV file.
-        scale: metres of road per metre in the file, > 0.
-        lane_width_m: width of one lane; when None, the mean distance from the centre line to an edge, scaled.
-        min_lane_radius_m: smallest radius of the middle of the right-hand lane.
-        reverse: drive against the order of the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        TrackError: if the file is malformed (naming the file and the line), or cannot be made drivable at this scale.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No road file at {path}. Expected a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m."
-        )
-    if not (math.isfinite(scale) and scale > 0.0):
-        raise TrackError(f"scale must be positive, got {scale}.")
-    rows = _read_rows(path)
-    width = float(rows[:, 2:].mean()) * scale if lane_width_m is None else lane_width_m
-    points = rows[::-1, :2] * scale if reverse else rows[:, :2] * scale
-    rough = catmull_rom(points, SPACING_M)
-    smooth = round_bends(rough, width, min_lane_radius_m, name=str(path))
-    track = Track(smooth, width, path.stem)
-    shift = float(np.abs(track.project(rough[::4]).lateral).max())
-    if shift > 0.02:
-        logger.info(
-            "%s: bends rounded to a lane radius of %.2f m; the centre line moved by up to %.2f m.",
-            path.name,
-            min_lane_radius_m,
-            shift,
-        )
-    return track
-
-
-def curvature_bounds(lane_width_m: float, min_lane_radius_m: float) -> tuple[float, float]:
-    """Largest curvature to the left and to the right, 1/m, of a centre line whose lanes can be driven.
-
-    A right bend is limited by the right-hand lane, which runs inside it; both are limited by the inner road edge,
-    which must not fold.
-    """
-    fold = 1.15 * lane_width_m
-    return 1.0 / max(fold, min_lane_radius_m - 0.5 * lane_width_m), 1.0 / max(
-        fold, min_lane_radius_m + 0.5 * lane_width_m
-    )
-
-
-def round_bends(points: FloatArray, lane_width_m: float, min_lane_radius_m: float, name: str = "track") -> FloatArray:
-    """Smooth an evenly sampled closed curve, and smooth it more where it bends too sharply to be driven.
-
-    Args:
-        points: `[N, 2]` in metres, evenly spaced.
-        lane_width_m: width of one lane.
-        min_lane_radius_m: smallest radius of the middle of the right-hand lane.
-        name: what to call the road in errors.
-
-    Returns:
-        `[M, 2]` points of the smooth curve, evenly spaced.
-
-    Raises:
-        TrackError: if the bends cannot be rounded.
-    """
-    left, right = curvature_bounds(lane_width_m, min_lane_radius_m)
-    points = smooth_closed(points, SPACING_M, 0.2)
-    for _ in range(400):
-        points = resample(points, SPACING_M)
-        _, curvature = headings_and_curvatures(points, SPACING_M)
-        excess = np.maximum(curvature / left, -curvature / right)
-        if excess.max() <= 1.0:
-            return points
-        where = gaussian_periodic((excess > 0.97).astype(np.float64)[:, None], SPACING_M, 0.25)[:, 0]
-        where = np.minimum(1.0, 4.0 * where)
-        points = points + where[:, None] * (gaussian_periodic(points, SPACING_M, 0.25) - points)
-    raise TrackError(
-        f"{name}: bends stay tighter than a lane radius of {min_lane_radius_m} m with lanes {lane_width_m:.2f} m wide. "
-        "Use a larger scale or narrower lanes."
-    )
-
-
-def _read_rows(path: Path) -> FloatArray:
-    rows: list[list[float]] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise TrackError(
-            f"{path}: not a text file. Expected a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m."
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            row = [float(cell) for cell in text.split(",")]
-        except ValueError:
-            raise TrackError(
-                f"{path}, line {number}: expected four numbers x_m,y_m,w_tr_right_m,w_tr_left_m, got {text[:60]!r}."
-            ) from None
-        if len(row) != 4 or not np.isfinite(row).all():
-            raise TrackError(
-                f"{path}, line {number}: expected four finite numbers x_m,y_m,w_tr_right_m,w_tr_left_m, "
-                f"got {text[:60]!r}."
-            )
-        if row[2] <= 0.0 or row[3] <= 0.0:
-            raise TrackError(f"{path}, line {number}: the widths must be positive, got {row[2]} and {row[3]}.")
-        if rows and row[:2] == rows[-1][:2]:
-            raise TrackError(f"{path}, line {number}: the same position as the row before. Remove one of the two.")
-        rows.append(row)
-    if len(rows) > 1 and rows[0][:2] == rows[-1][:2]:
-        rows.pop()  # some files repeat the first point to close the line
-    if len(rows) < 8:
-        raise TrackError(f"{path}: expected at least 8 points, got {len(rows)}.")
-    return np.asarray(rows)
