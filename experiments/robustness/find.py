@@ -6,7 +6,9 @@ findings.drivers[0].error_iqm.text(3)  # the best one first
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +46,7 @@ def find(
     Raises:
         ValueError: if a drive is missing.
     """
-    kinds = tuple(Condition.of(perturbation) for perturbation in conditions)
+    kinds = describe_all(conditions)
     names = list(dict.fromkeys(row["driver"] for row in rows))
     drives = {name: Drives([row for row in rows if row["driver"] == name], conditions) for name in names}
     base = drives[baseline]
@@ -66,6 +68,19 @@ def find(
         drivers=tuple(drivers),
         lead=lead,
         failures=tuple(sorted(_failures(rows), key=lambda f: (f.condition.severity, f.duration_s, order[f.driver]))),
+    )
+
+
+def describe_all(conditions: Sequence[str]) -> tuple[Condition, ...]:
+    """Describe perturbations so that none shares both name and severity with another.
+
+    `rain:3+night:2` and `rain:2+night:3` are both rain and night at severity 3: where that is so, each keeps the name
+    that it was given.
+    """
+    kinds = [Condition.of(perturbation) for perturbation in conditions]
+    count = Counter((kind.name, kind.severity) for kind in kinds)
+    return tuple(
+        replace(kind, name=kind.perturbation) if count[kind.name, kind.severity] > 1 else kind for kind in kinds
     )
 
 

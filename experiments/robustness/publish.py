@@ -14,7 +14,7 @@ from agents.cells import Entrant
 from agents.files import write_json
 from agents.run_directory import command, to_json, versions
 from envs.lane_keeping_config import LaneKeepingConfig
-from envs.perturbations import PERTURBATIONS
+from envs.perturbations import PERTURBATIONS, parse
 from experiments.common import plain, progress, say, screen, show, table
 from experiments.gallery import GalleryOptions, thumbnails
 from experiments.robustness.films import FailureFilm, film_failures
@@ -113,7 +113,8 @@ def show_ranking(findings: Findings) -> None:
 
 def draw_shots(findings: Findings) -> list[Shot]:
     """Draw what the disturbances look like; each part of a composition by itself."""
-    names = [name for name in PERTURBATIONS if any(name in c.name.split("+") for c in findings.conditions)]
+    tried = {part.name for condition in findings.conditions for part in parse(condition.perturbation).parts}
+    names = [name for name in PERTURBATIONS if name in tried]
     options = GalleryOptions(severities=SHOT_SEVERITIES, zoom=1)
     shots = []
     with progress("drawing", len(names), "disturbances") as bar:

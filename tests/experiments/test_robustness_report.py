@@ -97,6 +97,16 @@ def test_a_world_is_written_as_options_that_make_it_again():
     assert "--policy 'my runs/x' --perturbation fog:3+rain:2 --seed 7 --noise-seed 1 --seconds 5" in command
 
 
+def test_mixtures_of_the_same_kinds_stand_side_by_side(tmp_path: Path, report: Report):
+    mixtures = ("rain:3+night:2", "rain:2+night:3", "rain:1+night:1", "rain:4+night:4")
+    found = find(drive_rows({"ltc": 0.1}, conditions=mixtures), [], mixtures, "ltc")
+    assert [condition.name for condition in found.conditions] == [*mixtures[:2], "rain+night", "rain+night"]
+    write_robustness_report(tmp_path / "report.html", replace(report, findings=found, films=(), shots=()))
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for mixture in mixtures:
+        assert f'title="{mixture}: lane error' in content, "a cell of the heat map is missing"
+
+
 def test_names_are_escaped_and_little_is_enough(tmp_path: Path, report: Report):
     nasty = "<script>alert(1)</script>"
     bare = Report(findings({"feedforward": 0.1}, runs=1), nasty, {nasty: nasty}, {"note": nasty})
