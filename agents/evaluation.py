@@ -45,8 +45,8 @@ class Run:
 
     seed: int
     """Seed of the road, the look and the start."""
-    track: str = "random"
-    """A centre-line CSV file, or "random"."""
+    track: str | None = None
+    """A centre-line CSV file; the roads of the trial's world when None."""
     laps: float = 0.0
     """Laps to drive; 0 drives for the world's `episode_s`."""
 
@@ -58,7 +58,7 @@ class Trial:
     policy: Path | None
     """Policy directory; None is the expert."""
     world: LaneKeepingConfig
-    """Where it drives; the frame's size is set to that of the policy, and the road to that of each run."""
+    """Where it drives; the frame's size is set to that of the policy, and the road to that of a run that names one."""
     runs: tuple[Run, ...]
     """The drives."""
     noise_variance: float = 0.0
@@ -151,14 +151,14 @@ def expected_steps(trial: Trial) -> int:
 
 def _expected_s(run: Run, world: LaneKeepingConfig) -> float:
     """Return the time that a drive takes."""
-    if not run.laps or run.track == "random":
+    if not run.laps or run.track is None:
         return world.episode_s
-    return run.laps * _lap_m(run, world) / (0.5 * sum(world.speed_mps))
+    return run.laps * _lap_m(run.track, world) / (0.5 * sum(world.speed_mps))
 
 
-def _lap_m(run: Run, world: LaneKeepingConfig) -> float:
+def _lap_m(track: str, world: LaneKeepingConfig) -> float:
     return load_track(
-        run.track, world.track_scale, world.track_lane_width_m, world.track_min_radius_m, world.track_reverse
+        track, world.track_scale, world.track_lane_width_m, world.track_min_radius_m, world.track_reverse
     ).length_m
 
 
@@ -204,9 +204,9 @@ def drive_together(
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
         run = trial.runs[slot]
-        here = replace(world, track=run.track)
+        here = world if run.track is None else replace(world, track=run.track)
         if run.laps:
-            slowest_s = run.laps * _lap_m(run, world) / world.speed_mps[0] if run.track != "random" else world.episode_s
+            slowest_s = run.laps * _lap_m(run.track, world) / world.speed_mps[0] if run.track else world.episode_s
             here = replace(here, episode_s=SLOWEST * slowest_s)
         env: gymnasium.Env[Any, Any] = gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)
         if trial.perturbation:
@@ -236,4 +236,4 @@ def drive_together(
     )
     report(total - made)
     named = zip(drives, trial.runs, strict=True)
-    return [drive if run.track == "random" else replace(drive, track=Path(run.track).stem) for drive, run in named]
+    return [drive if run.track is None else replace(drive, track=Path(run.track).stem) for drive, run in named]

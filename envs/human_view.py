@@ -1,18 +1,21 @@
 """A picture for people of what the car sees and does: camera, map, steering, offset, speed, time.
 
 The large picture is drawn again, finer than the frame that the driver gets; that frame stands below it as it is.
+
+view = HumanView(scene, height=48, width=96)
+picture = view.draw(moment)  # uint8 [540, 960, 3]
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from envs.camera import Image
-from envs.track import Track
+from envs.scene import Scene
 
 HEIGHT, WIDTH = 540, 960
 
@@ -33,11 +36,11 @@ class Moment:
     """What there is to show.
 
     Attributes:
-        fine: uint8 `[H, W, 3]` RGB, what the camera sees, in the size of the large picture.
         frame: uint8 `[h, w, 3]` RGB, the frame that the driver gets.
         x: position of the car, m.
         y: position of the car, m.
         yaw: direction of the car, rad.
+        s: arc length along the centre line, m.
         steering: in [−1, 1], positive to the left.
         lateral_offset_m: distance from the middle of the lane, positive to the left.
         lane_width_m: width of the lane.
@@ -47,11 +50,11 @@ class Moment:
         crashed: whether the car left the road.
     """
 
-    fine: Image
     frame: Image
     x: float
     y: float
     yaw: float
+    s: float
     steering: float
     lateral_offset_m: float
     lane_width_m: float
@@ -62,14 +65,19 @@ class Moment:
 
 
 class HumanView:
-    """Draws moments of one road; the map is drawn once."""
+    """Draws moments of one scene; the map is drawn once."""
 
-    def __init__(self, track: Track):
-        """Draw the map.
+    def __init__(self, scene: Scene, height: int, width: int):
+        """Draw the map, and make the scene anew in the size of the large picture, without noise or blur.
 
         Args:
-            track: the road.
+            scene: road, look and camera.
+            height: rows of the driver's frames.
+            width: columns of the driver's frames.
         """
+        track = scene.track
+        look = replace(scene.look, noise=0.0, blur_px=0.0, exposure_s=0.0)
+        self._fine = Scene(track, look, scene.params, *_fine_size(height, width), 1.5 * scene.pixels_per_m)
         self._size = _PANEL - 24
         low, high = track.points.min(axis=0) - track.lane_width_m, track.points.max(axis=0) + track.lane_width_m
         self._scale = (self._size - 8) / float((high - low).max())
@@ -83,8 +91,9 @@ class HumanView:
     def draw(self, moment: Moment) -> Image:
         """Draw one moment; uint8 `[540, 960, 3]` RGB."""
         sheet = np.full((HEIGHT, WIDTH, 3), _PAPER, np.uint8)
-        height, width = moment.fine.shape[:2]
-        sheet[12 : 12 + height, 12 : 12 + width] = moment.fine
+        fine = self._fine.frame(moment.x, moment.y, moment.yaw, moment.s)
+        height, width = fine.shape[:2]
+        sheet[12 : 12 + height, 12 : 12 + width] = fine
         _draw_frame(sheet, moment.frame, 12 + height + 30)
         cv2.putText(sheet, "what the driver gets", (12, 12 + height + 20), _FONT, 0.45, _DIM, 1, cv2.LINE_AA)
         left, top = WIDTH - _PANEL, 12
@@ -126,7 +135,7 @@ class HumanView:
         cv2.circle(sheet, centre, 9, _INK, -1, cv2.LINE_AA)
 
 
-def fine_size(height: int, width: int) -> tuple[int, int]:
+def _fine_size(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of the large picture for frames of a size."""
     zoom = min((WIDTH - _PANEL - 12) / width, (HEIGHT - 190) / height)
     return round(height * zoom), round(width * zoom)

@@ -7,11 +7,7 @@ observation, info = env.reset(seed=7)
 
 from __future__ import annotations
 
-import logging
 import math
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,20 +16,19 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.bullet import BulletVehicle, has_bullet, import_bullet
+from envs.bullet import import_bullet
 from envs.camera_ranges import draw_camera
-from envs.human_view import HumanView, Moment, fine_size
+from envs.human_view import HumanView, Moment
 from envs.lane_keeping_config import LaneKeepingConfig, with_overrides
 from envs.looks import draw_look
 from envs.random_roads import random_track
-from envs.road_files import load_track
+from envs.road_files import existing_files, remembered_track
 from envs.scene import Scene
 from envs.track import Track
 from envs.track_cursor import TrackCursor
-from envs.vehicle import BicycleVehicle, Vehicle, VehicleParams, VehicleState
+from envs.vehicle import VehicleParams, VehicleState
+from envs.vehicle_choice import make_vehicle
 from envs.world import World
-
-logger = logging.getLogger(__name__)
 
 
 class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
@@ -96,16 +91,15 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             {"camera": spaces.Box(0, 255, shape, np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}
         )
         self.action_space = spaces.Box(-1.0, 1.0, (2 if self.config.throttle else 1,), np.float32)
-        self._files = _road_files(self.config)
+        self._files = existing_files(self.config.track)
         if self.config.renderer == "tiny":
             import_bullet()
         self.next_periods: float | None = None
         self._world = World(self.config)
-        self._vehicle = _make_vehicle(self.config)
+        self._vehicle = make_vehicle(self.config.vehicle, self.config.vehicle_params)
         self._track: Track | None = None
         self._scene: Scene | None = None
         self._view: HumanView | None = None
-        self._fine: Scene | None = None
         self._resets = 0
 
     @property
@@ -171,7 +165,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
                 self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
             )
             self._cursor = TrackCursor(self._track)
-            self._view = self._fine = None
+            self._view = None
         self._resets += 1
         track = self.track
         s = float(generator.uniform(0.0, track.length_m))
@@ -238,24 +232,19 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         Returns:
             uint8 `[540, 960, 3]` RGB.
         """
-        track, state, config = self.track, self._state, self._world.config
-        assert self._scene is not None
-        if self._view is None or self._fine is None:
-            self._view = HumanView(track)
-            look = replace(self._scene.look, noise=0.0, blur_px=0.0, exposure_s=0.0)
-            size = fine_size(config.height, config.width)
-            self._fine = Scene(track, look, self._scene.params, *size, 1.5 * config.pixels_per_m)
-        info = self._info()
+        scene, state, info = self.scene, self._state, self._info()
+        if self._view is None:
+            self._view = HumanView(scene, self.config.height, self.config.width)
         return self._view.draw(
             Moment(
-                fine=self._fine.frame(state.x, state.y, state.yaw, self._s),
                 frame=self._frame if frame is None else frame,
                 x=state.x,
                 y=state.y,
                 yaw=state.yaw,
+                s=self._s,
                 steering=self._steering,
                 lateral_offset_m=info["lateral_offset_m"],
-                lane_width_m=track.lane_width_m,
+                lane_width_m=info["lane_width_m"],
                 speed_mps=state.speed,
                 time_s=self._time,
                 progress_m=self._progress,
@@ -274,18 +263,13 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         """Make the episodes from here on in a world; returns whether it differs from the one before."""
         if world == self._world:
             return False
-        own, config = self.config, world.config
-        for name in ("height", "width", "throttle", "period_s"):
-            if getattr(config, name) != getattr(own, name):
-                raise ValueError(
-                    f"a world cannot change {name}: this env has {getattr(own, name)}, got {getattr(config, name)}. "
-                    "Make another env."
-                )
-        if (config.vehicle, config.vehicle_params) != (self._world.config.vehicle, self._world.config.vehicle_params):
-            made = _make_vehicle(config)
+        world.check_fits(self.config)
+        config, before = world.config, self._world.config
+        if (config.vehicle, config.vehicle_params) != (before.vehicle, before.vehicle_params):
+            made = make_vehicle(config.vehicle, config.vehicle_params)
             self._vehicle.close()
             self._vehicle = made
-        self._files = _road_files(config)
+        self._files = existing_files(config.track)
         self._world = world
         return True
 
@@ -294,15 +278,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         if not self._files:
             return random_track(generator, config.roads)
         path = self._files[int(generator.integers(len(self._files)))]
-        changed = Path(path).stat().st_mtime_ns
-        return _load_track(
-            path,
-            changed,
-            config.track_scale,
-            config.track_lane_width_m,
-            config.track_min_radius_m,
-            config.track_reverse,
-        )
+        sizes = config.track_scale, config.track_lane_width_m, config.track_min_radius_m
+        return remembered_track(path, *sizes, config.track_reverse)
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         assert self._scene is not None
@@ -333,36 +310,3 @@ def _held(periods: float) -> float:
     if not 0.0 < periods <= 10.0:
         raise ValueError(f"next_periods must lie in (0, 10], got {periods}.")
     return float(np.float32(periods))
-
-
-@lru_cache(maxsize=32)
-def _load_track(
-    path: str, changed: int, scale: float, lane_width_m: float | None, min_radius_m: float, reverse: bool
-) -> Track:
-    """`load_track`, remembered for files that have not `changed`: many envs in one process share their roads."""
-    return load_track(path, scale, lane_width_m, min_radius_m, reverse)
-
-
-def _make_vehicle(config: LaneKeepingConfig) -> Vehicle:
-    kind = _chosen_vehicle() if config.vehicle == "auto" else config.vehicle
-    return BulletVehicle(config.vehicle_params) if kind == "bullet" else BicycleVehicle(config.vehicle_params)
-
-
-@lru_cache(maxsize=1)
-def _chosen_vehicle() -> str:
-    """What "auto" means here; logged once in a process."""
-    kind = "bullet" if has_bullet() else "bicycle"
-    logger.info('vehicle="auto" chose %s.', kind)
-    return kind
-
-
-def _road_files(config: LaneKeepingConfig) -> tuple[str, ...]:
-    if config.track == "random":
-        return ()
-    files = (config.track,) if isinstance(config.track, str) else tuple(config.track)
-    for file in files:
-        if not Path(file).is_file():
-            raise FileNotFoundError(
-                f'No road file at {file}. Give a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m, or "random".'
-            )
-    return files

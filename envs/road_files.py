@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,38 @@ def load_track(
             shift,
         )
     return track
+
+
+def remembered_track(
+    path: str, scale: float, lane_width_m: float | None, min_lane_radius_m: float, reverse: bool
+) -> Track:
+    """As `load_track`, read once until the file changes: many envs in one process share their roads."""
+    changed = Path(path).stat().st_mtime_ns
+    return _remembered(path, changed, scale, lane_width_m, min_lane_radius_m, reverse)
+
+
+def existing_files(track: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files that a config's `track` names; none for "random".
+
+    Raises:
+        FileNotFoundError: if one is not there.
+    """
+    if track == "random":
+        return ()
+    files = (track,) if isinstance(track, str) else tuple(track)
+    for file in files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(
+                f'No road file at {file}. Give a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m, or "random".'
+            )
+    return files
+
+
+@lru_cache(maxsize=32)
+def _remembered(
+    path: str, changed: int, scale: float, lane_width_m: float | None, min_lane_radius_m: float, reverse: bool
+) -> Track:
+    return load_track(path, scale, lane_width_m, min_lane_radius_m, reverse)
 
 
 def _read_rows(path: Path) -> FloatArray:

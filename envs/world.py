@@ -31,6 +31,19 @@ class World:
     edit_look: Callable[[Look], Look] | None = None
     edit_track: Callable[[Track], Track] | None = None
 
+    def check_fits(self, own: LaneKeepingConfig) -> None:
+        """Check that an env made from a config can show this world.
+
+        Raises:
+            ValueError: if the frame's size, the number of actions or the period differ.
+        """
+        for name in ("height", "width", "throttle", "period_s"):
+            if getattr(self.config, name) != getattr(own, name):
+                raise ValueError(
+                    f"a world cannot change {name}: this env has {getattr(own, name)}, got "
+                    f"{getattr(self.config, name)}. Make another env."
+                )
+
     def with_config(self, **fields: object) -> World:
         """The same world with some attributes of the config replaced."""
         return replace(self, config=replace(self.config, **fields))  # type: ignore[arg-type]

@@ -20,16 +20,20 @@ MEMORYLESS = "feedforward"
 _NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
 
 
-def find_entrants(given: Sequence[str], expert: bool = False) -> list[Entrant]:
+def find_entrants(given: Sequence[str], expert: bool = False, throttle: bool = False) -> list[Entrant]:
     """Find the training runs of each driver.
 
     Args:
         given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`.
         expert: add the geometric expert.
+        throttle: whether a driver has a second motor, for the speed.
 
     Raises:
-        ValueError: if a directory holds no policy, a pattern finds nothing, or something is given twice.
+        ValueError: if a directory holds no policy, a pattern finds nothing, something is given twice, or a driver has
+            another number of motors.
     """
+    if expert and throttle:
+        raise ValueError("the expert leaves the speed to the cruise controller: leave out --expert or --throttle.")
     named: list[tuple[str, Path]] = []
     plain = [text for text in given if "=" not in text or Path(text).exists()]
     for text in given:
@@ -48,7 +52,7 @@ def find_entrants(given: Sequence[str], expert: bool = False) -> list[Entrant]:
         if name in taken:
             raise ValueError(f"the name {name!r} of {path} is taken: give it another one, NAME={path}.")
         named.append((name, path))
-    check_motors({str(path): path for _, path in named}, throttle=False)
+    check_motors({str(path): path for _, path in named}, throttle)
     found: list[Entrant] = []
     for name, path in named:
         config, number = read_config(path), sum(entrant.driver == name for entrant in found)

@@ -42,8 +42,8 @@ class Suite:
         unknown = [severity for severity in self.severities if severity not in SEVERITIES]
         if unknown or not self.severities:
             raise ValueError(f"severities are whole numbers from 1 to 5, got {list(self.severities)}.")
-        if self.roads < 1:
-            raise ValueError(f"roads must be at least 1, got {self.roads}.")
+        if not isinstance(self.roads, int) or self.roads < 1:
+            raise ValueError(f"roads must be at least 1 and a whole number, got {self.roads}.")
         if not 0 < self.episode_s < float("inf"):
             raise ValueError(f"episode_s must be a positive number of seconds, got {self.episode_s}.")
         self.conditions()

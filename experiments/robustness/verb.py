@@ -28,8 +28,10 @@ from agents.run_directory import RunDirectory, versions
 from agents.workers import run_jobs
 from envs.lane_keeping import LaneKeepingConfig
 from envs.perturbations import parse
+from envs.road_files import load_track
 from experiments.common import check_json, expand_tracks, progress, say, write_results
 from experiments.evaluate_recordings import RecordingOptions, fit_policy
+from experiments.policy_paths import check_frame_size
 from experiments.robustness.entrants import choose_baseline, find_entrants
 from experiments.robustness.find import find
 from experiments.robustness.publish import publish
@@ -57,7 +59,8 @@ class RobustnessOptions:
     severities: tuple[int, ...] = ()
     """Instead of the suite's: severities, 1 to 5, of perturbations that name none."""
     roads: int | None = None
-    """Instead of the suite's: random roads, each with a look and a start of its own."""
+    """Instead of the suite's: roads, each with a look and a start of its own; random ones, or drawn from the files of
+    --track."""
     seeds: int = 1
     """Draws of each perturbation on each road."""
     seed: int = 1000
@@ -109,10 +112,12 @@ def run(options: RobustnessOptions) -> Path:
     """Test drivers; returns the directory with the results."""
     check_json(options.json)
     check_parquet()
-    entrants = find_entrants(options.policy, options.expert)
+    world = choose_world(options.world)
+    entrants = find_entrants(options.policy, options.expert, world.throttle)
+    check_frame_size({entrant.key: entrant.policy for entrant in entrants if entrant.policy is not None}, world)
     baseline = choose_baseline(entrants, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
-    suite = replace(suite, episode_s=options.world.episode_s)
+    suite, options = replace(suite, episode_s=world.episode_s), replace(options, world=world)
     cells = make_cells(entrants, suite, options)
     plan = make_plan(entrants, suite, options)
     store = Store(options.out, plan)
@@ -135,20 +140,32 @@ def run(options: RobustnessOptions) -> Path:
     if blocks:
         write_table(options.out / "recordings.parquet", blocks, BlockRow)
     findings = find(drives, blocks, suite.conditions(), baseline)
-    summary = publish(options.out, findings, plan, entrants, with_vehicle(options.world), options.films)
+    summary = publish(options.out, findings, plan, entrants, world, options.films)
     write_results(options.json, "robustness", options, summary)
     return options.out
 
 
+def choose_world(given: LaneKeepingConfig) -> LaneKeepingConfig:
+    """Return the world with its vehicle and its road files named, after a look into each file.
+
+    Raises:
+        FileNotFoundError: if a road file is not there.
+        ValueError: if one cannot be driven.
+    """
+    world = with_vehicle(replace(given, track=expand_tracks(given.track)))
+    for file in () if world.track == "random" else world.track:
+        load_track(file, world.track_scale, world.track_lane_width_m, world.track_min_radius_m, world.track_reverse)
+    return world
+
+
 def make_cells(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOptions) -> list[Cell | RecordedCell]:
     """List the cells, one training run after the other; recordings come last."""
-    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
     roads = tuple(range(options.seed, options.seed + suite.roads))
     seeds = tuple(range(options.effect_seed, options.effect_seed + options.seeds))
     conditions = [CLEAN, *suite.conditions()]
     cells: list[Cell | RecordedCell] = []
     for entrant in entrants:
-        cells += [Cell(entrant, condition, world, roads, seeds) for condition in conditions]
+        cells += [Cell(entrant, condition, options.world, roads, seeds) for condition in conditions]
     if not options.recordings.data:
         return cells
     wanted = options.recordings
@@ -178,7 +195,7 @@ def make_plan(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOpti
         "seed": options.seed,
         "seeds": options.seeds,
         "effect_seed": options.effect_seed,
-        "world": with_vehicle(options.world),
+        "world": options.world,
         "recordings": options.recordings,
     }
 

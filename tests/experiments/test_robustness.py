@@ -147,6 +147,10 @@ def test_recordings_and_failures_on_film(
         (("--policy", "a b=POLICY"), "made of letters"),
         (("--policy", "POLICY", "--seeds", "0"), "seeds must be at least 1"),
         (("--policy", "a=POLICY", "a=POLICY"), "hold the same policy"),
+        (("--policy", "POLICY", "--track", "nowhere.csv"), "No road file at nowhere.csv"),
+        (("--policy", "POLICY", "--height", "50"), "takes frames of 48×24 pixels"),
+        (("--policy", "POLICY", "--throttle"), "has 1 motor outputs, LaneKeeping takes 2 here. Leave out --throttle."),
+        (("--policy", "POLICY", "--throttle", "--expert"), "leave out --expert or --throttle"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -156,6 +160,19 @@ def test_what_cannot_be_done_is_one_line(
     ran = wormwheel(capsys, "robustness", *filled, "--out", tmp_path / "out")
     assert ran.code == 2 and says in ran.complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_roads_from_files_are_driven_and_filmed(
+    trained: Path, circle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["robustness", "--policy", trained, "--perturbations", "darkness:5", "--track", circle.parent]
+    words += ["--out", tmp_path / "out", *WORLD[:4], "--episode-s", "8", "--roads", "2", "--films", "1", "--workers", 1]
+    ran = wormwheel(capsys, *words)
+    assert ran.code == 0, ran.err
+    rows = read_table(tmp_path / "out/results.parquet")
+    assert [row["lane_width_m"] for row in rows] == pytest.approx([0.4] * 4), "another road than that of the file"
+    assert any(row["crashed"] for row in rows if row["perturbation"])
+    assert f"--track {circle}" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
 def test_without_pyarrow_the_extra_is_named(
