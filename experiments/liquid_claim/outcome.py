@@ -225,8 +225,9 @@ def _verdicts(material: Material) -> str:
     lines = [f"- **{claim.title}.** {sentence(claim)}" for claim in material.claims]
     total = sum(len(claim.comparisons) for claim in material.claims)
     lines.append(
-        f"- One in twenty such intervals misses by chance: of the {total} comparisons here, about "
-        f"{max(1, round(0.05 * total))} may be wrong."
+        "- With five training runs and four roads about one in ten such intervals misses by chance, twice what their "
+        f"name says (`agents.statistics`): of the {total} comparisons here, about {max(1, round(0.1 * total))} may be "
+        "wrong, and those that share a driver go wrong together."
     )
     return "\n".join(lines)
 

@@ -20,6 +20,10 @@ ENOUGH_RUNS = 5
 """Training runs that a driver needs before it may be called better than another one."""
 
 
+ENOUGH_ROADS = 4
+"""Roads without which an interval over roads is little more than the smallest and the largest value."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """A perturbation at a severity."""
@@ -175,6 +179,8 @@ class Findings:
         )
         apart = "tells them apart" if lead.low > 0 else "does not tell them apart"
         words += f"The difference, {lead.text(1, 100)} points, {apart}"
+        if self.roads < ENOUGH_ROADS and lead.low > 0:
+            words += f" on {'this road' if self.roads == 1 else 'these roads'} alone"
         if min(first.runs, second.runs) < ENOUGH_RUNS:
             words += f"; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds"
         # The interquartile mean leaves the worst drives out: they are told here.

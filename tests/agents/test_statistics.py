@@ -106,6 +106,19 @@ def test_paired_difference_by_hand_and_what_pairing_is_worth():
     assert found.high - found.low < 0.1 * (alone.high - alone.low)
 
 
+def test_how_often_the_interval_of_few_runs_and_roads_misses():
+    # Two drivers that are equally good: runs differ, each driver has roads of its own, and a rest.
+    rng, missed = np.random.default_rng(8), 0
+    for number in range(300):
+        pair = [
+            rng.normal(size=(5, 1, 1)) + 0.5 * rng.normal(size=(1, 4, 1)) + 0.5 * rng.normal(size=(5, 4, 1))
+            for _ in range(2)
+        ]
+        found = paired_difference(*pair, resamples=300, seed=number)
+        missed += not found.low <= 0 <= found.high
+    assert 0.05 < missed / 300 < 0.15, "about one in ten, as the module says"
+
+
 def test_difference_of_another_statistic():
     rng = np.random.default_rng(0)
     first, second = rng.normal(1.0, 0.5, (5, 4, 6)), rng.normal(0.0, 0.5, (4, 4, 6))

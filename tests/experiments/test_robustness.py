@@ -226,6 +226,8 @@ def test_findings_are_ranked_and_compared_with_the_baseline():
     assert ltc.recorded_clean < ltc.recorded_perturbed < base.recorded_perturbed
     few = find(drive_rows({"feedforward": 0.2, "ltc": 0.05}, runs=2), [], CONDITIONS, "feedforward")
     assert "one of runs, not of kinds" in few.verdict()
+    rows = drive_rows({"feedforward": 0.2, "ltc": 0.05}, runs=5, roads=2)
+    assert "tells them apart on these roads alone. " in find(rows, [], CONDITIONS, "ltc").verdict()
 
 
 def test_a_missing_drive_is_an_error():
