@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agents.metrics import Estimate
 from agents.statistics import estimate, paired_difference
+from envs.perturbations import parse
 from experiments.liquid_claim.drivers import CONTENDERS
 from experiments.robustness.find import Drives
 
@@ -101,6 +102,7 @@ def claims(rows: Sequence[Row], conditions: Sequence[str], labels: Sequence[str]
     errors = {label: one.perturbed("lane_error") for label, one in drives.items()}
     losses = {label: errors[label] - one.clean("lane_error") for label, one in drives.items()}
     noise = [condition for condition in conditions if condition.startswith("variance:")]
+    variances = [f"{parse(condition).parts[0].dose:g}" for condition in noise]
     noisy = {label: _of(rows, label, noise).perturbed("lane_error") for label in labels} if noise else {}
     liquid = [label for label in labels if CONTENDERS[label].liquid]
     others = [label for label in labels if not CONTENDERS[label].liquid]
@@ -116,7 +118,8 @@ def claims(rows: Sequence[Row], conditions: Sequence[str], labels: Sequence[str]
         ),
         Claim(
             "Published noise",
-            "Liquid drivers drive better than others under Gaussian noise of the published kind.",
+            "Liquid drivers drive better than others under Gaussian noise of the published kind, here of variance "
+            f"{', '.join(variances)} (published: 0.1, 0.2, 0.3).",
             _compare(noisy, pairs) if noisy else (),
         ),
         Claim(

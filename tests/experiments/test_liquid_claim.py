@@ -144,6 +144,7 @@ def test_claims_see_who_is_better():
     assert pairs[("ltc-ncp", "lstm")] == pairs[("ltc-full", "feedforward")] == "better"
     assert pairs[("ltc-full", "lstm")] == "undecided"
     assert found["Wiring"].outcome == "supported throughout"
+    assert "of variance 0.1, 0.3 (published: 0.1, 0.2, 0.3)" in found["Published noise"].says
     turned = {"ltc-ncp": 0.2, "lstm": 0.02}
     (shift, *_) = claims(drive_rows(turned, 5, conditions), conditions, list(turned))
     assert shift.outcome == "contradicted throughout"
