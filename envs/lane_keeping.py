@@ -20,7 +20,7 @@ from envs.bullet import import_bullet
 from envs.camera_ranges import draw_camera
 from envs.human_view import HumanView, Moment
 from envs.lane_keeping_config import LaneKeepingConfig, with_overrides
-from envs.looks import draw_look
+from envs.random_looks import draw_look
 from envs.random_roads import random_track
 from envs.road_files import existing_files, remembered_track
 from envs.scene import Scene

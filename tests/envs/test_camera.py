@@ -13,7 +13,8 @@ from envs.bullet import has_bullet
 from envs.camera import Ground, Panorama, WarpCamera
 from envs.camera_ranges import CameraRanges, draw_camera, pitch_for_horizon
 from envs.lens import CameraParams
-from envs.looks import Look, draw_look
+from envs.looks import Look
+from envs.random_looks import draw_look
 from envs.random_roads import random_track
 from envs.scene import Scene
 from envs.texture import Region, draw_ground, road_region
