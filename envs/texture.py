@@ -1,8 +1,8 @@
 """The ground from above: pavement, verge, lines, wear, drawn with OpenCV.
 
-Materials are noise pushed through a table of colours. The noise comes from one tile that repeats over the whole
-plane, so that two pictures of neighbouring regions of the same road fit together, and a picture costs a few
-milliseconds for each million pixels.
+Materials are noise pushed through a table of colours. The noise lies on the whole plane (`noise_tiles`), so two
+pictures of neighbouring regions of the same road fit together. A picture costs a few milliseconds for each million
+pixels.
 
     painter = GroundPainter(track, look)
     ground = painter.draw(road_region(track), pixels_per_m=64.0)
@@ -11,7 +11,6 @@ milliseconds for each million pixels.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -22,11 +21,10 @@ from envs.camera import Ground, Image
 from envs.curves import FloatArray
 from envs.looks import Line, Look, Surface
 from envs.marks import Mark, boxes, cracks, old_lines, patches, seams, strays, touching
+from envs.noise_tiles import COARSE, TILE, PlaneNoise
 from envs.track import Track
 
-_TILE = 512
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
-_COARSE = 16  # pixels of the picture per pixel of the coarse noise
 
 
 class Region(NamedTuple):
@@ -93,12 +91,13 @@ class _Sheet:
 
     def __init__(self, painter: GroundPainter, region: Region, pixels_per_m: float, halvings: int):
         self.painter, self.track, self.look = painter, painter.track, painter.look
-        self.halvings, self.scale = halvings, pixels_per_m / 2**halvings
-        grid = _COARSE >> halvings
+        self.scale = pixels_per_m / 2**halvings
+        grid = COARSE >> halvings
         self.column0 = math.floor(region.left * self.scale / grid) * grid
         self.row0 = math.floor(region.bottom * self.scale / grid) * grid
         self.width = math.ceil(region.right * self.scale) - self.column0
         self.height = math.ceil(region.top * self.scale) - self.row0
+        self.noise = PlaneNoise(self.row0, self.column0, self.height, self.width, halvings)
         self.low = np.array([self.column0, self.row0]) / self.scale - 1.0
         self.high = self.low + np.array([self.width, self.height]) / self.scale + 2.0
         inside = np.all((self.track.points > self.low) & (self.track.points < self.high), axis=1)
@@ -107,14 +106,15 @@ class _Sheet:
     def draw(self) -> Image:
         track, look = self.track, self.look
         half = track.lane_width_m
-        road = self.noise(look.road, 0)
+        road = self.noise.material(look.road, look.seed, 0)
         for mark in self.painter.marks(self.low, self.high):
             self.mark(road, mark, mark.shade)
         picture: Image = cv2.applyColorMap(road, _table(look.road, look))
         if look.road != look.verge:
             beside = np.full((self.height, self.width), 255, np.uint8)
             self.band(beside, -half, half, 0)
-            cv2.copyTo(cv2.applyColorMap(self.noise(look.verge, 1), _table(look.verge, look)), beside, picture)
+            verge = self.noise.material(look.verge, look.seed, 1)
+            cv2.copyTo(cv2.applyColorMap(verge, _table(look.verge, look)), beside, picture)
         if look.kerb is not None:
             self.kerbs(picture)
         for mark in self.painter.strays(self.low, self.high):
@@ -146,41 +146,6 @@ class _Sheet:
         """Drawing coordinates, with fractional bits, of positions `[..., 2]` in metres."""
         place = points * self.scale - np.array([self.column0, self.row0])
         return np.rint(place * (1 << _SHIFT)).astype(np.int32)
-
-    def noise(self, surface: Surface, salt: int) -> Image:
-        """uint8 `[h, w]` mixture of the three noises, around 128."""
-        shifts = np.random.default_rng([self.look.seed, salt]).integers(_TILE // 16, size=(3, 2)) * 16
-        first, second = self.tile("medium", shifts[0]), self.tile("fine", shifts[1])
-        mixed = cv2.addWeighted(
-            first, surface.medium, second, surface.fine, 128.0 * (1.0 - surface.medium - surface.fine)
-        )
-        return cv2.addWeighted(
-            mixed, 1.0, self.tile("spots", shifts[2], _COARSE), surface.coarse, -128.0 * surface.coarse
-        )
-
-    def tile(self, name: str, shift: NDArray[np.integer], zoom: int = 1) -> Image:
-        """A repeating tile over this picture.
-
-        Args:
-            name: which tile.
-            shift: where in the tile the origin of the plane lies.
-            zoom: 1, or pixels of the full picture for each of the tile's.
-
-        Returns:
-            uint8 `[h, w]`.
-        """
-        tile = _tile(name, self.halvings if zoom == 1 else 0)
-        size = tile.shape[0]
-        repeat = max(1, zoom >> self.halvings) if zoom > 1 else 1  # pixels of this picture for each of the tile's
-        offset = shift >> self.halvings if zoom == 1 else shift
-        spare = 2 * (repeat > 1)
-        height, width = -(-self.height // repeat) + spare, -(-self.width // repeat) + spare
-        row, column = (self.row0 // repeat + int(offset[0])) % size, (self.column0 // repeat + int(offset[1])) % size
-        below, right = max(0, row + height - size), max(0, column + width - size)
-        part = _wrapped(tile, below, right)[row : row + height, column : column + width]
-        if repeat > 1:
-            part = cv2.resize(part, (width * repeat, height * repeat), interpolation=cv2.INTER_LINEAR)
-        return part[: self.height, : self.width]
 
     def band(
         self,
@@ -258,17 +223,17 @@ class _Sheet:
 
     def paint_left(self) -> Image:
         """uint8 `[h, w]` mask of where there is paint left."""
-        shifts = np.random.default_rng([self.look.seed, 4]).integers(_TILE // 16, size=(2, 2)) * 16
+        shifts = np.random.default_rng([self.look.seed, 4]).integers(TILE // 16, size=(2, 2)) * 16
         mixed = cv2.addWeighted(
-            self.tile("medium", shifts[0]), 0.6, self.tile("spots", shifts[1], _COARSE), 0.6, -0.2 * 128.0
+            self.noise.tile("medium", shifts[0]), 0.6, self.noise.tile("spots", shifts[1], COARSE), 0.6, -0.2 * 128.0
         )
         return cv2.threshold(mixed, 255.0 * (0.12 + 0.45 * self.look.wear), 255.0, cv2.THRESH_BINARY)[1]
 
     def shade(self, picture: Image) -> None:
         """Soft shadows and spots of light over everything, in place."""
         rng = np.random.default_rng([self.look.seed, 5])
-        zoom, shift = int(rng.choice([4, 8, 16])), rng.integers(_TILE, size=2)
-        field = self.tile("spots" if zoom == 16 else "coarse", shift, zoom)
+        zoom, shift = int(rng.choice([4, 8, 16])), rng.integers(TILE, size=2)
+        field = self.noise.tile("spots" if zoom == 16 else "coarse", shift, zoom)
         edge, soft = rng.uniform(70.0, 150.0), rng.uniform(4.0, 60.0)
         light = 1.0 - self.look.shadow * np.clip((edge - np.arange(256)) / soft + 0.5, 0.0, 1.0)
         dark = cv2.LUT(field, (np.clip(light, 0.0, 1.0) * 255.0).astype(np.uint8))
@@ -306,27 +271,3 @@ def _spans(inside: NDArray[np.bool_], most: int) -> list[NDArray[np.intp]]:
             part = run[start : start + most]
             spans.append(np.append(part, (part[-1] + 1) % count))
     return spans
-
-
-@lru_cache(maxsize=16)
-def _tile(name: str, halvings: int) -> Image:
-    """A square of noise that repeats without a seam, averaged down so often."""
-    if halvings > 0:
-        return cv2.resize(_tile(name, halvings - 1), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    seed, sigma = {"fine": (20, 0.6), "medium": (21, 3.5), "spots": (22, 1.6), "coarse": (23, 8.0)}[name]
-    return _noise_tile(np.random.default_rng(seed), sigma)
-
-
-def _wrapped(tile: Image, below: int, right: int) -> Image:
-    """The tile continued by so many rows and columns."""
-    return cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_WRAP) if below or right else tile
-
-
-def _noise_tile(rng: np.random.Generator, sigma: float) -> Image:
-    """Gaussian noise of a correlation length in pixels, mean 128 and standard deviation 45."""
-    frequency = np.fft.fftfreq(_TILE)
-    square = frequency[:, None] ** 2 + frequency[None] ** 2
-    white = np.fft.fft2(rng.standard_normal((_TILE, _TILE)))
-    noise = np.fft.ifft2(white * np.exp(-2.0 * (np.pi * sigma) ** 2 * square)).real
-    noise = (noise - noise.mean()) / noise.std()
-    return np.clip(np.rint(128.0 + 45.0 * noise), 0, 255).astype(np.uint8)
