@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agents.episodes import Episode, EpisodeSet
 from agents.metrics import Estimate, open_loop
-from envs.perturbations import Clip, RecordedEpisode
+from agents.perturbed_recording import PerturbedRecording, episode_seed
 from policies.policy import DrivingPolicy
 
 Perturbation = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
@@ -135,14 +135,12 @@ def evaluate_perturbed(
     policy.eval()
     predictions, targets = [], []
     for number, episode in enumerate(episodes):
-        clip = Clip(episode.meta.height, episode.meta.width, episode.meta.nominal_period_s)
-        effect_seed = int(np.random.default_rng([seed, number]).integers(2**62))
-        recorded = RecordedEpisode(perturbation, effect_seed, clip)
+        recorded = PerturbedRecording(episode, perturbation, episode_seed(seed, number))
         state: torch.Tensor | None = None
         steered, labels = [], []
         for start in range(0, len(episode), steps):
             stop = min(start + steps, len(episode))
-            shown = recorded.take(episode.frames(start, stop), episode.elapsed(start, stop))
+            shown = recorded.take(start, stop)
             if len(shown.frames):
                 with torch.inference_mode():
                     steering, state = policy(

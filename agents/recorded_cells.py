@@ -19,9 +19,9 @@ import torch
 
 from agents.cells import ConditionRow, Entrant, cached_policy, condition_columns
 from agents.episodes import ELAPSED_RANGE, Episode, EpisodeSet
+from agents.perturbed_recording import PerturbedRecording, episode_seed
 from agents.recordings import load_episodes
 from agents.splits import split_by_time_block
-from envs.perturbations import Clip, RecordedEpisode
 from policies.policy import DrivingPolicy
 from policies.preprocessing import Preprocessing
 
@@ -29,8 +29,6 @@ BLOCK = 50
 """Recorded frames in a block; neighbouring frames are not independent."""
 PIECE = 64
 """Frames that are in memory at a time."""
-GUESSED_MPS = 1.5
-"""Speed of the car where a recording lacks it, m/s: that of the simulated ones, whose pictures move as fast."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +131,13 @@ class RecordedCell:
         report: Callable[[int], None],
     ) -> list[BlockRow]:
         """Steer through an episode from its first frame to its last, the state carried."""
-        clip = Clip(episode.meta.height, episode.meta.width, episode.meta.nominal_period_s)
-        effects = RecordedEpisode(self.perturbation, _episode_seed(effect_seed, number), clip)
-        speed = episode.extras.get("speed_mps")
+        effects = PerturbedRecording(episode, self.perturbation, episode_seed(effect_seed, number))
         state: torch.Tensor | None = None
         # For each block: frames, squared error, absolute error, squared target.
         sums = np.zeros((-(-len(episode) // BLOCK), 4))
         for start in range(0, len(episode), PIECE):
             stop = min(start + PIECE, len(episode))
-            speed_mps = GUESSED_MPS if speed is None else float(np.mean(speed[start:stop]))
-            shown = effects.take(episode.frames(start, stop), episode.elapsed(start, stop), speed_mps)
+            shown = effects.take(start, stop)
             report(stop - start)
             if not len(shown.frames):
                 continue
@@ -171,10 +166,6 @@ class RecordedCell:
             )
             for block, (count, squared, absolute, spread) in enumerate(sums)
         ]
-
-
-def _episode_seed(effect_seed: int, number: int) -> int:
-    return int(np.random.default_rng([effect_seed, number]).integers(2**62))
 
 
 @lru_cache(maxsize=2)

@@ -24,11 +24,12 @@ from tyro.conf import arg
 from agents.episodes import Episode, EpisodeSet
 from agents.evaluation import RescaledTime
 from agents.metrics import Drive
+from agents.perturbed_recording import PerturbedRecording
 from agents.recordings import load_episodes
 from agents.rollout import PolicyDriver, rollout
 from agents.splits import split_by_time_block
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
-from envs.perturbations import Clip, GaussianNoise, PerturbedEnv, RecordedEpisode, parse
+from envs.perturbations import GaussianNoise, PerturbedEnv, parse
 from envs.scene import Scene
 from experiments.common import expand_tracks, progress, screen
 from experiments.drawing import Picture
@@ -280,12 +281,12 @@ def film_recording(
     limit = min(1.0, 1.15 * float(np.abs(episode.steering[:steps]).max(initial=0.1)))
     panels = RecordingFilm(policy, period_s, title, limit)
     state: torch.Tensor | None = None
-    perturbed = RecordedEpisode(perturbation, seed, Clip(episode.meta.height, episode.meta.width, period_s))
+    perturbed = PerturbedRecording(timed, perturbation, seed)
     with one_thread(), VideoWriter(path, 1 / period_s) as writer:
         reel = _Reel(writer, period_s, steps * period_s)
         for step in range(steps):
             clean = episode.frames(step, step + 1)
-            shown = perturbed.take(noise(clean, generator), timed.elapsed(step, step + 1))
+            shown = perturbed.take(step, step + 1, noise(clean, generator))
             if not len(shown.frames):
                 reel.stay()
             else:
