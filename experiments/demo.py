@@ -9,91 +9,43 @@ seen, clean and under noise, and is filmed.
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from agents.episodes import EpisodeSet
-from agents.files import PARTIAL, make_directory, replacing_directory, write_json
-from agents.imitation import ImitationConfig, Progress, train_imitation
+from agents.files import make_directory, write_json
+from agents.imitation import Progress, train_imitation
 from agents.recorder import News, RecorderConfig, record, with_vehicle
 from agents.recordings import load_episodes
-from agents.rollout import Driver, ExpertDriver, PolicyDriver, rollout
 from agents.run_directory import RunDirectory, command, to_json, versions
 from agents.splits import split_by_episode
-from agents.workers import run_jobs
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise
 from experiments.common import check_json, duration, progress, say, screen, table, write_results
+from experiments.demo_config import FULL, QUICK, DemoConfig
+from experiments.demo_drives import drive_levels, unseen_seeds
+from experiments.demo_place import publish, workshop
 from experiments.film_panels import highlight
+from experiments.machine import machine
 from experiments.record import WORLD
-from experiments.render import film_drive, one_thread
+from experiments.render import film_drive
 from experiments.report import Material, write_report
-from experiments.results import NoiseLevel, Results, Road
-from policies.checkpoint import load_policy, save_policy
+from experiments.results import Results
+from policies.checkpoint import save_policy
 from policies.cores import LTC
 from policies.explain import saliency
 from policies.policy import DrivingPolicy, PolicyConfig
 
-FIRST_ROAD = 1_000_000
-"""Seeds of the unseen roads begin here, ten thousand for each seed of the demonstration."""
 _LOOKS = 8
 """Frames of the recording shown in the report."""
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """How much of everything; the whole must fit into the time that is promised."""
-
-    frames: int = 60_000
-    """Frames that the expert records."""
-    episode_s: float = 6.0
-    """Length of a recorded episode, seconds; each one has a road and a look of its own."""
-    variety: float = 0.35
-    """Variety of looks and cameras on the unseen roads, in [0, 1]."""
-    recorded_variety: float = 0.6
-    """Variety of looks and cameras in the recording, in [0, 1]: more, so that rare looks are not news on the road."""
-    validation: float = 0.12
-    """Share of the episodes that choose the best epoch."""
-    training: ImitationConfig = ImitationConfig(epochs=8)
-    """How the driver learns; the seed in it is that of the demonstration."""
-    roads: int = 20
-    """Unseen roads to drive."""
-    road_s: float = 60.0
-    """Time on each of them, seconds."""
-    noise_variances: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
-    """Variances of the Gaussian noise on the driver's frames, pixels in [0, 1]; the first one must be 0."""
-    film_s: float = 30.0
-    """Length of the film, seconds."""
-    workers: int = 2
-    """Processes that record and drive."""
-
-
-FULL = DemoConfig()
-QUICK = DemoConfig(
-    frames=5_000,
-    episode_s=10.0,
-    variety=0.15,
-    recorded_variety=0.15,
-    validation=0.08,
-    training=ImitationConfig(epochs=8, batch_size=16, window=16, burn_in=4),
-    roads=4,
-    road_s=15.0,
-    film_s=8.0,
-    workers=1,
-)
 
 
 @dataclass(frozen=True)
@@ -200,150 +152,6 @@ def demonstrate(options: DemoOptions, config: DemoConfig, place: Path) -> tuple[
         wiring=core.wiring if isinstance(core, LTC) else None,
     )
     return results, material
-
-
-def unseen_seeds(seed: int, count: int, recorded: EpisodeSet) -> list[int]:
-    """Return seeds of roads, none of which is in the recording."""
-    known = {episode.meta.seed for episode in recorded}
-    first = FIRST_ROAD + 10_000 * seed
-    return [number for number in range(first, first + count + len(known)) if number not in known][:count]
-
-
-@dataclass(frozen=True)
-class _Level:
-    """One driver under one noise level, for a worker process."""
-
-    number: int
-    policy: Path | None
-    world: LaneKeepingConfig
-    seeds: tuple[int, ...]
-    variance: float
-
-
-def drive_levels(
-    policy: Path, world: LaneKeepingConfig, seeds: list[int], variances: tuple[float, ...], workers: int
-) -> list[NoiseLevel]:
-    """Drive the same roads, first the expert, then the driver under each variance of noise.
-
-    Args:
-        policy: directory of the driver.
-        world: where it drives.
-        seeds: of the roads.
-        variances: of the noise.
-        workers: processes.
-
-    Returns:
-        The expert's level, then one for each variance, in their order.
-    """
-    jobs = [_Level(0, None, world, tuple(seeds), 0.0)]
-    jobs += [_Level(number, policy, world, tuple(seeds), value) for number, value in enumerate(variances, start=1)]
-    levels: dict[int, NoiseLevel] = {}
-    steps = round(world.episode_s / world.period_s) * len(seeds)
-    done = [0] * len(jobs)
-    with progress("driving", steps * len(jobs), "steps") as bar:
-
-        def note(news: tuple[int, int | NoiseLevel]) -> None:
-            number, what = news
-            if isinstance(what, NoiseLevel):
-                levels[number] = what
-                done[number] = steps  # a crash ends a drive early
-            else:
-                done[number] += what
-            bar.update(sum(done))
-
-        run_jobs(_drive_levels, jobs, workers, note)
-    return [levels[job.number] for job in jobs]
-
-
-def _drive_levels(jobs: Iterable[_Level], report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
-    """Drive some of the levels."""
-    with one_thread():
-        for job in jobs:
-            _drive_level(job, report)
-
-
-def _drive_level(job: _Level, report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
-    """Drive all roads with one driver under one variance."""
-    world = job.world
-    driver: Driver = ExpertDriver()
-    if job.policy is not None:
-        policy = load_policy(job.policy)
-        fit = policy.config.preprocessing
-        world = replace(job.world, height=fit.source_height, width=fit.source_width)
-        driver = PolicyDriver(policy)
-    trails: dict[int, list[tuple[float, float]]] = {seed: [] for seed in job.seeds}
-    outlines: dict[int, tuple[float, NDArray[np.float64]]] = {}
-
-    def observe(
-        seed: int, env: gymnasium.Env[Any, Any], frame: NDArray[np.uint8], steering: float, info: dict[str, Any]
-    ) -> None:
-        inside = env.unwrapped
-        assert isinstance(inside, LaneKeepingEnv)
-        pose = inside.vehicle_state
-        trails[seed].append((pose.x, pose.y))
-        if seed not in outlines:
-            outlines[seed] = (inside.track.length_m, inside.track.points.copy())
-
-    waiting = 0
-
-    def count(steps: int) -> None:
-        nonlocal waiting
-        waiting += steps
-        if waiting >= 500:
-            report((job.number, waiting))
-            waiting = 0
-
-    drives = rollout(
-        driver,
-        lambda _: LaneKeepingEnv(world),
-        job.seeds,
-        perturbation=GaussianNoise(job.variance) if job.variance else None,
-        observer=observe,
-        on_step=count,
-    )
-    roads = []
-    for drive in drives:
-        length_m, outline = outlines[drive.seed]
-        # The report draws the clean drives only.
-        lines = (outline, trails[drive.seed]) if job.policy is not None and not job.variance else ()
-        roads.append(Road.from_drive(drive, length_m, *lines))
-    report((job.number, NoiseLevel.from_drives(job.variance, drives, roads)))
-
-
-@contextmanager
-def workshop(out: Path) -> Iterator[Path]:
-    """Give an empty directory inside `out` to work in; it is removed at the end, whatever happens."""
-    for entry in out.glob(f".demo{PARTIAL}*"):
-        owner = entry.name.removeprefix(f".demo{PARTIAL}")
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(entry, ignore_errors=True)
-    place = make_directory(out / f".demo{PARTIAL}{os.getpid()}")
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def publish(place: Path, out: Path) -> None:
-    """Move what was made to where it is looked for, the report last."""
-    for name in ("policy", "training"):
-        with replacing_directory(out / name) as partial:
-            partial.rmdir()
-            os.rename(place / name, partial)
-    for name in ("drive.mp4", "results.json", "report.html"):
-        os.replace(place / name, out / name)
-
-
-def machine() -> dict[str, str]:
-    """Describe the computer."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": name, "cores": str(usable), "system": platform.platform(terse=True)}
 
 
 def _record(config: DemoConfig, world: LaneKeepingConfig, seed: int, place: Path) -> EpisodeSet:

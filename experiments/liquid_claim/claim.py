@@ -27,7 +27,6 @@ from agents.run_directory import to_json, versions
 from agents.workers import run_jobs
 from envs.lane_keeping_config import LaneKeepingConfig
 from experiments.common import progress, say
-from experiments.demo import machine
 from experiments.liquid_claim.comparisons import HIDDEN, claims, clock_claim, clocks
 from experiments.liquid_claim.drivers import (
     CONTENDERS,
@@ -39,6 +38,7 @@ from experiments.liquid_claim.drivers import (
     train_some,
 )
 from experiments.liquid_claim.outcome import Material, write_outcome
+from experiments.machine import machine
 from experiments.record import WORLD
 from experiments.robustness import verb
 from experiments.robustness.entrants import choose_baseline, find_entrants

@@ -15,7 +15,9 @@ from agents.files import PARTIAL
 from agents.imitation import ImitationConfig
 from experiments import demo
 from experiments.cli import main
-from experiments.demo import DemoConfig, unseen_seeds
+from experiments.demo_config import DemoConfig
+from experiments.demo_drives import FIRST_ROAD, unseen_seeds
+from experiments.demo_place import publish, workshop
 from policies.checkpoint import load_policy
 
 TINY = DemoConfig(
@@ -90,7 +92,7 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_are_not
     dead, living = tmp_path / f".demo{PARTIAL}999999999", tmp_path / f".demo{PARTIAL}1"
     dead.mkdir()
     living.mkdir()
-    with demo.workshop(tmp_path) as place:
+    with workshop(tmp_path) as place:
         assert place.is_dir() and place.name == f".demo{PARTIAL}{os.getpid()}"
     assert [p.name for p in tmp_path.iterdir()] == [living.name]
 
@@ -103,7 +105,7 @@ def test_publishing_replaces_all_of_an_earlier_run(tmp_path: Path):
             (root / name / words).write_text(words)
         for name in ("drive.mp4", "results.json", "report.html"):
             (root / name).write_text(words)
-    demo.publish(place, out)
+    publish(place, out)
     assert [p.name for p in (out / "policy").iterdir()] == ["new"]
     assert (out / "report.html").read_text() == "new"
 
@@ -113,7 +115,7 @@ def test_unseen_roads_are_not_in_the_recording():
         def __init__(self, seed: int):
             self.meta = type("Meta", (), {"seed": seed})()
 
-    first = demo.FIRST_ROAD + 20_000
+    first = FIRST_ROAD + 20_000
     known = EpisodeSet(tuple(Recorded(first + n) for n in (0, 2)))  # type: ignore[arg-type]
     assert unseen_seeds(2, 3, known) == [first + 1, first + 3, first + 4]
 
