@@ -76,6 +76,7 @@ class Running:
     def __init__(self, effects: list[Effect], clip: Clip):
         """Take effects that have just begun."""
         self.effects, self.clip = effects, clip
+        self._hides = any(effect.hides for effect in effects)
 
     @property
     def mirrors(self) -> bool:
@@ -118,7 +119,9 @@ class Running:
             told = told if said == told else min(max(said, SHORTEST), LONGEST)
             if effect.mirrors:
                 moment = replace(moment, yaw_rate_radps=-moment.yaw_rate_radps)
-        return frame, told
+            if effect.age:
+                moment = replace(moment, age=moment.age + effect.age)
+        return frame, 1.0 if self._hides else told
 
 
 def _at(gradient: Gradient, elapsed: float) -> Callable[[NDArray[np.float32], int], NDArray[np.float32]]:

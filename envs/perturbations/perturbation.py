@@ -68,6 +68,7 @@ class Moment:
         elapsed: true time since the frame before, in nominal periods.
         speed_mps: of the car; a guess for recordings that lack it.
         yaw_rate_radps: of the car, positive to the left; 0 where it is unknown.
+        age: how long ago the picture at hand was taken, in nominal periods; another effect may have held it back.
         gradient: for attacks: maps a frame, float32 `[H, W, 3]` in [0, 255], and a number of steps to the gradient, in
             the frame's shape, of the mean steering that the driver would give in so many steps from now on, with the
             state that it has now, if it went on seeing that frame; None where there is no policy.
@@ -77,6 +78,7 @@ class Moment:
     elapsed: float = 1.0
     speed_mps: float = 1.5
     yaw_rate_radps: float = 0.0
+    age: float = 0.0
     gradient: Callable[[NDArray[np.float32], int], NDArray[np.float32]] | None = None
 
 
@@ -89,6 +91,10 @@ class Effect:
 
     mirrors = False
     """Whether left and right are exchanged, so that what was steered to the left is to be steered to the right."""
+    hides = False
+    """Whether the driver is told that every frame is on time, whatever else happens to the time."""
+    age = 0.0
+    """By how many nominal periods the picture that `frame` returned last is older than the one it was given."""
 
     def world(self, world: World) -> World:
         """Return what the episode is to be made from."""

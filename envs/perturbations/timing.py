@@ -177,6 +177,8 @@ FREEZE_S = 0.3
 class _Hidden(Effect):
     """Another effect, of which the driver is told nothing."""
 
+    hides = True
+
     def __init__(self, effect: Effect):
         self._effect = effect
 
@@ -184,7 +186,9 @@ class _Hidden(Effect):
         return self._effect.periods()
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:
-        return self._effect.frame(frame, moment)
+        shown = self._effect.frame(frame, moment)
+        self.age = self._effect.age
+        return shown
 
     def told(self, elapsed: float) -> float:
         return 1.0
@@ -225,7 +229,8 @@ class _Stale(Effect, ABC):
     def frame(self, frame: Frame, moment: Moment) -> Frame:
         first = self._shown_at is None
         self._now += 0.0 if first else moment.elapsed
-        shown, taken = self.choose(frame, moment.time_s, self._now)
+        shown, taken = self.choose(frame, moment.time_s, self._now - moment.age)
+        self.age = self._now - moment.age - taken
         self._between = moment.elapsed if self._shown_at is None else taken - self._shown_at
         self._shown_at = taken
         return shown
@@ -235,7 +240,7 @@ class _Stale(Effect, ABC):
 
     @abstractmethod
     def choose(self, frame: Frame, time_s: float, periods: float) -> tuple[Frame, float]:
-        """Return the picture to show, and when it was taken, in periods since the first one."""
+        """Return the picture to show, and when it was taken, in periods since the first one; `frame` at `periods`."""
 
 
 class _Frozen(_Stale):

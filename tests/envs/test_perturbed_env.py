@@ -160,7 +160,7 @@ def test_time_is_told_or_hidden(name: str) -> None:
     assert [entry[-1]["time_s"] for entry in hidden] == [entry[-1]["time_s"] for entry in told]
 
 
-@pytest.mark.parametrize("name", ["frozen_frames", "latency"])
+@pytest.mark.parametrize("name", ["frozen_frames", "latency", "frozen_frames:4+latency", "latency:3+frozen_frames"])
 def test_old_pictures_are_told_by_their_age(name: str) -> None:
     env, bare = make(f"{name}:4"), gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
     shown, fresh = drive(env, 30), drive(bare, 30)
@@ -172,6 +172,11 @@ def test_old_pictures_are_told_by_their_age(name: str) -> None:
     assert all(entry[-1]["time_s"] == other[-1]["time_s"] for entry, other in zip(shown, fresh, strict=True))
     hidden = drive(make(f"{name}_hidden:4"), 30)
     assert all(entry[0]["elapsed"][0] == 1.0 for entry in hidden)
+
+
+@pytest.mark.parametrize("text", ["lower_rate_hidden:4+latency:3", "latency:3+lower_rate_hidden:4"])
+def test_what_is_hidden_stays_hidden_in_company(text: str) -> None:
+    assert {float(entry[0]["elapsed"][0]) for entry in drive(make(text), 12)} == {1.0}
 
 
 def test_actions_are_changed_on_their_way_to_the_car_and_throttle_is_left_alone() -> None:
