@@ -20,8 +20,8 @@ from agents.workers import run_jobs
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise
 from experiments.common import progress
-from experiments.render import one_thread
 from experiments.results import NoiseLevel, Road
+from experiments.threads import one_thread
 from policies.checkpoint import load_policy
 
 FIRST_ROAD = 1_000_000

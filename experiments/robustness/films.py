@@ -16,7 +16,7 @@ import numpy as np
 
 from envs.lane_keeping_config import LaneKeepingConfig
 from experiments.drawing import Picture
-from experiments.render import describe_drive, film_drive
+from experiments.film_drive import describe_drive, film_drive
 from experiments.robustness.findings import Failure
 from policies.checkpoint import load_policy
 
