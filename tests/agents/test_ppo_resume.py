@@ -118,9 +118,13 @@ def test_start_from_a_driver_and_stay_near_it(tmp_path: Path) -> None:
 
     first = learner("ltc", visual=True)
     driver = first.policy.driver()
-    env = make_vector_env(lambda: Drifting(visual=True), 3)
+
+    def env() -> Any:
+        return make_vector_env(lambda: Drifting(visual=True), 3)
+
+    # Envs of their own, so that nothing but the leash differs.
     free, held = (
-        LiquidPPO(config_for(driver), env, init_from=driver, seed=5, leash=leash, leash_end=1.0, **SIZES)
+        LiquidPPO(config_for(driver), env(), init_from=driver, seed=5, leash=leash, leash_end=1.0, **SIZES)
         for leash in (0.0, 30.0)
     )
     for model in (free, held):
@@ -134,7 +138,7 @@ def test_start_from_a_driver_and_stay_near_it(tmp_path: Path) -> None:
         far[name] = float((model.policy.driver().motors(frames)[0] - before).detach().square().mean())
     assert far["held"] < 0.5 * far["free"]
     held.save(tmp_path)
-    again = LiquidPPO.load(tmp_path, make_vector_env(lambda: Drifting(visual=True), 3))
+    again = LiquidPPO.load(tmp_path, env())
     held.learn(48, reset_num_timesteps=False)
     again.learn(48, reset_num_timesteps=False)
     same(held, again)
