@@ -127,6 +127,19 @@ def panel(picture: Picture, box: Box, caption: str = "", note: str = "", radius:
         text(picture, note, box.x + box.width - 10, box.y + 8, 11, MUTED, anchor="r")
 
 
+def fit(room: Box, width: int, height: int) -> Box:
+    """Return the largest box of a shape in the middle of another."""
+    scale = min(room.width / width, room.height / height)
+    w, h = round(scale * width), round(scale * height)
+    return Box(room.x + (room.width - w) // 2, room.y + (room.height - h) // 2, w, h)
+
+
+def enlarge(frame: NDArray[np.uint8], width: int, height: int) -> Picture:
+    """Scale a frame to a size."""
+    how = cv2.INTER_AREA if width < frame.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=how), np.uint8)
+
+
 def mix(low: Color, high: Color, share: float) -> Color:
     """Return a colour between two, `share` in [0, 1] of the way."""
     share = min(max(share, 0.0), 1.0)

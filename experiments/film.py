@@ -15,18 +15,9 @@ from numpy.typing import NDArray
 
 from envs.track import Track
 from experiments import drawing
-from experiments.drawing import ACCENT, ALARM, BACKGROUND, MUTED, SECOND, TEXT, Box, Picture
-from experiments.film_panels import (
-    ActivityPanel,
-    CircuitPanel,
-    MapPanel,
-    OwnRange,
-    SeenPanel,
-    SteeringPanel,
-    StripPanel,
-    enlarge,
-    fit,
-)
+from experiments.drawing import ACCENT, ALARM, BACKGROUND, MUTED, SECOND, TEXT, Box, Picture, enlarge, fit
+from experiments.film_neurons import ActivityPanel, CircuitPanel, OwnRange
+from experiments.film_panels import MapPanel, SeenPanel, SteeringPanel, StripPanel
 from policies.cores import LTC
 from policies.explain import Insight
 from policies.policy import DrivingPolicy

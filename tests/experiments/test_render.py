@@ -13,9 +13,10 @@ from agents.episodes import EpisodeMeta
 from agents.recordings.writer import EpisodeWriter
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.cli import main
-from experiments.drawing import Box, text, text_width
+from experiments.drawing import Box, fit, text, text_width
 from experiments.film_drive import film_drive
-from experiments.film_panels import OwnRange, fit, highlight
+from experiments.film_neurons import OwnRange
+from experiments.film_panels import highlight
 from policies.checkpoint import save_policy
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
