@@ -21,7 +21,10 @@ Action = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ActionNoise(Perturbation):
-    """a' = a + σ n, n ~ N(0, 1), drawn for each step."""
+    """a' = a + σ n, n ~ N(0, 1), drawn for each step.
+
+    Source: Dulac-Arnold et al. (Machine Learning 2021).
+    """
 
     family: ClassVar[str] = "actuation"
     name: ClassVar[str] = "action_noise"
@@ -36,7 +39,11 @@ class ActionNoise(Perturbation):
 
 @dataclass(frozen=True)
 class StuckSteering(Perturbation):
-    """The steering sticks where it is for .4 s on average, a share q of the time; both lengths are exponential."""
+    """The steering sticks where it is for .4 s on average, a share q of the time; both lengths are exponential.
+
+    a'(t) = a(s), s the time at which it stuck; pauses have the mean .4 s · (1 − q) / q. Source: Dulac-Arnold et al.
+    (Machine Learning 2021).
+    """
 
     family: ClassVar[str] = "actuation"
     name: ClassVar[str] = "stuck_steering"
@@ -51,7 +58,10 @@ class StuckSteering(Perturbation):
 
 @dataclass(frozen=True)
 class ActionDelay(Perturbation):
-    """a'(t) = a(t − d): commands arrive late; before the first one the car goes straight on."""
+    """a'(t) = a(t − d): commands arrive late; before the first one the car goes straight on.
+
+    Source: Dulac-Arnold et al. (Machine Learning 2021).
+    """
 
     family: ClassVar[str] = "actuation"
     name: ClassVar[str] = "action_delay"
@@ -67,7 +77,10 @@ class ActionDelay(Perturbation):
 
 @dataclass(frozen=True)
 class LostActions(Perturbation):
-    """Each command is lost with probability p; the one before it holds on."""
+    """Each command is lost with probability p; the one before it holds on.
+
+    a'(t) = a(t) with probability 1 − p, else a'(t − 1). Source: Dulac-Arnold et al. (Machine Learning 2021).
+    """
 
     family: ClassVar[str] = "actuation"
     name: ClassVar[str] = "lost_actions"

@@ -44,6 +44,9 @@ class MotionBlur(Perturbation):
 
     A ground point at (X, Z) ahead of a camera of height h appears f X / Z beside and f h / Z below the vanishing point;
     driving on by v t moves it outwards by (v t / Z) times these, and turning by ω t moves everything by f ω t sideways.
+
+    x'(p) = mean over t in [0, τ] of x(p − t u(p)) with that flow u. Source: Longuet-Higgins and Prazdny, *The
+    interpretation of a moving retinal image* (Proceedings of the Royal Society B 1980).
     """
 
     family: ClassVar[str] = "blur"
@@ -62,6 +65,8 @@ class ZoomBlur(Perturbation):
     """The mean of the frame at the magnifications 1 to z about its middle.
 
     Magnifications of the 64-pixel set of Hendrycks and Dietterich (ICLR 2019).
+
+    x'(p) = mean over k in [1, z] of x(p₀ + (p − p₀) / k) with the middle p₀.
     """
 
     family: ClassVar[str] = "blur"

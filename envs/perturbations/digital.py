@@ -15,7 +15,10 @@ from envs.perturbations.pictures import StillFrame, table, to_grey_levels
 
 @dataclass(frozen=True)
 class Jpeg(Perturbation):
-    """JPEG compression at a quality; constants of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels."""
+    """JPEG compression at a quality; constants of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels.
+
+    x' = decode(encode(x, q)). Source: ITU-T T.81 (1992), as OpenCV does it.
+    """
 
     family: ClassVar[str] = "digital"
     name: ClassVar[str] = "jpeg"
@@ -41,6 +44,8 @@ class Pixelate(Perturbation):
     """Every pixel shows the mean of its block; blocks have sides of 1 / c pixels, from a corner drawn for the episode.
 
     Shares c of Hendrycks and Dietterich (ICLR 2019), 64 and 224 pixels.
+
+    x'(p) = mean of x over the block that p lies in.
     """
 
     family: ClassVar[str] = "digital"
@@ -66,7 +71,10 @@ class Pixelate(Perturbation):
 
 @dataclass(frozen=True)
 class DeadRows(Perturbation):
-    """Rows of the sensor that do not answer: black or white, the same rows for the whole episode."""
+    """Rows of the sensor that do not answer: black or white, the same rows for the whole episode.
+
+    x'[r] = 0 or 255 for a share of the rows r, else x[r]. Source: ours.
+    """
 
     family: ClassVar[str] = "digital"
     name: ClassVar[str] = "dead_rows"
@@ -89,7 +97,10 @@ class DeadRows(Perturbation):
 
 @dataclass(frozen=True)
 class BitErrors(Perturbation):
-    """Every bit of every value flips with probability p: a bad cable."""
+    """Every bit of every value flips with probability p: a bad cable.
+
+    x' = x xor e, each bit of e being 1 with probability p. Source: the binary symmetric channel of Shannon (1948).
+    """
 
     family: ClassVar[str] = "digital"
     name: ClassVar[str] = "bit_errors"
@@ -103,7 +114,10 @@ class BitErrors(Perturbation):
 
 @dataclass(frozen=True)
 class FewColours(Perturbation):
-    """Every channel rounded to n evenly spaced levels from 0 to 255."""
+    """Every channel rounded to n evenly spaced levels from 0 to 255.
+
+    x' = round(x (n − 1) / 255) · 255 / (n − 1). Source: the uniform quantiser.
+    """
 
     family: ClassVar[str] = "digital"
     name: ClassVar[str] = "few_colours"

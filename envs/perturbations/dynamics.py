@@ -23,7 +23,10 @@ Action = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Friction(Perturbation):
-    """μ' = f μ: less grip between tyres and road, down to ice."""
+    """μ' = f μ: less grip between tyres and road, down to ice.
+
+    Source: Coulomb's law; dynamics randomisation of Peng et al. (ICRA 2018).
+    """
 
     family: ClassVar[str] = "dynamics"
     name: ClassVar[str] = "friction"
@@ -45,6 +48,8 @@ class Mass(Perturbation):
 
     The kinematic bicycle has no mass; its speed lags all the same. At a constant speed little is to be expected: the
     grip grows with the mass that it has to hold. So the doses go beyond what a car carries.
+
+    Source: Newton's second law; dynamics randomisation of Peng et al. (ICRA 2018).
     """
 
     family: ClassVar[str] = "dynamics"
@@ -74,6 +79,8 @@ class Wheelbase(Perturbation):
 
     A car of wheelbase L with its wheels at δ drives a curvature tan δ / L. For the kinematic bicycle this is the longer
     car itself, but for the rate limit; for Bullet's, it is its path where tyres do not slip.
+
+    Source: Rajamani, *Vehicle Dynamics and Control*, section 2.2.
     """
 
     family: ClassVar[str] = "dynamics"
@@ -90,7 +97,10 @@ class Wheelbase(Perturbation):
 
 @dataclass(frozen=True)
 class SteeringGain(Perturbation):
-    """a' = g a: the steering answers more than it used to, up to full lock."""
+    """a' = g a: the steering answers more than it used to, up to full lock.
+
+    Source: ours.
+    """
 
     family: ClassVar[str] = "dynamics"
     name: ClassVar[str] = "steering_gain"
@@ -107,7 +117,10 @@ class SteeringGain(Perturbation):
 
 @dataclass(frozen=True)
 class SteeringBias(Perturbation):
-    """a' = a ± b: a trim that is off, to one side drawn for the episode."""
+    """a' = a ± b: a trim that is off, to one side drawn for the episode.
+
+    Source: the trim of gym-duckietown's domain randomisation.
+    """
 
     family: ClassVar[str] = "dynamics"
     name: ClassVar[str] = "steering_bias"
@@ -123,7 +136,10 @@ class SteeringBias(Perturbation):
 
 @dataclass(frozen=True)
 class SteeringDeadZone(Perturbation):
-    """a' = sign(a) max(|a| − z, 0): a servo that does not answer to small commands and gives less on large ones."""
+    """a' = sign(a) max(|a| − z, 0): a servo that does not answer to small commands and gives less on large ones.
+
+    Source: Khalil, *Nonlinear Systems*, chapter 1.
+    """
 
     family: ClassVar[str] = "dynamics"
     name: ClassVar[str] = "dead_zone"
@@ -140,7 +156,10 @@ class SteeringDeadZone(Perturbation):
 
 @dataclass(frozen=True)
 class SteeringLag(Perturbation):
-    """τ' = f τ: the wheels follow the command f times as slowly."""
+    """τ' = f τ: the wheels follow the command f times as slowly.
+
+    τ dδ/dt = command − δ. Source: the first-order servo of `envs.vehicle`.
+    """
 
     family: ClassVar[str] = "dynamics"
     name: ClassVar[str] = "steering_lag"
@@ -158,7 +177,10 @@ class SteeringLag(Perturbation):
 
 @dataclass(frozen=True)
 class Speed(Perturbation):
-    """v' = f v: the cruise controller holds a higher speed."""
+    """v' = f v: the cruise controller holds a higher speed.
+
+    Source: ours.
+    """
 
     family: ClassVar[str] = "dynamics"
     name: ClassVar[str] = "speed"
@@ -179,6 +201,8 @@ class SideWind(Perturbation):
 
     Its force is given as the steering that it takes to hold against it, w of full lock when it blows from the side.
     g is normal with deviation .5 and forgets in .5 s. β starts anywhere and follows the turning of the car.
+
+    Source: ours; gusts that forget exponentially are those of Dryden (MIL-F-8785C).
     """
 
     family: ClassVar[str] = "dynamics"

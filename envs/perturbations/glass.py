@@ -15,7 +15,10 @@ from envs.perturbations.pictures import Overlay, StillFrame, clouds, cover
 
 @dataclass(frozen=True)
 class Frost(Perturbation):
-    """x' = (1 − α) x + α F: ice that has grown from the edges of the glass, α up to .9, the same all through."""
+    """x' = (1 − α) x + α F: ice that has grown from the edges of the glass, α up to .9, the same all through.
+
+    Source: ours, after Hendrycks and Dietterich (ICLR 2019), who lay photographs of ice over the picture.
+    """
 
     family: ClassVar[str] = "weather"
     name: ClassVar[str] = "frost"
@@ -43,6 +46,9 @@ class WaterDrops(Perturbation):
 
     A point at the share ρ of a drop's radius shows what lies 13 ρ times as far on the other side of its middle (half of
     that downwards). Drops stay for 12 s on average and cover a share of the frame; radii are .05 to .15 of its height.
+
+    x'(p) = x(c − 13 ρ (p − c)) within a drop about c. Source: ours; for what a drop shows see Roser and Geiger,
+    *Video-based raindrop detection* (ICCV Workshops 2009).
     """
 
     family: ClassVar[str] = "weather"

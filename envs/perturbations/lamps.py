@@ -24,6 +24,8 @@ class Night(Perturbation):
     t = (.9, .95, 1.1) makes the ambient light bluer than the lamps. Two lamps of L = exp(−Z / 14)
     exp(−(X / (0.8 + 0.35 Z))²) each light the ground at Z ahead and X beside them, in camera heights, and nothing above
     the horizon. The noise has a deviation of 10 (1 − a) grey levels.
+
+    Source: ours.
     """
 
     family: ClassVar[str] = "light"
@@ -42,6 +44,8 @@ class LowSun(Perturbation):
 
     G = 255 (exp(−(ρ / .12)²) + .55 / (1 + (ρ / .35)²)). The sun keeps its direction while the car turns; it starts
     in front.
+
+    Source: ours.
     """
 
     family: ClassVar[str] = "light"
@@ -59,6 +63,8 @@ class MovingShadows(Perturbation):
     """x' = x (1 − s M): shadows M of trees and bridges that lie on the road, and are driven through.
 
     They fade out between 12 and 30 camera heights ahead, where a frame could not resolve them.
+
+    Source: ours.
     """
 
     family: ClassVar[str] = "light"
@@ -77,6 +83,9 @@ class Flicker(Perturbation):
 
     f, the beat between lamp and camera, is drawn between 1 and 8 Hz; r is the row as a share of the height, and k, the
     bands in a frame, between 0.3 and 1.5.
+
+    Source: ours; how lamps on the mains look to a camera is in Sheinin, Schechner and Kutulakos, *Computational imaging
+    on the electric grid* (CVPR 2017).
     """
 
     family: ClassVar[str] = "light"

@@ -38,7 +38,10 @@ class Brightness(Perturbation):
 
 @dataclass(frozen=True)
 class Darkness(Perturbation):
-    """x' = g x, rounded to whole grey levels: an exposure that is too short."""
+    """x' = g x, rounded to whole grey levels: an exposure that is too short.
+
+    Source: ours; the light that a linear sensor collects is in proportion to its exposure.
+    """
 
     family: ClassVar[str] = "light"
     name: ClassVar[str] = "darkness"
@@ -75,7 +78,10 @@ class Contrast(Perturbation):
 
 @dataclass(frozen=True)
 class Gamma(Perturbation):
-    """x' = x^γ: a tone curve that swallows the shadows."""
+    """x' = x^γ: a tone curve that swallows the shadows.
+
+    Source: the power law of tone curves (Poynton, *Digital Video and HD*, 2012).
+    """
 
     family: ClassVar[str] = "light"
     name: ClassVar[str] = "gamma"
@@ -91,7 +97,10 @@ class Gamma(Perturbation):
 
 @dataclass(frozen=True)
 class Saturation(Perturbation):
-    """x' = g + s (x − g) with the pixel's grey g: colours fade away."""
+    """x' = g + s (x − g) with the pixel's grey g: colours fade away.
+
+    g = .299 R + .587 G + .114 B. Source: the luma of ITU-R BT.601.
+    """
 
     family: ClassVar[str] = "light"
     name: ClassVar[str] = "saturation"
@@ -108,7 +117,10 @@ class Saturation(Perturbation):
 
 @dataclass(frozen=True)
 class ColourCast(Perturbation):
-    """x'_k = g_k x_k, log g = s u with u of length √3 and mean 0, drawn for the episode: a wrong white balance."""
+    """x'_k = g_k x_k, log g = s u with u of length √3 and mean 0, drawn for the episode: a wrong white balance.
+
+    Source: the diagonal model of von Kries (1902).
+    """
 
     family: ClassVar[str] = "light"
     name: ClassVar[str] = "colour_cast"

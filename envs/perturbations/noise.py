@@ -74,7 +74,10 @@ class Variance(Perturbation):
 
 @dataclass(frozen=True)
 class Gaussian(Perturbation):
-    """x' = clip(x + σ n), n ~ N(0, 1): the electronics of a sensor in the dark."""
+    """x' = clip(x + σ n), n ~ N(0, 1): the electronics of a sensor in the dark.
+
+    Source: Hendrycks and Dietterich (ICLR 2019).
+    """
 
     family: ClassVar[str] = "noise"
     name: ClassVar[str] = "gaussian"
@@ -89,7 +92,10 @@ class Gaussian(Perturbation):
 
 @dataclass(frozen=True)
 class Shot(Perturbation):
-    """x' = min(Poisson(λ x) / λ, 1): so many photons that a white pixel counts λ of them."""
+    """x' = min(Poisson(λ x) / λ, 1): so many photons that a white pixel counts λ of them.
+
+    Source: Hendrycks and Dietterich (ICLR 2019).
+    """
 
     family: ClassVar[str] = "noise"
     name: ClassVar[str] = "shot"
@@ -104,7 +110,10 @@ class Shot(Perturbation):
 
 @dataclass(frozen=True)
 class Speckle(Perturbation):
-    """x' = clip(x + σ x n), n ~ N(0, 1): noise in proportion to the light."""
+    """x' = clip(x + σ x n), n ~ N(0, 1): noise in proportion to the light.
+
+    Source: Hendrycks and Dietterich (ICLR 2019), whose doses those for large frames are.
+    """
 
     family: ClassVar[str] = "noise"
     name: ClassVar[str] = "speckle"
@@ -119,7 +128,10 @@ class Speckle(Perturbation):
 
 @dataclass(frozen=True)
 class Impulse(Perturbation):
-    """Salt and pepper: a share of the values is replaced by 0 or 1, each as often."""
+    """Salt and pepper: a share of the values is replaced by 0 or 1, each as often.
+
+    x' = 0 or 1 with probability p / 2 each, else x; p is the share. Source: Hendrycks and Dietterich (ICLR 2019).
+    """
 
     family: ClassVar[str] = "noise"
     name: ClassVar[str] = "impulse"

@@ -15,7 +15,10 @@ from envs.perturbations.pictures import Overlay, StillFrame, clouds, cover
 
 @dataclass(frozen=True)
 class LensDirt(Perturbation):
-    """x' = (1 − α) x + α c: splashes of mud, α up to .95, at the same place for the whole episode."""
+    """x' = (1 − α) x + α c: splashes of mud, α up to .95, at the same place for the whole episode.
+
+    Source: ours.
+    """
 
     family: ClassVar[str] = "occlusion"
     name: ClassVar[str] = "lens_dirt"
@@ -38,6 +41,8 @@ class PassingObjects(Perturbation):
 
     Each is as large as makes the three hide, on average, a share of the frame, overlaps not counted; each crosses in
     1.5 to 5 s.
+
+    x' = the thing's colour where one is, else x. Source: ours.
     """
 
     family: ClassVar[str] = "occlusion"
@@ -54,7 +59,9 @@ class PassingObjects(Perturbation):
 class DroppedPatches(Perturbation):
     """Square patches, a twelfth of the height, show nothing but mid grey: lost packets.
 
-    A share of them is lost at any time; each stays lost for .25 s on average.
+    A share of them is lost at any time; whether one is lost is drawn anew every .25 s on average.
+
+    x' = 128 in a lost patch, else x. Source: ours, after Cutout (DeVries and Taylor, arXiv:1708.04552).
     """
 
     family: ClassVar[str] = "occlusion"
@@ -72,7 +79,7 @@ PERTURBATIONS: tuple[type[Perturbation], ...] = (LensDirt, PassingObjects, Dropp
 
 _OBJECTS = 3
 _PATCH_S = 0.25
-"""How long a patch stays lost on average, s."""
+"""Mean time until it is drawn anew whether a patch is lost, s."""
 
 
 class _Passing(Effect):

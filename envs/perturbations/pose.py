@@ -25,7 +25,11 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CameraPitch(Perturbation):
-    """The camera looks up or down, drawn for the episode, by an angle."""
+    """The camera looks up or down, drawn for the episode, by an angle.
+
+    x' = K R K⁻¹ x with the rotation R about the horizontal axis. Source: Hartley and Zisserman, *Multiple View
+    Geometry*, section 8.4.
+    """
 
     family: ClassVar[str] = "pose"
     name: ClassVar[str] = "camera_pitch"
@@ -39,7 +43,11 @@ class CameraPitch(Perturbation):
 
 @dataclass(frozen=True)
 class CameraYaw(Perturbation):
-    """The camera looks to the left or to the right, drawn for the episode, by an angle."""
+    """The camera looks to the left or to the right, drawn for the episode, by an angle.
+
+    x' = K R K⁻¹ x with the rotation R about the vertical axis of the camera. Source: Hartley and Zisserman, *Multiple
+    View Geometry*, section 8.4.
+    """
 
     family: ClassVar[str] = "pose"
     name: ClassVar[str] = "camera_yaw"
@@ -53,7 +61,11 @@ class CameraYaw(Perturbation):
 
 @dataclass(frozen=True)
 class CameraRoll(Perturbation):
-    """The camera is turned about its axis, one way or the other, drawn for the episode, by an angle."""
+    """The camera is turned about its axis, one way or the other, drawn for the episode, by an angle.
+
+    x' = K R K⁻¹ x with the rotation R about the optical axis. Source: Hartley and Zisserman, *Multiple View Geometry*,
+    section 8.4.
+    """
 
     family: ClassVar[str] = "pose"
     name: ClassVar[str] = "camera_roll"
@@ -70,6 +82,8 @@ class CameraHeight(Perturbation):
     """The camera sits higher or lower, drawn for the episode, by a factor k: y' − y₀ = k^±1 (y − y₀) on the ground.
 
     y₀ is the row of the horizon.
+
+    Source: the projection of a plane; see the module.
     """
 
     family: ClassVar[str] = "pose"
@@ -91,6 +105,8 @@ class CameraOffset(Perturbation):
     """The camera sits to the left or to the right, drawn for the episode: x' = x ± b (y − y₀) on the ground.
 
     b is the way in camera heights, y₀ the row of the horizon.
+
+    Source: the projection of a plane; see the module.
     """
 
     family: ClassVar[str] = "pose"
@@ -107,7 +123,10 @@ class CameraOffset(Perturbation):
 
 @dataclass(frozen=True)
 class FieldOfView(Perturbation):
-    """A lens of longer focal length: the middle of the frame, magnified by a factor."""
+    """A lens of longer focal length: the middle of the frame, magnified by a factor.
+
+    x' − c = k (x − c) with the middle c. Source: the pinhole camera.
+    """
 
     family: ClassVar[str] = "pose"
     name: ClassVar[str] = "field_of_view"
@@ -124,7 +143,11 @@ class FieldOfView(Perturbation):
 
 @dataclass(frozen=True)
 class Vibration(Perturbation):
-    """The camera shakes: pitch and roll of every frame are normal, of a deviation σ, and forget in 40 ms."""
+    """The camera shakes: pitch and roll of every frame are normal, of a deviation σ, and forget in 40 ms.
+
+    θ' = a θ + √(1 − a²) σ n with a = exp(−Δt / .04 s), n ~ N(0, 1). Source: Ornstein and Uhlenbeck (Physical Review
+    1930); for the picture, Hartley and Zisserman as in the module.
+    """
 
     family: ClassVar[str] = "pose"
     name: ClassVar[str] = "vibration"

@@ -22,7 +22,10 @@ from envs.world import World
 
 @dataclass(frozen=True)
 class LaneWidth(Perturbation):
-    """w' = f w: narrower lanes on the same centre line; the car leaves the road sooner, too."""
+    """w' = f w: narrower lanes on the same centre line; the car leaves the road sooner, too.
+
+    Source: ours.
+    """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "lane_width"
@@ -40,7 +43,10 @@ class LaneWidth(Perturbation):
 
 @dataclass(frozen=True)
 class Curvature(Perturbation):
-    """κ' = f κ: the whole road built smaller by f, lanes too, for the same car at the same speed."""
+    """κ' = f κ: the whole road built smaller by f, lanes too, for the same car at the same speed.
+
+    Source: ours.
+    """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "curvature"
@@ -58,7 +64,10 @@ class Curvature(Perturbation):
 
 @dataclass(frozen=True)
 class WornMarkings(Perturbation):
-    """1 − w' = (1 − w)(1 − d): the share w of the paint that is worn away; what is left fades, too (`envs.looks`)."""
+    """1 − w' = (1 − w)(1 − d): the share w of the paint that is worn away; what is left fades, too (`envs.looks`).
+
+    Source: ours.
+    """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "worn_markings"
@@ -76,7 +85,10 @@ class WornMarkings(Perturbation):
 
 @dataclass(frozen=True)
 class MissingMarkings(Perturbation):
-    """A share q of every line is missing, in stretches: dashes shrink, solid lines are interrupted every 2 m."""
+    """A share q of every line is missing, in stretches: dashes shrink, solid lines are interrupted every 2 m.
+
+    Dashes and gaps become l' = (1 − q) l and g' = g + q l. Source: ours.
+    """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "missing_markings"
@@ -101,7 +113,10 @@ class MissingMarkings(Perturbation):
 
 @dataclass(frozen=True)
 class MisleadingMarkings(Perturbation):
-    """Lines of an earlier marking that lead across the lanes, n on each metre of road, each 3 to 8 m long."""
+    """Lines of an earlier marking that lead across the lanes, n on each metre of road, each 3 to 8 m long.
+
+    Their number on a road of length L is Poisson(n L): mean = n L. Source: ours.
+    """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "misleading_markings"
@@ -119,7 +134,10 @@ class MisleadingMarkings(Perturbation):
 
 @dataclass(frozen=True)
 class TarSeams(Perturbation):
-    """Seams of black tar along the road, n on each metre, each 1 to 6 m long and as wide as a line."""
+    """Seams of black tar along the road, n on each metre, each 1 to 6 m long and as wide as a line.
+
+    Their number on a road of length L is Poisson(n L): mean = n L. Source: ours.
+    """
 
     family: ClassVar[str] = "road"
     name: ClassVar[str] = "tar_seams"
@@ -141,6 +159,8 @@ class RoadSurface(Perturbation):
 
     c is the mean of the two colours and k₀ their contrast, the mean of (bright − c) / c; the logarithm of the tint t is
     normal with deviation .3 d in each channel; spots metres wide get stronger by .5 d, smaller ones by .4 d.
+
+    Source: ours.
     """
 
     family: ClassVar[str] = "road"
@@ -177,6 +197,8 @@ class Mirrored(Perturbation):
     """x'[r, c] = x[r, W − 1 − c] and a' = −a: traffic keeps to the left, for a share of the episodes.
 
     The labels of recordings change their sign in those episodes, too (`steering_sign`).
+
+    Source: ours.
     """
 
     family: ClassVar[str] = "road"
@@ -194,6 +216,8 @@ class OtherRenderer(Perturbation):
     """PyBullet's TinyRenderer, which does not average its texture, and a texture that gets coarser.
 
     It knows pinhole lenses only, so the camera becomes one.
+
+    The texture has r = dose pixels on each metre. Source: Coumans and Bai, PyBullet.
     """
 
     family: ClassVar[str] = "road"

@@ -43,7 +43,10 @@ class _Timing(Perturbation):
 
 @dataclass(frozen=True)
 class DroppedFrames(_Timing):
-    """Each frame is lost with probability p; the last action is held until one arrives, after k ~ Geometric(1 − p)."""
+    """Each frame is lost with probability p; the last action is held until one arrives, after k ~ Geometric(1 − p).
+
+    Source: dropped observations of Dulac-Arnold et al. (Machine Learning 2021).
+    """
 
     name: ClassVar[str] = "dropped_frames"
     unit: ClassVar[str] = "probability p that a frame is lost"
@@ -59,6 +62,9 @@ class FrozenFrames(_Timing):
     """The camera freezes now and then for `FREEZE_S` on average and goes on showing its last picture.
 
     Freezes begin at random so that the picture is old for a share q of the time; their lengths are exponential.
+
+    With freezes of mean F = `FREEZE_S`, the pauses between them have the mean F (1 − q) / q. Source: stuck observations
+    of Dulac-Arnold et al. (Machine Learning 2021).
     """
 
     name: ClassVar[str] = "frozen_frames"
@@ -71,7 +77,11 @@ class FrozenFrames(_Timing):
 
 @dataclass(frozen=True)
 class JitteredPeriod(_Timing):
-    """Every action is held for 1 + j u periods, u ~ U(−1, 1)."""
+    """Every action is held for 1 + j u periods, u ~ U(−1, 1).
+
+    Source: the irregular sampling of Hasani et al., *Liquid time-constant networks* (AAAI 2021), here of the loop
+    itself.
+    """
 
     name: ClassVar[str] = "jittered_period"
     unit: ClassVar[str] = "largest deviation j of the period, as a share of it"
@@ -87,6 +97,8 @@ class Latency(_Timing):
     """Pictures arrive late, each by L (1 + u / 2), u ~ U(−1, 1); the driver gets the newest that has arrived.
 
     Delays are rounded to whole periods. A picture that is overtaken by a newer one is never shown.
+
+    Source: delayed observations of Dulac-Arnold et al. (Machine Learning 2021).
     """
 
     name: ClassVar[str] = "latency"
@@ -99,7 +111,10 @@ class Latency(_Timing):
 
 @dataclass(frozen=True)
 class LowerRate(_Timing):
-    """The camera gives one frame where it gave n before; actions are held for n periods."""
+    """The camera gives one frame where it gave n before; actions are held for n periods.
+
+    Actions are held for Δt' = n Δt. Source: repeated actions of Dulac-Arnold et al. (Machine Learning 2021).
+    """
 
     name: ClassVar[str] = "lower_rate"
     unit: ClassVar[str] = "periods n between two frames"

@@ -43,6 +43,9 @@ class Rain(Perturbation):
 
     The streaks cover a share of the frame; they are .06 to .25 of its height long. p = x + .6 c (200 − x) with the
     covered share c is the veil of what is too fine to see.
+
+    Source: ours; what rain does to a picture is in Garg and Nayar, *Vision and rain* (International Journal of Computer
+    Vision 2007).
     """
 
     family: ClassVar[str] = "weather"
@@ -63,6 +66,8 @@ class Snow(Perturbation):
     """Flakes of three distances that drift and sway, over a picture that whitens: x' = (1 − α) p + α 250.
 
     The flakes cover a share c of the frame; they are .008 to .03 of its height in radius. p = x + .8 c (235 − x).
+
+    Source: ours; the snow of Hendrycks and Dietterich (ICLR 2019) stands still.
     """
 
     family: ClassVar[str] = "weather"

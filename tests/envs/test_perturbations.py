@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -69,6 +70,20 @@ def described(world: World) -> tuple[Any, ...]:
     """A world in values that can be compared."""
     track = world.track(random_track(np.random.default_rng(2)))
     return (world.config, world.look(Look()), track.lane_width_m, round(track.length_m, 6))
+
+
+SOURCES = r"Source: |Hendrycks and Dietterich|published|Koschmieder|ICLR"
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_each_gives_its_formula_and_its_source(name: str) -> None:
+    about = str(PERTURBATIONS[name].__doc__)
+    twin = PERTURBATIONS[name].draws_of
+    if twin:
+        assert f"`{twin}`" in about
+        return
+    assert re.search(r"[=~←]", about), "no formula"
+    assert re.search(SOURCES, about), "no source"
 
 
 def test_there_are_enough_of_them_and_each_says_what_it_is() -> None:
