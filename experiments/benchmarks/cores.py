@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -24,21 +24,11 @@ import torch
 import tyro
 from torch import nn
 
-from experiments.common import check_json, progress, say, table, write_results
+from experiments.benchmarks.cores_peers import INPUTS, check_agreement, peers
+from experiments.benchmarks.cores_tables import plot_lengths, show, show_lengths
+from experiments.common import check_json, progress, say, write_results
 from experiments.script import run_script
 from policies.cores import CORES, make_config, make_core
-from policies.cores.cfc import CfC
-from policies.cores.ltc import LTC
-
-INPUTS = 32
-LSTM_UNITS = 64
-MOTORS = {19: 1, 64: 4, 302: 10}
-"""Motor neurons of the circuit of each size."""
-SPARSITY = {19: 0.5, 64: 0.5, 302: 0.95}
-"""Share of the possible synapses left out; 19 and 64 neurons are NCPs, 302 a random circuit, 5 % dense like the
-worm's."""
-AGREEMENT = 2e-5
-"""Largest difference of outputs from the reference package, relative to the largest output."""
 
 
 @dataclass(frozen=True)
@@ -120,59 +110,6 @@ def main(config: CoresBenchmark) -> dict[str, Any]:
             say(f"plot: {config.plot}")
     write_results(config.json, "benchmark cores", config, figures)
     return figures
-
-
-def peers(units: int) -> dict[str, nn.Module]:
-    """Make ours and the reference package's, with the same weights, and the LSTM.
-
-    Raises:
-        ValueError: if the reference package is not installed.
-    """
-    try:
-        import ncps.torch as reference
-        import ncps.wirings as wirings
-    except ModuleNotFoundError as error:
-        raise ValueError("the peer is not installed: pip install 'wormwheel[bench]'.") from error
-    motors, sparsity = MOTORS[units], SPARSITY[units]
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    if units == 302:
-        wiring: Any = wirings.Random(units, motors, sparsity_level=sparsity)
-    else:
-        wiring = wirings.AutoNCP(units, motors, sparsity_level=sparsity)
-    made: dict[str, nn.Module] = {"LTC, ncps": reference.LTC(INPUTS, wiring, batch_first=True)}
-    made["LTC"] = LTC.from_ncps(made["LTC, ncps"])
-    if units != 302:  # the reference's wired CfC needs the layers of an NCP
-        ncp = wirings.AutoNCP(units, motors, sparsity_level=sparsity)
-        made["wired CfC, ncps"] = reference.CfC(INPUTS, ncp, batch_first=True)
-        made["wired CfC"] = CfC.from_ncps(made["wired CfC, ncps"])
-    made["LSTM, torch"] = nn.LSTM(INPUTS, LSTM_UNITS, batch_first=True)
-    torch.random.set_rng_state(state)
-    return made
-
-
-def check_agreement(units: int) -> None:
-    """Compare outputs and input gradients with the reference package's.
-
-    Raises:
-        RuntimeError: if they differ.
-    """
-    models = peers(units)
-    inputs = torch.randn(5, 9, INPUTS, generator=torch.Generator().manual_seed(1))
-    for name in ("LTC", "wired CfC"):
-        if name not in models:
-            continue
-        results = []
-        for model in (models[name], models[f"{name}, ncps"]):
-            here = inputs.clone().requires_grad_()
-            outputs = model(here)[0]
-            outputs.square().sum().backward()
-            assert here.grad is not None
-            results.append((outputs.detach(), here.grad))
-        for what, ours, theirs in zip(("outputs", "input gradients"), *results, strict=True):
-            error = float((ours - theirs).abs().max() / theirs.abs().max())
-            if not error < (AGREEMENT if what == "outputs" else 50 * AGREEMENT):
-                raise RuntimeError(f"{name} of {units} neurons: {what} differ from the reference by {error:.1e}.")
 
 
 def measure_training(case: Case, config: CoresBenchmark) -> dict[str, Any]:
@@ -298,58 +235,6 @@ def interleave(calls: Mapping[str, Callable[[], Any]], turns: int, turn_s: float
 def spread(values: list[float]) -> dict[str, float]:
     """Median, least and largest."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-
-def show(figures: dict[str, Any]) -> None:
-    """Print the training and step tables."""
-    rows, ratios = [], []
-    for case in figures["training"]:
-        for name, value in case["ms"].items():
-            kept = case["kept_bytes"][name] / 2**20
-            rows.append([case["case"], name, f"{value['median']:.2f}", between(value, 2), f"{kept:.2f}"])
-        ratios += [[case["case"], name, f"{v['median']:.1f}", between(v, 1)] for name, v in case["ratio"].items()]
-    title = "a training step (forward, backward, Adam): medians, lowest to highest turn"
-    table(title, ["size", "core", "ms", "turns", "MiB kept"], rows, left=2)
-    step = figures["step"]
-    ratios.append(
-        ["B 1, T 1, N 19, forward", "LTC, ncps / LTC", f"{step['ratio']['median']:.1f}", between(step["ratio"], 1)]
-    )
-    table("ratios within a turn", ["size", "ratio", "times", "turns"], ratios, left=2)
-    steps = [[name, f"{value['median']:.1f}", between(value, 1)] for name, value in step["us"].items()]
-    table("one step at batch 1, forward, no gradient", ["core", "µs", "turns"], steps)
-
-
-def show_lengths(curves: dict[str, dict[int, float]]) -> None:
-    """Print the cost against sequence length."""
-    lengths = sorted({steps for curve in curves.values() for steps in curve})
-    rows = [[name, *(f"{curve[t]:.2f}" if t in curve else "–" for t in lengths)] for name, curve in curves.items()]
-    table("one sequence, forward, ms by number of steps", ["core", *map(str, lengths)], rows)
-
-
-def between(value: dict[str, float], digits: int) -> str:
-    """Write lowest to highest."""
-    return f"{value['low']:.{digits}f}–{value['high']:.{digits}f}"
-
-
-def plot_lengths(curves: dict[str, dict[int, float]], path: Path) -> None:
-    """Draw cost against length on two logarithmic axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlabel="steps of the sequence", ylabel="ms, forward", xscale="log", yscale="log")
-    for style, (name, curve) in zip(_styles(), curves.items(), strict=False):
-        axes.plot(list(curve), list(curve.values()), style, label=name)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=120)
-
-
-def _styles() -> Iterator[str]:
-    """Lines that can be told apart."""
-    for marker, number in product("o^s", range(10)):
-        yield f"{marker}-C{number}"
 
 
 if __name__ == "__main__":
