@@ -13,6 +13,7 @@ from agents.ppo_actions import make_actions
 from agents.ppo_config import PPOConfig
 from agents.ppo_observations import ObservationAdapter
 from agents.run_directory import to_json
+from envs.lane_keeping import LaneKeepingConfig
 
 if TYPE_CHECKING:
     from experiments.train_ppo import TrainPPOOptions
@@ -25,6 +26,8 @@ SHAPING = (
 """Options that a resumed run shares with the first one."""
 ABSENT = {"perturbations": [], "largest_severity": 3, "use_sde": False, "retry": 0.0}
 """What runs did that were started before there were these options."""
+NESTED = {"learning": PPOConfig(), "world": LaneKeepingConfig()}
+"""Likewise for the options inside these: a field that is new stands, by default, at what was done before it."""
 
 
 def check_learnable(
@@ -55,6 +58,7 @@ def check_resume(out: Path, options: TrainPPOOptions) -> None:
     try:
         before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
         before = {**ABSENT, **before}
+        before |= {name: _filled(before[name], to_json(default)) for name, default in NESTED.items()}
         shaped = {name: before[name] for name in SHAPING}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -66,6 +70,13 @@ def check_resume(out: Path, options: TrainPPOOptions) -> None:
             raise ValueError(
                 f"{out} was started with {place} = {old}, not {new}; resume with the options of the first run."
             )
+
+
+def _filled(old: Any, default: Any) -> Any:
+    """Add the fields that JSON values of an earlier version lack."""
+    if not (isinstance(old, dict) and isinstance(default, dict)):
+        return old
+    return {**default, **{name: _filled(value, default.get(name)) for name, value in old.items()}}
 
 
 def _differing(place: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:

@@ -38,6 +38,14 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     assert refused.code == 2 and "--resume" in refused.complaint
     other = wormwheel(capsys, *options, "--steps", 160, "--resume", "--gamma", "0.5")
     assert other.code == 2 and "learning.gamma = 0.99, not 0.5" in other.complaint
+    # As if the run had been started by a version that lacked some options.
+    config = json.loads((out / "config.json").read_text())
+    for inside, name in (("learning", "leash_end"), ("world", "pixels_per_m")):
+        del config["options"][inside][name]
+    del config["options"]["world"]["roads"]["verge_m"]
+    (out / "config.json").write_text(json.dumps(config))
+    new = wormwheel(capsys, *options, "--steps", 160, "--resume", "--pixels-per-m", "32")
+    assert new.code == 2 and "world.pixels_per_m = 64.0, not 32.0" in new.complaint
     # As if a kill had come between an evaluation and its checkpoint.
     with (out / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"steps": 128}) + "\n")
