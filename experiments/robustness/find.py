@@ -26,6 +26,7 @@ from agents.statistics import (
     probability_of_improvement,
 )
 from experiments.robustness.findings import THRESHOLDS, Condition, DriverFindings, Failure, Findings, Spot
+from experiments.robustness.recorded import rmse, rmse_by_perturbation, worsening
 
 Row = Mapping[str, Any]
 """A row of a table."""
@@ -136,7 +137,7 @@ def _driver(
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.log(steps / drives.clean("state_step"))
     clean_error = estimate(_mean, drives.clean("lane_error"), whole_runs=True, seed=seed)
-    recorded = _recorded(blocks)
+    recorded = rmse_by_perturbation(blocks)
     spots = {
         CLEAN: Spot(
             drives=drives.clean("crashed").size,
@@ -185,7 +186,8 @@ def _driver(
         else nothing,
         state_step=float(np.exp(_finite_mean(steps))),
         recorded_clean=recorded.get(CLEAN, float("nan")),
-        recorded_perturbed=_rmse([block for block in blocks if block["perturbation"] != CLEAN]),
+        recorded_perturbed=rmse([block for block in blocks if block["perturbation"] != CLEAN]),
+        recorded_worsening=worsening(blocks, seed=seed) if blocks else nothing,
         spots=spots,
         curves=_curves(errors, clean_error, conditions, len(drives.seeds), seed),
     )
@@ -225,19 +227,6 @@ def _failures(rows: Sequence[Row]) -> list[Failure]:
         )
         for row in telling or crashed
     ]
-
-
-def _recorded(blocks: Sequence[Row]) -> dict[str, float]:
-    """Return the error of the steering for each perturbation."""
-    groups: dict[str, list[Row]] = {}
-    for block in blocks:
-        groups.setdefault(block["perturbation"], []).append(block)
-    return {perturbation: _rmse(group) for perturbation, group in groups.items()}
-
-
-def _rmse(blocks: Sequence[Row]) -> float:
-    frames = sum(block["frames"] for block in blocks)
-    return float(np.sqrt(sum(block["squared_error"] for block in blocks) / frames)) if frames else float("nan")
 
 
 def _finite_mean(values: NDArray[np.float64]) -> float:

@@ -110,6 +110,8 @@ class DriverFindings:
     """Error of the steering on clean recorded frames; NaN without recordings."""
     recorded_perturbed: float
     """The same over all perturbations."""
+    recorded_worsening: Estimate
+    """The second in units of the first; NaN without recordings."""
     spots: dict[str, Spot]
     """By perturbation in the registry's syntax, clean included."""
 

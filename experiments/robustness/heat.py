@@ -77,11 +77,17 @@ def recordings(found: Findings) -> str:
         "Driven against recorded", shown, (max(most, 1e-3), 1.0), ("RMSE on recordings", "lane error on the road")
     )
     legend = figures.legend([driver.name for driver in drivers])
-    clean = ", ".join(f"{driver.name} {driver.recorded_clean:.3f}" for driver in drivers)
+    clean = ", ".join(
+        f"{driver.name} {driver.recorded_clean:.3f} (× {driver.recorded_worsening.text(2)} perturbed)"
+        if math.isfinite(driver.recorded_worsening.value)
+        else f"{driver.name} {driver.recorded_clean:.3f}"
+        for driver in drivers
+    )
     return (
         "<h2>On recordings</h2><p>The same disturbances on recorded frames, where the car does not react: the error of "
         "the steering (RMSE) in units of that on clean frames, beside the lane error in closed loop, %; means over "
-        f"severities. RMSE on clean frames, full locks: {html.escape(clean)}.</p>"
+        f"severities. RMSE on clean frames, full locks: {html.escape(clean)}. In brackets, 95 % intervals over "
+        "training runs and blocks of frames.</p>"
         f'<div class="pair">{sortable(heads, "".join(rows), "heat")}<div class="box">{legend}{panel}'
         "<figcaption>Each dot is a disturbance at a severity.</figcaption></div></div>"
     )

@@ -128,6 +128,9 @@ def test_recordings_and_failures_on_film(
     clean = [block for block in blocks if not block["perturbation"]]
     rmse = np.sqrt(sum(block["squared_error"] for block in clean) / 270)
     assert driver["recorded_clean"] == pytest.approx(rmse)
+    worse = driver["recorded_worsening"]
+    assert worse["value"] == pytest.approx(driver["recorded_perturbed"] / driver["recorded_clean"])
+    assert worse["low"] < worse["value"] < worse["high"]
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "On recordings" in page
     assert page.count("data:video/mp4;base64,") == len(list((tmp_path / "out/films").glob("*.mp4"))) == 1
