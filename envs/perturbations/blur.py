@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -115,10 +115,17 @@ class _Motion(Effect):
 
 
 def _disc(radius: float) -> FloatMap:
-    """The mean over a disc, of any radius in pixels, of what a pixel averages over its square; sums to 1."""
-    reach, fine = math.ceil(radius + 0.5), 9
+    """The weights of the pixels around one, of a blur over a disc of any radius in pixels; they sum to 1.
+
+    A pixel averages over its square, before the blur and after it: the weight is that of the disc folded with two
+    squares, so that a disc within a pixel reaches its neighbours, too.
+    """
+    reach, fine = math.ceil(radius + 1.0), 9
     side = 2 * reach + 1
     places = (np.arange(side * fine) + 0.5) / fine - 0.5 * side
-    inside = (places[:, None] ** 2 + places[None] ** 2 <= radius**2).astype(np.float64)
-    share = cv2.blur(inside, (fine, fine))[fine // 2 :: fine, fine // 2 :: fine]
+    inside = places[:, None] ** 2 + places[None] ** 2 <= max(radius, 0.5 / fine) ** 2
+    share: Any = inside.astype(np.float64)
+    for _ in range(2):
+        share = cv2.blur(share, (fine, fine), borderType=cv2.BORDER_CONSTANT)
+    share = share[fine // 2 :: fine, fine // 2 :: fine]
     return (share / share.sum()).astype(np.float32)

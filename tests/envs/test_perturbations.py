@@ -14,6 +14,7 @@ from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.lane_keeping_config import VEHICLES
 from envs.looks import Look
 from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, Clip, Moment, make_perturbation, parse
+from envs.perturbations.blur import _disc
 from envs.perturbations.composition import Composition, Running
 from envs.perturbations.perturbation import Effect
 from envs.random_roads import random_track
@@ -164,6 +165,29 @@ def test_a_dose_is_the_same_at_another_size(name: str) -> None:
         assert 0.8 < distance(120) / distance(48) < 1.3
     else:  # published for large frames
         assert made(3).dose_at(100) == made.doses[2] and made(3).dose_at(101) == made.large_doses[2]
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_the_mildest_dose_is_there_on_small_frames(name: str) -> None:
+    seeds = range(4) if PERTURBATIONS[name].random else range(1)
+
+    def distance(height: int) -> float:
+        frames = drive(height, 2 * height)[::6]
+        return float(np.mean([np.abs(seen(name, 1, seed, frames).astype(int) - frames).mean() for seed in seeds]))
+
+    # A row is the least that can be dead.
+    high = 2.1 if name == "dead_rows" else 1.6
+    assert 0.6 < distance(24) / distance(48) < high
+
+
+def test_a_blur_over_a_disc_is_a_blur_over_a_disc() -> None:
+    # The variance of a disc along one axis is r² / 4; that of the two squares of a pixel adds 1 / 6.
+    for radius in (0.7, 1.5, 3.2):
+        kernel = _disc(radius).astype(float)
+        places = np.arange(len(kernel)) - len(kernel) // 2
+        assert kernel.sum() == pytest.approx(1.0, abs=1e-6)
+        assert (kernel.sum(0) * places**2).sum() == pytest.approx(radius**2 / 4 + 1 / 6, rel=0.02)
+    assert _disc(0.4)[2, 3] > 0.05, "a disc within a pixel reaches its neighbours"
 
 
 def test_the_published_variance_protocol_is_in_the_registry() -> None:
