@@ -117,7 +117,8 @@ class DriveRow(ConditionRow):
     lane_width_m: float
     """Width of the lane."""
     mean_offset_lane: float
-    """Mean absolute offset from the middle of the lane, as a share of its width, until the end of the drive."""
+    """Mean absolute offset from the middle of the lane, as a share of its width, over the control steps of the drive;
+    where actions are held for various times, each counts once."""
     rms_offset_m: float
     """Root mean square of the offset, m."""
     lane_error: float

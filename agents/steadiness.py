@@ -39,7 +39,7 @@ FOOTAGE_S = 4.0
 SAMPLES = 10
 """Frames of it whose saliency is looked at, evenly spread, the last one included."""
 SETTLING_S = 1.0
-"""Time from the start of a drive in which steps of the state do not count, s."""
+"""Time from the start of a drive in which steps of the state do not count, s, when all frames are on time."""
 _SIGMA = 1.5
 """Width of the Gaussian window of SSIM, pixels, as published."""
 _WINDOW = 11
