@@ -75,6 +75,7 @@ class CarRacingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
+    period_s = PERIOD_S
 
     def __init__(self, config: CarRacingConfig | None = None, render_mode: str | None = None, **overrides: Any):
         """Make the env.
