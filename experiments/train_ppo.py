@@ -135,6 +135,7 @@ def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
         learning=preset.learning,
         critic=preset.networks.get("critic", options.critic),
         log_std_init=preset.networks.get("log_std_init", options.log_std_init),
+        use_sde=preset.networks.get("use_sde", options.use_sde),
         normalize_reward=preset.normalize_reward,
         retry=preset.retry,
         evaluate_every=preset.evaluate_every,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agents.ppo_presets import PRESETS
+from experiments.train_ppo import TrainPPOOptions, defaults_for
 from policies.checkpoint import load_policy
 from tests.experiments.verbs import wormwheel
 
@@ -101,6 +104,13 @@ def test_a_run_that_was_stopped_early_begins_anew(tmp_path: Path, capsys: pytest
     again = wormwheel(capsys, *options, "--steps", 32, "--evaluate-episodes", 1, "--resume")
     assert again.code == 0 and "begins anew" in again.err
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_a_preset_says_of_the_networks_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"critic": "own", "log_std_init": -1.5, "use_sde": True}
+    monkeypatch.setitem(PRESETS, "Pendulum-v1", replace(PRESETS["Pendulum-v1"], networks=said))
+    options = defaults_for(TrainPPOOptions(env="Pendulum-v1"))
+    assert {name: getattr(options, name) for name in said} == said
 
 
 def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
