@@ -26,10 +26,10 @@ def cell(words: str, value: float | str, kind: str = "") -> str:
 
 
 def estimate_cell(estimate: Estimate, scale: float = 1.0, digits: int = 2, kind: str = "") -> str:
-    """Return a cell with a figure and its interval."""
+    """Return a cell with a figure and its interval; NaN comes last when the table is sorted."""
     extra = f' class="{kind}"' if kind else ""
     interval = html.escape(interval_text(estimate, scale, digits))
-    value = estimate.value if np.isfinite(estimate.value) else -1
+    value = estimate.value if np.isfinite(estimate.value) else ""
     number = html.escape(number_text(estimate, scale, digits))
     return f'<td{extra} data-value="{value}">{number} <small>{interval}</small></td>'
 

@@ -25,7 +25,15 @@ from agents.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from experiments.robustness.findings import THRESHOLDS, Condition, DriverFindings, Failure, Findings, Spot
+from experiments.robustness.findings import (
+    THRESHOLDS,
+    Condition,
+    DriverFindings,
+    Failure,
+    Findings,
+    Spot,
+    contenders,
+)
 from experiments.robustness.recorded import rmse, rmse_by_perturbation, worsening
 
 Row = Mapping[str, Any]
@@ -57,8 +65,8 @@ def find(
     ]
     drivers.sort(key=lambda driver: (driver.error_iqm.value, driver.error.value))
     lead = None
-    if len(drivers) > 1:
-        first, second = (drives[driver.name].perturbed("lane_error") for driver in drivers[:2])
+    if len(best := contenders(drivers)[:2]) > 1:
+        first, second = (drives[driver.name].perturbed("lane_error") for driver in best)
         lead = paired_difference(second, first, seed=seed, statistic=interquartile_mean)
     order = {driver.name: number for number, driver in enumerate(drivers)}
     return Findings(

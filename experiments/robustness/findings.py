@@ -13,6 +13,7 @@ import numpy as np
 from agents.cells import describe
 from agents.metrics import Estimate
 from agents.statistics import Profile
+from experiments.evaluate import EXPERT
 
 THRESHOLDS = np.linspace(0.0, 1.0, 51)
 """Errors at which performance profiles are read."""
@@ -164,17 +165,22 @@ class Findings:
     """Perturbed drives off the road, the worst first: lowest severity, then shortest."""
 
     lead: Estimate | None
-    """Interquartile mean of the second driver minus that of the first, paired; None where there is one driver."""
+    """Interquartile mean of the second contender minus that of the first, paired; None where there is one."""
+
+    @property
+    def contenders(self) -> tuple[DriverFindings, ...]:
+        """The drivers that go by the camera, the best one first; the expert, which sees the road, where it is alone."""
+        return contenders(self.drivers)
 
     def verdict(self) -> str:
         """Say in a few sentences what was found, and no more than that."""
-        first = self.drivers[0]
+        first = self.contenders[0]
         tried = f"Under {_count(len(self.conditions), 'disturbance')} on {_count(self.roads, 'road')}"
         lost = f"left the road in {first.crashes:,} of {first.drives:,} drives"
         error = f"{100 * first.error_iqm.value:.1f} % of the lane width off its middle"
         if self.lead is None:
             return f"{tried}, {first.name} was {error} (interquartile mean) and {lost}."
-        second, lead = self.drivers[1], self.lead
+        second, lead = self.contenders[1], self.lead
         words = (
             f"{tried}, {first.name} came first: {error} (interquartile mean), {second.name} "
             f"{100 * second.error_iqm.value:.1f} %. "
@@ -187,6 +193,11 @@ class Findings:
             words += f"; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds"
         # The interquartile mean leaves the worst drives out: they are told here.
         return f"{words}. {first.name} {lost}, {second.name} in {second.crashes:,} of {second.drives:,}."
+
+
+def contenders(drivers: Sequence[DriverFindings]) -> tuple[DriverFindings, ...]:
+    """Return the drivers without the expert, in the same order; all of them where nobody else is there."""
+    return tuple(driver for driver in drivers if driver.core != EXPERT) or tuple(drivers)
 
 
 def choose_failures(findings: Findings, count: int, drivers: Sequence[str]) -> list[Failure]:

@@ -93,7 +93,7 @@ def _header(found: Findings) -> str:
 
 
 def _cards(found: Findings) -> str:
-    first = found.drivers[0]
+    first = found.contenders[0]
     drives = sum(driver.drives for driver in found.drivers)
     families = len({condition.family for condition in found.conditions})
     names = len({condition.name for condition in found.conditions})

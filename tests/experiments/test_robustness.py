@@ -233,6 +233,20 @@ def test_findings_are_ranked_and_compared_with_the_baseline():
     assert "tells them apart on these roads alone. " in find(rows, [], CONDITIONS, "ltc").verdict()
 
 
+def test_the_expert_is_shown_and_not_ranked_first_in_words():
+    rows = drive_rows({"ltc": 0.05, "lstm": 0.1}) + [
+        {**row, "core": "expert"} for row in drive_rows({"expert": 0.0}, runs=1)
+    ]
+    found = find(rows, [], CONDITIONS, "ltc")
+    assert [driver.name for driver in found.drivers] == ["expert", "ltc", "lstm"]
+    assert [driver.name for driver in found.contenders] == ["ltc", "lstm"]
+    assert ", ltc came first" in found.verdict() and "expert" not in found.verdict() and found.lead is not None
+    gap = found.contenders[1].error_iqm.value - found.contenders[0].error_iqm.value
+    assert found.lead.value == pytest.approx(gap)
+    alone = find(rows[-len(rows) // 5 :], [], CONDITIONS, "expert")
+    assert "expert was" in alone.verdict()
+
+
 def test_a_missing_drive_is_an_error():
     rows = drive_rows({"ltc": 0.1})
     with pytest.raises(ValueError, match="a drive is missing from the results"):

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.metrics import Estimate
 from envs.lane_keeping_config import LaneKeepingConfig
+from experiments.report_parts import estimate_cell
 from experiments.robustness.films import FailureFilm, replay_command, world_arguments
 from experiments.robustness.find import find
 from experiments.robustness.findings import Condition, Failure, Findings
@@ -105,6 +107,11 @@ def test_mixtures_of_the_same_kinds_stand_side_by_side(tmp_path: Path, report: R
     content = (tmp_path / "report.html").read_text(encoding="utf-8")
     for mixture in mixtures:
         assert f'title="{mixture}: lane error' in content, "a cell of the heat map is missing"
+
+
+def test_what_has_no_value_is_sorted_last():
+    nothing = Estimate(float("nan"), float("nan"), float("nan"))
+    assert 'data-value=""' in estimate_cell(nothing) and 'data-value="-2.0"' in estimate_cell(Estimate(-2.0, -3.0, 1.0))
 
 
 def test_names_are_escaped_and_little_is_enough(tmp_path: Path, report: Report):
