@@ -46,6 +46,7 @@ STYLE = """
 .heat thead th:first-child { text-align:left; }
 .heat tbody th { text-align:left; position:sticky; left:0; background:var(--surface); z-index:1; }
 .heat thead th.group { font-weight:650; text-align:left; color:var(--text); }
+.maps .heat thead th:not(.group) button { font-weight:400; color:var(--muted); }
 .maps { columns:3 270px; column-gap:26px; }
 .maps .heat { table-layout:fixed; break-inside:avoid; margin-bottom:8px; }
 .maps .heat th:first-child { width:40%; white-space:normal; }

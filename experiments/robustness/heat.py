@@ -96,7 +96,6 @@ def recordings(found: Findings) -> str:
 def _map(driver: DriverFindings, conditions: Sequence[Condition]) -> str:
     """Return disturbances by severities, a table for each family."""
     shown = [severity for severity in SEVERITIES if any(c.severity == severity for c in conditions)]
-    heads = "".join(f'<th scope="col">{severity}</th>' for severity in shown)
     at = {(condition.name, condition.severity): condition for condition in conditions}
     tables = []
     for family in dict.fromkeys(condition.family for condition in conditions):
@@ -106,10 +105,11 @@ def _map(driver: DriverFindings, conditions: Sequence[Condition]) -> str:
             for severity in shown:
                 condition = at.get((name, severity))
                 cells += "<td></td>" if condition is None else _spot(driver.spots[condition.perturbation], condition)
-            rows.append(f'<tr><th scope="row">{html.escape(name.replace("_", " "))}</th>{cells}</tr>')
+            label = html.escape(name.replace("_", " "))
+            rows.append(f'<tr><th scope="row" data-value="{label}">{label}</th>{cells}</tr>')
+        heads = head_cells([(family, "group"), *((str(severity), "") for severity in shown)])
         tables.append(
-            f'<table class="heat"><thead><tr><th class="group" scope="col">{html.escape(family)}</th>{heads}</tr>'
-            f"</thead><tbody>{''.join(rows)}</tbody></table>"
+            f'<table class="heat sortable"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
         )
     return f'<div class="maps">{"".join(tables)}</div>'
 
