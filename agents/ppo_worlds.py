@@ -19,11 +19,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 import envs
+from envs.car_racing_view import draw_what_shows
 from envs.lane_keeping import LaneKeepingConfig
 from envs.perturbations import FAMILIES, SEVERITIES, GaussianNoise, PerturbedEnv, parse
 
-PEDAL_FRAMES = 2
-"""Frames of CarRacing-v3 that one action is held for."""
+PEDAL_FRAMES = 4
+"""Frames of CarRacing-v3, of 20 ms, that one action is held for."""
 PEDAL_SIZE = 64
 """Rows and columns that CarRacing-v3's frames are reduced to, pixels."""
 
@@ -164,9 +165,11 @@ def _car_racing_steering(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, 
 
 def _car_racing(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
     try:
-        return OnePedal(gymnasium.make("CarRacing-v3", disable_env_checker=True))
+        env = OnePedal(gymnasium.make("CarRacing-v3", disable_env_checker=True))
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
+    draw_what_shows(env.unwrapped)
+    return env
 
 
 def _cartpole_memory(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.car_racing_view import draw_what_shows
 from envs.track import Track
 from envs.track_cursor import TrackCursor
 
@@ -97,6 +98,7 @@ class CarRacingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             self._inner: Any = gymnasium.make(CAR_RACING, render_mode=render_mode, disable_env_checker=True).unwrapped
         except gymnasium.error.DependencyNotInstalled as error:
             raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
+        draw_what_shows(self._inner)
         self.render_mode = render_mode
         shape = (self.config.height, self.config.width, 3)
         self.observation_space: spaces.Space[Any] = spaces.Dict(

@@ -22,7 +22,7 @@ from agents.ppo_config import PPOConfig, scheduled
 from agents.ppo_episodes import make_vector_env
 from agents.ppo_observations import ObservationAdapter, space_from_json, space_to_json
 from agents.ppo_presets import PRESETS, preset_for
-from agents.ppo_worlds import NoisyCamera, WithoutVelocities, make_world
+from agents.ppo_worlds import PEDAL_FRAMES, NoisyCamera, WithoutVelocities, make_world
 from tests.agents.ppo_toys import Drifting, learner
 
 SIZES: dict[str, Any] = {"n_steps": 16, "chunk": 8, "batch_size": 32, "n_epochs": 1}
@@ -183,13 +183,14 @@ def test_worlds() -> None:
 
 def test_car_racing_with_one_pedal() -> None:
     pytest.importorskip("Box2D")
-    env, plain = make_world("CarRacing-v3"), gymnasium.make("CarRacing-v3", max_episode_steps=5)
-    env.env._max_episode_steps = 5  # type: ignore[attr-defined]  # An odd number: it ends between two frames.
+    last = 2 * PEDAL_FRAMES + 1  # It ends while an action is held.
+    env, plain = make_world("CarRacing-v3"), gymnasium.make("CarRacing-v3", max_episode_steps=last)
+    env.env._max_episode_steps = last  # type: ignore[attr-defined]
     frame, seen = env.reset(seed=1)[0], plain.reset(seed=1)[0]
     for steering, gas, brake in ((0.5, 1.0, 0.0), (-0.5, 0.0, 0.75), (0.0, 0.25, 0.0)):
         frame, reward, *ends, _ = env.step(np.array([steering, gas - brake], np.float32))
         total, over = 0.0, False
-        for _ in range(2):
+        for _ in range(PEDAL_FRAMES):
             if not over:
                 seen, gained, *others, _ = plain.step(np.array([-steering, gas, brake]))
                 total, over = total + float(gained), any(others)

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from envs.car_racing_view import draw_what_shows
 from envs.perturbations import PerturbedEnv
 
 pytest.importorskip("Box2D")
@@ -85,3 +86,27 @@ def test_perturbations_count_its_own_period() -> None:
     assert env.clip.period_s == pytest.approx(0.02)
     steered = [env.step(np.array([0.5], np.float32))[-1]["steering"] for _ in range(7)]
     assert steered == pytest.approx([0.0] * 5 + [0.5] * 2)  # 0.1 s late
+
+
+def test_leaving_out_what_does_not_show_changes_no_pixel() -> None:
+    whole, quick = (gymnasium.make("CarRacing-v3", disable_env_checker=True) for _ in range(2))
+    draw_what_shows(quick.unwrapped)
+    painted: Any = quick.unwrapped
+    drawn, draw = 0, painted._draw_colored_polygon
+
+    def count(*arguments: Any, **options: Any) -> None:
+        nonlocal drawn
+        drawn += 1
+        draw(*arguments, **options)
+
+    painted._draw_colored_polygon = count
+    draws = np.random.default_rng(0)
+    for seed in (3, 4):  # Another road, while the same env goes on.
+        shown = [env.reset(seed=seed)[0] for env in (whole, quick)]
+        for step in range(70):
+            assert np.array_equal(*shown)
+            if step == 60:  # Within the first second it looks from high above and sees all of the road.
+                drawn = 0
+            action = np.array([draws.uniform(-1, 1), draws.uniform(0.5, 1), 0.0])
+            shown = [env.step(action)[0] for env in (whole, quick)]
+        assert drawn / 10 < 150  # of some 700 polygons
