@@ -117,8 +117,11 @@ class ExpertDriver:
         starts: NDArray[np.bool_],
         envs: Sequence[gymnasium.Env[Any, Any]],
     ) -> NDArray[np.float32]:
-        """Steer by the true pose; see `Driver.act`."""
-        return np.array([[self.expert.steer(env)] for env in envs], np.float32)
+        """Steer by the true pose; see `Driver.act`. A throttle, where there is one, keeps the drawn speed."""
+        actions = [np.zeros(env.action_space.shape or 1, np.float32) for env in envs]
+        for action, env in zip(actions, envs, strict=True):
+            action[0] = self.expert.steer(env)
+        return np.stack(actions)
 
 
 Observer = Callable[[int, gymnasium.Env[Any, Any], NDArray[np.uint8], float, dict[str, Any]], None]

@@ -32,8 +32,6 @@ def find_entrants(given: Sequence[str], expert: bool = False, throttle: bool = F
         ValueError: if a directory holds no policy, a pattern finds nothing, something is given twice, or a driver has
             another number of motors.
     """
-    if expert and throttle:
-        raise ValueError("the expert leaves the speed to the cruise controller: leave out --expert or --throttle.")
     named: list[tuple[str, Path]] = []
     plain = [text for text in given if "=" not in text or Path(text).exists()]
     for text in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -11,7 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agents.rollout import PolicyDriver, rollout
+from agents.rollout import ExpertDriver, PolicyDriver, rollout
+from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -112,3 +114,13 @@ def test_options_reach_the_env_and_no_seeds_are_an_error():
     assert got == [{"road": 0}, {"road": 1}, {"road": 2}]
     with pytest.raises(ValueError, match="at least one seed"):
         rollout(BarDriver(), make, [])
+
+
+def test_the_expert_leaves_a_throttle_alone():
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=1.0)
+    plain, with_throttle = (
+        rollout(ExpertDriver(), lambda _, throttle=throttle: LaneKeepingEnv(replace(world, throttle=throttle)), [4])[0]
+        for throttle in (False, True)
+    )
+    np.testing.assert_array_equal(plain.lateral_offset_m, with_throttle.lateral_offset_m)
+    assert plain.distance_m == with_throttle.distance_m

@@ -153,7 +153,6 @@ def test_recordings_and_failures_on_film(
         (("--policy", "POLICY", "--track", "nowhere.csv"), "No road file at nowhere.csv"),
         (("--policy", "POLICY", "--height", "50"), "takes frames of 48×24 pixels"),
         (("--policy", "POLICY", "--throttle"), "has 1 motor outputs, LaneKeeping takes 2 here. Leave out --throttle."),
-        (("--policy", "POLICY", "--throttle", "--expert"), "leave out --expert or --throttle"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
