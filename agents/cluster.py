@@ -2,7 +2,7 @@
 
 Each job is a task with one core. A task whose node dies is done again elsewhere. Nothing is shared but Ray itself: the
 policy directories travel through its object store and are unpacked once on each node; Wormwheel must be installed there
-(`pip install 'wormwheel[cluster]'`), recordings must lie at the same path.
+(`pip install 'wormwheel[cluster]'`), recordings and road files must lie at the same path, so name them from the root.
 
     ray start --head --num-cpus=8                  # on one machine, and on others: ray start --address=HEAD:6379
     run_jobs_on_ray(drive_cells, cells, "auto", on_news)
