@@ -101,6 +101,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._scene: Scene | None = None
         self._view: HumanView | None = None
         self._resets = 0
+        self._drawn_seed: int | None = None  # of the reset that drew the scene
+        self._drawn_state: dict[str, Any] = {}  # of the generator after that
 
     @property
     def track(self) -> Track:
@@ -154,18 +156,12 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         if seed is not None:
             self._resets = 0
         generator = self.np_random
-        if self._resets % config.resets_per_road == 0 or self._scene is None or changed:
-            self._track = self._world.track(self._draw_track(generator))
-            look = self._world.look(draw_look(generator, config.variety))
-            pinhole = config.renderer == "tiny"
-            params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
-            if self._scene is not None:
-                self._scene.close()
-            self._scene = Scene(
-                self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
-            )
-            self._cursor = TrackCursor(self._track)
-            self._view = None
+        if seed is not None and seed == self._drawn_seed and self._scene is not None and not changed:
+            self._scene.rewind()  # The same episode once more: its scene is there already.
+            generator.bit_generator.state = self._drawn_state
+        elif self._resets % config.resets_per_road == 0 or self._scene is None or changed:
+            self._draw_scene(generator)
+            self._drawn_seed, self._drawn_state = seed, dict(generator.bit_generator.state)
         self._resets += 1
         track = self.track
         s = float(generator.uniform(0.0, track.length_m))
@@ -272,6 +268,21 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._files = existing_files(config.track)
         self._world = world
         return True
+
+    def _draw_scene(self, generator: np.random.Generator) -> None:
+        """Draw a road, a look and a camera."""
+        config = self._world.config
+        self._track = self._world.track(self._draw_track(generator))
+        look = self._world.look(draw_look(generator, config.variety))
+        pinhole = config.renderer == "tiny"
+        params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
+        if self._scene is not None:
+            self._scene.close()
+        self._scene = Scene(
+            self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
+        )
+        self._cursor = TrackCursor(self._track)
+        self._view = None
 
     def _draw_track(self, generator: np.random.Generator) -> Track:
         config = self._world.config

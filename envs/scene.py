@@ -110,6 +110,11 @@ class Scene:
             self._noise.add(frame)
         return frame
 
+    def rewind(self) -> None:
+        """Let the next frame be the first one again: sensor noise starts over."""
+        if self._noise is not None:
+            self._noise.rewind()
+
     def close(self) -> None:
         """Release the renderer."""
         if isinstance(self.camera, TinyCamera):
@@ -173,11 +178,16 @@ class _SensorNoise:
     """Gaussian noise, cut for each frame out of a fixed supply at a random place."""
 
     def __init__(self, look: Look, height: int, width: int):
-        self._generator = np.random.default_rng([look.seed, 7])
+        self._seed = look.seed
+        self.rewind()
         noise = np.rint(look.noise * _unit_noise(height * width * 3))
         self._size = height * width * 3
         self._more = np.clip(noise, 0, 255).astype(np.uint8)
         self._less = np.clip(-noise, 0, 255).astype(np.uint8)
+
+    def rewind(self) -> None:
+        """Start over."""
+        self._generator = np.random.default_rng([self._seed, 7])
 
     def add(self, frame: Image) -> None:
         """Add noise in place."""

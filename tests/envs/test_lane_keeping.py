@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import envs
 from envs.bullet import has_bullet
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
+from envs.random_roads import RandomRoadConfig
+from envs.scene import Scene
+from envs.world import World
 
 BICYCLE = {"vehicle": "bicycle"}
 needs_bullet = pytest.mark.skipif(not has_bullet(), reason="PyBullet is not installed")
@@ -297,3 +301,35 @@ def test_roads_can_be_kept_over_resets() -> None:
         roads.append(env.unwrapped.track)
     assert roads[0] is roads[1] is roads[2] is not roads[3]
     assert roads[3] is roads[4] is roads[5]
+
+
+@pytest.mark.parametrize("fields", [{}, {"roads": RandomRoadConfig(length_m=(150.0, 200.0))}, {"renderer": "tiny"}])
+def test_an_episode_that_is_met_again_is_the_same_and_quickly_there(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "renderer" in fields:
+        pytest.importorskip("pybullet")
+    drawn: list[Any] = []
+
+    def draw(*arguments: Any) -> Scene:
+        drawn.append(arguments)
+        return Scene(*arguments)
+
+    monkeypatch.setattr("envs.lane_keeping.Scene", draw)
+
+    def drive(env: LaneKeepingEnv, seed: int) -> list[bytes]:
+        frames = [env.reset(seed=seed)[0]["camera"].tobytes()]
+        steps = (env.step(np.array([0.5 * math.sin(k)], np.float32)) for k in range(12))
+        return frames + [step[0]["camera"].tobytes() + repr(sorted(step[4].items())).encode() for step in steps]
+
+    env, noisy = LaneKeepingEnv(vehicle="bicycle", variety=1.0, **fields), 0
+    for seed in range(6):
+        first = drive(env, seed)
+        noisy += env.scene.look.noise > 0.5
+        before = len(drawn)
+        assert drive(env, seed) == first
+        assert len(drawn) == before
+        assert drive(LaneKeepingEnv(vehicle="bicycle", variety=1.0, **fields), seed) == first
+    assert noisy, "no look with sensor noise was met"
+    env.reset(seed=5, options={"world": World(replace(env.config, variety=0.0))})
+    assert len(drawn) == 6 * 2 + 1
