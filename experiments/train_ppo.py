@@ -139,6 +139,7 @@ def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
         normalize_reward=preset.normalize_reward,
         retry=preset.retry,
         evaluate_every=preset.evaluate_every,
+        evaluate_episodes=preset.evaluate_episodes,
         world=world,
     )
 
