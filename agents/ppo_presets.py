@@ -99,8 +99,8 @@ PRESETS: dict[str, Preset] = {
         normalize_reward=True,
         evaluate_every=25_000,
         evaluate_episodes=5,
-        reached="LTC 827 [803, 849], 100 episodes, seed 0, after 376,832 of 400,000 steps (1.5 million frames), an hour "
-        "of one core (wormwheel train ppo --env CarRacing-v3; wormwheel evaluate --episodes 100)",
+        reached="LTC 827 [803, 849], 100 episodes, seed 0, after 376,832 of 400,000 steps (1.5 million frames), an "
+        "hour of one core (wormwheel train ppo --env CarRacing-v3; wormwheel evaluate --episodes 100)",
     ),
     "Pendulum-v1": Preset(
         steps=200_000,
