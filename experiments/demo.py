@@ -33,12 +33,12 @@ from experiments.common import check_json, duration, progress, say, screen, tabl
 from experiments.demo_config import FULL, QUICK, DemoConfig
 from experiments.demo_drives import drive_levels, unseen_seeds
 from experiments.demo_place import publish, workshop
+from experiments.demo_results import Results
 from experiments.film_drive import film_drive
 from experiments.film_panels import highlight
 from experiments.machine import machine
 from experiments.record import WORLD
 from experiments.report import Material, write_report
-from experiments.results import Results
 from policies.checkpoint import save_policy
 from policies.cores import LTC
 from policies.explain import saliency

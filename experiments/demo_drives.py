@@ -20,7 +20,7 @@ from agents.workers import run_jobs
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise
 from experiments.common import progress
-from experiments.results import NoiseLevel, Road
+from experiments.demo_results import NoiseLevel, Road
 from experiments.threads import one_thread
 from policies.checkpoint import load_policy
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from agents.files import write_text
 from experiments import plots
 from experiments.common import duration
+from experiments.demo_results import OFFSET_EDGES, NoiseLevel, Results, Road
 from experiments.report_page import film, page, picture
 from experiments.report_parts import (
     card,
@@ -29,7 +30,6 @@ from experiments.report_parts import (
     number_text,
     terms,
 )
-from experiments.results import OFFSET_EDGES, NoiseLevel, Results, Road
 from policies.wiring import Wiring
 
 

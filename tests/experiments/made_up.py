@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from agents.metrics import Drive
-from experiments.results import NoiseLevel, Results, Road
+from experiments.demo_results import NoiseLevel, Results, Road
 
 
 def drive(seed: int, crashed: bool = False, wobble: float = 0.03) -> Drive:

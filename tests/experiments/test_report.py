@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from experiments import plots
+from experiments.demo_results import OFFSET_EDGES, NoiseLevel, Road
 from experiments.report import Material, write_report
 from experiments.report_page import EMBED_BYTES, film
-from experiments.results import OFFSET_EDGES, NoiseLevel, Road
 from experiments.video import VideoWriter
 from policies.wiring import Wiring
 from tests.experiments.made_up import drive, results, road
