@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any, Protocol, TypeVar
 
 RETRIES = 5
 """Nodes that may die under one job before it is given up."""
+PATIENCE_S = 5.0
+"""Time in which the machine of an address must answer; Ray itself would try for more than a minute."""
 EXTRA = "pip install 'wormwheel[cluster]'"
 """How to get what this needs."""
 
@@ -95,11 +98,23 @@ def _connect(address: str) -> Any:
     except ImportError:
         raise ValueError(f"driving on a cluster needs Ray, which is not installed: {EXTRA}") from None
     try:
+        _call(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         hint = "start one by `ray start --head`, or leave --ray out to drive on this machine alone"
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {hint}. ({error})") from error
     return ray
+
+
+def _call(address: str) -> None:
+    """See whether anybody answers at HOST:PORT; other addresses are for Ray to understand.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), PATIENCE_S).close()
 
 
 def _do(work: Callable[[Iterable[Any], Callable[[Any], None]], None], job: Movable, *luggage: Files) -> list[Any]:

@@ -30,8 +30,8 @@ _POLYNOMIAL = tuple(np.float32(1 / math.factorial(n)) for n in range(7))
 
 
 def exp(x: Any) -> Any:
-    """e^x of a scalar, for use inside numba functions only."""
-    raise NotImplementedError("policies.kernels.math.exp runs inside numba functions only.")
+    """e^x of a scalar; inside numba functions what is above, elsewhere libm."""
+    return _exp_double(x)
 
 
 @overload(exp, jit_options=_OPTIONS)
@@ -61,8 +61,8 @@ def _exp_double(x: Any) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^−x) of a scalar, for use inside numba functions only."""
-    raise NotImplementedError("policies.kernels.math.sigmoid runs inside numba functions only.")
+    """1 / (1 + e^−x) of a scalar."""
+    return 1.0 / (1.0 + exp(-x))
 
 
 @overload(sigmoid, jit_options=_OPTIONS)
@@ -72,8 +72,8 @@ def _sigmoid(x):
 
 
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent of a scalar, absolute error below 2·10⁻⁷ in single precision, for numba functions only."""
-    raise NotImplementedError("policies.kernels.math.tanh runs inside numba functions only.")
+    """Hyperbolic tangent of a scalar, absolute error below 2·10⁻⁷ in single precision."""
+    return 1.0 - 2.0 / (1.0 + exp(2.0 * x))
 
 
 @overload(tanh, jit_options=_OPTIONS)

@@ -88,6 +88,7 @@ class _SequenceGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Refuse."""
+        # On purpose: a compiled backward pass leaves no graph behind it. The reference kernel does.
         raise NotImplementedError(
             "the CPU kernel has no second derivatives. Build the core with kernel='reference' to take them."
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -93,6 +95,18 @@ def test_no_cluster_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
     with pytest.raises(OSError, match="no Ray cluster at 'nonsense'.*ray start --head"):
         run_jobs_on_ray(fail, [Bad()], "nonsense", lambda news: None)
+
+
+@needs_ray
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_machine_that_does_not_answer_is_told_at_once(scheme: str):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        begun_s = time.monotonic()
+        with pytest.raises(OSError, match=f"no Ray cluster at '{address}'.*ray start --head"):
+            run_jobs_on_ray(fail, [Bad()], address, lambda news: None)
+    assert time.monotonic() - begun_s < 4.0
 
 
 def test_directories_travel_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

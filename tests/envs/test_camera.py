@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from envs.bullet import has_bullet
 from envs.camera import Ground, Panorama, WarpCamera
 from envs.camera_ranges import CameraRanges, draw_camera, pitch_for_horizon
 from envs.lens import CameraParams
@@ -20,6 +19,7 @@ from envs.scene import Scene
 from envs.texture import Region, draw_ground, road_region
 from envs.tiny import TinyCamera
 from envs.track import Track
+from tests.envs.needs import needs_bullet
 
 HEIGHT, WIDTH = 120, 240
 CAMERAS = [
@@ -251,7 +251,7 @@ def test_camera_params_out_of_range_are_refused(fields: dict[str, float], messag
         CameraParams(**fields)
 
 
-@pytest.mark.skipif(not has_bullet(), reason="PyBullet is not installed")
+@needs_bullet
 @pytest.mark.parametrize("params", CAMERAS[:2])
 @pytest.mark.parametrize("size", [(120, 240), (48, 96)])
 def test_tinyrenderer_sees_the_lane_markings_within_two_pixels(params: CameraParams, size: tuple[int, int]) -> None:
@@ -274,7 +274,7 @@ def test_tinyrenderer_sees_the_lane_markings_within_two_pixels(params: CameraPar
     tiny.close()
 
 
-@pytest.mark.skipif(not has_bullet(), reason="PyBullet is not installed")
+@needs_bullet
 def test_tinyrenderer_refuses_lenses_it_cannot_draw() -> None:
     with pytest.raises(ValueError, match='Use renderer="warp"'):
         TinyCamera(CameraParams(lens=0.5), 48, 96)

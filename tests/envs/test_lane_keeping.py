@@ -19,14 +19,13 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
-from envs.bullet import has_bullet
 from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
 from envs.random_roads import RandomRoadConfig
 from envs.scene import Scene
 from envs.world import World
+from tests.envs.needs import needs_bullet
 
 BICYCLE = {"vehicle": "bicycle"}
-needs_bullet = pytest.mark.skipif(not has_bullet(), reason="PyBullet is not installed")
 
 
 def follow(env: Any) -> np.ndarray:

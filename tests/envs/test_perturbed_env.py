@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import envs
-from envs.bullet import has_bullet
 from envs.lane_keeping import LaneKeepingEnv
 from envs.laps import StopAfterLaps
 from envs.perturbations import (
@@ -24,9 +23,9 @@ from envs.perturbations import (
     steering_sign,
 )
 from envs.world import World
+from tests.envs.needs import needs_bullet
 
 BICYCLE = {"vehicle": "bicycle", "variety": 0.0}
-needs_bullet = pytest.mark.skipif(not has_bullet(), reason="PyBullet is not installed")
 IMAGES = [
     name
     for name, made in PERTURBATIONS.items()

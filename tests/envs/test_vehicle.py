@@ -11,8 +11,7 @@ import pytest
 
 from envs.bullet import BulletVehicle, has_bullet
 from envs.vehicle import BicycleVehicle, SteeringServo, Vehicle, VehicleParams
-
-needs_bullet = pytest.mark.skipif(not has_bullet(), reason="PyBullet is not installed")
+from tests.envs.needs import needs_bullet
 
 
 def drive(vehicle: Vehicle, commands: list[float], speed: float = 1.5) -> np.ndarray:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numba
+import numpy as np
 import pytest
 import torch
 
 from policies.kernels import tape_cpu
+from policies.kernels.math import exp, sigmoid, tanh
 from policies.kernels.sequence import choose_kernel, reference_sequence, run_sequence
 from policies.kernels.tape import Code
 from policies.kernels.tape_ops import TorchOps
@@ -229,3 +234,12 @@ def test_numbers_of_any_size_end_where_torchs_do():
     found = tape_cpu.tape_sequence(tape, torch.zeros(0), *arguments)
     expected = reference_sequence(step, {}, *arguments)
     torch.testing.assert_close(found, expected, atol=3e-7, rtol=0)
+
+
+@pytest.mark.parametrize("x", [-30.0, -0.7, 0.0, 0.3, 12.0])
+def test_functions_of_kernels_are_the_same_in_plain_python(x: float) -> None:
+    compiled = numba.njit(lambda x: (exp(x), sigmoid(x), tanh(x)))
+    exact = math.exp(x), 1 / (1 + math.exp(-x)), math.tanh(x)
+    assert (exp(x), sigmoid(x), tanh(x)) == pytest.approx(exact, rel=1e-12, abs=1e-15)
+    assert compiled(x) == pytest.approx(exact, rel=1e-12, abs=1e-15)
+    assert compiled(np.float32(x)) == pytest.approx(exact, rel=1e-6, abs=2e-7)
