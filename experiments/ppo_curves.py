@@ -5,7 +5,7 @@
 Every run is `wormwheel train ppo --env LaneKeeping` with one core and seed, in a process of one thread; everything but
 the core is the world's preset. Evaluations on other roads during training make the curves and choose the driver that is
 kept; the kept drivers then drive unseen roads. Finished runs are not done again, and one that was stopped goes on where
-its last evaluation was, when the same command is given again.
+its last evaluation was, when the same command is given again. `--no-train` shows what all of them have reached so far.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class PPOCurves:
     """Cores to compare, each at its default size."""
     seeds: int = 3
     """Runs of each core: seeds 0, 1, …"""
-    steps: int = 1_000_000
+    steps: int = 2_000_000
     """Steps of all envs together, in each run."""
-    evaluate_every: int = 50_000
+    evaluate_every: int = 100_000
     """Steps between two points of a curve."""
-    episodes: int = 10
+    episodes: int = 20
     """Roads of each point, 60 s each."""
     roads: int = 20
     """Unseen roads that the kept drivers drive, 60 s each."""
@@ -60,6 +60,8 @@ class PPOCurves:
     """Directory for the figures and the plot, besides the one above."""
     json: Path | None = None
     """File for the figures, as JSON."""
+    train: bool = True
+    """Train what is not trained yet; else show what the runs have reached so far."""
     quick: bool = False
     """A smoke test of some seconds: one seed, few steps. Its figures mean nothing."""
 
@@ -97,8 +99,15 @@ def run(options: PPOCurves) -> None:
     if options.quick:
         options = QUICK
     check_json(options.json)
-    _train(options)
+    if options.train:
+        _train(options)
     curves = {core: [read_curve(options.directory(core, s)) for s in range(options.seeds)] for core in options.cores}
+    for core, seed in options.runs:
+        if not curves[core][seed]:
+            raise ValueError(
+                f"{options.directory(core, seed)} holds no evaluated run yet: give the command without --no-train "
+                f"first, or leave {core} out of --cores."
+            )
     policies = {f"{core}-{seed}": options.directory(core, seed) / "policy" for core, seed in options.runs}
     test = EvaluateOptions(
         policy=tuple(policies.values()),
@@ -131,9 +140,14 @@ def read_curve(directory: Path) -> list[dict[str, float]]:
 
 
 def draw(curves: dict[str, list[list[dict[str, float]]]]) -> Any:
-    """Plot reward and crashes against steps: mean over the seeds with Student's 95 % interval, and every seed."""
+    """Plot reward and crashes against steps: mean over the seeds with Student's 95 % interval, and every seed.
+
+    Of runs that have come to different points, what all seeds of the core have passed is drawn.
+    """
     series: dict[str, list[Curves]] = {}
-    for core, runs in curves.items():
+    for core, whole in curves.items():
+        passed = min(map(len, whole))
+        runs = [run[:passed] for run in whole]
         steps = np.array([point["steps"] for point in runs[0]])
         reward = np.array([[point["reward"] for point in run] for run in runs])
         crashed = np.array([[100 * point["crashes"] / point["episodes"] for point in run] for run in runs])
@@ -206,7 +220,9 @@ def _check(directory: Path, code: int) -> None:
 
 
 def _seconds(directory: Path) -> float | None:
-    """Return how long a run took, s; None when it was stopped and gone on with."""
+    """Return how long a run took, s; None when it is not finished, or was stopped and gone on with."""
+    if not (directory / "results.json").exists():
+        return None
     content = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     if "--resume" in content["command"]:
         return None
@@ -228,11 +244,20 @@ def _show(options: PPOCurves, curves: dict[str, Any], outcomes: dict[str, Outcom
                     _percent(outcome.figures["mean_offset_lane"]),
                     f"{last['reward']:.0f}",
                     f"{last['crashes']:.0f} of {last['episodes']:.0f}",
-                    "resumed" if seconds is None else f"{seconds / 60:.0f}",
+                    f"{last['steps']:,.0f}",
+                    "–" if seconds is None else f"{seconds / 60:.0f}",
                 ]
             )
-    columns = ["run", "crashes, unseen roads", "mean offset, % of lane", "last reward", "last crashes", "minutes"]
-    table(f"LaneKeeping by PPO alone, {options.steps:,} steps a run", columns, rows)
+    columns = [
+        "run",
+        "crashes, unseen roads",
+        "mean offset, % of lane",
+        "last reward",
+        "last crashes",
+        "steps",
+        "minutes",
+    ]
+    table(f"LaneKeeping by PPO alone, learning rates for {options.steps:,} steps", columns, rows)
     say(f"plot and figures: {options.out}")
 
 

@@ -58,6 +58,28 @@ def test_the_band_is_students_interval():
     assert crashed.min() == 0.0  # A share cannot be less.
 
 
+def _line(steps, reward):
+    return json.dumps({"steps": steps, "reward": reward, "crashes": 0, "episodes": 4}) + "\n"
+
+
+def test_what_is_not_finished_is_drawn_up_to_the_point_that_all_seeds_have_passed(tmp_path):
+    for seed, points in ((0, 3), (1, 2)):
+        (tmp_path / f"ltc-{seed}").mkdir()
+        lines = "".join(_line(10 * point, point + seed) for point in range(1, points + 1))
+        (tmp_path / f"ltc-{seed}" / "metrics.jsonl").write_text(lines + '{"steps": 40')  # being written
+    figure = draw({"ltc": [read_curve(tmp_path / f"ltc-{seed}") for seed in (0, 1)]})
+    mean = figure.axes[0].lines[-1]
+    assert mean.get_xdata().tolist() == [10, 20]
+    assert mean.get_ydata().tolist() == [1.5, 2.5]
+
+
+def test_without_training_nothing_starts_and_what_is_missing_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(ppo_curves.subprocess, "Popen", None)
+    options = PPOCurves(cores=("ltc",), seeds=1, train=False, out=tmp_path)
+    with pytest.raises(ValueError, match="ltc-0 holds no evaluated run yet: .*without --no-train"):
+        run(options)
+
+
 def test_bad_options_are_told():
     with pytest.raises(ValueError, match="seeds must be at least 1"):
         PPOCurves(seeds=0)
