@@ -13,9 +13,8 @@ from policies.cores.cfc import CfC, CfCConfig
 from policies.cores.core import Core as Core
 from policies.cores.ctrnn import CTRNN, CTRNNConfig
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
-from policies.cores.gru import GRU, GRUConfig
+from policies.cores.gated import GRU, LSTM, GRUConfig, LSTMConfig
 from policies.cores.lrc import LRC, LRCConfig
-from policies.cores.lstm import LSTM, LSTMConfig
 from policies.cores.ltc import LTC
 from policies.cores.ltc_config import LTCConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig

@@ -10,9 +10,8 @@ import torch
 from policies.cores import CORES, make_config, make_core
 from policies.cores.ctrnn import CTRNN, CTRNNConfig, largest_eigenvalue
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
-from policies.cores.gru import GRU
+from policies.cores.gated import GRU, LSTM, LSTMConfig
 from policies.cores.lrc import LRC, LRCConfig
-from policies.cores.lstm import LSTM, LSTMConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
 from policies.cores.reservoir import Reservoir, ReservoirConfig
 from policies.cores.segments import split_at_starts, start_columns
