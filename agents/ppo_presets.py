@@ -108,14 +108,15 @@ PRESETS: dict[str, Preset] = {
         learning=PPOConfig(n_steps=256, chunk=16, batch_size=256, n_epochs=10, gamma=0.9, learning_rate_end=0.1),
         networks={"log_std_init": 0.0},
         normalize_reward=True,
-        reached="LTC −158 [−210, −105] after 20,000 steps, 10 episodes, seed 0 (--steps 20000)",
+        reached="LTC −158 [−210, −105] after 20,000 steps, 10 episodes, seed 0 (wormwheel train ppo --env Pendulum-v1 "
+        "--steps 20000 --evaluate-every 10000)",
     ),
     "CartPole-v1": Preset(
         steps=50_000,
         envs=8,
         learning=PPOConfig(n_steps=64, chunk=16, batch_size=128, n_epochs=8, gamma=0.98),
         evaluate_every=10_000,
-        reached="LTC 500 of 500 after 50,000 steps, 10 episodes, seed 0",
+        reached="LTC 500 of 500 after 50,000 steps, 10 episodes, seed 0 (wormwheel train ppo --env CartPole-v1)",
     ),
     "CartPole-memory": Preset(
         steps=200_000,
