@@ -43,17 +43,17 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "LaneKeeping": Preset(
-        steps=3_000_000,
+        steps=2_000_000,
         envs=32,  # Each env has a look of its own: an update should see many.
         learning=PPOConfig(
             n_steps=64,
             chunk=32,
             batch_size=512,
-            n_epochs=4,
+            n_epochs=2,  # Four cost 1.6 times as long and taught no more.
             learning_rate=4e-4,  # At 1e-3 and 5e-3 updates end early and gain nothing on their own data.
             core_learning_rate=1.5e-3,
             learning_rate_end=0.1,
-            gamma=0.99,
+            gamma=0.96,
             target_kl=0.03,
         ),
         networks={"log_std_init": -1.0},
@@ -61,7 +61,7 @@ PRESETS: dict[str, Preset] = {
         retry=0.9,  # Odd looks end in a second, plain ones last: without retries they would make up few steps.
         world={
             "vehicle": "bicycle",
-            "variety": 0.9,  # The test is at 0.35, where two of three looks are the plain one.
+            "variety": 0.5,  # The test is at 0.35; at 0.9 too many looks are hopeless to learn from them.
             "episode_s": 20.0,
             "start_offset": 0.4,
             "height": 32,
