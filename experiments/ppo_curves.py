@@ -4,8 +4,10 @@
 
 Every run is `wormwheel train ppo --env LaneKeeping` with one core and seed, in a process of one thread; everything but
 the core is the world's preset. Evaluations on other roads during training make the curves and choose the driver that is
-kept; the kept drivers then drive unseen roads. Finished runs are not done again, and one that was stopped goes on where
-its last evaluation was, when the same command is given again. `--no-train` shows what all of them have reached so far.
+kept. Cores of `--widen` then learn on, among looks that are odder still. The kept drivers drive unseen roads.
+
+Finished runs are not done again, and one that was stopped goes on where its last evaluation was, when the same command
+is given again. `--no-train` shows what all of them have reached so far.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,33 @@ from experiments.plots import LIGHT, Curves, curves_figure, save
 from experiments.script import run_script
 from experiments.tasks.comparison import interval
 
+WIDER = {
+    "variety": "0.8",
+    "critic-warmup": "8",
+    "log-std-init": "-1.8",
+    "learning-rate": "3e-4",
+    "core-learning-rate": "1e-3",
+    "evaluate-episodes": "40",
+}
+"""How a run that has been through the preset learns on; the seed is another, so that no road comes again."""
+_WIDER_SEED = 10
 POLL_S = 1.0
 """Time between two looks at how far the runs are, s."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    core: str
+    seed: int
+    wider: bool = False
+    """Whether it goes on from the run of the same core and seed."""
+
+    @property
+    def name(self) -> str:
+        """CORE-SEED or CORE-SEED-wider."""
+        return f"{self.core}-{self.seed}" + ("-wider" if self.wider else "")
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,10 @@ class PPOCurves:
     """Steps of all envs together, in each run."""
     evaluate_every: int = 100_000
     """Steps between two points of a curve."""
+    widen: tuple[str, ...] = ("ltc",)
+    """Cores that learn on after that, among odder looks; CORE-SEED-wider in the directory of the runs."""
+    widen_steps: int = 1_000_000
+    """Steps of that."""
     episodes: int = 20
     """Roads of each point, 60 s each."""
     roads: int = 20
@@ -67,30 +98,34 @@ class PPOCurves:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("seeds", "steps", "evaluate_every", "episodes", "roads", "workers"):
+        for name in ("seeds", "steps", "widen_steps", "evaluate_every", "episodes", "roads", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not self.cores:
             raise ValueError("cores must name one core or more, got none.")
         for core in self.cores:
             parse_core_options(core, ())
+        if others := sorted(set(self.widen) - set(self.cores)):
+            raise ValueError(f"widen names {', '.join(others)}, which cores does not: expected some of {self.cores}.")
 
     @property
-    def runs(self) -> list[tuple[str, int]]:
-        """Core and seed of every run: the first seed of each core first."""
-        return [(core, seed) for seed in range(self.seeds) for core in self.cores]
+    def runs(self) -> list[Run]:
+        """All runs: the first seed of each core first, and what learns on last."""
+        firsts = [Run(core, seed) for seed in range(self.seeds) for core in self.cores]
+        return firsts + [replace(run, wider=True) for run in firsts if run.core in self.widen]
 
-    @property
-    def points(self) -> int:
-        """Points of a curve."""
-        return -(-self.steps // self.evaluate_every)
+    def points(self, run: Run) -> int:
+        """Evaluations of a run."""
+        return -(-(self.widen_steps if run.wider else self.steps) // self.evaluate_every)
 
-    def directory(self, core: str, seed: int) -> Path:
+    def directory(self, run: Run) -> Path:
         """Where a run is kept."""
-        return self.out / f"{core}-{seed}"
+        return self.out / run.name
 
 
-QUICK = PPOCurves(seeds=1, steps=4096, evaluate_every=2048, episodes=2, roads=2, out=Path("runs/ppo_curves_quick"))
+QUICK = PPOCurves(
+    seeds=1, steps=4096, widen_steps=2048, evaluate_every=2048, episodes=2, roads=2, out=Path("runs/ppo_curves_quick")
+)
 """What `--quick` stands for."""
 
 
@@ -101,14 +136,15 @@ def run(options: PPOCurves) -> None:
     check_json(options.json)
     if options.train:
         _train(options)
-    curves = {core: [read_curve(options.directory(core, s)) for s in range(options.seeds)] for core in options.cores}
-    for core, seed in options.runs:
-        if not curves[core][seed]:
+    curves = {run: read_curve(options.directory(run)) for run in options.runs}
+    for run in [run for run, curve in curves.items() if not curve]:
+        if options.train or not run.wider:
             raise ValueError(
-                f"{options.directory(core, seed)} holds no evaluated run yet: give the command without --no-train "
-                f"first, or leave {core} out of --cores."
+                f"{options.directory(run)} holds no evaluated run yet: give the command without --no-train first, or "
+                f"leave {run.core} out of --cores."
             )
-    policies = {f"{core}-{seed}": options.directory(core, seed) / "policy" for core, seed in options.runs}
+        del curves[run]
+    policies = {run.name: options.directory(run) / "policy" for run in curves}
     test = EvaluateOptions(
         policy=tuple(policies.values()),
         episodes=options.roads,
@@ -118,14 +154,17 @@ def run(options: PPOCurves) -> None:
     )
     outcomes = {outcome.driver: outcome for outcome in evaluate_driving(policies, test)}
     _show(options, curves, outcomes)
+    firsts = {
+        core: [curve for run, curve in curves.items() if run.core == core and not run.wider] for core in options.cores
+    }
     figures = {
-        "curves": curves,
+        "curves": {run.name: curve for run, curve in curves.items()},
         "driving": {name: outcome.to_json() for name, outcome in outcomes.items()},
-        "seconds": {f"{core}-{seed}": _seconds(options.directory(core, seed)) for core, seed in options.runs},
+        "seconds": {run.name: _seconds(options.directory(run)) for run in curves},
     }
     for place in filter(None, (options.out, options.publish)):
         place.mkdir(parents=True, exist_ok=True)
-        save(draw(curves), place / "curves.png")
+        save(draw(firsts), place / "curves.png")
         write_results(place / "results.json", "ppo_curves", options, figures)
     write_results(options.json, "ppo_curves", options, figures)
 
@@ -166,37 +205,47 @@ def _band(steps: Any, values: Any, least: float, most: float) -> Curves:
 
 def _train(options: PPOCurves) -> None:
     """Keep `workers` runs going until all are finished."""
-    waiting = [run for run in options.runs if not (options.directory(*run) / "results.json").exists()]
-    going: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    points = options.points
-    with progress("learning", len(options.runs) * points, "evaluations") as bar:
+    waiting = [run for run in options.runs if not _finished(options, run)]
+    going: dict[Run, subprocess.Popen[bytes]] = {}
+    all_points = sum(options.points(run) for run in options.runs)
+    with progress("learning", all_points, "evaluations") as bar:
         try:
             while waiting or going:
-                while waiting and len(going) < options.workers:
-                    going[waiting[0]] = _start(options, *waiting[0])
-                    waiting.pop(0)
+                ready = [run for run in waiting if not run.wider or _finished(options, replace(run, wider=False))]
+                for run in ready[: options.workers - len(going)]:
+                    going[run] = _start(options, run)
+                    waiting.remove(run)
                 time.sleep(POLL_S)
                 for run, process in list(going.items()):
                     if process.poll() is not None:
                         del going[run]
-                        _check(options.directory(*run), process.returncode)
-                done = sum(min(points, len(read_curve(options.directory(*run)))) for run in options.runs)
-                bar.update(done, ", ".join("-".join(map(str, run)) for run in going))
+                        _check(options.directory(run), process.returncode)
+                done = sum(min(options.points(run), len(read_curve(options.directory(run)))) for run in options.runs)
+                bar.update(done, ", ".join(run.name for run in going))
         finally:
             for process in going.values():
                 process.terminate()
             for process in going.values():
                 process.wait()
-        bar.update(len(options.runs) * points, "")
+        bar.update(all_points, "")
 
 
-def _start(options: PPOCurves, core: str, seed: int) -> subprocess.Popen[bytes]:
+def _finished(options: PPOCurves, run: Run) -> bool:
+    return (options.directory(run) / "results.json").exists()
+
+
+def _start(options: PPOCurves, run: Run) -> subprocess.Popen[bytes]:
     """Begin a run, or go on with one that was stopped; what it says goes to a file beside its directory."""
-    directory = options.directory(core, seed)
+    directory = options.directory(run)
     options.out.mkdir(parents=True, exist_ok=True)
-    words = ["train", "ppo", "--env", "LaneKeeping", "--core", core, "--seed", str(seed), "--no-film"]
-    words += ["--steps", str(options.steps), "--evaluate-every", str(options.evaluate_every)]
-    words += ["--evaluate-episodes", str(options.episodes), "--out", str(directory)]
+    given = {"evaluate-every": options.evaluate_every, "out": directory}
+    if run.wider:
+        before = options.directory(replace(run, wider=False)) / "last"
+        given |= {"init-from": before, "seed": _WIDER_SEED + run.seed, "steps": options.widen_steps, **WIDER}
+    else:
+        given |= {"core": run.core, "seed": run.seed, "steps": options.steps, "evaluate-episodes": options.episodes}
+    words = ["train", "ppo", "--env", "LaneKeeping", "--no-film"]
+    words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
     if (directory / "config.json").exists():
         words.append("--resume")
     with _log(directory).open("ab") as log:
@@ -230,34 +279,24 @@ def _seconds(directory: Path) -> float | None:
     return round((directory / "results.json").stat().st_mtime - begun_s, 1)
 
 
-def _show(options: PPOCurves, curves: dict[str, Any], outcomes: dict[str, Outcome]) -> None:
+def _show(options: PPOCurves, curves: dict[Run, list[dict[str, float]]], outcomes: dict[str, Outcome]) -> None:
     rows = []
-    for core in options.cores:
-        for seed in range(options.seeds):
-            outcome = outcomes[f"{core}-{seed}"]
-            last, crashes = curves[core][seed][-1], outcome.figures["crashes"].value
-            seconds = _seconds(options.directory(core, seed))
-            rows.append(
-                [
-                    f"{core}, seed {seed}",
-                    f"{crashes:.0f} of {options.roads}",
-                    _percent(outcome.figures["mean_offset_lane"]),
-                    f"{last['reward']:.0f}",
-                    f"{last['crashes']:.0f} of {last['episodes']:.0f}",
-                    f"{last['steps']:,.0f}",
-                    "–" if seconds is None else f"{seconds / 60:.0f}",
-                ]
-            )
-    columns = [
-        "run",
-        "crashes, unseen roads",
-        "mean offset, % of lane",
-        "last reward",
-        "last crashes",
-        "steps",
-        "minutes",
-    ]
-    table(f"LaneKeeping by PPO alone, learning rates for {options.steps:,} steps", columns, rows)
+    for run in sorted(curves, key=lambda run: (options.cores.index(run.core), run.wider, run.seed)):
+        outcome, last = outcomes[run.name], curves[run][-1]
+        seconds = _seconds(options.directory(run))
+        rows.append(
+            [
+                f"{run.core}, seed {run.seed}" + (", wider" if run.wider else ""),
+                f"{outcome.figures['crashes'].value:.0f} of {options.roads}",
+                _percent(outcome.figures["mean_offset_lane"]),
+                f"{last['reward']:.0f}",
+                f"{last['crashes']:.0f} of {last['episodes']:.0f}",
+                f"{last['steps']:,.0f}",
+                "–" if seconds is None else f"{seconds / 60:.0f}",
+            ]
+        )
+    columns = ["run", "crashes, unseen roads", "mean offset, % of lane", "last reward", "last crashes"]
+    table(f"LaneKeeping by PPO alone, {options.steps:,} steps planned", [*columns, "steps", "minutes"], rows)
     say(f"plot and figures: {options.out}")
 
 

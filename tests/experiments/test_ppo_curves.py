@@ -16,11 +16,27 @@ from experiments.ppo_curves import PPOCurves, draw, read_curve, run
 
 def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
     options = PPOCurves(
-        cores=("feedforward",), seeds=1, steps=2048, evaluate_every=2048, episodes=1, roads=1, workers=1, out=tmp_path
+        cores=("feedforward",),
+        seeds=1,
+        steps=2048,
+        widen=("feedforward",),
+        widen_steps=2048,
+        evaluate_every=2048,
+        episodes=1,
+        roads=1,
+        workers=2,
+        out=tmp_path,
     )
+    monkeypatch.setitem(ppo_curves.WIDER, "evaluate-episodes", "1")
     run(options)
-    assert "feedforward, seed 0" in capsys.readouterr().out
-    assert len(read_curve(tmp_path / "feedforward-0")) == options.points == 1
+    said = capsys.readouterr().out
+    assert "feedforward, seed 0 " in said
+    assert "feedforward, seed 0, wider" in said
+    for run_of in options.runs:
+        assert len(read_curve(options.directory(run_of))) == options.points(run_of) == 1
+    wider = json.loads((tmp_path / "feedforward-0-wider" / "config.json").read_text())["options"]
+    assert wider["init_from"] == str(tmp_path / "feedforward-0" / "last")
+    assert (wider["world"]["variety"], wider["seed"]) == (0.8, 10)
     before = json.loads((tmp_path / "results.json").read_text())["figures"]
     assert before["seconds"]["feedforward-0"] > 0
 
@@ -40,7 +56,7 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
 def test_a_run_that_fails_says_why(tmp_path):
     (tmp_path / "feedforward-0").mkdir()
     (tmp_path / "feedforward-0" / "config.json").write_text("{}")
-    options = PPOCurves(cores=("feedforward",), seeds=1, steps=2048, out=tmp_path)
+    options = PPOCurves(cores=("feedforward",), seeds=1, steps=2048, widen=(), out=tmp_path)
     with pytest.raises(OSError, match="feedforward-0 ended with code 2: .*holds no PPO run to resume"):
         run(options)
 
@@ -84,4 +100,6 @@ def test_bad_options_are_told():
     with pytest.raises(ValueError, match="seeds must be at least 1"):
         PPOCurves(seeds=0)
     with pytest.raises(ValueError, match="core"):
-        PPOCurves(cores=("lcd",))
+        PPOCurves(cores=("lcd",), widen=())
+    with pytest.raises(ValueError, match="widen names ltc, which cores does not"):
+        PPOCurves(cores=("lstm",))
