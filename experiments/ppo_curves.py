@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from agents.files import write_json
 from agents.metrics import Estimate
+from agents.run_directory import versions
 from envs.lane_keeping import LaneKeepingConfig
-from experiments.common import check_json, progress, say, table, write_results
+from experiments.common import check_json, plain, progress, say, table, write_results
 from experiments.core_options import parse_core_options
 from experiments.evaluate import EvaluateOptions, Outcome, evaluate_driving
 from experiments.plots import LIGHT, Curves, curves_figure, save
@@ -162,11 +164,17 @@ def run(options: PPOCurves) -> None:
         "driving": {name: outcome.to_json() for name, outcome in outcomes.items()},
         "seconds": {run.name: _seconds(options.directory(run)) for run in curves},
     }
-    for place in filter(None, (options.out, options.publish)):
-        place.mkdir(parents=True, exist_ok=True)
-        save(draw(firsts), place / "curves.png")
-        write_results(place / "results.json", "ppo_curves", options, figures)
-    write_results(options.json, "ppo_curves", options, figures)
+    for path in filter(None, (options.out / "results.json", options.json)):
+        write_results(path, "ppo_curves", options, figures)
+    save(draw(firsts), options.out / "curves.png")
+    if options.publish is not None:
+        options.publish.mkdir(parents=True, exist_ok=True)
+        save(draw(firsts), options.publish / "curves.png")
+        # Without paths, and without every drive: for whoever reads it elsewhere.
+        chosen = {name: value for name, value in plain(options).items() if name not in ("out", "publish", "json")}
+        driving = {name: outcome.to_json()["figures"] for name, outcome in outcomes.items()}
+        content = {"options": chosen, "versions": versions(), "figures": plain({**figures, "driving": driving})}
+        write_json(options.publish / "summary.json", content)
 
 
 def read_curve(directory: Path) -> list[dict[str, float]]:
@@ -181,15 +189,15 @@ def read_curve(directory: Path) -> list[dict[str, float]]:
 def draw(curves: dict[str, list[list[dict[str, float]]]]) -> Any:
     """Plot reward and crashes against steps: mean over the seeds with Student's 95 % interval, and every seed.
 
-    Of runs that have come to different points, what all seeds of the core have passed is drawn.
+    Mean and interval end where the first of the seeds does.
     """
     series: dict[str, list[Curves]] = {}
-    for core, whole in curves.items():
-        passed = min(map(len, whole))
-        runs = [run[:passed] for run in whole]
-        steps = np.array([point["steps"] for point in runs[0]])
-        reward = np.array([[point["reward"] for point in run] for run in runs])
-        crashed = np.array([[100 * point["crashes"] / point["episodes"] for point in run] for run in runs])
+    for core, runs in curves.items():
+        steps = np.array([point["steps"] for point in max(runs, key=len)])
+        reward, crashed = np.full((2, len(runs), len(steps)), np.nan)
+        for number, run in enumerate(runs):
+            reward[number, : len(run)] = [point["reward"] for point in run]
+            crashed[number, : len(run)] = [100 * point["crashes"] / point["episodes"] for point in run]
         series[core] = [
             _band(steps, reward, -np.inf, np.inf),
             _band(steps, crashed, 0.0, 100.0),

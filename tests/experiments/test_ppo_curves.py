@@ -45,7 +45,8 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(ppo_curves.subprocess, "Popen", refuse)
     (tmp_path / "curves.png").unlink()
-    run(options)
+    run(replace(options, publish=tmp_path / "published"))
+    assert str(tmp_path) not in (tmp_path / "published" / "summary.json").read_text()
     after = json.loads((tmp_path / "results.json").read_text())["figures"]
     assert after == before
     assert (tmp_path / "curves.png").stat().st_size > 5000
@@ -78,15 +79,15 @@ def _line(steps, reward):
     return json.dumps({"steps": steps, "reward": reward, "crashes": 0, "episodes": 4}) + "\n"
 
 
-def test_what_is_not_finished_is_drawn_up_to_the_point_that_all_seeds_have_passed(tmp_path):
+def test_the_mean_ends_where_the_first_of_the_seeds_does(tmp_path):
     for seed, points in ((0, 3), (1, 2)):
         (tmp_path / f"ltc-{seed}").mkdir()
         lines = "".join(_line(10 * point, point + seed) for point in range(1, points + 1))
         (tmp_path / f"ltc-{seed}" / "metrics.jsonl").write_text(lines + '{"steps": 40')  # being written
     figure = draw({"ltc": [read_curve(tmp_path / f"ltc-{seed}") for seed in (0, 1)]})
-    mean = figure.axes[0].lines[-1]
-    assert mean.get_xdata().tolist() == [10, 20]
-    assert mean.get_ydata().tolist() == [1.5, 2.5]
+    first, second, mean = (line.get_ydata().tolist() for line in figure.axes[0].lines)
+    assert (first, second[:2], mean[:2]) == ([1, 2, 3], [2, 3], [1.5, 2.5])
+    assert np.isnan([second[2], mean[2]]).all()
 
 
 def test_without_training_nothing_starts_and_what_is_missing_is_told(tmp_path, monkeypatch):
