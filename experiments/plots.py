@@ -155,6 +155,7 @@ def curves_figure(
             axes.plot(one.at, one.mean, color=colour, linewidth=2.2, label=kind, zorder=3)
         axes.set_ylabel(name, color=theme.text, **_FONT)
     panels[-1].set_xlabel(along, color=theme.text, **_FONT)
+    panels[-1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))  # Millions are wide.
     panels[-1].xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     _legend(panels[-1], theme)
     return figure
