@@ -40,7 +40,7 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     refused = wormwheel(capsys, *options, "--steps", 160)
     assert refused.code == 2 and "--resume" in refused.complaint
     other = wormwheel(capsys, *options, "--steps", 160, "--resume", "--gamma", "0.5")
-    gamma = preset_for("LaneKeeping").learning.gamma
+    gamma = PRESETS["LaneKeeping"].learning.gamma
     assert other.code == 2 and f"learning.gamma = {gamma:g}, not 0.5" in other.complaint
     # As if the run had been started by a version that lacked some options.
     config = json.loads((out / "config.json").read_text())
