@@ -40,7 +40,6 @@ WIDER = {
     "log-std-init": "-1.8",
     "learning-rate": "3e-4",
     "core-learning-rate": "1e-3",
-    "evaluate-episodes": "40",
 }
 """How a run that has been through the preset learns on; the seed is another, so that no road comes again."""
 _WIDER_SEED = 10
@@ -250,6 +249,7 @@ def _start(options: PPOCurves, run: Run) -> subprocess.Popen[bytes]:
     if run.wider:
         before = options.directory(replace(run, wider=False)) / "last"
         given |= {"init-from": before, "seed": _WIDER_SEED + run.seed, "steps": options.widen_steps, **WIDER}
+        given["evaluate-episodes"] = 2 * options.episodes  # Odd looks differ more.
     else:
         given |= {"core": run.core, "seed": run.seed, "steps": options.steps, "evaluate-episodes": options.episodes}
     words = ["train", "ppo", "--env", "LaneKeeping", "--no-film"]

@@ -27,7 +27,6 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
         workers=2,
         out=tmp_path,
     )
-    monkeypatch.setitem(ppo_curves.WIDER, "evaluate-episodes", "1")
     run(options)
     said = capsys.readouterr().out
     assert "feedforward, seed 0 " in said
