@@ -81,7 +81,8 @@ class LiquidPPO(BaseAlgorithm):
             init_from: a driver to start from; with `config.leash` also the one to stay near.
             tensorboard_log: directory of TensorBoard events.
             verbose: 1 prints what is logged.
-            seed: of weights, draws and env.
+            seed: of weights, draws and envs; as in Stable-Baselines3, env i gets seed + i, so runs whose seeds are
+                closer than they have envs share episodes.
             device: where the networks live.
             stats_window_size: episodes that the logged means are taken over.
             observation_space: of the env, when there is none.
@@ -142,6 +143,7 @@ class LiquidPPO(BaseAlgorithm):
         self._state: Tensor | None = None
         self._imitator_state: Tensor | None = None
         self._rollouts = 0
+        self._between_rollouts = True
         self.record: dict[str, Any] = {}
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -192,6 +194,7 @@ class LiquidPPO(BaseAlgorithm):
                 self.dump_logs(iteration)
             self.train()
             self._rollouts += 1
+            self._between_rollouts = True
         callback.on_training_end()
         return self
 
@@ -250,6 +253,8 @@ class LiquidPPO(BaseAlgorithm):
     def save(self, path: str | Path, exclude: Any = None, include: Any = None) -> None:  # type: ignore[override]
         """Write everything to a directory, and for camera envs the driver beside it; see `ppo_checkpoint`.
 
+        What is loaded goes on exactly, unless it was saved in the middle of a rollout: `ppo_checkpoint` tells when.
+
         Args:
             path: the directory; made if needed.
             exclude: must be None; all of it is needed.
@@ -270,13 +275,14 @@ class LiquidPPO(BaseAlgorithm):
 
         Args:
             path: the directory.
-            env: where to go on learning; None is enough to act. Envs of `make_vector_env` go on where they were,
-                other ones begin new episodes.
+            env: where to go on learning; None is enough to act on what the learner saw, which is normalised if a
+                `VecNormalize` did that: its figures are put back into the env that is given here. Envs of
+                `make_vector_env` go on where they were, other ones begin new episodes.
             device: where the networks live.
-            **options: `tensorboard_log` and `verbose` of the constructor.
+            **options: `tensorboard_log`, `verbose`, and fields of `PPOConfig` to go on with instead of those saved.
 
         Raises:
-            ValueError: if there is no learner, it is corrupt, or the env does not fit it.
+            ValueError: if there is no learner, it is corrupt, the env does not fit it, or an option is another one.
         """
         return ppo_checkpoint.load_learner(cls, Path(path), env, device, **options)
 

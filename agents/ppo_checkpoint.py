@@ -5,6 +5,10 @@ observation, recurrent states, the normaliser's figures and the actions since ea
 rest as JSON in its header: nothing that is loaded can run code. The file is made beside its place and moved there. For
 envs with frames the same directory is a policy directory, which `load_policy`, `wormwheel evaluate` and
 `wormwheel render` take.
+
+Going on is exact for a learner that was saved between two rollouts: between two calls of `learn`, or in
+`on_rollout_start`, as `wormwheel train ppo` does. A rollout that is under way is not kept, so what was saved in a
+callback's `on_step` or `on_rollout_end` goes on without having learnt from it, and says so.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 import logging
 import random
 from collections import deque
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +25,15 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.files import clear_errors, make_directory, write_bytes
 from agents.ppo_config import PPOConfig
 from agents.ppo_episodes import is_replayable
+from agents.ppo_normaliser import normaliser_difference, normaliser_settings, normaliser_tensors, restore_normaliser
 from agents.ppo_observations import space_from_json, space_to_json
 from agents.ppo_policy import ActorCriticConfig
+from agents.training_state import optimizer_tensors, part_of, restore_optimizer
 from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
@@ -111,10 +115,24 @@ def load_learner(
 ) -> LiquidPPO:
     """Make a learner and put everything back.
 
+    Args:
+        kind: class of the learner.
+        directory: of the learner.
+        env: where to go on, or None.
+        device: where the networks live.
+        **options: `tensorboard_log`, `verbose`, and fields of `PPOConfig` that replace those of the file.
+
     Raises:
         LearnerError: if it cannot be read or the env does not fit it.
+        ValueError: if an option is of another kind, or out of range.
     """
     values, tensors = read_learner(directory)
+    changed = {name: options.pop(name) for name in [field.name for field in fields(PPOConfig)] if name in options}
+    if unknown := sorted(set(options) - {"tensorboard_log", "verbose"}):
+        raise ValueError(
+            f"{', '.join(unknown)} cannot be changed when a learner is loaded: expected tensorboard_log, verbose or "
+            "fields of PPOConfig."
+        )
     try:
         config = PPOConfig(**{**values["ppo"], "leash": 0.0})  # The imitator comes from the file, not from a driver.
         leash = PPOConfig(**values["ppo"]).leash
@@ -144,20 +162,18 @@ def load_learner(
     ):
         if saved != mine:
             raise LearnerError(f"{directory} learnt with {name} space {saved}, this env has {mine}.")
-    model.config = replace(config, leash=leash)
-    model.policy.load_state_dict(_part(tensors, "policy."))
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _part(tensors, "optimizer.").items():
-        index, _, key = name.partition(".")
-        states.setdefault(int(index), {})[key] = tensor
-    model.optimizer.load_state_dict({"state": states, "param_groups": model.optimizer.state_dict()["param_groups"]})
+    model.config = replace(config, **{"leash": leash, **changed})
+    if model.config.leash and values["imitator"] is None:
+        raise ValueError(f"{directory} was not tied to a driver: start anew with init_from, or leave out leash.")
+    model.policy.load_state_dict(part_of(tensors, "policy."))
+    restore_optimizer(model.optimizer, part_of(tensors, "optimizer."))
     model.generator.set_state(tensors["generator"])
     for name in COUNTERS:
         setattr(model, name, values["counters"][name])
     model.record = values["record"]
     if values["imitator"] is not None:
         imitator = DrivingPolicy.create(PolicyConfig.from_json(values["imitator"]))
-        imitator.load_state_dict(_part(tensors, "imitator."))
+        imitator.load_state_dict(part_of(tensors, "imitator."))
         model.imitator = imitator.to(model.device).eval().requires_grad_(False)
     if values["episodes"] is not None:
         model.ep_info_buffer = deque(values["episodes"]["infos"], maxlen=values["stats_window_size"])
@@ -170,8 +186,7 @@ def load_learner(
 def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return everything as JSON values and tensors."""
     tensors = {f"policy.{name}": tensor for name, tensor in model.policy.state_dict().items()}
-    for index, state in model.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(model.optimizer).items()}
     numpy_kind, numpy_keys, *numpy_rest = np.random.get_state()
     tensors |= {
         "generator": model.generator.get_state(),
@@ -196,7 +211,7 @@ def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 snapshots.append({name: there[name] for name in ("seed", "episode", "level")})
     normaliser = model.get_vec_normalize_env()
     if normaliser is not None:
-        tensors |= {f"normaliser.{name}": torch.as_tensor(value) for name, value in _figures(normaliser).items()}
+        tensors |= {f"normaliser.{name}": tensor for name, tensor in normaliser_tensors(normaliser).items()}
     episodes = None
     if model.ep_info_buffer is not None and model.ep_success_buffer is not None:
         infos = [{name: float(info[name]) for name in ("r", "l", "t")} for info in model.ep_info_buffer]
@@ -216,7 +231,8 @@ def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "record": model.record,
         "imitator": model.imitator.config.to_json() if model.imitator is not None else None,
         "snapshots": snapshots,
-        "normalised": normaliser is not None,
+        "normalised": normaliser_settings(normaliser),
+        "between_rollouts": model._between_rollouts,
         "python_generator": random.getstate(),
         "numpy_generator": [numpy_kind, *numpy_rest],
     }
@@ -226,17 +242,18 @@ def _pack(model: LiquidPPO) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _go_back(model: LiquidPPO, directory: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Put env, observation, states and the process's generators back where they were."""
     normaliser = model.get_vec_normalize_env()
-    if values["normalised"] != (normaliser is not None):
-        have = "a VecNormalize" if values["normalised"] else "no VecNormalize"
-        raise LearnerError(f"{directory} learnt with {have} around its envs: give load the same.")
+    if difference := normaliser_difference(values["normalised"], normaliser):
+        raise LearnerError(f"{directory} learnt with {difference}: give load the same.")
+    if not values.get("between_rollouts", True):
+        logger.warning("%s was saved in the middle of a rollout, which is not learnt from.", directory)
     if normaliser is not None:
-        _set_figures(normaliser, _part(tensors, "normaliser."))
+        restore_normaliser(normaliser, part_of(tensors, "normaliser."))
     assert model.env is not None
     if values["snapshots"] is not None and is_replayable(model.env) and model.n_envs == values["envs"]:
         for number, there in enumerate(values["snapshots"]):
             actions = tensors[f"episode.{number}"].numpy()
             model.env.env_method("restore", {**there, "actions": actions}, indices=number)
-        last = {name: tensor.numpy() for name, tensor in _part(tensors, "last.").items()}
+        last = {name: tensor.numpy() for name, tensor in part_of(tensors, "last.").items()}
         model._last_obs = last[""] if "" in last else last
         model._last_episode_starts = tensors["last_starts"].numpy()
         model._state = tensors["state"].to(model.device)
@@ -249,34 +266,3 @@ def _go_back(model: LiquidPPO, directory: Path, values: dict[str, Any], tensors:
     kind, *rest = values["numpy_generator"]
     np.random.set_state((kind, tensors["numpy_generator"].numpy().astype(np.uint32), *rest))
     torch.set_rng_state(tensors["torch_generator"])
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _running(normaliser: VecNormalize) -> dict[str, RunningMeanStd]:
-    """Return the running figures of a normaliser by name."""
-    found = {"return": normaliser.ret_rms}
-    observed = getattr(normaliser, "obs_rms", None)
-    if isinstance(observed, dict):
-        found |= {f"observation.{name}": one for name, one in observed.items()}
-    elif observed is not None:
-        found["observation"] = observed
-    return found
-
-
-def _figures(normaliser: VecNormalize) -> dict[str, Any]:
-    figures = {"returns": np.array(normaliser.returns)}
-    for name, one in _running(normaliser).items():
-        figures |= {f"{name}.mean": np.array(one.mean), f"{name}.var": np.array(one.var)}
-        figures[f"{name}.count"] = np.array(one.count, np.float64)
-    return figures
-
-
-def _set_figures(normaliser: VecNormalize, figures: dict[str, Tensor]) -> None:
-    if len(figures["returns"]) == normaliser.num_envs:
-        normaliser.returns = figures["returns"].numpy()
-    for name, one in _running(normaliser).items():
-        one.mean, one.var = figures[f"{name}.mean"].numpy(), figures[f"{name}.var"].numpy()
-        one.count = float(figures[f"{name}.count"])

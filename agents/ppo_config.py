@@ -84,8 +84,11 @@ class PPOConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
         for name in ("clip_range_vf", "ent_coef", "vf_coef", "target_kl", "critic_warmup", "leash"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is None:
+                raise ValueError(f"{name} must be a number, got None: 0 is how it is left out.")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} cannot be negative, got {value}.")
 
 
 def scheduled(start: float, end_share: float, remaining: float) -> float:

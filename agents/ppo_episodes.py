@@ -106,7 +106,6 @@ def make_vector_env(
     make_env: Callable[[], gymnasium.Env[Any, Any]],
     count: int,
     workers: int = 0,
-    seed: int | None = None,
     retry: float = 0.0,
 ) -> VecEnv:
     """Make envs that step side by side and can be replayed.
@@ -116,11 +115,10 @@ def make_vector_env(
         count: N, how many.
         workers: processes that step them; 0 steps them in this one. The results are the same. Pays for envs that take
             long; `python -m experiments.benchmarks.ppo --vector-envs` measures it.
-        seed: of the first env; the next ones follow it.
         retry: probability that an episode which was terminated is met once more.
 
     Returns:
-        A vector env; the first `reset` uses the seeds.
+        A vector env, not reset yet; its `seed` method, which a learner calls, gives env i the seed + i.
 
     Raises:
         ValueError: if `workers` is negative, or `retry` is not in [0, 1).
@@ -133,10 +131,7 @@ def make_vector_env(
     def make() -> gymnasium.Env[Any, Any]:
         return ReplayableEpisodes(Monitor(make_env()), retry)
 
-    vector: VecEnv = SharedVecEnv([make] * count, min(workers, count)) if workers else DummyVecEnv([make] * count)
-    if seed is not None:
-        vector.seed(seed)
-    return vector
+    return SharedVecEnv([make] * count, min(workers, count)) if workers else DummyVecEnv([make] * count)
 
 
 def is_replayable(vector: VecEnv) -> bool:

@@ -25,8 +25,6 @@ class Preset:
     """How to learn."""
     networks: dict[str, Any] = field(default_factory=dict)
     """Fields of `ActorCriticConfig` that differ from its defaults."""
-    core_options: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Fields of a core's own config that differ from its defaults, by the core's name."""
     normalize_reward: bool = False
     """Divide rewards by the running deviation of the discounted return (`VecNormalize`)."""
     retry: float = 0.0

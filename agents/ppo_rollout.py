@@ -36,6 +36,7 @@ def collect(model: LiquidPPO, callback: BaseCallback) -> bool:
     assert env is not None and model._state is not None
     held = config.sde_sample_freq if networks.config.use_sde else 1
     callback.on_rollout_start()
+    model._between_rollouts = False
     for step in range(config.n_steps):
         content, elapsed, starts = see(model)
         if step % config.chunk == 0:

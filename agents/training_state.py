@@ -35,9 +35,7 @@ def save_training_state(
     """
     tensors = {f"model.{name}": value.detach().contiguous() for name, value in model.state_dict().items()}
     tensors["generator"] = generator.get_state()
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().contiguous()
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()}
     write_bytes(path, safetensors.torch.save(tensors, {"progress": json.dumps(progress)}))
 
 
@@ -61,16 +59,35 @@ def load_training_state(
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path} is corrupt and cannot be resumed ({error}). Train anew without --resume.") from error
     try:
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        model.load_state_dict(part_of(tensors, "model."))
     except RuntimeError as error:
         raise ValueError(
             f"{path} belongs to another driver than the options describe; resume with the options of the first run."
         ) from error
-    states: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            states.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    restore_optimizer(optimizer, part_of(tensors, "optimizer."))
     generator.set_state(tensors["generator"])
     return progress
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return the state of an optimizer whose state is tensors and numbers, as tensors named INDEX.KEY."""
+    states = optimizer.state_dict()["state"].items()
+    return {
+        f"{index}.{key}": torch.as_tensor(value).detach().contiguous()
+        for index, state in states
+        for key, value in state.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put back what `optimizer_tensors` returned; the learning rates stay the optimizer's own."""
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def part_of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

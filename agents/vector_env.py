@@ -250,7 +250,11 @@ def _work(
             elif what == "reset":
                 answer = reset(content)
             else:
-                answer = [_answer(what, worlds[place], content[1]) for place in content[0]]
+                try:
+                    answer = [_answer(what, worlds[place], content[1]) for place in content[0]]
+                except Exception as error:  # The envs go on: `has_attr` asks for what may not be there.
+                    pipe.send((False, portable(error)))
+                    continue
             pipe.send((True, answer))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The learner is gone, or has closed its envs.

@@ -85,6 +85,10 @@ class EvaluateOptions:
             parse(text)
         if not 0 <= self.laps < float("inf"):
             raise ValueError(f"laps must be at least 0, got {self.laps}.")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}.")
+        if self.recordings.data and (self.env or self.expert):
+            raise ValueError("--env and --expert are for driving, --data is for recordings: leave one of them out.")
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class Outcome:
 def run(options: EvaluateOptions) -> None:
     """Evaluate and show a table."""
     check_json(options.json)
-    if not options.policy and not (options.expert and not options.recordings.data):
+    if not (options.policy or options.expert):
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
     found = [find_policy(path, frameless=True) for path in options.policy]
     env = LANE_KEEPING if options.recordings.data else options.env or common_world(found)

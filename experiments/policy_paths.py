@@ -40,7 +40,8 @@ def find_policy(given: Path, frameless: bool = False) -> Path:
     if (path / FILE).is_file() and not (path / "config.json").is_file():
         if not frameless:
             raise ValueError(
-                f"{path} is a PPO learner for {world_of(path)}, which shows no frames; this needs a driver that sees."
+                f"{path} is a PPO learner for {world_of(path) or 'a world'} that shows no frames; this needs a driver "
+                "that sees."
             )
         return path
     read_config(path)
@@ -65,10 +66,14 @@ def name_policies(paths: Iterable[Path], frameless: bool = False) -> dict[str, P
     return found
 
 
-def world_of(directory: Path) -> str:
-    """Return the name of the world that a policy learnt in: that of a PPO learner, LaneKeeping for the others."""
+def world_of(directory: Path) -> str | None:
+    """Return the name of the world that a policy learnt in: that of a PPO learner, LaneKeeping for the others.
+
+    None for a learner that `wormwheel train ppo` has not made and that does not name its world (`LiquidPPO.record`).
+    """
     if (directory / FILE).is_file():
-        return str(read_record(directory).get("env", LANE_KEEPING))
+        name: str | None = read_record(directory).get("env")
+        return name
     return LANE_KEEPING
 
 
@@ -76,9 +81,16 @@ def common_world(directories: Sequence[Path]) -> str:
     """Return the world that all policies learnt in.
 
     Raises:
-        ValueError: if they differ.
+        ValueError: if they differ, or one does not name it.
     """
-    worlds = sorted({world_of(path) for path in directories})
+    named = {path: world_of(path) for path in directories}
+    worlds = sorted({world for world in named.values() if world is not None})
+    for path, world in named.items():
+        if world is None:
+            raise ValueError(
+                f"{path} does not say in which world it learnt: name it, by --env or, before the learner is saved, by "
+                "model.record['env'] = NAME."
+            )
     if len(worlds) > 1:
         raise ValueError(f"the policies learnt in different worlds ({', '.join(worlds)}): name one of them with --env.")
     return worlds[0] if worlds else LANE_KEEPING
@@ -96,7 +108,7 @@ def check_motors(policies: dict[str, Path], throttle: bool) -> None:
         if motors != wanted:
             hint = " Give --throttle." if motors == 2 else " Leave out --throttle." if motors == 1 else ""
             learnt = world_of(path)
-            hint = f" It learnt {learnt}: give --env {learnt}." if learnt != LANE_KEEPING else hint
+            hint = f" It learnt {learnt}: give --env {learnt}." if learnt not in (None, LANE_KEEPING) else hint
             raise ValueError(f"{name} has {motors} motor outputs, LaneKeeping takes {wanted} here.{hint}")
 
 

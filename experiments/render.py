@@ -28,9 +28,9 @@ from experiments.policy_paths import (
     LANE_KEEPING,
     check_frame_size,
     check_motors,
+    common_world,
     name_policies,
     refuse_lane_keeping,
-    world_of,
 )
 from experiments.threads import one_thread
 from experiments.video import VideoWriter, check_preview, write_preview
@@ -83,8 +83,8 @@ def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
     named = name_policies([options.policy])
     ((name, place),) = named.items()
-    policy, learnt = load_policy(place), world_of(place)
-    if not options.recordings.data and learnt != LANE_KEEPING:
+    policy, learnt = load_policy(place), LANE_KEEPING if options.recordings.data else common_world([place])
+    if learnt != LANE_KEEPING:
         from experiments.render_world import film_world  # Has Stable-Baselines3 in tow.
 
         if options.noise_variance or options.perturbation or options.preview is not None:

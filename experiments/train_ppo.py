@@ -27,7 +27,7 @@ from agents.ppo_episodes import make_vector_env
 from agents.ppo_policy import ActorCriticConfig, config_for
 from agents.ppo_presets import preset_for
 from agents.ppo_worlds import make_world
-from agents.run_directory import RunDirectory
+from agents.run_directory import RunDirectory, to_json
 from envs.lane_keeping import LaneKeepingConfig
 from experiments.common import check_json, new_directory, progress, say, show, table, write_results
 from experiments.core_options import parse_core_options
@@ -65,7 +65,8 @@ class TrainPPOOptions:
     """Processes that step the envs, which share memory with the learner; 0 steps them in the learner's own. What is
     learnt is the same. `python -m experiments.benchmarks.ppo --vector-envs` measures what is faster."""
     seed: int = 0
-    """Seed of weights, draws and training episodes."""
+    """Seed of weights, draws and training episodes; env i draws its episodes by seed + i, so runs whose seeds are
+    closer than --envs share roads."""
     learning: Annotated[PPOConfig, arg(name="")] = PPOConfig()
     """How to learn."""
     critic: Literal["features", "shared", "own"] = "features"
@@ -81,14 +82,17 @@ class TrainPPOOptions:
     init_from: Path | None = None
     """Directory of a driver to start from; core, head, frames and period are its own then."""
     noise_variance: float = 0.0
-    """Largest variance of Gaussian noise on the training frames, pixels in [0, 1]; each episode draws its own."""
+    """Largest variance of Gaussian noise on the frames, pixels in [0, 1]; each episode draws its own, in training and
+    in the evaluations that choose the best."""
     perturbations: tuple[str, ...] = ()
-    """What goes wrong while training: each episode draws one of these. Names of `wormwheel gallery`, with or without a
-    severity, joined by +, names of families, or clean; such as clean weather latency:2 fog+speed:1."""
+    """What goes wrong in training and in the evaluations that choose the best: each episode draws one of these. Names
+    of `wormwheel gallery`, with or without a severity, joined by +, names of families, or clean; such as clean weather
+    latency:2 fog+speed:1."""
     largest_severity: int = 3
     """Largest severity of those perturbations that name none; each episode draws its own."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
-    """LaneKeeping's world while training."""
+    """LaneKeeping's world while training. Evaluations are in the same one, but what stands at the preset's value is at
+    LaneKeeping's own there; `judged_in` in results.json says where the best was chosen."""
     evaluate_every: int = 20_000
     """Steps between two evaluations on other seeds; the best and the last learner are kept then."""
     evaluate_episodes: int = 10
@@ -107,6 +111,14 @@ class TrainPPOOptions:
         for name in ("steps", "envs", "evaluate_every", "evaluate_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.retry < 1:
+            raise ValueError(f"retry must lie in [0, 1), got {self.retry}.")
+        if not math.isfinite(self.log_std_init):
+            raise ValueError(f"log_std_init must be finite, got {self.log_std_init}.")
+        if self.world.resets_per_road != 1:
+            raise ValueError(
+                "--resets-per-road: every episode of PPO has a seed, and so a road, of its own; leave it out."
+            )
         if not 0 <= self.noise_variance < math.inf:
             raise ValueError(f"noise_variance must be at least 0, got {self.noise_variance}.")
         if not 0 < self.evaluate_s < math.inf:
@@ -151,10 +163,12 @@ def run(options: TrainPPOOptions) -> Path:
         raise ValueError("--resume needs --out: the directory of the run to go on with.")
     if options.env != LANE_KEEPING:
         refuse_lane_keeping(options.env, options.world)
-    core_options = parse_core_options(options.core, options.core_options)
+    if options.learning.leash and options.init_from is None:
+        raise ValueError("--leash holds a policy near the driver that it starts from: give --init-from, or no --leash.")
     driver = _driver(options)
+    parts = _parts(options, driver)
     make_env = _env_maker(options, options.world)
-    check_learnable(make_env, options.learning, options.use_sde, options.init_from)
+    check_learnable(make_env, parts, driver)
     out = new_directory(
         options.out, f"runs/ppo-{options.env.replace('/', '-')}-{options.core}", "config.json", options.resume
     )
@@ -166,13 +180,12 @@ def run(options: TrainPPOOptions) -> Path:
     try:
         if options.normalize_reward:
             vector = VecNormalize(vector, norm_obs=False, gamma=options.learning.gamma)
-        model = _make_learner(options, core_options, driver, vector, directory)
+        model = _make_learner(options, parts, driver, vector, directory)
         model.record["env"] = options.env
         with progress(f"training {model.actor_critic_config.core}", options.steps, "steps") as bar:
             notes = {"env": options.env, "seed": options.seed}
-            keeper = Keeper(
-                _evaluation_env(options), directory, bar, options.evaluate_every, options.evaluate_episodes, notes
-            )
+            judge = _env_maker(options, _judged_in(options))
+            keeper = Keeper(judge, directory, bar, options.evaluate_every, options.evaluate_episodes, notes)
             if model.num_timesteps < options.steps:
                 left = options.steps - model.num_timesteps
                 model.learn(left, keeper, reset_num_timesteps=not options.resume)
@@ -213,18 +226,30 @@ def _env_maker(options: TrainPPOOptions, world: LaneKeepingConfig) -> Callable[[
     return lambda: make_world(name, world, noise_variance, perturbations, largest)
 
 
-def _evaluation_env(options: TrainPPOOptions) -> Callable[[], gymnasium.Env[Any, Any]]:
-    """Where the preset makes LaneKeeping harder to learn from, a driver is judged in LaneKeeping as it is."""
+def _judged_in(options: TrainPPOOptions) -> LaneKeepingConfig:
+    """Where the preset makes LaneKeeping easier or harder to learn from, a driver is judged in LaneKeeping as it is."""
     plain, harder = LaneKeepingConfig(), preset_for(options.env).world
     world = options.world
     eased = {name: getattr(plain, name) for name, value in harder.items() if getattr(world, name) == value}
     eased |= {"episode_s": options.evaluate_s, "height": world.height, "width": world.width}
-    return _env_maker(options, replace(world, **eased))
+    return replace(world, **eased)
+
+
+def _parts(options: TrainPPOOptions, driver: DrivingPolicy | None) -> ActorCriticConfig:
+    """Return what the networks are made of; a driver to start from brings its own core and head."""
+    own = {"critic": options.critic, "log_std_init": options.log_std_init, "use_sde": options.use_sde}
+    if driver is not None:
+        return config_for(driver, **own)
+    networks = {**preset_for(options.env).networks, **own}
+    if options.env == LANE_KEEPING:
+        networks["nominal_period_s"] = options.world.period_s
+    chosen = parse_core_options(options.core, options.core_options)
+    return ActorCriticConfig(core=options.core, core_options=chosen, **networks)
 
 
 def _make_learner(
     options: TrainPPOOptions,
-    core_options: dict[str, Any],
+    parts: ActorCriticConfig,
     driver: DrivingPolicy | None,
     vector: VecEnv,
     directory: RunDirectory,
@@ -238,16 +263,6 @@ def _make_learner(
     if options.resume:
         say(f"nothing has been kept in {directory.path} yet: the run begins anew")
         forget_later(directory, 0)
-    own = {"critic": options.critic, "log_std_init": options.log_std_init, "use_sde": options.use_sde}
-    if driver is not None:
-        parts = config_for(driver, **own)
-    else:
-        preset = preset_for(options.env)
-        networks = {**preset.networks, **own}
-        if options.env == LANE_KEEPING:
-            networks["nominal_period_s"] = options.world.period_s
-        chosen = {**preset.core_options.get(options.core, {}), **core_options}
-        parts = ActorCriticConfig(core=options.core, core_options=chosen, **networks)
     return LiquidPPO(parts, vector, options.learning, init_from=driver, tensorboard_log=board, seed=options.seed)
 
 
@@ -261,6 +276,8 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
         columns, row = [*columns, "crashes"], [*row, f"{line['crashes']} of {line['episodes']}"]
     table(f"{options.env}: best of the evaluations on {line['episodes']} episodes, 95 % intervals", columns, [row])
     figures = {"directory": str(directory.path), "best": line, "steps": model.num_timesteps}
+    if options.env == LANE_KEEPING:
+        figures["judged_in"] = to_json(_judged_in(options))
     write_results(directory.path / "results.json", "train ppo", options, figures)
     write_results(options.json, "train ppo", options, figures)
     if options.film and model.policy.is_driver:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from agents.ppo_actions import make_actions
 from agents.ppo_config import PPOConfig
-from agents.ppo_observations import ObservationAdapter
+from agents.ppo_policy import ActorCritic, ActorCriticConfig
 from agents.run_directory import to_json
 from envs.lane_keeping import LaneKeepingConfig
+from policies.policy import DrivingPolicy
 
 if TYPE_CHECKING:
     from experiments.train_ppo import TrainPPOOptions
@@ -22,6 +22,7 @@ SHAPING = (
     *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
     *("use_sde", "retry"),
     *("init_from", "world", "noise_variance", "perturbations", "largest_severity"),
+    *("evaluate_s", "evaluate_episodes"),  # Else the best so far and what comes could not be compared.
 )
 """Options that a resumed run shares with the first one."""
 ABSENT = {"perturbations": [], "largest_severity": 3, "use_sde": False, "retry": 0.0}
@@ -31,22 +32,27 @@ NESTED = {"learning": PPOConfig(), "world": LaneKeepingConfig()}
 
 
 def check_learnable(
-    make_env: Callable[[], gymnasium.Env[Any, Any]], learning: PPOConfig, use_sde: bool, init_from: Path | None
+    make_env: Callable[[], gymnasium.Env[Any, Any]], parts: ActorCriticConfig, driver: DrivingPolicy | None
 ) -> None:
-    """Check that a world can be made and be learnt in.
+    """Check that a world can be made and be learnt in by networks of some parts, from a driver if there is one.
 
     Raises:
-        ValueError: if it cannot, its observations or actions are of a kind that no driver has, or a leash is asked for
-            without a driver to be tied to.
+        ValueError: if it cannot, its observations or actions are of a kind that no driver has, or the driver is used to
+            others.
     """
-    if learning.leash and init_from is None:
-        raise ValueError("--leash holds a policy near the driver that it starts from: give --init-from, or no --leash.")
     env = make_env()
     try:
-        ObservationAdapter(env.observation_space)
-        make_actions(env.action_space, 0.0, features=int(use_sde))
+        networks = ActorCritic(parts, env.observation_space, env.action_space)
     finally:
         env.close()
+    if driver is not None:
+        shown, used_to = networks.adapter.shape[:2], driver.config.preprocessing
+        if networks.adapter.is_visual and shown != (used_to.source_height, used_to.source_width):
+            raise ValueError(
+                f"the driver to start from sees {used_to.source_height}×{used_to.source_width} pixels, this world "
+                f"shows {shown[0]}×{shown[1]}: start from a driver of this world."
+            )
+        networks.adopt(driver)
 
 
 def check_resume(out: Path, options: TrainPPOOptions) -> None:

@@ -22,6 +22,7 @@ from agents.ppo_evaluation import EVALUATION_SEED, evaluate
 from agents.ppo_presets import preset_for
 from agents.ppo_worlds import make_world
 from experiments.common import check_json, progress, table, write_results
+from experiments.core_options import parse_core_options
 from experiments.script import run_script
 
 WORLD = "CartPole-memory"
@@ -52,6 +53,8 @@ class Options:
             raise ValueError(
                 "cores must name one core or more; seeds, steps, evaluate_every and episodes are at least 1."
             )
+        for core in self.cores:
+            parse_core_options(core, ())
 
 
 class UntilSolved(BaseCallback):

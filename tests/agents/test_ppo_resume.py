@@ -241,6 +241,57 @@ def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         learner("gru", leash=1.0)
 
 
+def test_what_may_change_when_a_learner_is_loaded(tmp_path: Path) -> None:
+    model = learner("gru")
+    model.learn(48)
+    model.save(tmp_path)
+    changed = LiquidPPO.load(tmp_path, make_vector_env(Drifting, 3), n_steps=32, learning_rate=1e-5)
+    assert (changed.config.n_steps, changed.config.learning_rate) == (32, 1e-5)
+    assert changed.config.chunk == model.config.chunk
+    changed.learn(96, reset_num_timesteps=False)
+    assert changed.num_timesteps == 48 + 96
+    for options, words in (
+        ({"critic": "own"}, "critic cannot be changed"),
+        ({"leash": 1.0}, "was not tied to a driver"),
+        ({"n_steps": 20}, "multiple of chunk"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            LiquidPPO.load(tmp_path, **options)
+
+
+def test_a_normaliser_goes_on_as_it_was(tmp_path: Path) -> None:
+    model = LiquidPPO("gru", vector(False, True), **SIZES)
+    model.learn(48)
+    model.save(tmp_path)
+    for options, words in (({"norm_obs": False}, "norm_obs = True, not False"), ({"gamma": 0.5}, "gamma = 0.99, not")):
+        with pytest.raises(LearnerError, match=words):
+            LiquidPPO.load(tmp_path, VecNormalize(make_vector_env(Drifting, 3), **options))
+    again = VecNormalize(make_vector_env(Drifting, 3))
+    LiquidPPO.load(tmp_path, again)
+    before = model.get_vec_normalize_env()
+    assert before is not None
+    np.testing.assert_array_equal(again.obs_rms.mean, before.obs_rms.mean)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(again.returns, before.returns)
+
+
+@pytest.mark.parametrize("moment", ["_on_rollout_start", "_on_step", "_on_rollout_end"])
+def test_saved_in_the_middle_of_a_rollout_says_so(
+    moment: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Save(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+    def save(callback: BaseCallback) -> bool:
+        callback.model.save(tmp_path)
+        return True
+
+    setattr(Save, moment, save)
+    learner("gru").learn(96, callback=Save())
+    LiquidPPO.load(tmp_path, make_vector_env(Drifting, 3))
+    assert ("in the middle of a rollout" in caplog.text) == (moment != "_on_rollout_start")
+
+
 class Bomb:
     """What a pickle can do."""
 

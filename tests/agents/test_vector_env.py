@@ -177,3 +177,12 @@ def test_the_number_of_processes_is_checked() -> None:
         SharedVecEnv([Fragile] * 2, workers=3)
     with pytest.raises(ValueError, match="workers must be at least 0"):
         make_vector_env(Fragile, 2, -1)
+
+
+def test_a_question_that_fails_leaves_the_envs_alive(fragile: SharedVecEnv) -> None:
+    fragile.reset()
+    assert not fragile.has_attr("smell") and fragile.has_attr("colour")
+    with pytest.raises(TypeError, match="painted"):
+        fragile.env_method("painted")
+    _, rewards, _, _ = fragile.step(np.zeros(3, np.int64))
+    assert rewards.tolist() == [1.0] * 3

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import json
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +13,9 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
-from experiments import ppo_curves
-from experiments.ppo_curves import PPOCurves, draw, read_curve, run
+from experiments import ppo_runs
+from experiments.ppo_curves import draw, run
+from experiments.ppo_runs import PPOCurves, quickened, read_curve, seconds_of
 
 
 def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
@@ -42,7 +46,7 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
     def refuse(*_args, **_more):
         raise AssertionError("started again")
 
-    monkeypatch.setattr(ppo_curves.subprocess, "Popen", refuse)
+    monkeypatch.setattr(ppo_runs.subprocess, "Popen", refuse)
     (tmp_path / "curves.png").unlink()
     run(replace(options, publish=tmp_path / "published"))
     assert str(tmp_path) not in (tmp_path / "published" / "summary.json").read_text()
@@ -51,6 +55,8 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "curves.png").stat().st_size > 5000
     with pytest.raises(AssertionError, match="started again"):
         run(replace(options, seeds=2))
+    with pytest.raises(AssertionError, match="started again"):  # What is finished is not as far as that.
+        run(replace(options, steps=4096))
 
 
 def test_a_run_that_fails_says_why(tmp_path):
@@ -89,8 +95,37 @@ def test_the_mean_ends_where_the_first_of_the_seeds_does(tmp_path):
     assert np.isnan([second[2], mean[2]]).all()
 
 
+def test_points_are_where_their_steps_are(tmp_path):
+    (lost, whole) = ([json.loads(_line(steps, 1.0)) for steps in kept] for kept in ((10, 30), (10, 20, 30)))
+    first, _, mean = (line.get_ydata() for line in draw({"ltc": [lost, whole]}).axes[0].lines)
+    assert first[2] == 1.0 and np.isnan(first[1]) and np.isnan(mean[1])
+    with pytest.raises(ValueError, match="judged after different steps, one after 15 "):
+        draw({"ltc": [whole, [json.loads(_line(15, 1.0))]]})
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's time zone cannot be changed for a test")
+def test_a_run_takes_as_long_in_summer(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        (tmp_path / "config.json").write_text(json.dumps({"command": "", "started": "2026-07-01T12:00:00+00:00"}))
+        (tmp_path / "results.json").touch()
+        begun_s = calendar.timegm((2026, 7, 1, 12, 0, 0))
+        os.utime(tmp_path / "results.json", (begun_s + 600, begun_s + 600))
+        assert seconds_of(tmp_path) == 600.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_quick_keeps_what_was_asked_for(tmp_path):
+    quick = quickened(PPOCurves(cores=("gru",), widen=("gru",), out=tmp_path, roads=1))
+    assert (quick.cores, quick.out, quick.roads) == (("gru",), tmp_path, 1)
+    assert (quick.seeds, quick.steps) == (1, 4096)
+
+
 def test_without_training_nothing_starts_and_what_is_missing_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(ppo_curves.subprocess, "Popen", None)
+    monkeypatch.setattr(ppo_runs.subprocess, "Popen", None)
     options = PPOCurves(cores=("ltc",), seeds=1, train=False, out=tmp_path)
     with pytest.raises(ValueError, match="ltc-0 holds no evaluated run yet: .*without --no-train"):
         run(options)

@@ -8,9 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from agents.ppo import LiquidPPO
+from agents.ppo_checkpoint import read_learner
 from agents.ppo_presets import PRESETS
+from agents.ppo_worlds import make_world
+from envs.lane_keeping import LaneKeepingConfig
 from experiments.train_ppo import TrainPPOOptions, defaults_for
+from experiments.train_ppo_keeper import Keeper
 from policies.checkpoint import load_policy
 from tests.experiments.verbs import wormwheel
 
@@ -31,6 +37,9 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     assert [line["steps"] for line in lines] == [64, 96]
     assert json.loads((out / "results.json").read_text())["figures"]["steps"] == 96
     assert list((out / "tensorboard").rglob("events.out.tfevents.*"))
+    # The vehicle is the preset's, so it is LaneKeeping's own there; the rest is what was asked for.
+    judged_in = json.loads((out / "results.json").read_text())["figures"]["judged_in"]
+    assert (judged_in["vehicle"], judged_in["variety"], judged_in["episode_s"]) == ("auto", 0.0, 2.0)
 
     judged = wormwheel(
         capsys, "evaluate", "--policy", out, "--episodes", 1, "--episode-s", 1, *WORLD[:7], "--workers", 1
@@ -40,6 +49,8 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     refused = wormwheel(capsys, *options, "--steps", 160)
     assert refused.code == 2 and "--resume" in refused.complaint
     other = wormwheel(capsys, *options, "--steps", 160, "--resume", "--gamma", "0.5")
+    longer = wormwheel(capsys, *options, "--steps", 160, "--resume", "--evaluate-s", "3")
+    assert longer.code == 2 and "evaluate_s = 2.0, not 3.0" in longer.complaint
     gamma = PRESETS["LaneKeeping"].learning.gamma
     assert other.code == 2 and f"learning.gamma = {gamma:g}, not 0.5" in other.complaint
     # As if the run had been started by a version that lacked some options.
@@ -128,12 +139,51 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
         ("use_sde is for continuous actions", ("--env", "CartPole-v1", "--use-sde")),
         ("--leash holds a policy near the driver", ("--env", "CartPole-v1", "--leash", "1")),
         ("workers must be at least 0", ("--workers", "-1")),
+        ("retry must lie in [0, 1)", ("--retry", "1")),
+        ("log_std_init must be finite", ("--log-std-init", "nan")),
+        ("units", ("--core-options", "units=-3")),
+        ("a road, of its own", ("--resets-per-road", "3")),
     ):
         refused = wormwheel(capsys, "train", "ppo", *more, "--out", tmp_path / "run")
         assert refused.code == 2 and words in refused.complaint
         assert not (tmp_path / "run").exists()
     nothing = wormwheel(capsys, "train", "ppo", "--resume")
     assert nothing.code == 2 and "--out" in nothing.complaint
+
+
+def test_a_learner_that_names_no_world_is_asked_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = LiquidPPO("gru", "CartPole-v1", n_steps=16, batch_size=16)
+    model.learn(16)
+    model.save(tmp_path / "saved")
+    asked = wormwheel(capsys, "evaluate", "--policy", tmp_path / "saved", "--episodes", 2)
+    assert asked.code == 2 and "does not say in which world it learnt: name it, by --env" in asked.complaint
+    told = wormwheel(capsys, "evaluate", "--policy", tmp_path / "saved", "--episodes", 2, "--env", "CartPole-v1")
+    assert told.code == 0, told.err
+
+
+def test_a_killed_run_ends_as_one_that_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("train", "ppo", "--core", "ltc", *SMALL, *WORLD, "--steps", 192, "--use-sde", "--retry", "0.9")
+    assert wormwheel(capsys, *options, "--out", tmp_path / "whole").code == 0
+    kept = Keeper.finish
+
+    def killed(keeper: Keeper, model: LiquidPPO) -> None:
+        kept(keeper, model)
+        if model.num_timesteps == 64:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "finish", killed)
+        assert wormwheel(capsys, *options, "--out", tmp_path / "killed").code == 130
+    assert wormwheel(capsys, *options, "--out", tmp_path / "killed", "--resume").code == 0
+    for name in ("metrics.jsonl", "last/model.safetensors", "policy/model.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    _, mine = read_learner(tmp_path / "killed" / "last")
+    _, wanted = read_learner(tmp_path / "whole" / "last")
+    assert mine.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert torch.equal(mine[name], tensor), name
 
 
 def test_a_film_in_another_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +194,12 @@ def test_a_film_in_another_world(tmp_path: Path, capsys: pytest.CaptureFixture[s
     filmed = wormwheel(capsys, "render", "--policy", out, "--out", film, "--seconds", 0.1)
     assert filmed.code == 0, filmed.err
     assert "5 steps, reward" in filmed.out and film.stat().st_size > 1000
+    # Frames of another size than this world's.
+    model = LiquidPPO("gru", make_world("LaneKeeping", LaneKeepingConfig(vehicle="bicycle", height=24, width=48)))
+    model.save(tmp_path / "small")
+    again = wormwheel(capsys, "train", "ppo", *options[:2], "--init-from", tmp_path / "small", "--out", tmp_path / "a")
+    assert again.code == 2 and "sees 24×48 pixels, this world shows 48×96" in again.complaint
+    assert not (tmp_path / "a").exists()
     for words, more in (("options of LaneKeeping", ("--height", 24)), ("--preview are for", ("--preview", "a.gif"))):
         refused = wormwheel(capsys, "render", "--policy", out, "--out", film, *more)
         assert refused.code == 2 and words in refused.complaint
