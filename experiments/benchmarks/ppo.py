@@ -3,10 +3,11 @@
     python -m experiments.benchmarks.ppo --json ppo.json
     python -m experiments.benchmarks.ppo --vector-envs --world racecar [--training]  # in which processes?
 
-Steps of the env a second, updates included. Every contestant has the same env, the same conv head, the same critic
-(64 hidden units on the head's features), the same minibatches and the same number of passes; they take turns. The
-recurrent peer comes twice: with the LSTMs that it makes if nothing is said (256 units each for actor and critic), and
-with the least it can do, one of `--hidden` units that actor and critic share. No speed is shown before the heads have
+Steps of the env a second, updates included. Every contestant has the same env, the same conv head, a critic of 64
+hidden units, the same minibatches and the same number of passes; they take turns. Our critic and that of the
+feed-forward peer sit on the head's features, the recurrent peer's on an LSTM. That peer comes twice: with the LSTMs
+that it makes if nothing is said (256 units each for actor and critic), and with one of `--hidden` units that actor and
+critic share, as many cores as ours has. No speed is shown before the heads have
 been seen to agree, the learner's probabilities to be those of its rollout, and every contestant to have made the same
 number of steps and updates; vector envs have to show the same.
 """
@@ -50,7 +51,8 @@ class PPOBenchmark:
 
     world: Literal["trivial", "lane_keeping", "racecar"] = "trivial"
     """"trivial" (64×96 frames that cost nothing), "lane_keeping" (48×96, bicycle, one look), or "racecar" (LaneKeeping
-    as its preset trains it, but with the racecar; new roads are rare, as they are once it drives)."""
+    as its preset trains it, but with the racecar; new roads are rare, as they are once it drives, except for our
+    learner, which has a new one in each episode)."""
     envs: int = 8
     """Envs side by side."""
     n_steps: int = 128
