@@ -65,8 +65,9 @@ class PPOBenchmark:
     """Steps of a sequence of ours."""
     hidden: int = 64
     """Units of our LSTM and of the peer's small one."""
-    rounds: int = 5
-    """Turns that each contestant takes, one rollout and its update each, after one to warm up."""
+    rounds: int = 9
+    """Turns that each contestant takes, one rollout and its update each, after one to warm up; on a machine whose speed
+    comes and goes five left the ratios uncertain by a tenth."""
     threads: int = 0
     """Threads of torch; 0 leaves its own choice."""
     cpu_time: bool = False
