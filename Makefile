@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install install-dev format clean
+.PHONY: demo test resolve install install-dev format clean
 
 demo: install
 	$(BIN)/wormwheel demo
+	@echo "To go on in this shell: source $(BIN)/activate; then: wormwheel --help"
 
 test: install-dev
 	$(BIN)/ruff check .
@@ -14,18 +15,22 @@ test: install-dev
 	# One thread each: two processes with two threads each would wait for one another on two cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
+# The install as a stranger has it: the public index alone, on every supported Python.
+resolve:
+	PYTHON=$(PYTHON) .ci/resolve
+
 install: .venv/.installed
 install-dev: .venv/.installed-dev
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt install.py
+	$(BIN)/python install.py demo
 	touch $@
 
-.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt install.py
+	$(BIN)/python install.py dev
 	touch $@ .venv/.installed
 
 format:
