@@ -15,6 +15,6 @@ CAR_RACING_STEERING = "wormwheel/CarRacing-v0"
 if LANE_KEEPING not in gymnasium.registry:
     # Gymnasium's passive checker looks at every observation anew and would take a third of the time of a step; the
     # tests run the full one.
-    gymnasium.register(id=LANE_KEEPING, entry_point="envs.lane_keeping:LaneKeepingEnv", disable_env_checker=True)
+    gymnasium.register(id=LANE_KEEPING, entry_point="envs.lane_keeping.env:LaneKeepingEnv", disable_env_checker=True)
 if CAR_RACING_STEERING not in gymnasium.registry:
     gymnasium.register(id=CAR_RACING_STEERING, entry_point="envs.car_racing:CarRacingEnv", disable_env_checker=True)

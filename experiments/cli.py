@@ -4,6 +4,11 @@ Each verb is a frozen dataclass of options, from which its command line is made,
 module is imported when it is called for, so `wormwheel --help` answers at once.
 
     wormwheel record --out runs/record --frames 2000
+
+Modules that are run by `python -m`: their command line, told and failing as that of `wormwheel`.
+
+if __name__ == "__main__":
+run_script(Options, run)
 """
 
 from __future__ import annotations
@@ -19,7 +24,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import tyro
 
 ROOMS = ("policies", "envs", "agents")
 """The packages beside this one; other distributions own such names."""
@@ -49,19 +56,19 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "record": Verb("experiments.record", "RecordOptions", "let the expert drive and record frames and steering"),
-    "train imitation": Verb("experiments.train", "TrainOptions", "train a driver on recorded driving"),
+    "train imitation": Verb("experiments.train_imitation", "TrainOptions", "train a driver on recorded driving"),
     "train ppo": Verb("experiments.train_ppo", "TrainPPOOptions", "train a driver by trial and error"),
     "evaluate": Verb(
-        "experiments.evaluate", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
+        "experiments.evaluate.verb", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
     "robustness": Verb(
         "experiments.robustness.verb",
         "RobustnessOptions",
         "drive policies under everything that can go wrong, and compare",
     ),
-    "render": Verb("experiments.render", "RenderOptions", "film a driver on a road or on a recording"),
-    "demo": Verb("experiments.demo", "DemoOptions", "record, train, drive, film: the whole chain and a page about it"),
-    "gallery": Verb("experiments.gallery", "GalleryOptions", "draw every perturbation at every severity"),
+    "render": Verb("experiments.film.verb", "RenderOptions", "film a driver on a road or on a recording"),
+    "demo": Verb("experiments.demo.verb", "DemoOptions", "record, train, drive, film: all of it and a page about it"),
+    "gallery": Verb("experiments.gallery.verb", "GalleryOptions", "draw every perturbation at every severity"),
     "info": Verb(
         "experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, the perturbations, or versions"
     ),
@@ -163,7 +170,7 @@ def _run(arguments: list[str]) -> int:
         print(_overview(""))
         return 0 if arguments else USAGE_ERROR
     if arguments == ["--version"]:
-        from agents.run_directory import versions
+        from agents.runs.directory import versions
 
         print(f"wormwheel {versions()['wormwheel']}")
         return 0
@@ -248,3 +255,45 @@ def _complain(name: str, line: str) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+Options = TypeVar("Options")
+
+
+def run_script(
+    kind: type[Options],
+    run: Callable[[Options], Any],
+    program: str | None = None,
+    arguments: Sequence[str] | None = None,
+    description: str | None = None,
+) -> None:
+    """Read the command line, run, and leave; what cannot be done as asked is one line on standard error.
+
+    Args:
+        kind: dataclass of the options; the names of nested ones are left out of theirs.
+        run: takes the options.
+        program: what it is called by, such as "python -m experiments.tasks.xor_stream"; that of the module that the
+            process was started with when None.
+        arguments: what follows; those of the process when None.
+        description: text for --help; the docstring of `kind` when None.
+
+    Raises:
+        SystemExit: always; the code is that of `experiments.cli.main`.
+    """
+    called = program or _started()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    more = {} if description is None else {"description": description}
+
+    def work() -> int:
+        options = parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more)
+        if options is not None:
+            run(options)
+        return 0
+
+    sys.exit(guarded(called.split()[-1].rpartition(".")[2], work))
+
+
+def _started() -> str:
+    """What the process was started by."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name}" if spec is not None else f"python {os.path.basename(sys.argv[0])}"

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from tyro.conf import Positional
 
-from agents.run_directory import versions
-from experiments.common import check_json, duration, plain, screen, table, write_results
+from agents.runs.directory import versions
+from experiments.console import check_json, duration, plain, screen, table, write_results
 
 Row = list[str]
 
@@ -161,8 +161,8 @@ def _data(path: Path) -> dict[str, Any]:
 def _env() -> dict[str, Any]:
     """Show the env's spaces and the options of its world."""
     from envs import LANE_KEEPING
-    from envs.bullet import has_bullet
-    from envs.lane_keeping import LaneKeepingConfig, LaneKeepingEnv
+    from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
+    from envs.vehicle.bullet import has_bullet
 
     env = LaneKeepingEnv(LaneKeepingConfig(vehicle="bicycle"))
     try:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from agents.ppo_checkpoint import FILE, read_record
-from envs.lane_keeping import LaneKeepingConfig
+from agents.ppo.checkpoint import FILE, read_record
+from envs.lane_keeping.env import LaneKeepingConfig
 from policies.checkpoint import read_config
 
 LANE_KEEPING = "LaneKeeping"

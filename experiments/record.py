@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from agents.recorder import News, Recorded, RecorderConfig, record, with_vehicle
+from agents.driving.record import News, Recorded, RecorderConfig, record, with_vehicle
 from agents.recordings.writer import EpisodeWriter
-from agents.run_directory import RunDirectory, to_json
-from envs.lane_keeping import LaneKeepingConfig
-from experiments.common import check_json, expand_tracks, new_directory, progress, say, table, write_results
+from agents.runs.directory import RunDirectory, to_json
+from envs.lane_keeping.env import LaneKeepingConfig
+from experiments.console import check_json, expand_tracks, new_directory, progress, say, table, write_results
 
 WORLD = LaneKeepingConfig(episode_s=6.0, start_offset=0.4, start_heading_rad=0.25)
 """Where the expert drives unless told otherwise: short episodes, so that the data see many roads, and starts well off

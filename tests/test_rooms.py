@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,9 @@ def test_imports_go_one_way(room: str):
 
 
 def test_the_check_sees_imports_inside_functions():
-    assert imported_rooms("def f():\n    from agents.files import write_json\n    import envs.track as t") == {
+    assert imported_rooms(
+        "def f():\n    from agents.runs.files import write_json\n    import envs.road.track as t"
+    ) == {
         "agents",
         "envs",
     }
@@ -57,13 +58,6 @@ def test_no_relative_imports():
         assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
 
 
-def test_every_folder_with_modules_is_a_listed_package():
-    if sys.version_info < (3, 11):
-        pytest.skip("tomllib came with Python 3.11")
-    import tomllib
-
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    folders = {".".join(path.parent.parts) for path in modules()}
-    assert folders == set(listed)
-    for folder in folders:
-        assert (ROOT / folder.replace(".", "/") / "__init__.py").is_file()
+def test_every_folder_with_modules_is_a_package():
+    for folder in {path.parent for path in modules()}:
+        assert (ROOT / folder / "__init__.py").is_file(), folder

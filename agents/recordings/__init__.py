@@ -17,9 +17,9 @@ from types import ModuleType
 
 import numpy as np
 
-from agents.episodes import EpisodeSet
 from agents.recordings import comma2k19, donkeycar, native, udacity
-from agents.recordings.assembly import ReadOptions
+from agents.recordings.episodes import EpisodeSet
+from agents.recordings.reading import ReadOptions
 
 READERS: tuple[ModuleType, ...] = (native, donkeycar, udacity, comma2k19)
 """The formats, in the order tried. A reader is a module with `EXPECTS` (a line on what its paths look like),

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import Episode, EpisodeMeta, EpisodeSet
-from agents.recordings.assembly import ReadOptions, read_clock
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.native import PickedFrames
+from agents.recordings.reading import ReadOptions, read_clock
 from agents.recordings.video import VideoFile
 
 EXPECTS = "comma2k19 (a segment with processed_log and global_pose, or a folder of such)"

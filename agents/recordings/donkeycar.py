@@ -19,15 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.episodes import EpisodeSet
-from agents.recordings.assembly import (
-    ReadOptions,
-    Records,
-    picture_episodes,
-    read_clock,
-    since_first_s,
-    usable_steering,
-)
+from agents.recordings.episodes import EpisodeSet
+from agents.recordings.reading import ReadOptions, Records, picture_episodes, read_clock, since_first_s, usable_steering
 
 EXPECTS = "a Donkeycar tub, version 2 (a directory with manifest.json)"
 """What a path of this format looks like."""

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import Episode, EpisodeMeta, EpisodeSet, FrameSource
-from agents.recordings.assembly import ReadOptions
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet, FrameSource
+from agents.recordings.reading import ReadOptions
 
 FORMAT = "wormwheel-episodes"
 """Name of the format in `dataset.json`."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.episodes import Episode, EpisodeSet
-from agents.recordings.assembly import (
+from agents.recordings.episodes import Episode, EpisodeSet
+from agents.recordings.reading import (
     Clock,
     ReadOptions,
     Records,

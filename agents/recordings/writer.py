@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import EpisodeMeta
-from agents.files import PARTIAL, clear_errors, make_directory, write_json
+from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.native import FORMAT, VERSION, check_header, episode_directories
+from agents.runs.files import PARTIAL, clear_errors, make_directory, write_json
 
 _HEADER_BYTES = 128
 

@@ -7,17 +7,17 @@ env = PerturbedEnv(gymnasium.make(envs.LANE_KEEPING), "fog:3+latency:2")
 from __future__ import annotations
 
 from envs.perturbations.composition import Composition as Composition
-from envs.perturbations.noise import GaussianNoise as GaussianNoise
+from envs.perturbations.env import PerturbedEnv as PerturbedEnv
+from envs.perturbations.families.noise import GaussianNoise as GaussianNoise
 from envs.perturbations.perturbation import SEVERITIES as SEVERITIES
 from envs.perturbations.perturbation import Clip as Clip
 from envs.perturbations.perturbation import Moment as Moment
 from envs.perturbations.perturbation import Perturbation as Perturbation
-from envs.perturbations.recorded import Recorded as Recorded
-from envs.perturbations.recorded import RecordedEpisode as RecordedEpisode
-from envs.perturbations.recorded import perturb_recording as perturb_recording
-from envs.perturbations.recorded import steering_sign as steering_sign
+from envs.perturbations.recording import Recorded as Recorded
+from envs.perturbations.recording import RecordedEpisode as RecordedEpisode
+from envs.perturbations.recording import perturb_recording as perturb_recording
+from envs.perturbations.recording import steering_sign as steering_sign
 from envs.perturbations.registry import FAMILIES as FAMILIES
 from envs.perturbations.registry import PERTURBATIONS as PERTURBATIONS
 from envs.perturbations.registry import make_perturbation as make_perturbation
 from envs.perturbations.registry import parse as parse
-from envs.perturbations.wrapper import PerturbedEnv as PerturbedEnv

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.lane_keeping.episode import World
 from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
-from envs.world import World
 
 LONGEST = 10.0
 """Nominal periods that an action is held at most; also what an env's observation can tell."""

@@ -10,8 +10,8 @@ An effect touches the episode in up to five places, and leaves the others alone:
     frame    what the driver sees                                      (envs and recordings)
     told     how much time the driver is told has passed               (envs and recordings)
 
-The same effects act on a running env (`envs.perturbations.wrapper`) and on recorded frames
-(`envs.perturbations.recorded`).
+The same effects act on a running env (`envs.perturbations.env`) and on recorded frames
+(`envs.perturbations.recording`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.world import World as World
+from envs.lane_keeping.episode import World as World
 
 Frame = NDArray[np.uint8]
 """uint8 `[H, W, 3]` RGB."""

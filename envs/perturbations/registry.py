@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 
-from envs.perturbations import (
+from envs.perturbations.composition import Composition
+from envs.perturbations.families import (
     actuation,
     adversarial,
     blur,
@@ -24,7 +25,6 @@ from envs.perturbations import (
     timing,
     weather,
 )
-from envs.perturbations.composition import Composition
 from envs.perturbations.perturbation import SEVERITIES, Perturbation
 
 CLEAN = "clean"

@@ -26,8 +26,8 @@ from torch import nn
 
 from experiments.benchmarks.cores_peers import INPUTS, check_agreement, peers
 from experiments.benchmarks.cores_tables import plot_lengths, show, show_lengths
-from experiments.common import check_json, progress, say, write_results
-from experiments.script import run_script
+from experiments.cli import run_script
+from experiments.console import check_json, progress, say, write_results
 from policies.cores import CORES, make_config, make_core
 
 

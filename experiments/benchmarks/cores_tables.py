@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from experiments.common import table
+from experiments.console import table
 
 
 def show(figures: dict[str, Any]) -> None:

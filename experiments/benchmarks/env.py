@@ -25,8 +25,8 @@ import numpy as np
 import tyro
 
 import envs
-from envs.bullet import has_bullet
-from experiments.script import run_script
+from envs.vehicle.bullet import has_bullet
+from experiments.cli import run_script
 
 CAR_RACING = "CarRacing-v3"
 _STEPS_PER_LOOK = 20  # looking at the clock can take as long as a frame

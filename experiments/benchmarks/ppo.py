@@ -29,12 +29,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.ppo import LiquidPPO
-from agents.ppo_episodes import make_vector_env
-from agents.ppo_update import look_again
+from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.replay import make_vector_env
+from agents.ppo.update import look_again
 from experiments.benchmarks.ppo_envs import make_env, measure_vector_envs
-from experiments.common import check_json, progress, table, write_results
-from experiments.script import run_script
+from experiments.cli import run_script
+from experiments.console import check_json, progress, table, write_results
 from policies.perception import HEADS, ConvHead, whiten
 
 RECURRENT, RECURRENT_SMALL = "sb3-contrib RecurrentPPO, its LSTMs", "sb3-contrib RecurrentPPO, one small LSTM"

@@ -13,9 +13,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import envs
-from agents.ppo import LiquidPPO
-from agents.ppo_presets import preset_for
-from agents.vector_env import SharedVecEnv
+from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.presets import preset_for
+from agents.ppo.shared_vec_env import SharedVecEnv
 
 
 class TrivialFrames(gymnasium.Env[Any, Any]):

@@ -1,4 +1,4 @@
-"""`python -m experiments.liquid_claim`: see `experiments.liquid_claim.claim`."""
+"""`python -m experiments.liquid_claim`: see `experiments.liquid_claim.experiment`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.cli import describe, parse_options
-from experiments.liquid_claim import claim
+from experiments.liquid_claim import experiment as claim
 
 PROGRAM = "python -m experiments.liquid_claim"
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.metrics import Estimate
-from agents.statistics import estimate, paired_difference
+from agents.driving.metrics import Estimate
+from agents.driving.statistics import estimate, paired_difference
 from envs.perturbations import parse
-from experiments.liquid_claim.drivers import CONTENDERS
-from experiments.robustness.find import Drives
+from experiments.liquid_claim.training import CONTENDERS
+from experiments.robustness.analysis import Drives
 
 Row = Mapping[str, Any]
 """A row of a table of drives."""

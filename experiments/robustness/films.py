@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from envs.lane_keeping_config import LaneKeepingConfig
-from experiments.drawing import Picture
-from experiments.film_drive import describe_drive, film_drive
+from envs.lane_keeping.config import LaneKeepingConfig
+from experiments.film.canvas import Picture
+from experiments.film.drive import describe_drive, film_drive
 from experiments.robustness.findings import Failure
 from policies.checkpoint import load_policy
 

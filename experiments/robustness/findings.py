@@ -1,6 +1,6 @@
 """What a robustness test found, as one value: ranking, grid and failures.
 
-`experiments.robustness.find` makes it from the table of drives; `summary.json` holds it and `report.html` shows it.
+`experiments.robustness.analysis` makes it from the table of drives; `summary.json` holds it and `report.html` shows it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.cells import describe
-from agents.metrics import Estimate
-from agents.statistics import Profile
-from experiments.evaluate import EXPERT
+from agents.driving.metrics import Estimate
+from agents.driving.statistics import Profile
+from experiments.evaluate.verb import EXPERT
+from experiments.robustness.jobs import describe
 
 THRESHOLDS = np.linspace(0.0, 1.0, 51)
 """Errors at which performance profiles are read."""
@@ -65,7 +65,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class DriverFindings:
-    """What was found about one driver; errors are lane errors (`agents.cells.DriveRow`)."""
+    """What was found about one driver; errors are lane errors (`experiments.robustness.jobs.DriveRow`)."""
 
     name: str
     """As named at the command line."""
@@ -86,7 +86,7 @@ class DriverFindings:
     error_iqm: Estimate
     """Interquartile mean over runs, roads and conditions; stratified bootstrap, roads being the strata."""
     error_iqm_runs: Estimate
-    """The same with whole runs drawn; see `agents.statistics`."""
+    """The same with whole runs drawn; see `agents.driving.statistics`."""
     error: Estimate
     """Mean."""
     crash_share: Estimate

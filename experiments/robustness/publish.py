@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.cells import Entrant
-from agents.files import write_json
-from agents.run_directory import command, to_json, versions
-from envs.lane_keeping_config import LaneKeepingConfig
+from agents.runs.directory import command, to_json, versions
+from agents.runs.files import write_json
+from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import PERTURBATIONS, parse
-from experiments.common import plain, progress, say, screen, show, table
-from experiments.gallery import GalleryOptions, thumbnails
+from experiments.console import plain, progress, say, screen, show, table
+from experiments.gallery.verb import GalleryOptions, thumbnails
 from experiments.robustness.films import FailureFilm, film_failures
 from experiments.robustness.findings import Findings, choose_failures
+from experiments.robustness.jobs import Entrant
 from experiments.robustness.report import Report, Shot, write_robustness_report
 
 SHOT_SEVERITIES = (1, 3, 5)

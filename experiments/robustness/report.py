@@ -15,15 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.files import write_text
-from agents.metrics import Estimate
-from experiments.report_page import film, page, picture
-from experiments.report_parts import card, cell, estimate_cell, head_cells, interval_text, number_text, sortable, terms
-from experiments.robustness import figures
-from experiments.robustness.curves import inside, responses
+from agents.driving.metrics import Estimate
+from agents.runs.files import write_text
+from experiments.reports.page import (
+    card,
+    cell,
+    estimate_cell,
+    film,
+    head_cells,
+    interval_text,
+    number_text,
+    page,
+    picture,
+    sortable,
+    terms,
+)
+from experiments.robustness import svg as figures
 from experiments.robustness.films import FailureFilm
 from experiments.robustness.findings import ENOUGH_RUNS, DriverFindings, Findings
-from experiments.robustness.heat import by_family, every_condition, recordings
+from experiments.robustness.plots import by_family, every_condition, inside, recordings, responses
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.cells import CellResult, DriveRow
-from agents.files import make_directory, replacing, write_json
-from agents.recorded_cells import BlockRow
-from experiments.common import plain
+from agents.runs.files import make_directory, replacing, write_json
+from experiments.console import plain
+from experiments.robustness.jobs import CellResult, DriveRow
+from experiments.robustness.recorded_jobs import BlockRow
 
 EXTRA = "pip install 'wormwheel[robustness]'"
 """How to get what writes the table."""

@@ -21,20 +21,20 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from agents.cells import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells
-from agents.recorded_cells import BlockRow, RecordedCell, RecordedData
-from agents.recorder import with_vehicle
-from agents.run_directory import RunDirectory, versions
-from agents.workers import run_jobs
-from envs.lane_keeping import LaneKeepingConfig
+from agents.driving.record import with_vehicle
+from agents.runs.directory import RunDirectory, versions
+from agents.runs.workers import run_jobs
+from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
-from envs.road_files import load_track
-from experiments.common import check_json, expand_tracks, progress, say, write_results
-from experiments.evaluate_recordings import RecordingOptions, fit_policy
+from envs.road.files import load_track
+from experiments.console import check_json, expand_tracks, progress, say, write_results
+from experiments.evaluate.recordings import RecordingOptions, fit_policy
 from experiments.policy_paths import check_frame_size
-from experiments.robustness.entrants import choose_baseline, find_entrants
-from experiments.robustness.find import find
+from experiments.robustness.analysis import find
+from experiments.robustness.drivers import choose_baseline, find_entrants
+from experiments.robustness.jobs import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells
 from experiments.robustness.publish import publish
+from experiments.robustness.recorded_jobs import BlockRow, RecordedCell, RecordedData
 from experiments.robustness.store import Store, check_parquet, write_table
 from experiments.robustness.suites import Suite, choose_suite
 from policies.checkpoint import load_policy
@@ -224,6 +224,6 @@ def _drive(
         if options.ray is None:
             run_jobs(drive_cells, cells, options.workers, note)
         else:
-            from agents.cluster import run_jobs_on_ray
+            from agents.runs.ray_cluster import run_jobs_on_ray
 
             run_jobs_on_ray(drive_cells, cells, options.ray, note)

@@ -17,9 +17,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from agents.files import replacing
-from agents.run_directory import RunDirectory, to_json
-from experiments.common import check_json, progress, say, table, write_results
+from agents.runs.directory import RunDirectory, to_json
+from agents.runs.files import replacing
+from experiments.console import check_json, progress, say, table, write_results
 from experiments.tasks.training import Contender, Model, Problem, Training, evaluate, train
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond the list the normal one is near enough.

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.script import run_script
+from experiments.cli import run_script
 from experiments.tasks.comparison import compare, report
 from experiments.tasks.training import Batch, Contender, Problem, Training
 

@@ -16,14 +16,14 @@ import numpy as np
 import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.ppo import LiquidPPO
-from agents.ppo_episodes import make_vector_env
-from agents.ppo_evaluation import EVALUATION_SEED, evaluate
-from agents.ppo_presets import preset_for
-from agents.ppo_worlds import make_world
-from experiments.common import check_json, progress, table, write_results
-from experiments.core_options import parse_core_options
-from experiments.script import run_script
+from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.envs import make_world
+from agents.ppo.evaluate import EVALUATION_SEED, evaluate
+from agents.ppo.presets import preset_for
+from agents.ppo.replay import make_vector_env
+from experiments.cli import run_script
+from experiments.console import check_json, progress, table, write_results
+from experiments.options import parse_core_options
 
 WORLD = "CartPole-memory"
 SOLVED = 475.0

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.script import run_script
+from experiments.cli import run_script
 from experiments.tasks.comparison import Entry, compare, report, save
 from experiments.tasks.training import Batch, Contender, Problem, Training
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.script import run_script
+from experiments.cli import run_script
 from experiments.tasks.comparison import Entry, compare, report, save
 from experiments.tasks.training import Batch, Contender, Problem, Training
 

@@ -15,8 +15,7 @@ from policies.cores.ctrnn import CTRNN, CTRNNConfig
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
 from policies.cores.gated import GRU, LSTM, GRUConfig, LSTMConfig
 from policies.cores.lrc import LRC, LRCConfig
-from policies.cores.ltc import LTC
-from policies.cores.ltc_config import LTCConfig
+from policies.cores.ltc import LTC, LTCConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
 from policies.cores.reservoir import Reservoir, ReservoirConfig
 from policies.cores.transformer import Transformer, TransformerConfig

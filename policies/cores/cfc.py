@@ -26,12 +26,11 @@ from torch.nn import functional
 
 from policies.cores.activations import check_activation
 from policies.cores.cfc_layer import HEADS, CfCLayer
-from policies.cores.common import CoreCost, enter, full_precision, measure_cost, readout, seeded
-from policies.cores.core import Core
-from policies.cores.wiring_choice import check_wiring, choose_wiring
-from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape_record import record
-from policies.wiring import Wiring
+from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
+from policies.kernels.cell.program import record
+from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.wiring.named import check_wiring, choose_wiring
+from policies.wiring.wiring import Wiring
 
 
 @dataclass(frozen=True)
@@ -171,10 +170,10 @@ class CfC(Core):
 
     @classmethod
     def from_ncps(cls, module: nn.Module, kernel: str = "auto") -> CfC:
-        """Return a core that computes what an `ncps.torch.CfC` computes; see `policies.cores.cfc_ncps`."""
-        from policies.cores.cfc_ncps import convert
+        """Return a core that computes what an `ncps.torch.CfC` computes; see `policies.cores.from_ncps`."""
+        from policies.cores.from_ncps import cfc_from_ncps
 
-        return convert(module, kernel)
+        return cfc_from_ncps(module, kernel)
 
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -252,7 +251,7 @@ class CfC(Core):
         return outside, self._liquid()[0].bias
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
-        """One step of the circuit; see `policies.kernels.tape_ops`."""
+        """One step of the circuit; see `policies.kernels.cell.step`."""
         units, cell = self.units, None
         if self.config.mixed_memory:
             state, cell = ops.split(state, [units, units])

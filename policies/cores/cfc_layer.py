@@ -88,7 +88,7 @@ class CfCLayer(nn.Module):
         """Make the new h from the heads.
 
         Args:
-            ops: as in `policies.kernels.tape_ops`.
+            ops: as in `policies.kernels.cell.step`.
             own: the weights of `own_weights`, as the ops take them.
             heads: `[heads · n]` outputs of the linear heads.
             elapsed: `[1]` Δt.

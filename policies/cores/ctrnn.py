@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policies.cores.common import CoreCost, enter, full_precision, measure_cost, readout, seeded
-from policies.cores.core import Core
-from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape_record import record
+from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
+from policies.kernels.cell.program import record
+from policies.kernels.cell.sequence import check_kernel, run_sequence
 
 
 @dataclass(frozen=True)

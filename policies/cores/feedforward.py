@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from policies.cores.activations import Activation, check_activation
-from policies.cores.common import (
+from policies.cores.core import (
+    Core,
     CoreCost,
     append_log_elapsed,
     enter,
@@ -23,7 +24,6 @@ from policies.cores.common import (
     seeded,
     zero_last_column,
 )
-from policies.cores.core import Core
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from policies.cores.common import (
+from policies.cores.core import (
+    Core,
     CoreCost,
     append_log_elapsed,
     enter,
@@ -34,7 +35,6 @@ from policies.cores.common import (
     seeded,
     zero_last_column,
 )
-from policies.cores.core import Core
 from policies.cores.segments import split_at_starts, start_columns, transforms_active
 
 

@@ -22,12 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policies.cores.common import CoreCost, enter, full_precision, measure_cost, seeded
-from policies.cores.core import Core
-from policies.cores.wiring_choice import check_wiring, choose_wiring
-from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape_record import record
-from policies.wiring import Wiring
+from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, seeded
+from policies.kernels.cell.program import record
+from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.wiring.named import check_wiring, choose_wiring
+from policies.wiring.wiring import Wiring
 
 ELASTANCES = ("asymmetric", "symmetric")
 
@@ -181,7 +180,7 @@ class LRC(Core):
         )
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
-        """One frame; see `policies.kernels.tape_ops`."""
+        """One frame; see `policies.kernels.cell.step`."""
         e_outside, features = ops.split(drive, [self.state_size, self.input_size])
         f_outside, g_outside = self._synapses(ops, weights, "sensory_", features)
         f_outside, g_outside = f_outside + weights["gleak"], g_outside + weights["gleak"]

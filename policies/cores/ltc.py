@@ -9,28 +9,123 @@ inputs, the voltages stay between the reversal potentials.
 
     core = LTC(Wiring.auto_ncp(units=19, outputs=1, inputs=32))
     outputs, state = core(torch.randn(8, 16, 32))
+
+What can be set about an LTC: its wiring, its solver, its maps, the ranges of its initial values.
+
+core = make_core("ltc", input_size=32, output_size=1, config=LTCConfig(solver="rk4", substeps=2))
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from policies.cores.common import CoreCost, enter, full_precision, measure_cost
-from policies.cores.core import Core
-from policies.cores.ltc_config import LTCConfig
-from policies.cores.wiring_choice import choose_wiring
-from policies.kernels import dispatch, reference
-from policies.kernels.reference import Circuit
-from policies.wiring import Wiring
+from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost
+from policies.kernels.ltc import dispatch, reference
+from policies.kernels.ltc.reference import Circuit
+from policies.wiring.named import check_wiring, choose_wiring
+from policies.wiring.wiring import Wiring
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from policies.kernels.cpu_inference import Inference
+    from policies.kernels.ltc.cpu.inference import Inference
+
+SOLVERS = (*reference.SOLVERS, "adaptive")
+MAPPINGS = ("affine", "linear", "none")
+
+
+@dataclass(frozen=True)
+class LTCConfig:
+    """Solver, maps and initial values of an LTC, and the wiring when it is made by name."""
+
+    wiring: str | dict[str, Any] = "ncp"
+    """Wiring to make: "ncp" (AutoNCP), "fully_connected", "random" or "published_driver"; or a wiring's `to_json()`.
+    An `LTC` that is given a wiring ignores this and the next three."""
+
+    units: int = 19
+    """N, neurons in all, motor neurons included."""
+
+    sparsity: float = 0.5
+    """Share of the possible synapses that an "ncp" or "random" wiring leaves out."""
+
+    wiring_seed: int = 22222
+    """Seed of the wiring's draws; apart from the weights' seed, so that drivers compare on one circuit."""
+
+    solver: str = "fused"
+    """"fused" (semi-implicit, first order), "euler", "rk4" or "adaptive" (Dormand-Prince; needs the extra `ode`)."""
+
+    substeps: int = 6
+    """Solver steps a frame; the adaptive solver chooses its own."""
+
+    rtol: float = 1e-5
+    """Relative tolerance of the adaptive solver."""
+
+    atol: float = 1e-6
+    """Absolute tolerance of the adaptive solver, in voltage."""
+
+    input_mapping: str = "affine"
+    """How inputs enter: "affine" u·w + b, "linear" u·w, "none"."""
+
+    output_mapping: str = "affine"
+    """How motor voltages leave: "affine" v·w + b, "linear" v·w, "none"."""
+
+    kernel: str = "auto"
+    """What runs the fused solver: "auto", "reference", "cpu" or "cuda"."""
+
+    gleak_init: tuple[float, float] = (0.001, 1.0)
+    """Range of the initial leak conductances, > 0."""
+
+    vleak_init: tuple[float, float] = (-0.2, 0.2)
+    """Range of the initial leak potentials."""
+
+    cm_init: tuple[float, float] = (0.4, 0.6)
+    """Range of the initial membrane capacitances, > 0."""
+
+    w_init: tuple[float, float] = (0.001, 1.0)
+    """Range of the initial synaptic conductances, > 0."""
+
+    sigma_init: tuple[float, float] = (3.0, 8.0)
+    """Range of the initial synapse steepnesses."""
+
+    mu_init: tuple[float, float] = (0.3, 0.8)
+    """Range of the voltages at which the synapses are half open, initially."""
+
+    def __post_init__(self) -> None:
+        """Check the choices and ranges.
+
+        Raises:
+            ValueError: if one is not allowed; the message says which are.
+        """
+        check_wiring(self.wiring)
+        _one_of("solver", self.solver, SOLVERS)
+        _one_of("input_mapping", self.input_mapping, MAPPINGS)
+        _one_of("output_mapping", self.output_mapping, MAPPINGS)
+        _one_of("kernel", self.kernel, dispatch.KERNELS)
+        if self.substeps < 1:
+            raise ValueError(f"substeps must be at least 1, got {self.substeps}.")
+        if self.solver != "fused" and self.kernel not in ("auto", "reference"):
+            raise ValueError(f"kernel {self.kernel!r} runs the fused solver only, got solver={self.solver!r}.")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}.")
+        for name in ("gleak", "vleak", "cm", "w", "sigma", "mu"):
+            low, high = getattr(self, f"{name}_init")
+            if not low <= high or (name in ("gleak", "cm", "w") and low <= 0):
+                raise ValueError(
+                    f"{name}_init must be a range (low, high)"
+                    f"{' of positive values' if name in ('gleak', 'cm', 'w') else ''}, got {(low, high)}."
+                )
+            # JSON knows no tuples.
+            object.__setattr__(self, f"{name}_init", (float(low), float(high)))
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
 
 
 class LTC(Core):
@@ -105,7 +200,7 @@ class LTC(Core):
 
     @classmethod
     def from_ncps(cls, module: nn.Module, kernel: str = "auto") -> LTC:
-        """Take over wiring and weights of an `ncps.torch.LTC` or `LTCCell`; see `policies.cores.ltc_ncps`.
+        """Take over wiring and weights of an `ncps.torch.LTC` or `LTCCell`; see `policies.cores.from_ncps`.
 
         Args:
             module: the reference package's module.
@@ -117,9 +212,9 @@ class LTC(Core):
         Raises:
             ValueError: if the module has something that an `LTC` has not, such as mixed memory.
         """
-        from policies.cores.ltc_ncps import convert
+        from policies.cores.from_ncps import ltc_from_ncps
 
-        return convert(module, kernel)
+        return ltc_from_ncps(module, kernel)
 
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -249,7 +344,7 @@ class LTC(Core):
         self, inputs: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor
     ) -> tuple[Tensor, Tensor] | None:
         """Run on the CPU without the detour through small operations and the op; None if something traces."""
-        from policies.kernels.cpu_eager import run_core
+        from policies.kernels.ltc.cpu.training import run_core
 
         lists, substeps = self._lists(), self.config.substeps
         return run_core(self._parameters, lists, self.output_size, substeps, inputs, state, elapsed, starts)
@@ -261,7 +356,7 @@ class LTC(Core):
         if not self._uses_cpu_kernel():
             return None
         if self._inference is None:
-            from policies.kernels.cpu_inference import Inference
+            from policies.kernels.ltc.cpu.inference import Inference
 
             sizes = self.input_size, self.output_size, self.config.substeps
             self._inference = Inference(self.state_size, self._lists(), *sizes)

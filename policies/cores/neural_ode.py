@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from policies.cores.activations import check_activation
-from policies.cores.common import CoreCost, enter, full_precision, measure_cost, readout, seeded
-from policies.cores.core import Core
-from policies.kernels.sequence import check_kernel, run_sequence
-from policies.kernels.tape_ops import TorchOps
-from policies.kernels.tape_record import record
+from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
+from policies.kernels.cell.program import record
+from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.kernels.cell.step import TorchOps
 
 SOLVERS = ("euler", "rk4", "adaptive")
 
@@ -147,7 +146,7 @@ class NeuralODE(Core):
         return x
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
-        """Integrate over one frame; see `policies.kernels.tape_ops`."""
+        """Integrate over one frame; see `policies.kernels.cell.step`."""
         h = elapsed * (1 / self.config.substeps)
         for _ in range(self.config.substeps):
             k1 = self._field(ops, weights, drive, state)

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policies.cores.common import CoreCost, full_precision, measure_cost, readout, seeded
-from policies.cores.core import Core
+from policies.cores.core import Core, CoreCost, full_precision, measure_cost, readout, seeded
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policies.cores.common import CoreCost, enter, full_precision, measure_cost, readout, seeded
-from policies.cores.core import Core
+from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 numba looks at the file of the function that it compiles to decide whether the stored code is still good; here the
 functions of several files are compiled into one. So the code is stored in a folder named after the contents of all
-of them: a changed kernel never runs old code. The folder lies in `NUMBA_CACHE_DIR` when that is set, else beside this
-file, else, for an installation that cannot be written, in the user's cache folder, else in the temporary folder.
+files of this package: a changed kernel never runs old code. The folder lies in `NUMBA_CACHE_DIR` when that is set,
+else beside this file, else, for an installation that cannot be written, in the user's cache folder, else in the
+temporary folder.
 """
 
 from __future__ import annotations
@@ -18,12 +19,6 @@ from typing import Any
 
 import numba
 import numba.core.config
-
-_SOURCES = (
-    *("jit.py", "cpu_lanes.py", "cpu_layout.py", "cpu_forward.py", "cpu_backward.py", "cpu_pack.py"),
-    *("lanes.py", "math.py", "tape.py", "tape_rows.py", "tape_loops.py", "tape_tiles.py"),
-)
-"""Files whose functions are compiled, or that decide how."""
 
 _log = logging.getLogger(__name__)
 _config: Any = numba.core.config
@@ -58,8 +53,8 @@ def cache_folder() -> Path | None:
     """Return the folder for the compiled code, or None when no place can be written."""
     here = Path(__file__).parent
     contents = hashlib.sha256()
-    for name in _SOURCES:
-        contents.update((here / name).read_bytes())
+    for source in sorted(here.rglob("*.py")):
+        contents.update(source.relative_to(here).as_posix().encode() + b"\0" + source.read_bytes())
     name = f"wormwheel-{contents.hexdigest()[:16]}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     places = [_beside(), user / "wormwheel", Path(tempfile.gettempdir()) / f"wormwheel-{_user_id()}"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.episodes import Episode, EpisodeMeta, EpisodeSet
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 
 PERIOD_S = 0.05
 

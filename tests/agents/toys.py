@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import Episode, EpisodeMeta, EpisodeSet
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 
 HEIGHT, WIDTH = 16, 32
 PERIOD_S = 0.05

@@ -12,7 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs
-from envs.car_racing_view import draw_what_shows
+from envs.car_racing import draw_what_shows
 from envs.perturbations import PerturbedEnv
 
 pytest.importorskip("Box2D")

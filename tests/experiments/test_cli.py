@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
-from experiments.common import duration, expand_tracks, new_directory, plain, progress, table
+from experiments.console import duration, expand_tracks, new_directory, plain, progress, table
 from experiments.info import attribute_docs
 from tests.experiments.verbs import wormwheel
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.ppo import LiquidPPO
-from agents.ppo_checkpoint import read_learner
-from agents.ppo_presets import PRESETS
-from agents.ppo_worlds import make_world
-from envs.lane_keeping import LaneKeepingConfig
+from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.checkpoint import read_learner
+from agents.ppo.envs import make_world
+from agents.ppo.presets import PRESETS
+from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.train_ppo import TrainPPOOptions, defaults_for
-from experiments.train_ppo_keeper import Keeper
+from experiments.train_ppo_callback import Keeper
 from policies.checkpoint import load_policy
 from tests.experiments.verbs import wormwheel
 

@@ -1,0 +1,1 @@
+"""What drives, the loop it drives in, and what is measured."""

@@ -1,0 +1,240 @@
+"""Recording the expert: it drives, something pushes the wheel, the label stays the expert's.
+
+Every episode is fixed by the recording's seed and its own number alone, so the data do not depend on how many processes
+make them. An episode in which the car leaves the road is thrown away and drawn again, so every one has its planned
+length. A kill loses the episodes in flight; those that are complete are kept, and recording on makes only what is
+missing.
+
+    record("runs/record", LaneKeepingConfig(vehicle="bicycle"), RecorderConfig(frames=2000), workers=2)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
+from agents.recordings.episodes import EpisodeMeta
+from agents.recordings.native import episode_directories
+from agents.recordings.writer import EpisodeWriter
+from agents.runs.files import PARTIAL
+from agents.runs.workers import run_jobs
+from envs import LANE_KEEPING
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.vehicle.bullet import has_bullet
+
+MOST_TRIES = 20
+"""Draws of one episode that may end off the road before recording gives up."""
+NEWS_EVERY = 50
+"""Frames between two reports of an episode in flight."""
+
+
+@dataclass(frozen=True)
+class RecorderConfig:
+    """How much to record, and how the expert is disturbed."""
+
+    frames: int = 40_000
+    """Frames to record, over all episodes."""
+    seed: int = 0
+    """Seed of all roads, looks, starts and disturbances."""
+    expert: ExpertConfig = ExpertConfig()
+    """The expert."""
+    disturbance: DisturbanceConfig = DisturbanceConfig()
+    """The pushes on the wheel that the expert has to recover from."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.frames < 1:
+            raise ValueError(f"frames must be at least 1, got {self.frames}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+
+
+@dataclass
+class Recorded:
+    """What a recording came to."""
+
+    frames: int = 0
+    """Frames in complete episodes, those of an earlier run included."""
+    episodes: int = 0
+    """Complete episodes, those of an earlier run included."""
+    redrawn: int = 0
+    """Episodes that ended off the road and were drawn again."""
+    kept_frames: int = 0
+    """Frames of these that an earlier run left."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One episode to record."""
+
+    directory: Path
+    world: LaneKeepingConfig
+    recorder: RecorderConfig
+    number: int
+    length: int
+
+
+@dataclass(frozen=True)
+class News:
+    """What a process reports."""
+
+    frames: int = 0
+    """Frames recorded since the last report; negative when an episode is thrown away."""
+    episodes: int = 0
+    """Episodes completed."""
+    redrawn: int = 0
+    """Episodes thrown away."""
+
+
+def record(
+    directory: str | os.PathLike[str],
+    world: LaneKeepingConfig,
+    config: RecorderConfig | None = None,
+    workers: int = 1,
+    on_news: Callable[[News], None] | None = None,
+) -> Recorded:
+    """Record the expert into a data set.
+
+    Args:
+        directory: of the data set; made when absent. Episodes that are there are kept and not made again.
+        world: where it drives; each episode has a road and a look of its own and lasts `episode_s`.
+        config: how much, how disturbed; the defaults when None.
+        workers: processes; they do not change what is recorded.
+        on_news: called as frames are made.
+
+    Returns:
+        How much there is now.
+
+    Raises:
+        ValueError: if a setting is out of range, the directory holds something else, or the expert cannot stay on
+            these roads.
+        OSError: if the data cannot be written; complete episodes are kept.
+    """
+    config = config or RecorderConfig()
+    world = with_vehicle(world)
+    place = EpisodeWriter(directory).directory
+    remove_leftovers(place)
+    length = max(1, round(world.episode_s / world.period_s))
+    count = -(-config.frames // length)
+    there = {path.name for path in episode_directories(place)}
+    result = Recorded()
+    jobs = []
+    for number in range(count):
+        steps = min(length, config.frames - number * length)
+        if f"episode_{number:06d}" in there:
+            result.episodes += 1
+            result.frames += steps
+            result.kept_frames += steps
+        else:
+            jobs.append(_Job(place, world, config, number, steps))
+
+    def note(news: News) -> None:
+        result.frames += news.frames
+        result.episodes += news.episodes
+        result.redrawn += news.redrawn
+        if on_news is not None:
+            on_news(news)
+
+    if result.kept_frames and on_news is not None:
+        on_news(News(frames=result.kept_frames))
+    run_jobs(_record_episodes, jobs, workers, note)
+    return result
+
+
+def with_vehicle(world: LaneKeepingConfig) -> LaneKeepingConfig:
+    """Return the world with the vehicle that "auto" stands for here, so that records name it."""
+    if world.vehicle != "auto":
+        return world
+    return replace(world, vehicle="bullet" if has_bullet() else "bicycle")
+
+
+def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
+    """Return the seed of an episode's world: 31 bits that depend on all three and on nothing else."""
+    return int(np.random.SeedSequence([seed, number, attempt]).generate_state(1, np.uint32)[0] >> 1)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed processes left of their episodes; those of processes that still run are let be."""
+    for entry in directory.glob(f".episode{PARTIAL}*"):
+        owner = entry.name.removeprefix(f".episode{PARTIAL}").split("-")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Say whether a process of this number runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _record_episodes(jobs: Iterable[_Job], report: Callable[[News], None]) -> None:
+    """Record some of the episodes, each drawn again as often as it ends off the road."""
+    env: gymnasium.Env[Any, Any] | None = None
+    try:
+        for job in jobs:
+            if env is None:
+                # Time runs out by the number of frames; the env's own limit must not come first, jitter included.
+                world = replace(job.world, episode_s=4 * max(job.world.episode_s, job.world.period_s))
+                env = gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
+            if not any(_record_attempt(job, env, attempt, report) for attempt in range(MOST_TRIES)):
+                raise ValueError(
+                    f"the expert left the road in all of {MOST_TRIES} draws of episode {job.number}: let it drive "
+                    "slower or on wider bends, or disturb it less (see --speed-mps, --track-min-radius-m, "
+                    "--disturbance.strength)."
+                )
+    finally:
+        if env is not None:
+            env.close()
+
+
+def _record_attempt(job: _Job, env: gymnasium.Env[Any, Any], attempt: int, report: Callable[[News], None]) -> bool:
+    """Record one draw of an episode; False when the car left the road and nothing was kept."""
+    seed = episode_seed(job.recorder.seed, job.number, attempt)
+    generator = np.random.default_rng([job.recorder.seed, job.number, attempt])
+    expert = Expert(job.recorder.expert)
+    disturbance = Disturbance(job.recorder.disturbance, job.world.period_s, generator)
+    observation, info = env.reset(seed=seed)
+    meta = EpisodeMeta(
+        source="expert",
+        nominal_period_s=job.world.period_s,
+        vehicle=job.world.vehicle,
+        renderer=job.world.renderer,
+        seed=seed,
+        extra={"lane_width_m": float(info["lane_width_m"])},
+    )
+    unreported = 0
+    with EpisodeWriter(job.directory).episode(meta, job.number) as recording:
+        for step in range(job.length):
+            label = expert.steer(env)
+            recording.append(
+                observation["camera"],
+                label,
+                float(info["time_s"]),
+                lateral_offset_m=np.float32(info["lateral_offset_m"]),
+                speed_mps=np.float32(info["speed_mps"]),
+            )
+            pushed = min(max(label + disturbance.step(), -1.0), 1.0)
+            observation, _, crashed, _, info = env.step(np.array([pushed], np.float32))
+            unreported += 1
+            if crashed and step + 1 < job.length:
+                recording.abort()
+                report(News(frames=unreported - step - 1, redrawn=1))
+                return False
+            if unreported == NEWS_EVERY:
+                report(News(frames=unreported))
+                unreported = 0
+    report(News(frames=unreported, episodes=1))
+    return True

@@ -1,0 +1,239 @@
+"""Many drives in several processes: drivers × noise levels × roads, paired.
+
+Every driver meets the same roads, looks, starts and noise, so their figures can be compared one by one. Trials are cut
+into groups of at most `SIDE_BY_SIDE` drives that run side by side in one process; the groups do not depend on the
+number of processes, so neither do the figures.
+
+    trial = Trial(Path("runs/mine/policy"), LaneKeepingConfig(), tuple(Run(seed) for seed in range(1000, 1020)))
+    (drives,) = drive_trials([trial], workers=2)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.driving.expert import Expert
+from agents.driving.metrics import Drive
+from agents.driving.rollout import SIDE_BY_SIDE, Driver, ExpertDriver, Observer, PolicyDriver, rollout
+from agents.runs.workers import run_jobs
+from envs import LANE_KEEPING
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.lane_keeping.laps import StopAfterLaps
+from envs.perturbations import GaussianNoise, PerturbedEnv
+from envs.road.files import load_track
+from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy
+
+NEWS_EVERY = 200
+"""Steps between two reports of a group that drives."""
+SLOWEST = 4.0
+"""A lap may take so many times the time that its length and the slowest speed ask for, before time is up."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One drive."""
+
+    seed: int
+    """Seed of the road, the look and the start."""
+    track: str | None = None
+    """A centre-line CSV file; the roads of the trial's world when None."""
+    laps: float = 0.0
+    """Laps to drive; 0 drives for the world's `episode_s`."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One driver under one perturbation on some roads."""
+
+    policy: Path | None
+    """Policy directory; None is the expert."""
+    world: LaneKeepingConfig
+    """Where it drives; the frame's size is set to that of the policy, and the road to that of a run that names one."""
+    runs: tuple[Run, ...]
+    """The drives."""
+    noise_variance: float = 0.0
+    """Variance of the Gaussian noise on the frames, pixels in [0, 1]."""
+    noise_seed: int = 0
+    """Seed of the noise and of the perturbation, together with that of the run."""
+    perturbation: str = ""
+    """What is wrong with the world, in the syntax of `envs.perturbations.parse`, such as "fog:3+latency:2"."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Drives that run side by side."""
+
+    trial: int
+    first: int
+    part: Trial
+
+
+class RescaledTime:
+    """A driver whose clock counts in another period than the env's."""
+
+    def __init__(self, driver: Driver, factor: float):
+        """Wrap a driver; `factor` is the env's period divided by the driver's own."""
+        self.driver, self.factor = driver, np.float32(factor)
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer; see `Driver.act`."""
+        return self.driver.act(frames, elapsed * self.factor, starts, envs)
+
+    def steering_gradient(
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
+    ) -> NDArray[np.float32]:
+        """How the steering changes with the frame; see `PolicyDriver.steering_gradient`."""
+        inner = getattr(self.driver, "steering_gradient", None)
+        if inner is None:
+            raise ValueError("this driver has no gradient to attack: attacks need a policy at the wheel.")
+        return inner(slot, frame, elapsed * float(self.factor), start, steps)
+
+
+def drive_trials(
+    trials: Sequence[Trial], workers: int = 1, on_steps: Callable[[int], None] | None = None
+) -> list[list[Drive]]:
+    """Drive everything.
+
+    Args:
+        trials: what to drive.
+        workers: processes.
+        on_steps: called with control steps made, or spared by an early end, since the last call; they add up to
+            `expected_steps`.
+
+    Returns:
+        For each trial its drives, in the order of its runs.
+
+    Raises:
+        ValueError: if a policy cannot be read, or a road cannot be driven.
+        FileNotFoundError: if a road file is not there.
+    """
+    groups = [
+        _Group(number, first, replace(trial, runs=trial.runs[first : first + SIDE_BY_SIDE]))
+        for number, trial in enumerate(trials)
+        for first in range(0, len(trial.runs), SIDE_BY_SIDE)
+    ]
+    found: dict[tuple[int, int], list[Drive]] = {}
+
+    def note(news: int | tuple[int, int, list[Drive]]) -> None:
+        if isinstance(news, int):
+            if on_steps is not None:
+                on_steps(news)
+        else:
+            found[news[:2]] = news[2]
+
+    run_jobs(_drive_groups, groups, workers, note)
+    return [
+        [drive for first in range(0, len(trial.runs), SIDE_BY_SIDE) for drive in found[number, first]]
+        for number, trial in enumerate(trials)
+    ]
+
+
+def expected_steps(trial: Trial) -> int:
+    """Return the control steps that a trial takes when nothing ends early."""
+    return sum(round(_expected_s(run, trial.world) / trial.world.period_s) for run in trial.runs)
+
+
+def _expected_s(run: Run, world: LaneKeepingConfig) -> float:
+    """Return the time that a drive takes."""
+    if not run.laps or run.track is None:
+        return world.episode_s
+    return run.laps * _lap_m(run.track, world) / (0.5 * sum(world.speed_mps))
+
+
+def _lap_m(track: str, world: LaneKeepingConfig) -> float:
+    return load_track(
+        track, world.track_scale, world.track_lane_width_m, world.track_min_radius_m, world.track_reverse
+    ).length_m
+
+
+def _drive_groups(groups: Iterable[_Group], report: Callable[[Any], None]) -> None:
+    """Drive some of the groups, on one thread: the batches are small and there are other processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for group in groups:
+            report((group.trial, group.first, drive_together(group.part, report)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def drive_together(
+    trial: Trial,
+    report: Callable[[int], None],
+    policy: DrivingPolicy | None = None,
+    watch: Callable[[PolicyDriver], Driver] | None = None,
+    observer: Observer | None = None,
+) -> list[Drive]:
+    """Drive all runs of a trial side by side in this process, each in a slot of its own: the n-th run in slot n.
+
+    Args:
+        trial: what to drive.
+        report: called with control steps made, or spared by an early end, since the last call.
+        policy: the trial's policy where it is loaded already.
+        watch: wraps the driver, to look at it while it drives; it must steer as it does.
+        observer: looks at every step; see `agents.driving.rollout`.
+
+    Returns:
+        The drives, in the order of the runs.
+    """
+    world = trial.world
+    driver: Driver = ExpertDriver(Expert())
+    if trial.policy is not None:
+        policy = policy or load_policy(trial.policy)
+        fit = policy.config.preprocessing
+        world = replace(world, height=fit.source_height, width=fit.source_width)
+        driver = PolicyDriver(policy) if watch is None else watch(PolicyDriver(policy))
+        if not math.isclose(policy.config.nominal_period_s, world.period_s, rel_tol=1e-3):
+            driver = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
+
+    def make_env(slot: int) -> gymnasium.Env[Any, Any]:
+        run = trial.runs[slot]
+        here = world if run.track is None else replace(world, track=run.track)
+        if run.laps:
+            slowest_s = run.laps * _lap_m(run.track, world) / world.speed_mps[0] if run.track else world.episode_s
+            here = replace(here, episode_s=SLOWEST * slowest_s)
+        env: gymnasium.Env[Any, Any] = gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)
+        if trial.perturbation:
+            env = PerturbedEnv(env, trial.perturbation, trial.noise_seed)
+        return StopAfterLaps(env, run.laps) if run.laps else env
+
+    total, made, unreported = expected_steps(trial), 0, 0
+
+    def count(steps: int) -> None:
+        nonlocal made, unreported
+        unreported += steps
+        if unreported >= NEWS_EVERY:
+            unreported = min(unreported, total - made)
+            made += unreported
+            report(unreported)
+            unreported = 0
+
+    drives = rollout(
+        driver,
+        make_env,
+        [run.seed for run in trial.runs],
+        side_by_side=len(trial.runs),
+        perturbation=GaussianNoise(trial.noise_variance) if trial.noise_variance else None,
+        noise_seed=trial.noise_seed,
+        observer=observer,
+        on_step=count,
+    )
+    report(total - made)
+    named = zip(drives, trial.runs, strict=True)
+    return [drive if run.track is None else replace(drive, track=Path(run.track).stem) for drive, run in named]

@@ -1,0 +1,287 @@
+"""Learning to drive from recorded driving.
+
+Behaviour cloning with truncated backpropagation through time: windows of frames are drawn by chance, the first
+`burn_in` frames of each only warm up the circuit's state, the rest are compared with the recorded steering. The loss
+is the squared error, weighted by `exp(steering_weight · |steering|)` if asked for (Lechner et al. 2020), so that rare
+bends are not drowned by straight road. `carry_state` walks whole episodes instead, side by side, and hands the state
+of one window on to the next.
+
+    result = train_imitation(ImitationConfig(epochs=10), training, validation, Path("runs/mine"))
+    result.policy  # the best one on the validation set
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.driving.open_loop import score
+from agents.imitation.augmentation import AugmentationConfig, augment
+from agents.imitation.batches import Streams, Windows
+from agents.recordings.episodes import EpisodeSet
+from agents.runs.directory import RunDirectory
+from agents.runs.files import clear_errors
+from agents.runs.training_state import load_training_state, save_training_state
+from policies.checkpoint import load_policy, save_policy
+from policies.policy import DrivingPolicy, PolicyConfig
+
+
+@dataclass(frozen=True)
+class ImitationConfig:
+    """How to learn from recorded driving."""
+
+    epochs: int = 10
+    """Passes over the training set."""
+    batch_size: int = 16
+    """B, windows side by side."""
+    window: int = 20
+    """T, frames in a window, burn-in included."""
+    burn_in: int = 4
+    """Frames at the start of a window that warm up the state and are not learnt from; 0 when the state is carried."""
+    stride: int = 0
+    """Frames between the starts of two windows; 0 stands for the frames that are learnt from, so that each counts
+    once."""
+    carry_state: bool = False
+    """Walk whole episodes side by side and carry the state from window to window, instead of drawing windows by
+    chance."""
+    head_learning_rate: float = 2e-3
+    """Largest learning rate of the conv head."""
+    core_learning_rate: float = 2e-2
+    """Largest learning rate of the core."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay of the conv head (AdamW)."""
+    warmup: float = 0.05
+    """Share of the training over which the learning rates rise; they fall along a half cosine after it."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient, head and core apart."""
+    average: float = 0.05
+    """Share of the training over which the weights are averaged (exponentially) for validation and for the saved
+    driver: steadier, and it carries over to unseen roads better; 0 takes the last weights."""
+    bfloat16: bool = False
+    """Run the conv head in bfloat16: twice as fast on CPUs with AMX and on GPUs, slower on others."""
+    steering_weight: float = 0.0
+    """Alpha of the loss weight exp(alpha · |steering|); 0 weighs all frames alike."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    """How frames are changed while training."""
+    patience: int = 0
+    """Epochs without a better validation error after which training stops; 0 never stops early."""
+    seed: int = 0
+    """Seed of initial weights, window order and augmentation."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("epochs", "batch_size", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.burn_in < self.window:
+            raise ValueError(f"burn_in must be shorter than the window of {self.window} frames, got {self.burn_in}.")
+        for name in ("head_learning_rate", "core_learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is a share of the training and must lie in [0, 1), got {value}.")
+        if min(self.stride, self.patience, self.weight_decay, self.steering_weight) < 0:
+            raise ValueError("stride, patience, weight_decay and steering_weight cannot be negative.")
+
+
+@dataclass
+class Progress:
+    """Where training stands; all of it is saved, so that a resumed run goes on exactly."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    step: int = 0
+    """Optimizer steps taken."""
+    best_epoch: int = 0
+    """Epoch with the best validation error so far."""
+    best_rmse: float = math.inf
+    """Best validation RMSE so far, steering in [−1, 1]."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Figures of each epoch."""
+
+
+@dataclass(frozen=True)
+class ImitationResult:
+    """What training left behind."""
+
+    policy: DrivingPolicy
+    """The best policy on the validation set, in evaluation mode."""
+    progress: Progress
+    """Where training ended."""
+    directory: Path
+    """The run directory; the policy is in `policy/`."""
+
+
+def train_imitation(
+    config: ImitationConfig,
+    policy_config: PolicyConfig,
+    training: EpisodeSet,
+    validation: EpisodeSet,
+    run: RunDirectory,
+    resume: bool = False,
+    on_step: Callable[[Progress, int, float], None] | None = None,
+    notes: dict[str, object] | None = None,
+) -> ImitationResult:
+    """Train a driver by imitation.
+
+    Args:
+        config: how to learn.
+        policy_config: the driver to make.
+        training: episodes to learn from, frames as `policy_config.preprocessing` leaves them: cropped and resized once,
+            not in every epoch. The policy is saved with the preprocessing.
+        validation: episodes to choose the best epoch by, frames alike.
+        run: where checkpoints, metrics and TensorBoard events go.
+        resume: go on from `run.last` instead of starting anew.
+        on_step: called after each optimizer step with the progress, the total of steps and the loss.
+        notes: JSON values to keep with the policy.
+
+    Returns:
+        The best policy and how it came about.
+
+    Raises:
+        ValueError: if the data do not fit the policy, or the loss is no longer finite.
+        OSError: if the run directory cannot be written; the last checkpoint is whole.
+    """
+    policy = for_fitted_frames(DrivingPolicy.create(policy_config, seed=config.seed))
+    optimizer = make_optimizer(policy, config)
+    generator = torch.Generator().manual_seed(config.seed + 1)
+    windows = make_windows(config, training)
+    total_steps = config.epochs * len(windows)
+    decay = 1 - 1 / max(1.0, config.average * total_steps)
+    models = nn.ModuleDict({"policy": policy, "average": copy.deepcopy(policy).requires_grad_(False)})
+    average: DrivingPolicy = models["average"]  # type: ignore[assignment]
+    progress = Progress()
+    if resume:
+        progress = Progress(**load_training_state(run.training_state, models, optimizer, generator))
+
+    with closing(SummaryWriter(str(run.path / "tensorboard"))) as board, torch.random.fork_rng(devices=[]):
+        for epoch in range(progress.epoch, config.epochs):
+            policy.train()
+            torch.manual_seed(config.seed + 1_000_003 * (epoch + 1))  # dropout draws from torch's own generator
+            started_s, losses, frames_seen = time.perf_counter(), [], 0
+            state: Tensor | None = None
+            windows.load_state_dict({"seed": config.seed, "epoch": epoch, "position": 0})
+            for batch in windows:
+                set_learning_rates(optimizer, min(progress.step / total_steps, 1.0), config)
+                frames, steering = torch.from_numpy(batch.frames), torch.from_numpy(batch.steering)
+                elapsed, starts = torch.from_numpy(batch.elapsed), torch.from_numpy(batch.starts)
+                frames, steering = augment(frames, steering, config.augmentation, generator)
+                with torch.autocast(frames.device.type, torch.bfloat16, enabled=config.bfloat16):
+                    predicted, last_state = policy.motors(frames, state, elapsed, starts)
+                state = last_state.detach() if config.carry_state else None
+                weight = torch.from_numpy(batch.valid).float()
+                loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                for group in optimizer.param_groups:
+                    torch.nn.utils.clip_grad_norm_(group["params"], config.gradient_clip)
+                optimizer.step()
+                with torch.no_grad():
+                    for mean, now in zip(average.parameters(), policy.parameters(), strict=True):
+                        mean.lerp_(now, 1 - decay)
+                progress.step += 1
+                frames_seen += batch.steering.size
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    raise ValueError(
+                        f"the training loss is no longer finite at step {progress.step}: lower the learning rates "
+                        f"(head {config.head_learning_rate:g}, core {config.core_learning_rate:g})."
+                    )
+                board.add_scalar("train/loss", losses[-1], progress.step)
+                if on_step is not None:
+                    on_step(progress, total_steps, losses[-1])
+            seconds = time.perf_counter() - started_s
+            figures = {f"validation_{key}": value for key, value in score(average, validation).items()}
+            progress.epoch = epoch + 1
+            record = {
+                "epoch": progress.epoch,
+                "step": progress.step,
+                "train_loss": sum(losses) / len(losses),
+                "frames_per_s": frames_seen / seconds,
+                **figures,
+            }
+            progress.history.append(record)
+            run.log(**record)
+            for key, value in record.items():
+                board.add_scalar(f"epoch/{key}", value, progress.epoch)
+            if figures["validation_rmse"] < progress.best_rmse:
+                progress.best_rmse, progress.best_epoch = figures["validation_rmse"], progress.epoch
+                _save(average, policy_config, run.policy, {**(notes or {}), "epoch": progress.epoch, **figures})
+            _save(average, policy_config, run.last, {**(notes or {}), "epoch": progress.epoch, **figures})
+            save_training_state(run.training_state, models, optimizer, generator, vars(progress))
+            if config.patience and progress.epoch - progress.best_epoch >= config.patience:
+                break
+    return ImitationResult(load_policy(run.policy), progress, run.path)
+
+
+def for_fitted_frames(policy: DrivingPolicy) -> DrivingPolicy:
+    """Return the same driver for frames that have been cropped and resized already; the weights are shared."""
+    fitted = copy.copy(policy)
+    fitted.config = replace(policy.config, preprocessing=policy.config.preprocessing.after)
+    return fitted
+
+
+def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Streams:
+    """Cut the training set as the config says; a pass depends on the config's seed and the epoch alone."""
+    if config.carry_state:
+        pieces = episodes.cut(max(config.window, episodes.frame_count // (4 * config.batch_size)))
+        return Streams(pieces, config.window, config.batch_size, seed=config.seed)
+    stride = config.stride or None
+    return Windows(episodes, config.window, config.burn_in, stride, config.batch_size, seed=config.seed)
+
+
+def _save(policy: DrivingPolicy, config: PolicyConfig, directory: Path, notes: dict[str, object]) -> None:
+    """Save a policy with the config that it is to be used with, its preprocessing included."""
+    fitted, policy.config = policy.config, config
+    try:
+        with clear_errors(directory):
+            save_policy(policy, directory, notes)
+    finally:
+        policy.config = fitted
+
+
+def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.optim.AdamW:
+    """Adam with two groups of parameters: head and core, each with its own learning rate; only the head decays."""
+    return torch.optim.AdamW(
+        [
+            {"params": list(policy.head.parameters()), "weight_decay": config.weight_decay},
+            {"params": [p for p in policy.core.parameters() if p.requires_grad], "weight_decay": 0.0},
+        ],
+        lr=config.head_learning_rate,
+        fused=True,
+    )
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, done: float, config: ImitationConfig) -> None:
+    """Set the rates for a share `done` in [0, 1] of the training: linear rise, then half a cosine down to zero."""
+    rise = done / config.warmup if done < config.warmup else 1.0
+    fall = 0.5 * (1 + math.cos(math.pi * max(0.0, done - config.warmup) / (1 - config.warmup)))
+    for group, rate in zip(optimizer.param_groups, (config.head_learning_rate, config.core_learning_rate), strict=True):
+        group["lr"] = rate * max(rise * fall, 1e-3)
+
+
+def weighted_squared_error(predicted: Tensor, steering: Tensor, weight: Tensor, steering_weight: float) -> Tensor:
+    """Mean squared error of the frames that count.
+
+    Args:
+        predicted: `[B, T]`.
+        steering: `[B, T]` recorded, in [−1, 1].
+        weight: `[B, T]`, 0 for burn-in and padding.
+        steering_weight: alpha; frames weigh exp(alpha · |steering|) more.
+
+    Returns:
+        Scalar; weights are normalised to mean one, so alpha does not change the scale of the loss.
+    """
+    weight = weight * torch.exp(steering_weight * steering.abs())
+    return (weight * (predicted - steering).square()).sum() / weight.sum().clamp_min(1e-8)

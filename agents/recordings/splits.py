@@ -1,0 +1,122 @@
+"""Splits into training and held-out driving: by whole episodes or by blocks of time, never frame by frame.
+
+Neighbouring frames are near copies: a random split would put copies of the training frames into the test.
+
+    train, held_out = split_by_time_block(load_episodes(["tub"]), fraction=0.2, gap_s=2.0)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.recordings.episodes import Episode, EpisodeSet
+
+
+def split_by_episode(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0) -> tuple[EpisodeSet, EpisodeSet]:
+    """Hold out whole episodes, drawn by chance.
+
+    Args:
+        episodes: At least two episodes.
+        fraction: Share of the episodes to hold out, in (0, 1); at least one goes to each side.
+        seed: Of the draw; the same seed gives the same split.
+
+    Returns:
+        The rest and the held-out episodes, each in recorded order.
+
+    Raises:
+        ValueError: if there are fewer than two episodes or the fraction is out of range.
+    """
+    if len(episodes) < 2:
+        raise ValueError(f"at least 2 episodes are needed to hold one out, got {len(episodes)}. Split by time block.")
+    held = _draw(len(episodes), fraction, seed)
+    return _divide(episodes, [number in held for number in range(len(episodes))])
+
+
+def split_by_source(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0) -> tuple[EpisodeSet, EpisodeSet]:
+    """Hold out all episodes of whole sources, such as the routes of comma2k19, drawn by chance.
+
+    Args:
+        episodes: Episodes of at least two sources.
+        fraction: Share of the sources to hold out, in (0, 1); at least one goes to each side.
+        seed: Of the draw; the same seed gives the same split.
+
+    Returns:
+        The rest and the held-out episodes, each in recorded order.
+
+    Raises:
+        ValueError: if there are fewer than two sources or the fraction is out of range.
+    """
+    sources = sorted({episode.meta.source for episode in episodes})
+    if len(sources) < 2:
+        raise ValueError(f"at least 2 sources are needed to hold one out, got {sources}. Split by time block.")
+    held = {sources[number] for number in _draw(len(sources), fraction, seed)}
+    return _divide(episodes, [episode.meta.source in held for episode in episodes])
+
+
+def split_by_time_block(
+    episodes: EpisodeSet, fraction: float = 0.2, gap_s: float = 2.0
+) -> tuple[EpisodeSet, EpisodeSet]:
+    """Hold out the last block of time of every source, with a gap before it that belongs to neither side.
+
+    Args:
+        episodes: Any number of episodes of one or more sources.
+        fraction: Share of each source's time line to hold out, in (0, 1).
+        gap_s: Time left out before the block, seconds, >= 0, so that no near copy of a held-out frame is trained on.
+
+    Returns:
+        The rest and the held-out block.
+
+    Raises:
+        ValueError: if the fraction or the gap is out of range, or a side comes out empty.
+    """
+    _check_fraction(fraction)
+    if not gap_s >= 0:
+        raise ValueError(f"gap_s must be at least 0 seconds, got {gap_s}.")
+    before: list[Episode] = []
+    after: list[Episode] = []
+    spans: dict[str, tuple[float, float]] = {}
+    for episode in episodes:
+        low, high = spans.get(episode.meta.source, (np.inf, -np.inf))
+        begin = episode.meta.start_s
+        spans[episode.meta.source] = (min(low, begin), max(high, begin + episode.duration_s))
+    for episode in episodes:
+        low, high = spans[episode.meta.source]
+        border_s = high - fraction * (high - low)
+        line_s = episode.meta.start_s + (episode.time_s - episode.time_s[0])
+        last = int(np.searchsorted(line_s, border_s - gap_s))
+        first = int(np.searchsorted(line_s, border_s))
+        if last > 0:
+            before.append(episode.slice(0, last))
+        if first < len(episode):
+            after.append(episode.slice(first, len(episode)))
+    if not before or not after:
+        total_s = sum(high - low for low, high in spans.values())
+        raise ValueError(
+            f"{total_s:.1f} s of driving is too short to hold out {fraction:.0%} with a gap of {gap_s:g} s: "
+            "shorten the gap or bring more data."
+        )
+    return dataclasses.replace(episodes, episodes=tuple(before)), dataclasses.replace(episodes, episodes=tuple(after))
+
+
+def _draw(count: int, fraction: float, seed: int) -> set[int]:
+    """Draw the numbers of what is held out."""
+    _check_fraction(fraction)
+    held = min(max(round(count * fraction), 1), count - 1)
+    return set(np.random.default_rng(seed).permutation(count)[:held].tolist())
+
+
+def _divide(episodes: EpisodeSet, held: Sequence[bool]) -> tuple[EpisodeSet, EpisodeSet]:
+    """Divide into the rest and what is held out."""
+    rest, out = (
+        tuple(episode for episode, is_held in zip(episodes, held, strict=True) if is_held == side)
+        for side in (False, True)
+    )
+    return dataclasses.replace(episodes, episodes=rest), dataclasses.replace(episodes, episodes=out)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")

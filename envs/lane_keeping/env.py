@@ -1,0 +1,322 @@
+"""wormwheel/LaneKeeping-v0: keep a car in the right-hand lane of a closed road, from camera frames.
+
+import gymnasium, envs
+env = gymnasium.make("wormwheel/LaneKeeping-v0", vehicle="bicycle", variety=0.5)
+observation, info = env.reset(seed=7)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.camera.lens import draw_camera
+from envs.lane_keeping.config import LaneKeepingConfig, with_overrides
+from envs.lane_keeping.dashboard import HumanView, Moment
+from envs.lane_keeping.episode import World
+from envs.road.files import existing_files, remembered_track
+from envs.road.random_road import random_track
+from envs.road.track import Track, TrackCursor
+from envs.scene.random_look import draw_look
+from envs.scene.scene import Scene
+from envs.vehicle.bullet import import_bullet
+from envs.vehicle.make import make_vehicle
+from envs.vehicle.vehicle import VehicleParams, VehicleState
+
+
+class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+    """A car with a camera on a closed two-lane road; it should keep to the middle of the right-hand lane.
+
+    ## Observation `Dict(camera: Box(0, 255, [H, W, 3], uint8), elapsed: Box(0, 10, [1], float32))`: an RGB frame, and
+    the time since the previous one in units of `period_s` (1 unless `elapsed_jitter` is set). Both are new arrays at
+    every step.
+
+    ## Action `Box(−1, 1, [1], float32)`: steering as a share of the steering limit, positive to the left. A cruise
+    controller holds the speed. With `throttle=True` a second action changes the wanted speed: −1 stops, 0 keeps the
+    drawn speed, 1 doubles it. Actions outside the box are clipped.
+
+    ## Info `lateral_offset_m` distance of the rear axle's middle from the middle of the right-hand lane, positive to
+    the left; `heading_error_rad` direction of the car relative to the road, positive to the left; `progress_m` way
+    along the road since the start, over all laps; `speed_mps`; `crashed`; `time_s` since the start; `lane_width_m`;
+    `curvature_per_m` of the middle of the lane where the car is, positive to the left; `steering` the last action in
+    [−1, 1].
+
+    ## Reward Way made along the road relative to what the drawn speed allows, divided by 1 + (offset / half a lane)²,
+    minus 0.1 · (change of steering)²; and −10 for a crash. Driving on is worth something wherever the car is on the
+    road: a learner that is lost never gains by ending the episode.
+
+    ## Start and end Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a
+    start near the middle of the lane. Leaving the pavement (the middle of the rear axle beyond either road edge) is a
+    crash: terminated. After `episode_s` seconds the episode is truncated.
+
+    ## Changed worlds `reset(options={"world": World(...)})` makes this one episode from a changed config, car, look or
+    road (`envs.lane_keeping.episode`); the next reset without it is back in the env's own. `next_periods`, when set,
+    is for how many nominal periods the next action is held, any number in (0, 10]; it counts for one step.
+
+    ## Rendering
+    `render_mode="rgb_array"`: 960×540 RGB: the camera, a map with the car, steering, offset, speed and time.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, config: LaneKeepingConfig | None = None, render_mode: str | None = None, **overrides: Any):
+        """Make the world.
+
+        Args:
+            config: the world; the defaults when None.
+            render_mode: "rgb_array" or None.
+            **overrides: attributes of the config to replace.
+
+        Raises:
+            ValueError: if an attribute is unknown or out of range, or the Bullet vehicle is asked for where PyBullet
+                is not installed.
+            FileNotFoundError: if a road file does not exist.
+        """
+        self.config = with_overrides(config or LaneKeepingConfig(), overrides)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}."
+            )
+        self.render_mode = render_mode
+        self.metadata = {**type(self).metadata, "render_fps": round(1.0 / self.config.period_s)}
+        shape = (self.config.height, self.config.width, 3)
+        self.observation_space: spaces.Space[Any] = spaces.Dict(
+            {"camera": spaces.Box(0, 255, shape, np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (2 if self.config.throttle else 1,), np.float32)
+        self._files = existing_files(self.config.track)
+        if self.config.renderer == "tiny":
+            import_bullet()
+        self.next_periods: float | None = None
+        self._world = World(self.config)
+        self._vehicle = make_vehicle(self.config.vehicle, self.config.vehicle_params)
+        self._track: Track | None = None
+        self._scene: Scene | None = None
+        self._view: HumanView | None = None
+        self._resets = 0
+        self._drawn_seed: int | None = None  # of the reset that drew the scene
+        self._drawn_state: dict[str, Any] = {}  # of the generator after that
+
+    @property
+    def track(self) -> Track:
+        """The road of this episode."""
+        if self._track is None:
+            raise gymnasium.error.ResetNeeded("No road yet: call reset first.")
+        return self._track
+
+    @property
+    def vehicle_state(self) -> VehicleState:
+        """Pose, speed and steering angle of the car: what an expert that sees everything may use."""
+        return self._state
+
+    @property
+    def road_position_m(self) -> float:
+        """Arc length along the centre line of the point nearest to the car, m, in [0, length)."""
+        return self._s
+
+    @property
+    def vehicle_params(self) -> VehicleParams:
+        """The car of this episode."""
+        return self._vehicle.params
+
+    @property
+    def scene(self) -> Scene:
+        """Road, look and camera of this episode, for whoever wants the same view in another size."""
+        if self._scene is None:
+            raise gymnasium.error.ResetNeeded("No scene yet: call reset first.")
+        return self._scene
+
+    @property
+    def has_scene(self) -> bool:
+        """Whether there has been a reset, so that there is a scene."""
+        return self._scene is not None
+
+    @property
+    def target_speed_mps(self) -> float:
+        """The speed that the cruise controller holds in this episode."""
+        return self._speed
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Draw a road, a look, a camera and a start; see the class."""
+        super().reset(seed=seed)
+        self.next_periods = None
+        changed = self._enter((options or {}).get("world") or World(self.config))
+        config = self._world.config
+        if config.opencv_threads:
+            cv2.setNumThreads(config.opencv_threads)
+        if seed is not None:
+            self._resets = 0
+        generator = self.np_random
+        if seed is not None and seed == self._drawn_seed and self._scene is not None and not changed:
+            self._scene.rewind()  # The same episode once more: its scene is there already.
+            generator.bit_generator.state = self._drawn_state
+        elif self._resets % config.resets_per_road == 0 or self._scene is None or changed:
+            self._draw_scene(generator)
+            self._drawn_seed, self._drawn_state = seed, dict(generator.bit_generator.state)
+        self._resets += 1
+        track = self.track
+        s = float(generator.uniform(0.0, track.length_m))
+        offset = float(generator.uniform(-config.start_offset, config.start_offset)) * track.lane_width_m
+        self._speed = float(generator.uniform(*config.speed_mps))
+        yaw = float(track.heading(s)) + float(generator.uniform(-config.start_heading_rad, config.start_heading_rad))
+        x, y = (float(value) for value in track.point(s, track.right_lane_offset() + offset))
+        self._state = self._vehicle.reset(x, y, yaw, self._speed)
+        self._s, self._lateral, self._heading, self._curvature = self._cursor.start(x, y)
+        self._progress = self._time = self._steering = 0.0
+        self._elapsed = 1.0
+        self._crashed = False
+        observation = self._observe()
+        return observation, self._info()
+
+    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Drive for one period; see the class for what is returned."""
+        config, track = self._world.config, self.track
+        steering = min(max(float(action[0]), -1.0), 1.0)
+        if steering != steering:
+            raise ValueError("The steering action is not a number (NaN).")
+        speed = self._speed
+        if config.throttle:
+            speed *= 1.0 + min(max(float(action[1]), -1.0), 1.0)
+        self._elapsed = 1.0
+        if config.elapsed_jitter > 0.0:
+            self._elapsed = float(np.float32(1.0 + config.elapsed_jitter * self.np_random.uniform(-1.0, 1.0)))
+        parts = 1
+        if self.next_periods is not None:
+            self._elapsed = _held(self.next_periods)
+            self.next_periods, parts = None, max(1, math.ceil(self._elapsed - 1e-6))  # nobody leaves the road unseen
+        dt_s = self._elapsed * config.period_s / parts
+        way = 0.0
+        for part in range(parts):
+            self._state = self._vehicle.step(steering, speed, dt_s)
+            s, self._lateral, self._heading, self._curvature = self._cursor.locate(self._state.x, self._state.y)
+            way += (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
+            self._s = s
+            self._time += dt_s
+            self._crashed = abs(self._lateral) > track.lane_width_m
+            if self._crashed and part + 1 < parts:
+                self._elapsed *= (part + 1) / parts
+                break
+        self._progress += way
+        share = (self._lateral - track.right_lane_offset()) / (0.5 * track.lane_width_m)
+        reward = way / (self._speed * config.period_s) / (1.0 + share * share) - 0.1 * (steering - self._steering) ** 2
+        if self._crashed:
+            reward -= 10.0
+        self._steering = steering
+        truncated = self._time >= config.episode_s - 1e-6
+        return self._observe(), reward, self._crashed, truncated, self._info()
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """A picture for people, uint8 `[540, 960, 3]`; None without a render mode."""
+        return None if self.render_mode is None else self.picture()
+
+    def picture(self, frame: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The picture that `render` gives, in any render mode.
+
+        Args:
+            frame: uint8 `[H, W, 3]`, shown as what the driver gets; the last observation when None. For wrappers that
+                change it.
+
+        Returns:
+            uint8 `[540, 960, 3]` RGB.
+        """
+        scene, state, info = self.scene, self._state, self._info()
+        if self._view is None:
+            self._view = HumanView(scene, self.config.height, self.config.width)
+        return self._view.draw(
+            Moment(
+                frame=self._frame if frame is None else frame,
+                x=state.x,
+                y=state.y,
+                yaw=state.yaw,
+                s=self._s,
+                steering=self._steering,
+                lateral_offset_m=info["lateral_offset_m"],
+                lane_width_m=info["lane_width_m"],
+                speed_mps=state.speed,
+                time_s=self._time,
+                progress_m=self._progress,
+                crashed=self._crashed,
+            )
+        )
+
+    def close(self) -> None:
+        """Release the vehicle's simulator."""
+        self._vehicle.close()
+        if self._scene is not None:
+            self._scene.close()
+            self._scene = None
+
+    def _enter(self, world: World) -> bool:
+        """Make the episodes from here on in a world; returns whether it differs from the one before."""
+        if world == self._world:
+            return False
+        world.check_fits(self.config)
+        config, before = world.config, self._world.config
+        if (config.vehicle, config.vehicle_params) != (before.vehicle, before.vehicle_params):
+            made = make_vehicle(config.vehicle, config.vehicle_params)
+            self._vehicle.close()
+            self._vehicle = made
+        self._files = existing_files(config.track)
+        self._world = world
+        return True
+
+    def _draw_scene(self, generator: np.random.Generator) -> None:
+        """Draw a road, a look and a camera."""
+        config = self._world.config
+        self._track = self._world.track(self._draw_track(generator))
+        look = self._world.look(draw_look(generator, config.variety))
+        pinhole = config.renderer == "tiny"
+        params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
+        if self._scene is not None:
+            self._scene.close()
+        self._scene = Scene(
+            self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
+        )
+        self._cursor = TrackCursor(self._track)
+        self._view = None
+
+    def _draw_track(self, generator: np.random.Generator) -> Track:
+        config = self._world.config
+        if not self._files:
+            return random_track(generator, config.roads)
+        path = self._files[int(generator.integers(len(self._files)))]
+        sizes = config.track_scale, config.track_lane_width_m, config.track_min_radius_m
+        return remembered_track(path, *sizes, config.track_reverse)
+
+    def _observe(self) -> dict[str, NDArray[Any]]:
+        assert self._scene is not None
+        state = self._state
+        turn = state.speed * math.tan(state.steer) / self._vehicle.params.wheelbase_m
+        frame = self._scene.frame(state.x, state.y, state.yaw, self._s, state.speed, turn)
+        self._frame = frame
+        return {"camera": frame, "elapsed": np.array([self._elapsed], np.float32)}
+
+    def _info(self) -> dict[str, Any]:
+        track, state = self.track, self._state
+        target = track.right_lane_offset()
+        return {
+            "lateral_offset_m": self._lateral - target,
+            "heading_error_rad": (state.yaw - self._heading + math.pi) % (2.0 * math.pi) - math.pi,
+            "progress_m": self._progress,
+            "speed_mps": state.speed,
+            "crashed": self._crashed,
+            "time_s": self._time,
+            "lane_width_m": track.lane_width_m,
+            "curvature_per_m": self._curvature / (1.0 - self._curvature * target),
+            "steering": self._steering,
+        }
+
+
+def _held(periods: float) -> float:
+    """For how long an action is held, checked, as the observation tells it."""
+    if not 0.0 < periods <= 10.0:
+        raise ValueError(f"next_periods must lie in (0, 10], got {periods}.")
+    return float(np.float32(periods))

@@ -1,0 +1,1 @@
+"""The perturbations, a file a family."""

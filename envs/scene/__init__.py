@@ -1,0 +1,1 @@
+"""What there is to see: ground, lines, horizon, light."""

@@ -1,0 +1,1 @@
+"""What moves: the kinematic bicycle and PyBullet's racecar."""

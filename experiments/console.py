@@ -1,0 +1,276 @@
+"""What every verb shares: the screen, progress with time left, tables, results as JSON, names of run directories.
+
+Results go to standard output; progress and notices go to standard error, so that a pipe gets the results alone. A
+terminal sees bars; a file or a pipe sees a plain line every tenth of the way.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from agents.driving.metrics import Estimate
+from agents.runs.directory import command, to_json, versions
+from agents.runs.files import clear_errors, make_directory, write_json
+
+MILESTONES = 10
+"""Plain progress lines for one piece of work when the output is not a terminal."""
+LEAST_PAUSE_S = 2.0
+"""Shortest time between two such lines, the last one excepted."""
+
+
+class _Screen(Console):
+    """A console that leaves a closed pipe to the command, which knows the exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise instead of exiting."""
+        raise
+
+
+def screen() -> Console:
+    """Return the console for results."""
+    return _Screen(file=sys.stdout, highlight=False, width=_width(sys.stdout.isatty()))
+
+
+def side_screen() -> Console:
+    """Return the console for progress and notices."""
+    return _Screen(file=sys.stderr, highlight=False, width=_width(sys.stderr.isatty()))
+
+
+def say(text: str) -> None:
+    """Print a line for the person who waits; not part of the results."""
+    side_screen().print(text, markup=False, soft_wrap=True)
+
+
+class Bar:
+    """How far a piece of work has come."""
+
+    def __init__(self, title: str, total: int, unit: str, bars: Progress | None):
+        """Use `progress` to make one."""
+        self.title, self.total, self.unit = title, max(total, 1), unit
+        self.done = 0
+        self.note = ""
+        self._bars = bars
+        self._task = bars.add_task(title, total=self.total, note="", unit=unit) if bars is not None else None
+        self._started_s = self._said_s = time.monotonic()
+        self._next = 1
+
+    def advance(self, count: int = 1) -> None:
+        """Count some more as done."""
+        self.update(self.done + count)
+
+    def update(self, done: int, note: str | None = None, total: int | None = None) -> None:
+        """Say how much is done in all.
+
+        Args:
+            done: so far.
+            note: a few words shown behind the bar; as before when None.
+            total: the new total; as before when None.
+        """
+        self.done = done
+        self.note = self.note if note is None else note
+        self.total = self.total if total is None else max(total, 1)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, total=self.total, note=self.note)
+        elif done >= self._next * self.total / MILESTONES:
+            now_s = time.monotonic()
+            if now_s - self._said_s >= LEAST_PAUSE_S and done < self.total:
+                left_s = (now_s - self._started_s) * (self.total - done) / done
+                say(self._line(f"{done / self.total:4.0%}", f"about {duration(left_s)} left"))
+                self._said_s = now_s
+            self._next = int(MILESTONES * done / self.total) + 1
+
+    def finish(self) -> None:
+        """Say that all is done; early or not."""
+        if self._bars is None:
+            say(self._line("done", f"in {duration(time.monotonic() - self._started_s)}"))
+
+    def _line(self, share: str, when: str) -> str:
+        note = f", {self.note}" if self.note else ""
+        return f"{self.title}: {share}, {self.done:,} of {self.total:,} {self.unit}, {when}{note}"
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str = "frames") -> Iterator[Bar]:
+    """Show how far a piece of work has come, and how long it still takes.
+
+    Args:
+        title: what is being done, such as "recording".
+        total: how much there is to do.
+        unit: of what.
+
+    Yields:
+        The bar, to be told of what is done.
+    """
+    if not sys.stderr.isatty():
+        bar = Bar(title, total, unit, None)
+        yield bar
+        bar.finish()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=side_screen(), refresh_per_second=4, speed_estimate_period=60) as bars:
+        yield Bar(title, total, unit, bars)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as `8 s`, `3 min 20 s` or `2 h 5 min`."""
+    whole = max(0, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table of results.
+
+    Args:
+        title: above it; may be empty.
+        columns: headings.
+        rows: cells.
+        left: columns from the left that hold text; the others are right-aligned figures.
+    """
+    grid = Table(show_header=any(columns), header_style="bold")
+    for number, column in enumerate(columns):
+        grid.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))  # Text: what looks like rich's markup stays as it is
+    if title:
+        screen().print(Text(title, style="bold"), soft_wrap=True)
+    screen().print(grid)
+
+
+def show(estimate: Estimate, digits: int) -> str:
+    """Write a figure with its interval; a dash when there is none."""
+    return estimate.text(digits) if math.isfinite(estimate.value) else "–"
+
+
+def new_directory(wanted: Path | None, default: str, taken_by: str, reuse: bool) -> Path:
+    """Choose the directory that a verb writes to, so that no earlier result is written over.
+
+    Args:
+        wanted: what the user asked for.
+        default: path to use when nothing was asked for; a number is added when it is taken.
+        taken_by: name of the file or folder in it that marks a directory as taken.
+        reuse: whether a taken directory was asked for on purpose (to resume, to replace).
+
+    Raises:
+        ValueError: if the directory is taken.
+    """
+    if wanted is not None:
+        if (wanted / taken_by).exists() and not reuse:
+            raise ValueError(
+                f"{wanted} already holds results, which are not written over: give another --out, or --resume to go on."
+            )
+        return wanted
+    path, number = Path(default), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{default}-{number}")
+    return path
+
+
+def expand_tracks(track: str | Sequence[str]) -> str | tuple[str, ...]:
+    """Replace each directory among road files by the CSV files in it, sorted by name.
+
+    Args:
+        track: "random", or one or more CSV files and directories.
+
+    Raises:
+        ValueError: if a directory holds no CSV file.
+    """
+    if track == "random":
+        return "random"
+    files: list[str] = []
+    for entry in [track] if isinstance(track, str) else track:
+        if Path(entry).is_dir():
+            found = sorted(str(path) for path in Path(entry).glob("*.csv"))
+            if not found:
+                raise ValueError(f"{entry} holds no .csv file; give a directory of centre lines, or the files.")
+            files += found
+        else:
+            files.append(entry)
+    return tuple(files)
+
+
+def check_json(path: Path | None) -> None:
+    """Check before a long run that its results can be written at the end.
+
+    Raises:
+        OSError: if they could not.
+    """
+    if path is not None and not (path.exists() and not path.is_file()):
+        if path.is_dir():
+            raise IsADirectoryError(
+                21, "is a directory and a file was to be written; give --json a file name", str(path)
+            )
+        make_directory(path.parent)
+        with clear_errors(path):
+            if path.exists():
+                path.open("ab").close()
+
+
+def write_results(path: Path | None, verb: str, options: Any, figures: Any) -> None:
+    """Write what was measured, and everything needed to measure it again, to a JSON file in one piece.
+
+    Args:
+        path: the file; nothing is written when None.
+        verb: what was run.
+        options: dataclass of the resolved options.
+        figures: JSON values; a number that is not finite becomes null.
+
+    Raises:
+        OSError: if it cannot be written; what was there is kept.
+    """
+    if path is None:
+        return
+    content = {
+        "verb": verb,
+        "command": command(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "options": plain(options),
+        "versions": versions(),
+        "figures": plain(figures),
+    }
+    write_json(path, content)
+    say(f"results: {path}")
+
+
+def plain(value: Any) -> Any:
+    """Turn anything into JSON values that every reader takes: `to_json`, with null for what is not finite."""
+    value = value.to_json() if hasattr(value, "to_json") else to_json(value)
+    if isinstance(value, dict):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if hasattr(value, "item"):
+        return plain(value.item())
+    return value
+
+
+def _width(terminal: bool) -> int | None:
+    """Return the terminal's own width, or one that keeps tables whole in a file."""
+    return None if terminal else 160

@@ -1,0 +1,1 @@
+"""`wormwheel demo`: the whole chain and a page about it."""

@@ -1,0 +1,1 @@
+"""`wormwheel evaluate`: drives on unseen roads, recordings and other envs."""

@@ -1,0 +1,252 @@
+"""`wormwheel evaluate`: how well do policies drive?
+
+    wormwheel evaluate --policy runs/ltc runs/lstm --episodes 20 --noise-variance 0 .1 .2 .3   # closed loop
+    wormwheel evaluate --policy runs/ltc --perturbations fog:3 rain:2+latency:1                # what else goes wrong
+    wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
+    wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
+    wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # in another world
+
+Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1], clipped, with a fixed seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tyro.conf import arg
+
+from agents.driving.metrics import Drive, Estimate, closed_loop
+from agents.driving.record import with_vehicle
+from agents.driving.trials import Run, Trial, drive_trials, expected_steps
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.perturbations import parse
+from experiments.console import check_json, expand_tracks, progress, table, write_results
+from experiments.evaluate.recordings import RecordingOptions, condition, condition_title, evaluate_recordings
+from experiments.policy_paths import (
+    LANE_KEEPING,
+    check_frame_size,
+    check_motors,
+    common_world,
+    find_policy,
+    name_policies,
+    refuse_lane_keeping,
+)
+
+EXPERT = "expert"
+"""Name of the geometric driver in tables."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Drive policies on roads they have not seen, or test them on recorded driving."""
+
+    policy: tuple[Path, ...] = ()
+    """Policies to compare: policy directories, or run directories that hold one. All meet the same roads and noise."""
+    env: str | None = None
+    """World to drive in; by default the one that the policies learnt in: LaneKeeping, or for PPO's drivers
+    CarRacing-v3, CartPole-memory, an id of Gymnasium."""
+    expert: bool = False
+    """Show the geometric expert too, which sees the true road: what is possible."""
+    episodes: int = 20
+    """Random roads to drive; each has a look of its own."""
+    seed: int = 1000
+    """Seed of the first road; the next ones follow it."""
+    laps: float = 1.0
+    """Laps to drive on each road of --track; 0 drives for --episode-s instead."""
+    noise_variance: tuple[float, ...] = (0.0,)
+    """Variances of Gaussian noise on the frames, pixels in [0, 1]; each one is a row."""
+    noise_seed: int = 0
+    """Seed of the noise and of the perturbations."""
+    perturbations: tuple[str, ...] = ()
+    """What else goes wrong, each one a row: names of `wormwheel gallery` with a severity, joined by +, such as fog:3 or
+    rain:2+latency:1."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
+    """Where they drive; frames have each policy's own size, so --height and --width are best left out."""
+    recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
+    """Recordings to test on, instead of driving."""
+    workers: int = 2
+    """Processes that drive; they do not change the figures."""
+    json: Path | None = None
+    """File for the figures and every drive, as JSON."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.episodes < 1:
+            raise ValueError(f"episodes must be at least 1, got {self.episodes}.")
+        if self.seed < 0 or self.noise_seed < 0:
+            raise ValueError("seed and noise_seed must be at least 0.")
+        if not self.noise_variance or not all(0 <= value < float("inf") for value in self.noise_variance):
+            raise ValueError(f"noise_variance takes one or more numbers of at least 0, got {self.noise_variance}.")
+        for text in self.perturbations:
+            parse(text)
+        if not 0 <= self.laps < float("inf"):
+            raise ValueError(f"laps must be at least 0, got {self.laps}.")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}.")
+        if self.recordings.data and (self.env or self.expert):
+            raise ValueError("--env and --expert are for driving, --data is for recordings: leave one of them out.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one driver did under one noise level or perturbation."""
+
+    driver: str
+    """Name in tables."""
+    noise_variance: float
+    """Variance of the noise."""
+    drives: Sequence[Drive]
+    """Every drive."""
+    figures: dict[str, Estimate]
+    """The figures of `agents.driving.metrics.CLOSED_LOOP`."""
+    perturbation: str = ""
+    """What else was wrong, in the syntax of `envs.perturbations.parse`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "driver": self.driver,
+            "noise_variance": self.noise_variance,
+            "perturbation": self.perturbation,
+            "figures": {name: estimate.to_json() for name, estimate in self.figures.items()},
+            "drives": [
+                {
+                    "seed": drive.seed,
+                    "track": drive.track,
+                    "crashed": drive.crashed,
+                    "distance_m": drive.distance_m,
+                    "duration_s": drive.duration_s,
+                    "lane_width_m": drive.lane_width_m,
+                    "mean_offset_m": float(np.abs(drive.lateral_offset_m).mean()),
+                }
+                for drive in self.drives
+            ],
+        }
+
+
+def run(options: EvaluateOptions) -> None:
+    """Evaluate and show a table."""
+    check_json(options.json)
+    if not (options.policy or options.expert):
+        raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
+    found = [find_policy(path, frameless=True) for path in options.policy]
+    env = LANE_KEEPING if options.recordings.data else options.env or common_world(found)
+    if env != LANE_KEEPING:
+        _run_elsewhere(options, env)
+        return
+    policies = name_policies(options.policy)
+    if options.recordings.data:
+        figures: Any = evaluate_recordings(
+            policies, options.recordings, options.noise_variance, options.noise_seed, options.perturbations
+        )
+        write_results(options.json, "evaluate", options, {"recordings": figures})
+        return
+    check_motors(policies, options.world.throttle)
+    check_frame_size(policies, options.world)
+    outcomes = evaluate_driving(policies, options)
+    _show(outcomes)
+    if options.world.track != "random":
+        _show_tracks(outcomes)
+    write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
+
+
+def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
+    """Evaluate PPO's learners in a world that is not LaneKeeping."""
+    from experiments.evaluate.gym_envs import evaluate_worlds
+
+    refuse_lane_keeping(env, options.world)
+    if options.expert or any(options.noise_variance) or options.perturbations:
+        raise ValueError(
+            f"--expert, --noise-variance and --perturbations are for LaneKeeping, not for {env}; leave them out."
+        )
+    policies = name_policies(options.policy, frameless=True)
+    seeds = range(options.seed, options.seed + options.episodes)
+    write_results(options.json, "evaluate", options, {"worlds": evaluate_worlds(policies, env, seeds)})
+
+
+def evaluate_driving(policies: dict[str, Path], options: EvaluateOptions) -> list[Outcome]:
+    """Drive every policy, and the expert if asked for, under every noise level and perturbation on the same roads."""
+    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    runs = make_runs(world, options)
+    drivers: dict[str, Path | None] = {**policies}
+    trials: list[tuple[str, Trial]] = []
+    if options.expert:
+        trials.append((EXPERT, Trial(None, world, runs)))  # it does not look at the frames, so noise is nothing to it
+        for text in options.perturbations:
+            if not (parse(text).frames or parse(text).attacks):
+                trials.append((EXPERT, Trial(None, world, runs, 0.0, options.noise_seed, text)))
+    for name, path in drivers.items():
+        for variance in options.noise_variance:
+            trials.append((name, Trial(path, world, runs, variance, options.noise_seed)))
+        for text in options.perturbations:
+            trials.append((name, Trial(path, world, runs, 0.0, options.noise_seed, text)))
+    total = sum(expected_steps(trial) for _, trial in trials)
+    with progress("driving", total, "steps") as bar:
+        driven = drive_trials([trial for _, trial in trials], options.workers, bar.advance)
+    return [
+        Outcome(name, trial.noise_variance, drives, closed_loop(drives), trial.perturbation)
+        for (name, trial), drives in zip(trials, driven, strict=True)
+    ]
+
+
+def make_runs(world: LaneKeepingConfig, options: EvaluateOptions) -> tuple[Run, ...]:
+    """List the drives: random roads by seed, or each road file once."""
+    if world.track == "random":
+        return tuple(Run(options.seed + number) for number in range(options.episodes))
+    files = [world.track] if isinstance(world.track, str) else list(world.track)
+    return tuple(Run(options.seed + number, file, options.laps) for number, file in enumerate(files))
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
+    """Print one row for each driver and noise level or perturbation."""
+    first = outcomes[0].drives
+    perturbed = any(outcome.perturbation for outcome in outcomes)
+    rows = []
+    for outcome in outcomes:
+        one = outcome.figures
+        rows.append(
+            [
+                outcome.driver,
+                condition(outcome.noise_variance, outcome.perturbation, perturbed),
+                f"{one['crashes'].value:.0f} of {len(outcome.drives)}",
+                one["crashes_per_km"].text(2),
+                one["autonomy"].text(1, 100),
+                one["mean_offset_lane"].text(1, 100),
+                one["rms_offset_m"].text(3),
+                one["steering_rate_per_s"].text(2),
+            ]
+        )
+    km = sum(drive.distance_m for drive in first) / 1000
+    table(
+        f"{len(first)} roads, {km:.2f} km in the first row, with 95 % intervals",
+        [
+            "driver",
+            condition_title(perturbed),
+            "crashes",
+            "crashes per km",
+            "autonomy, %",
+            "mean offset, % of lane",
+            "RMS offset, m",
+            "steering rate, full locks/s",
+        ],
+        rows,
+    )
+
+
+def _show_tracks(outcomes: Sequence[Outcome]) -> None:
+    """Print what happened on each road."""
+    wrong = [o.perturbation or (f"{o.noise_variance:g}" if o.noise_variance else "") for o in outcomes]
+    columns = [f"{o.driver}, {what}" if what else o.driver for o, what in zip(outcomes, wrong, strict=True)]
+    rows = []
+    for number, drive in enumerate(outcomes[0].drives):
+        cells = []
+        for outcome in outcomes:
+            here = outcome.drives[number]
+            offset = np.abs(here.lateral_offset_m).mean() / here.lane_width_m
+            cells.append(f"crashed at {here.distance_m:.0f} m" if here.crashed else f"{offset:.1%}")
+        rows.append([drive.track, *cells])
+    table("mean offset, % of lane width", ["road", *columns], rows)

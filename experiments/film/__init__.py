@@ -1,0 +1,1 @@
+"""`wormwheel render`, and everything that draws films."""

@@ -1,0 +1,108 @@
+"""A film of a PPO driver in the world that it learnt in, other than LaneKeeping: CarRacing and other worlds of frames.
+
+wormwheel render --policy runs/ppo-CarRacing-v3-ltc --out race.mp4
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.envs import make_world
+from experiments.console import progress
+from experiments.film import canvas as drawing
+from experiments.film.canvas import ACCENT, BACKGROUND, Box, Picture
+from experiments.film.films import HEIGHT, MEMORY_S, VIEW, WIDTH, InsidePanels, chip, show_view
+from experiments.film.panels import SeenPanel, SteeringPanel, StripPanel
+from experiments.film.video import VideoWriter
+from policies.explain import Insight, look_inside
+from policies.policy import DrivingPolicy
+
+
+class WorldFilm:
+    """Pictures of an episode: the frame, where the driver looks, its neurons, its steering and the reward so far."""
+
+    def __init__(self, policy: DrivingPolicy, period_s: float, title: str):
+        """Lay out the panels.
+
+        Args:
+            policy: the driver.
+            period_s: time between two pictures, s.
+            title: a few words at the top of the frame.
+        """
+        steps = round(MEMORY_S / period_s)
+        self._title = title
+        self._seen = SeenPanel(Box(648, 12, 300, 172), "WHAT IT SEES", "and where it looks")
+        self._inside = InsidePanels(policy, Box(648, 196, 300, 212), Box(648, 420, 300, 108), steps)
+        self._steering = SteeringPanel(Box(12, 336, 150, 192))
+        self._strip = StripPanel(Box(174, 336, 462, 192), "STEERING", f"last {MEMORY_S:g} s", 1.0, steps, (ACCENT,))
+
+    def draw(self, insight: Insight, actions: NDArray[Any], reward: float, time_s: float) -> Picture:
+        """Draw one picture, uint8 `[540, 960, 3]`.
+
+        Args:
+            insight: what went on inside the driver.
+            actions: `[M]` in [−1, 1]; the first one is steering, positive left, a second one the pedal.
+            reward: sum so far.
+            time_s: time since the start, s.
+        """
+        picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
+        drawing.panel(picture, VIEW)
+        seen = insight.seen.numpy()
+        show_view(picture, seen)
+        chip(picture, self._title, VIEW.x + 10, VIEW.y + 10)
+        status = f"{time_s:5.1f} s    reward {reward:.0f}"
+        if len(actions) > 1:
+            status += f"    {'gas' if actions[1] > 0 else 'brake'} {100 * abs(float(actions[1])):.0f} %"
+        chip(picture, status, VIEW.x + 10, VIEW.y + VIEW.height - 32)
+        self._seen.draw(picture, seen, insight.saliency.numpy())
+        self._inside.draw(picture, insight)
+        self._steering.draw(picture, float(actions[0]))
+        self._strip.draw(picture, float(actions[0]))
+        return picture
+
+
+def film_world(directory: Path, world: str, seed: int, path: Path, seconds: float) -> str:
+    """Film an episode without chance in the actions.
+
+    Args:
+        directory: of the learner; it sees frames.
+        world: where it acts.
+        seed: of the episode.
+        path: the MP4 file.
+        seconds: longest film, in the driver's own time.
+
+    Returns:
+        A few words about what is in the film.
+
+    Raises:
+        ValueError: if the learner cannot be read or does not fit.
+        OSError: if the film cannot be written.
+    """
+    model = LiquidPPO.load(directory)
+    policy = model.policy.driver()
+    period_s = policy.config.nominal_period_s
+    steps = max(1, round(seconds / period_s))
+    panels = WorldFilm(policy, period_s, f"{world}, seed {seed}")
+    env = make_world(world)
+    total, over, step, state = 0.0, False, 0, None
+    try:
+        with progress("filming", steps) as bar, VideoWriter(path, 1 / period_s) as writer:
+            observation, _ = env.reset(seed=seed)
+            while step < steps and not over:
+                action, state = model.predict(observation, state, deterministic=True)
+                content, _ = model.policy.adapter(model.policy.adapter.batched(observation))
+                mine = torch.from_numpy(state[:, : model.policy.actor_state_size])  # The critic's part comes after it.
+                insight = look_inside(policy, content[0], mine)
+                observation, reward, terminated, truncated, _ = env.step(action)
+                total, over, step = total + float(reward), terminated or truncated, step + 1
+                writer.append(panels.draw(insight, action, total, step * period_s))
+                bar.advance()
+    finally:
+        env.close()
+    return f"{step} steps, reward {total:.1f}" + (" at the end of the episode" if over else " so far")

@@ -1,0 +1,148 @@
+"""`wormwheel render`: a film of a driver at work, in simulation or on recorded frames.
+
+wormwheel render --policy runs/demo/policy --out drive.mp4
+wormwheel render --policy runs/tub/policy --data tub --last 0.2 --out tub.mp4
+
+A PPO driver is filmed in the world that it learnt in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from agents.recordings import load_episodes
+from agents.recordings.splits import split_by_time_block
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.perturbations import GaussianNoise, parse
+from experiments.console import expand_tracks, progress, screen
+from experiments.evaluate.recordings import RecordingOptions, fit_policy
+from experiments.film.drive import describe_drive, film_drive
+from experiments.film.recording import film_recording
+from experiments.film.reel import Filmed
+from experiments.film.video import VideoWriter, check_preview, write_preview
+from experiments.machine import one_thread
+from experiments.policy_paths import (
+    LANE_KEEPING,
+    check_frame_size,
+    check_motors,
+    common_world,
+    name_policies,
+    refuse_lane_keeping,
+)
+from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Film a driver at work: what it sees, where it looks, what its neurons do, where the car goes."""
+
+    policy: Path
+    """Directory of the policy, such as runs/demo/policy."""
+    out: Path = Path("drive.mp4")
+    """The film to write, H.264 in MP4."""
+    preview: Path | None = None
+    """Also write a small looping animation, .webp or .gif, of the first seconds."""
+    seed: int = 100
+    """Seed of the road, the look and the start."""
+    seconds: float = 30.0
+    """Length of the drive, seconds; a crash ends it. With --data, the longest stretch that is shown."""
+    noise_variance: float = 0.0
+    """Variance of Gaussian noise on the driver's frames, pixels in [0, 1]."""
+    perturbation: str = ""
+    """What else goes wrong: names of `wormwheel gallery` with a severity, joined by +, such as rain:2+latency:1."""
+    noise_seed: int | None = None
+    """Seed of the noise and of the perturbation; --seed when not given."""
+    recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
+    """Recorded driving to show the driver, instead of a simulated road; the human's steering is drawn beside its
+    own."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
+    """Where it drives; the size of the frames is the policy's."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds must be a positive number, got {self.seconds}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        if self.noise_seed is not None and self.noise_seed < 0:
+            raise ValueError(f"noise_seed must be at least 0, got {self.noise_seed}.")
+        GaussianNoise(self.noise_variance)
+        parse(self.perturbation)
+        VideoWriter(self.out)
+        if self.preview is not None:
+            check_preview(self.preview)
+
+
+def run(options: RenderOptions) -> Path:
+    """Film; returns the film's path."""
+    named = name_policies([options.policy])
+    ((name, place),) = named.items()
+    policy, learnt = load_policy(place), LANE_KEEPING if options.recordings.data else common_world([place])
+    if learnt != LANE_KEEPING:
+        from experiments.film.gym_env import film_world  # Has Stable-Baselines3 in tow.
+
+        if options.noise_variance or options.perturbation or options.preview is not None:
+            raise ValueError(
+                f"--noise-variance, --perturbation and --preview are for LaneKeeping and recordings, not for {learnt}."
+            )
+        refuse_lane_keeping(learnt, options.world)
+        with one_thread():
+            found = film_world(place, learnt, options.seed, options.out, options.seconds)
+        screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
+        return options.out
+    if options.recordings.data:
+        filmed = _film_data(policy, name, options)
+        found = f"{filmed.frames} frames of {options.recordings.data[0]}"
+    else:
+        check_motors(named, options.world.throttle)
+        check_frame_size(named, options.world)
+        steps = max(1, round(options.seconds / options.world.period_s))
+        world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
+        with progress("filming", steps) as bar:
+            filmed = film_drive(
+                policy,
+                world,
+                options.seed,
+                options.out,
+                options.noise_variance,
+                bar.advance,
+                options.perturbation,
+                options.noise_seed,
+            )
+        assert filmed.drive is not None
+        found = describe_drive(filmed.drive)
+    screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
+    if options.preview is not None:
+        size = write_preview(options.preview, filmed.preview)
+        screen().print(f"{options.preview}: {size / 1e6:.2f} MB", markup=False, soft_wrap=True)
+    return options.out
+
+
+def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Filmed:
+    """Film recorded frames as the options say."""
+    wanted = options.recordings
+    episodes = load_episodes(wanted.data, wanted.nominal_period_s)
+    if wanted.last < 1:
+        _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
+    policy = fit_policy(policy, name, episodes.frame_size, wanted)
+    # The film runs at the recording's own rate; the driver's clock counts in its own period.
+    episode = max(episodes, key=len)
+    steps = min(len(episode), round(options.seconds / episode.meta.nominal_period_s))
+    with progress("filming", steps) as bar:
+        return film_recording(
+            policy,
+            episode,
+            options.out,
+            wanted.data[0].name,
+            options.seconds,
+            options.noise_variance,
+            options.seed if options.noise_seed is None else options.noise_seed,
+            bar.advance,
+            options.perturbation,
+        )

@@ -1,0 +1,1 @@
+"""`wormwheel gallery`: every perturbation at every severity."""

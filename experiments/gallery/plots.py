@@ -1,0 +1,102 @@
+"""The small plots of `wormwheel gallery`, for what is not to be seen in a frame: the car's way, and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.perturbations import Clip, Moment, PerturbedEnv, parse
+from experiments.film.canvas import ACCENT, FAINT, MUTED, PANEL, Box, Picture, line
+
+PLOTTED = 60
+"""Periods in a plot of ways; half as many in one of time."""
+
+
+def plot_way(cells: Sequence[str], make: Callable[[str], PerturbedEnv], seed: int, box: Box) -> list[Picture]:
+    """Draw the way of the car under the same commands, over the clean one.
+
+    Args:
+        cells: perturbations; the first one is clean.
+        make: makes an env under a perturbation.
+        seed: of the road and the perturbations.
+        box: size of a picture.
+    """
+    ways = [_way(make(cell), seed) for cell in cells]
+    every = np.concatenate(ways)
+    low, high = every.min(axis=0), every.max(axis=0)
+    scale = min((box.width - 12) / max(high[0] - low[0], 0.1), (box.height - 12) / max(high[1] - low[1], 0.1))
+    middle = 0.5 * (low + high)
+
+    def place(way: NDArray[np.float64]) -> NDArray[np.float64]:
+        turned = (way - middle) * scale * np.array([1.0, -1.0])
+        return turned + np.array([0.5 * box.width, 0.5 * box.height])
+
+    pictures = []
+    for number, way in enumerate(ways):
+        picture = _empty(box)
+        line(picture, place(ways[0]), MUTED, 1)
+        if number:
+            line(picture, place(way), ACCENT, 2)
+        pictures.append(picture)
+    return pictures
+
+
+def _way(env: PerturbedEnv, seed: int) -> NDArray[np.float64]:
+    """`[T, 2]` positions ahead of and beside the start, m; closes the env."""
+    env.reset(seed=seed)
+    inside: Any = env.unwrapped
+    start = inside.vehicle_state
+    ahead = np.array([np.cos(start.yaw), np.sin(start.yaw)])
+    basis = np.stack([ahead, np.array([-ahead[1], ahead[0]])], axis=1)
+    way = []
+    for step in range(PLOTTED):
+        state = inside.vehicle_state
+        way.append([state.x - start.x, state.y - start.y])
+        env.step(np.array([0.75 * np.sin(0.25 * step)], np.float32))
+    env.close()
+    return np.array(way) @ basis
+
+
+def plot_time(cells: Sequence[str], period_s: float, seed: int, box: Box) -> list[Picture]:
+    """Draw when the driver gets a picture (across), when that was taken (up), and what it is told (ticks).
+
+    Args:
+        cells: perturbations.
+        period_s: nominal period.
+        seed: of the perturbations.
+        box: size of a picture.
+    """
+    return [_clock(cell, period_s, seed, box) for cell in cells]
+
+
+def _clock(perturbation: str, period_s: float, seed: int, box: Box) -> Picture:
+    picture = _empty(box)
+    periods = PLOTTED // 2
+    across, up = (box.width - 12) / periods, (box.height - 14) / periods
+    running = parse(perturbation).begin(seed, Clip(1, 1, period_s))
+    now, elapsed = 0.0, 1.0
+    steps: list[tuple[float, float]] = []
+    while now < periods:
+        # The frame is its own number: what the driver sees tells when it was taken.
+        frame = np.full((1, 1, 3), round(now * 8) % 256, np.uint8)
+        seen, told = running.see(frame, Moment(now * period_s, elapsed))
+        steps.append((now, int(seen[0, 0, 0]) / 8.0))
+        x = round(6 + now * across)
+        cv2.line(picture, (x, box.height - 5), (x, round(box.height - 5 - 4.0 * told)), MUTED, 1)
+        elapsed = running.periods()
+        now += elapsed
+    stairs: list[tuple[float, float]] = []
+    for (begin, taken), (end, _) in zip(steps, [*steps[1:], (float(periods), 0.0)], strict=True):
+        stairs += [(begin, taken), (min(end, periods), taken)]
+    corner = np.array([6.0, box.height - 8.0])
+    line(picture, np.array([[0.0, 0.0], [periods, periods]]) * [across, -up] + corner, FAINT, 1)
+    line(picture, np.array(stairs) * [across, -up] + corner, ACCENT, 1)
+    return picture
+
+
+def _empty(box: Box) -> Picture:
+    return np.full((box.height, box.width, 3), PANEL, np.uint8)

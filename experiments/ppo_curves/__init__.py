@@ -1,0 +1,1 @@
+"""Learning curves of PPO: `python -m experiments.ppo_curves`."""

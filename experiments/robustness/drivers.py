@@ -1,0 +1,84 @@
+"""Who drives in a robustness test: the training runs of each driver, found by name, directory or pattern.
+
+find_entrants(["ltc=runs/ltc-*", "runs/lstm"])
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.evaluate.verb import EXPERT
+from experiments.policy_paths import check_motors, find_policy, name_policies
+from experiments.robustness.jobs import Entrant, fingerprint
+from policies.checkpoint import read_config
+
+MEMORYLESS = "feedforward"
+"""The core that remembers nothing: what others are compared with unless told otherwise."""
+_NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
+
+
+def find_entrants(given: Sequence[str], expert: bool = False, throttle: bool = False) -> list[Entrant]:
+    """Find the training runs of each driver.
+
+    Args:
+        given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`.
+        expert: add the geometric expert.
+        throttle: whether a driver has a second motor, for the speed.
+
+    Raises:
+        ValueError: if a directory holds no policy, a pattern finds nothing, something is given twice, or a driver has
+            another number of motors.
+    """
+    named: list[tuple[str, Path]] = []
+    plain = [text for text in given if "=" not in text or Path(text).exists()]
+    for text in given:
+        if text in plain:
+            continue
+        name, _, place = text.partition("=")
+        if not re.fullmatch(_NAME, name):
+            raise ValueError(f"a driver's name is made of letters, digits and . + - _, got {name!r} in {text!r}.")
+        paths = sorted(glob.glob(place))
+        if not paths:
+            raise ValueError(f"{text!r} finds no directory: give NAME=DIRECTORY, or a pattern in quotes.")
+        named += [(name, find_policy(Path(path))) for path in paths]
+    taken = {name for name, _ in named} | {EXPERT}
+    for name, path in name_policies([Path(text) for text in plain]).items():
+        name = re.sub(_NO_NAME, "_", name)
+        if name in taken:
+            raise ValueError(f"the name {name!r} of {path} is taken: give it another one, NAME={path}.")
+        named.append((name, path))
+    check_motors({str(path): path for _, path in named}, throttle)
+    found: list[Entrant] = []
+    for name, path in named:
+        config, number = read_config(path), sum(entrant.driver == name for entrant in found)
+        print_of = fingerprint(path)
+        twin = [entrant for entrant in found if entrant.fingerprint == print_of and entrant.driver == name]
+        if twin:
+            raise ValueError(
+                f"{path} and {twin[0].policy} hold the same policy: give each training run of {name} once."
+            )
+        seed = config.get("notes", {}).get("seed")
+        core, training_seed = str(config["policy"]["core"]), seed if isinstance(seed, int) else None
+        found.append(Entrant(name, number, core, training_seed, path, print_of))
+    # Runs of a driver beside one another, drivers in the order in which they are named first.
+    order = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in named))}
+    found.sort(key=lambda entrant: (order[entrant.driver], entrant.run))
+    return [*found, Entrant(EXPERT, core=EXPERT)] if expert else found
+
+
+def choose_baseline(entrants: Sequence[Entrant], wanted: str | None) -> str:
+    """Return the driver that the others are compared with.
+
+    Raises:
+        ValueError: if there is no driver of the name that was asked for.
+    """
+    names = list(dict.fromkeys(entrant.driver for entrant in entrants))
+    if wanted is not None:
+        if wanted not in names:
+            raise ValueError(f"there is no driver {wanted!r} to compare with. There is: {', '.join(names)}.")
+        return wanted
+    without_memory = [entrant.driver for entrant in entrants if entrant.core == MEMORYLESS]
+    return without_memory[0] if without_memory else names[0]

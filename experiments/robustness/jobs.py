@@ -1,0 +1,288 @@
+"""Cells of a robustness test: one training run of a driver under one perturbation, on all roads.
+
+A cell is driven in one process, its roads side by side. What it gives depends on nothing but the cell: not on the
+process, nor on what was driven before it. So cells can be done in any order, anywhere, and again.
+
+    rows = {}
+    run_jobs(drive_cells, cells, workers=2, on_news=...)  # news: steps made, or a finished `CellResult`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.driving.metrics import INTERVENTION_S, Drive
+from agents.driving.rollout import SIDE_BY_SIDE, PolicyDriver
+from agents.driving.trials import Run, Trial, drive_together, expected_steps
+from envs.lane_keeping.config import LaneKeepingConfig
+from envs.perturbations import Composition, parse
+from experiments.robustness.stability import SETTLING_S, Footage, StateWatch, clean_footage, saliency_ssim
+from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy
+
+LOST_LANES = 1.0
+"""Offset, in lane widths, that counts for the time after a car has left the road."""
+CLEAN = ""
+"""The perturbation of clean cells."""
+COMPOSITION = "composition"
+"""Family of several perturbations at once."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One training run of a driver."""
+
+    driver: str
+    """Name of the driver; its training runs share it."""
+    run: int = 0
+    """Number among the driver's training runs, from 0."""
+    core: str = ""
+    """Name of its core."""
+    training_seed: int | None = None
+    """Seed that it was trained with; None where it is not recorded."""
+    policy: Path | None = None
+    """Policy directory; None is the geometric expert."""
+    fingerprint: str = ""
+    """Of the policy's files; see `fingerprint`."""
+
+    @property
+    def key(self) -> str:
+        """Short name that no other entrant has."""
+        return f"{self.driver}-{self.run}"
+
+
+@dataclass(frozen=True)
+class ConditionRow:
+    """Who was tested under what: the first columns of every table of results."""
+
+    driver: str
+    """Name of the driver."""
+    run: int
+    """Number of its training run."""
+    core: str
+    """Name of its core."""
+    training_seed: int | None
+    """Seed of that training."""
+    perturbation: str
+    """In the registry's syntax; "" is clean."""
+    name: str
+    """Of the perturbation, without severity."""
+    family: str
+    """Of the perturbation."""
+    severity: int
+    """1 to 5, the largest one of a composition; 0 is clean."""
+
+
+def condition_columns(entrant: Entrant, perturbation: str) -> dict[str, Any]:
+    """Return the values of a `ConditionRow`."""
+    family, name, severity = describe(perturbation)
+    return {
+        "driver": entrant.driver,
+        "run": entrant.run,
+        "core": entrant.core,
+        "training_seed": entrant.training_seed,
+        "perturbation": perturbation,
+        "name": name,
+        "family": family,
+        "severity": severity,
+    }
+
+
+@dataclass(frozen=True)
+class DriveRow(ConditionRow):
+    """One drive: a row of the results."""
+
+    road_seed: int
+    """Seed of the road, the look and the start."""
+    effect_seed: int
+    """Seed of the perturbation, together with that of the road; 0 for clean drives."""
+    crashed: bool
+    """Whether the car left the road."""
+    distance_m: float
+    """Way made along the lane."""
+    duration_s: float
+    """Time driven."""
+    planned_s: float
+    """Time that a drive takes which does not end early."""
+    lane_width_m: float
+    """Width of the lane."""
+    mean_offset_lane: float
+    """Mean absolute offset from the middle of the lane, as a share of its width, over the control steps of the drive;
+    where actions are held for various times, each counts once."""
+    rms_offset_m: float
+    """Root mean square of the offset, m."""
+    lane_error: float
+    """Mean absolute offset as a share of the lane width over the whole planned time; the time after leaving the road
+    counts as `LOST_LANES`. Small only where a driver both stays on the road and in its lane."""
+    autonomy: float
+    """Share of the time without intervention, six seconds for each."""
+    steering_rate_per_s: float
+    """Mean absolute steering rate, full locks per second."""
+    state_step: float | None
+    """Largest step of the hidden state; see `experiments.robustness.stability`. None for drivers without one."""
+    saliency_ssim: float | None
+    """Similarity of saliency with clean frames; see `experiments.robustness.stability`. None where there is none."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a finished cell left behind."""
+
+    key: str
+    """Of the cell."""
+    rows: tuple[dict[str, Any], ...]
+    """Plain values, one row each."""
+    seconds: float
+    """Time that it took."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run under one perturbation on all roads."""
+
+    entrant: Entrant
+    """Who drives."""
+    perturbation: str
+    """In the registry's syntax; "" is clean."""
+    world: LaneKeepingConfig
+    """Where; `episode_s` is the length of a drive."""
+    roads: tuple[int, ...]
+    """Seeds of the roads, looks and starts."""
+    effect_seeds: tuple[int, ...] = (0,)
+    """Seeds of the perturbation, all on each road; a clean cell is driven once."""
+
+    @property
+    def key(self) -> str:
+        """Short name that no other cell has; fit for a file."""
+        return f"{self.entrant.key}/{self.perturbation.replace(':', '-') or 'clean'}"
+
+    @property
+    def weight(self) -> int:
+        """Steps that it takes at most; its news of steps add up to it."""
+        return sum(expected_steps(trial) for trial in self.trials())
+
+    def trials(self) -> list[Trial]:
+        """What is driven, as many roads at a time as run side by side."""
+        runs = [Run(seed) for seed in self.roads]
+        groups = [tuple(runs[first : first + SIDE_BY_SIDE]) for first in range(0, len(runs), SIDE_BY_SIDE)]
+        perturbation = self.perturbation
+        if self.entrant.policy is None:  # the expert has no gradient, and does not look at the frames
+            perturbation = str(Composition(tuple(part for part in parse(perturbation).parts if not part.attacks)))
+        return [
+            Trial(self.entrant.policy, self.world, group, noise_seed=seed, perturbation=perturbation)
+            for seed in (self.effect_seeds if self.perturbation else (0,))
+            for group in groups
+        ]
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """What it reads that must travel with it to another machine."""
+        return () if self.entrant.policy is None else (self.entrant.policy,)
+
+    def moved(self, places: Mapping[Path, Path]) -> Cell:
+        """Return the same cell with its directories at other places."""
+        policy = self.entrant.policy
+        return self if policy is None else replace(self, entrant=replace(self.entrant, policy=places[policy]))
+
+    def run(self, report: Callable[[int], None]) -> list[dict[str, Any]]:
+        """Drive; rows of the results, by effect seed and road."""
+        rows = []
+        for trial in self.trials():
+            similar: NDArray[np.float64] = np.full(len(trial.runs), np.nan)
+            largest = similar
+            policy: DrivingPolicy | None = None
+            watches: list[StateWatch] = []
+
+            def watch(driver: PolicyDriver, kept: list[StateWatch] = watches) -> StateWatch:
+                kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
+                return kept[-1]
+
+            if self.entrant.policy is not None:
+                policy = cached_policy(self.entrant.policy, self.entrant.fingerprint)
+                footage = _cached_footage(replace(trial, perturbation="", noise_seed=0), self.entrant.fingerprint)
+                similar = saliency_ssim(policy, footage, self.perturbation, trial.noise_seed)
+            drives = drive_together(trial, report, policy, watch)
+            if watches:
+                largest = watches[0].largest
+            for number, drive in enumerate(drives):
+                rows.append(asdict(self._row(drive, trial.noise_seed, largest[number], similar[number])))
+        return rows
+
+    def _row(self, drive: Drive, effect_seed: int, state_step: float, similar: float) -> DriveRow:
+        planned_s = self.world.episode_s
+        offset = float(np.abs(drive.lateral_offset_m).mean()) / drive.lane_width_m
+        lost_s = max(planned_s - drive.duration_s, 0.0) if drive.crashed else 0.0
+        change = float(np.abs(np.diff(drive.steering)).sum())
+        return DriveRow(
+            **condition_columns(self.entrant, self.perturbation),
+            road_seed=drive.seed,
+            effect_seed=effect_seed,
+            crashed=drive.crashed,
+            distance_m=drive.distance_m,
+            duration_s=drive.duration_s,
+            planned_s=planned_s,
+            lane_width_m=drive.lane_width_m,
+            mean_offset_lane=offset,
+            rms_offset_m=float(np.sqrt(np.square(drive.lateral_offset_m).mean())),
+            lane_error=(offset * drive.duration_s + LOST_LANES * lost_s) / (drive.duration_s + lost_s),
+            autonomy=max(0.0, 1 - INTERVENTION_S * drive.crashed / drive.duration_s),
+            steering_rate_per_s=change / drive.duration_s,
+            state_step=_finite(state_step),
+            saliency_ssim=_finite(similar),
+        )
+
+
+def drive_cells(cells: Iterable[Any], report: Callable[[int | CellResult], None]) -> None:
+    """Do cells of any kind one after the other, on one thread; for `agents.runs.workers.run_jobs`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for cell in cells:
+            begun_s = time.perf_counter()
+            rows = tuple(cell.run(report))
+            report(CellResult(cell.key, rows, time.perf_counter() - begun_s))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def describe(perturbation: str) -> tuple[str, str, int]:
+    """Return family, name and severity of a perturbation in the registry's syntax."""
+    parts = parse(perturbation).parts
+    if not parts:
+        return "clean", "clean", 0
+    family = parts[0].family if len(parts) == 1 else COMPOSITION
+    return family, "+".join(part.name for part in parts), max(part.severity for part in parts)
+
+
+def fingerprint(policy: Path) -> str:
+    """Return a few letters that change when a policy's files do."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        digest.update((policy / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=32)
+def cached_policy(path: Path, fingerprint: str) -> DrivingPolicy:
+    """Load a policy, once in a process as long as its files do not change; nobody may change what is returned."""
+    return load_policy(path)
+
+
+@lru_cache(maxsize=4)
+def _cached_footage(trial: Trial, fingerprint: str) -> Sequence[Footage]:
+    assert trial.policy is not None
+    return clean_footage(cached_policy(trial.policy, fingerprint), trial)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

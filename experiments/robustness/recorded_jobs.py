@@ -1,0 +1,183 @@
+"""Cells of a robustness test on recorded driving: the same perturbations, open loop.
+
+The recorded car does not react, so only what changes frames or times can be tested; the error of the steering stands
+beside what the same perturbation does on the road. Rows are blocks of frames, the unit that intervals resample.
+
+    RecordedCell(entrant, "fog:3", RecordedData((Path("tub"),)), preprocessing)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.driving.open_loop import PerturbedRecording, episode_seed
+from agents.recordings import load_episodes
+from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeSet
+from agents.recordings.splits import split_by_time_block
+from experiments.robustness.jobs import ConditionRow, Entrant, cached_policy, condition_columns
+from policies.policy import DrivingPolicy
+from policies.preprocessing import Preprocessing
+
+BLOCK = 50
+"""Recorded frames in a block; neighbouring frames are not independent."""
+PIECE = 64
+"""Frames that are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class RecordedData:
+    """Which recordings."""
+
+    paths: tuple[Path, ...]
+    """Data sets, Donkeycar tubs, Udacity logs, …"""
+    last: float = 1.0
+    """Share of each recording's time that counts, from its end."""
+    nominal_period_s: float | None = None
+    """Time between frames where time stamps are unusable, s."""
+
+    def load(self) -> EpisodeSet:
+        """Read them, once in a process."""
+        return _load(self)
+
+
+@dataclass(frozen=True)
+class BlockRow(ConditionRow):
+    """Some frames of a recording: a row of the results on recordings."""
+
+    source: str
+    """What the episode was read from."""
+    episode: int
+    """Number of the episode."""
+    block: int
+    """Number of the block of `BLOCK` recorded frames in the episode."""
+    effect_seed: int
+    """Seed of the perturbation; 0 for clean."""
+    frames: int
+    """Frames that the driver was shown of the block."""
+    squared_error: float
+    """Sum of the squared errors of the steering, full locks."""
+    absolute_error: float
+    """Sum of the absolute errors."""
+    squared_target: float
+    """Sum of the squared deviations of the recorded steering from its mean over all recordings."""
+
+
+@dataclass(frozen=True)
+class RecordedCell:
+    """One training run under one perturbation on all recordings."""
+
+    entrant: Entrant
+    """Who drives; must be a policy."""
+    perturbation: str
+    """In the registry's syntax; "" is clean."""
+    data: RecordedData
+    """The recordings."""
+    preprocessing: Preprocessing
+    """How their frames fit the policy."""
+    effect_seeds: tuple[int, ...] = (0,)
+    """Seeds of the perturbation; a clean cell is done once."""
+
+    @property
+    def key(self) -> str:
+        """Short name that no other cell has; fit for a file."""
+        return f"{self.entrant.key}/recorded-{self.perturbation.replace(':', '-') or 'clean'}"
+
+    @property
+    def weight(self) -> int:
+        """Frames that it takes at most; its news of frames add up to it."""
+        return self.data.load().frame_count * len(self._seeds)
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        return self.effect_seeds if self.perturbation else (0,)
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """What it reads that must travel with it to another machine."""
+        return () if self.entrant.policy is None else (self.entrant.policy,)
+
+    def moved(self, places: Mapping[Path, Path]) -> RecordedCell:
+        """Return the same cell with its directories at other places."""
+        policy = self.entrant.policy
+        return self if policy is None else replace(self, entrant=replace(self.entrant, policy=places[policy]))
+
+    def run(self, report: Callable[[int], None]) -> list[dict[str, Any]]:
+        """Steer; rows of the results, by effect seed, episode and block."""
+        assert self.entrant.policy is not None
+        policy = _fitted_policy(self.entrant.policy, self.entrant.fingerprint, self.preprocessing)
+        episodes = self.data.load().with_nominal_period(policy.config.nominal_period_s)
+        mean = float(np.concatenate([episode.steering for episode in episodes]).mean())
+        return [
+            asdict(row)
+            for effect_seed in self._seeds
+            for number, episode in enumerate(episodes)
+            for row in self._episode(policy, episode, number, effect_seed, mean, report)
+        ]
+
+    def _episode(
+        self,
+        policy: DrivingPolicy,
+        episode: Episode,
+        number: int,
+        effect_seed: int,
+        mean: float,
+        report: Callable[[int], None],
+    ) -> list[BlockRow]:
+        """Steer through an episode from its first frame to its last, the state carried."""
+        effects = PerturbedRecording(episode, self.perturbation, episode_seed(effect_seed, number))
+        state: torch.Tensor | None = None
+        # For each block: frames, squared error, absolute error, squared target.
+        sums = np.zeros((-(-len(episode) // BLOCK), 4))
+        for start in range(0, len(episode), PIECE):
+            stop = min(start + PIECE, len(episode))
+            shown = effects.take(start, stop)
+            report(stop - start)
+            if not len(shown.frames):
+                continue
+            elapsed = np.clip(shown.elapsed, *ELAPSED_RANGE)
+            with torch.inference_mode():
+                steering, state = policy(
+                    torch.from_numpy(shown.frames[None]), state, torch.from_numpy(elapsed.astype(np.float32)[None])
+                )
+            recorded = effects.steering_sign * episode.steering[start:stop][shown.kept].astype(np.float64)
+            error = steering[0, :, 0].numpy().astype(np.float64) - recorded
+            spread = np.square(recorded - effects.steering_sign * mean)
+            values = np.stack([np.ones_like(error), error**2, np.abs(error), spread], axis=1)
+            np.add.at(sums, (start + shown.kept) // BLOCK, values)
+        columns = condition_columns(self.entrant, self.perturbation)
+        return [
+            BlockRow(
+                **columns,
+                source=episode.meta.source,
+                episode=number,
+                block=block,
+                effect_seed=effect_seed,
+                frames=int(count),
+                squared_error=float(squared),
+                absolute_error=float(absolute),
+                squared_target=float(spread),
+            )
+            for block, (count, squared, absolute, spread) in enumerate(sums)
+        ]
+
+
+@lru_cache(maxsize=2)
+def _load(data: RecordedData) -> EpisodeSet:
+    episodes = load_episodes(data.paths, data.nominal_period_s)
+    if data.last < 1:
+        _, episodes = split_by_time_block(episodes, data.last, gap_s=0.0)
+    return episodes
+
+
+@lru_cache(maxsize=4)
+def _fitted_policy(path: Path, fingerprint: str, preprocessing: Preprocessing) -> DrivingPolicy:
+    policy = cached_policy(path, fingerprint)
+    fitted = DrivingPolicy(replace(policy.config, preprocessing=preprocessing), policy.head, policy.core)
+    return fitted.eval()

@@ -1,0 +1,1 @@
+"""The fused LTC sequence: reference, CPU and CUDA kernels, and the choice among them."""

@@ -1,0 +1,1 @@
+"""The LTC on the CPU, compiled by numba."""

@@ -1,0 +1,1 @@
+"""The LTC on CUDA devices, in Triton."""

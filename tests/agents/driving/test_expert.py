@@ -1,0 +1,58 @@
+"""The geometric expert holds its lane, and comes back when pushed."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+
+import envs
+from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
+from agents.driving.metrics import closed_loop
+from agents.driving.rollout import ExpertDriver, rollout
+
+
+def make(_: int, **options: object) -> gymnasium.Env:
+    return gymnasium.make(envs.LANE_KEEPING, vehicle="bicycle", episode_s=12.0, variety=0.0, **options)
+
+
+def test_holds_the_middle_of_its_lane_on_random_roads():
+    figures = closed_loop(rollout(ExpertDriver(), make, range(6)))
+    assert figures["crashes"].value == 0
+    assert figures["mean_offset_lane"].value < 0.02
+
+
+def test_comes_back_to_the_middle_from_the_side_of_the_lane():
+    env = make(0, start_offset=0.45, start_heading_rad=0.25)
+    expert = Expert()
+    for seed in range(6):
+        _, info = env.reset(seed=seed)
+        for _ in range(60):
+            *_, info = env.step(np.array([expert.steer(env)], np.float32))
+        assert abs(info["lateral_offset_m"]) < 0.04 * info["lane_width_m"]
+    env.close()
+
+
+def test_looking_too_far_ahead_cuts_bends():
+    far = closed_loop(rollout(ExpertDriver(Expert(ExpertConfig(lookahead_s=0.6))), make, range(4)))
+    near = closed_loop(rollout(ExpertDriver(), make, range(4)))
+    assert near["mean_offset_m"].value < 0.5 * far["mean_offset_m"].value
+
+
+def test_disturbances_are_smooth_bounded_and_repeat():
+    config = DisturbanceConfig()
+    pushes = [[Disturbance(config, 0.05, np.random.default_rng(seed)).step() for _ in range(1)] for seed in (0, 0)]
+    assert pushes[0] == pushes[1]
+    disturbance = Disturbance(config, 0.05, np.random.default_rng(1))
+    values = np.array([disturbance.step() for _ in range(4000)])
+    assert np.abs(values).max() <= config.strength[1] + 6 * config.jitter
+    assert np.abs(np.diff(values)).max() < 0.5
+    assert (np.abs(values) > 0.3).mean() > 0.02
+    assert abs(values.mean()) < 0.05
+
+
+def test_senseless_options_are_refused():
+    with pytest.raises(ValueError, match="lookahead_s"):
+        ExpertConfig(lookahead_s=0)
+    with pytest.raises(ValueError, match="strength"):
+        DisturbanceConfig(strength=(0.9, 0.1))

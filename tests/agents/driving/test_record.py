@@ -1,0 +1,205 @@
+"""Recording the expert: what is written, by how many processes, and what a stop leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from agents.driving import record as recorder
+from agents.driving.expert import DisturbanceConfig
+from agents.driving.record import News, RecorderConfig, episode_seed, record, remove_leftovers
+from agents.recordings import load_episodes
+from agents.recordings.native import episode_directories
+from agents.runs.workers import WorkerLost, run_jobs
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.road.random_road import RandomRoadConfig
+from tests.experiments.verbs import tree
+
+WORLD = LaneKeepingConfig(
+    vehicle="bicycle", variety=0.0, episode_s=1.5, roads=RandomRoadConfig(length_m=(25.0, 35.0)), height=24, width=48
+)
+FRAMES = RecorderConfig(frames=70, seed=3)
+
+
+def test_records_exactly_the_frames_asked_for(tmp_path: Path):
+    seen: list[News] = []
+    result = record(tmp_path / "data", WORLD, FRAMES, on_news=seen.append)
+    episodes = load_episodes(tmp_path / "data")
+    assert [len(episode) for episode in episodes] == [30, 30, 10]
+    assert result.frames == sum(news.frames for news in seen) == 70
+    assert result.episodes == 3
+    first = episodes[0]
+    assert first.frames().shape == (30, 24, 48, 3)
+    assert set(first.extras) == {"lateral_offset_m", "speed_mps"}
+    assert first.meta.vehicle == "bicycle" and first.meta.nominal_period_s == 0.05
+    assert first.meta.seed == episode_seed(3, 0) != episodes[1].meta.seed
+    np.testing.assert_allclose(np.diff(first.time_s), 0.05, atol=1e-6)
+
+
+def test_the_number_of_processes_does_not_change_the_data(tmp_path: Path):
+    record(tmp_path / "one", WORLD, FRAMES, workers=1)
+    record(tmp_path / "two", WORLD, FRAMES, workers=2)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_another_seed_gives_other_data(tmp_path: Path):
+    record(tmp_path / "a", WORLD, RecorderConfig(frames=5, seed=0))
+    record(tmp_path / "b", WORLD, RecorderConfig(frames=5, seed=1))
+    assert not np.array_equal(load_episodes(tmp_path / "a")[0].frames(), load_episodes(tmp_path / "b")[0].frames())
+
+
+def test_labels_lead_back_to_the_lane(tmp_path: Path):
+    """The pushes move the car, and the label steers against the offset that they made."""
+    hard = DisturbanceConfig(interval_s=0.5, strength=(0.6, 0.9))
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=20.0, height=8, width=16)
+    record(tmp_path / "hard", world, RecorderConfig(frames=400, disturbance=hard))
+    still = DisturbanceConfig(strength=(0.0, 0.0), jitter=0.0)
+    record(tmp_path / "still", world, RecorderConfig(frames=400, disturbance=still))
+    pushed, quiet = load_episodes(tmp_path / "hard")[0], load_episodes(tmp_path / "still")[0]
+    offset = pushed.extras["lateral_offset_m"]
+    assert np.abs(offset).mean() > 2 * np.abs(quiet.extras["lateral_offset_m"][100:]).mean()
+    assert np.corrcoef(offset, pushed.steering - np.median(pushed.steering))[0, 1] < -0.3
+
+
+def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    steer = recorder.Expert.steer
+
+    def blind(self: recorder.Expert, env: gymnasium.Env[Any, Any]) -> float:
+        first = env.unwrapped.np_random_seed == episode_seed(0, 0, attempt=0)
+        return 1.0 if first else steer(self, env)
+
+    monkeypatch.setattr(recorder.Expert, "steer", blind)
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
+    result = record(tmp_path / "data", world, RecorderConfig(frames=100))
+    assert result.redrawn == 1 and result.frames == 100
+    (episode,) = load_episodes(tmp_path / "data")
+    assert len(episode) == 100
+    assert np.abs(episode.extras["lateral_offset_m"]).max() < 0.5
+
+
+def test_a_road_that_nobody_can_drive_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorder.Expert, "steer", lambda self, env: 1.0)
+    monkeypatch.setattr(recorder, "MOST_TRIES", 2)
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
+    with pytest.raises(ValueError, match="left the road in all of 2 draws"):
+        record(tmp_path / "data", world, RecorderConfig(frames=200))
+    assert episode_directories(tmp_path / "data") == []
+
+
+def test_a_recording_goes_on_where_it_stopped(tmp_path: Path):
+    record(tmp_path / "whole", WORLD, FRAMES)
+    record(tmp_path / "part", WORLD, FRAMES)
+    for name in ("episode_000000", "episode_000002"):
+        for file in (tmp_path / "part" / name).iterdir():
+            file.unlink()
+        (tmp_path / "part" / name).rmdir()
+    result = record(tmp_path / "part", WORLD, FRAMES)
+    assert (result.frames, result.kept_frames) == (70, 30)
+    assert tree(tmp_path / "part") == tree(tmp_path / "whole")
+
+
+def test_a_kill_keeps_what_is_complete(tmp_path: Path):
+    """SIGKILL of the parent in the middle: whole episodes stay, the workers end, and recording goes on."""
+    code = (
+        "from pathlib import Path; from agents.driving.record import *\n"
+        "from tests.agents.driving.test_record import WORLD\n"
+        f"if __name__ == '__main__': record(Path({str(tmp_path / 'data')!r}), WORLD, RecorderConfig(frames=60000), 2)"
+    )
+    script = tmp_path / "go.py"
+    script.write_text(code)
+    root = str(Path(__file__).resolve().parents[3])
+    process = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(lambda: (tmp_path / "data").is_dir() and len(episode_directories(tmp_path / "data")) >= 3)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    _wait_for(lambda: not _still_growing(tmp_path / "data"))
+    episodes = load_episodes(tmp_path / "data")
+    assert len(episodes) >= 3 and not episodes.skipped
+    assert all(len(episode) == 30 for episode in episodes)
+    # A killed process cannot clean up; the next recording does.
+    (tmp_path / "data" / ".episode.partial-999999999-aa").mkdir()
+    remove_leftovers(tmp_path / "data")
+    assert not list((tmp_path / "data").glob(".episode*"))
+
+
+def _still_growing(path: Path) -> bool:
+    before = len(episode_directories(path))
+    time.sleep(0.7)
+    return len(episode_directories(path)) != before
+
+
+def _wait_for(what: object, limit_s: float = 60.0) -> None:
+    started_s = time.monotonic()
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() - started_s < limit_s, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def _fail(jobs: Iterator[int], report: object) -> None:
+    raise ValueError(f"job {next(jobs)} cannot be done")
+
+
+def _die(jobs: Iterator[int], report: object) -> None:
+    os._exit(9)
+
+
+def _tell(jobs: Iterator[Path], report: object) -> None:
+    for job in jobs:
+        report((job.name, os.getpid()))  # type: ignore[operator]
+        job.touch()
+
+
+def _wait_for_the_last(jobs: Iterator[Path], report: object) -> None:
+    """The first job ends after the last one has begun: only where the others are handed to somebody else."""
+    for job in jobs:
+        if job.name == "0":
+            patience_s = time.monotonic() + 30
+            while not job.with_name("4").exists() and time.monotonic() < patience_s:
+                time.sleep(0.01)
+            report((job.with_name("4").exists(), os.getpid()))  # type: ignore[operator]
+        job.touch()
+
+
+def test_jobs_are_done_once_and_in_other_processes(tmp_path):
+    for workers in (1, 2):
+        news: list[tuple[str, int]] = []
+        run_jobs(_tell, [tmp_path / str(number) for number in range(5)], workers, news.append)
+        assert sorted(job for job, _ in news) == ["0", "1", "2", "3", "4"]
+        assert (os.getpid() in {process for _, process in news}) == (workers == 1)
+
+
+def test_a_long_job_holds_nobody_up(tmp_path):
+    news: list[tuple[bool, int]] = []
+    run_jobs(_wait_for_the_last, [tmp_path / str(number) for number in range(5)], 2, news.append)
+    assert [others_done for others_done, _ in news] == [True]
+
+
+def test_an_error_in_a_worker_is_raised_here():
+    with pytest.raises(ValueError, match="job 0|job 1") as caught:
+        run_jobs(_fail, [0, 1], 2, print)
+    assert "_fail" in str(caught.value.__cause__)
+
+
+def test_a_killed_worker_is_an_error():
+    with pytest.raises(WorkerLost, match="memory ran out"):
+        run_jobs(_die, [0, 1], 2, print)
+
+
+def test_no_jobs_is_no_work():
+    run_jobs(_die, [], 2, print)
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        run_jobs(_die, [0], 0, print)

@@ -1,0 +1,126 @@
+"""The loop that drives: slots, seeds, resets of state, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from agents.driving.rollout import ExpertDriver, PolicyDriver, rollout
+from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
+from policies.perception import HeadConfig
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+from tests.agents.toys import HEIGHT, WIDTH, BarEnv
+
+
+class BarDriver:
+    """Steers by the bar's place when `gain` > 0; remembers what it was shown."""
+
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+        self.starts: list[NDArray[np.bool_]] = []
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        self.starts.append(starts)
+        columns = (frames[:, 0, :, 0].astype(float) * np.arange(WIDTH)).sum(1) / frames[:, 0, :, 0].sum(1)
+        return (self.gain * (0.5 - columns / (WIDTH - 1)) * 2)[:, None].astype(np.float32)
+
+
+def make(_: int) -> BarEnv:
+    return BarEnv()
+
+
+def test_a_good_driver_arrives_and_a_bad_one_crashes():
+    good = rollout(BarDriver(), make, range(5), side_by_side=2)
+    assert [drive.seed for drive in good] == list(range(5))
+    assert not any(drive.crashed for drive in good)
+    assert all(len(drive.lateral_offset_m) == 40 and drive.duration_s == pytest.approx(2.0) for drive in good)
+    bad = rollout(BarDriver(-1.0), make, range(5), side_by_side=2)
+    assert all(drive.crashed and drive.duration_s < 2.0 for drive in bad)
+
+
+def test_results_do_not_depend_on_how_many_run_side_by_side():
+    alone = rollout(BarDriver(0.3), make, range(7), side_by_side=1)
+    together = rollout(BarDriver(0.3), make, range(7), side_by_side=4)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.lateral_offset_m, other.lateral_offset_m)
+
+
+def test_starts_are_told_once_per_episode():
+    driver = BarDriver()
+    rollout(driver, make, range(2), side_by_side=1)
+    assert np.concatenate(driver.starts).nonzero()[0].tolist() == [0, 40]
+
+
+def test_a_policy_in_a_reused_slot_drives_as_if_fresh():
+    config = PolicyConfig(
+        core="lstm",
+        head=HeadConfig(channels=(4,), kernels=(3,), strides=(2,), features_per_channel=2),
+        preprocessing=Preprocessing(HEIGHT, WIDTH, height=HEIGHT, width=WIDTH),
+    )
+    policy = DrivingPolicy.create(config, seed=0)
+    with torch.no_grad():
+        for parameter in policy.core.parameters():
+            parameter.mul_(3)
+    queue = rollout(PolicyDriver(policy), make, [3, 4, 5], side_by_side=1)
+    for seed, drive in zip([3, 4, 5], queue, strict=True):
+        fresh = rollout(PolicyDriver(policy), make, [seed], side_by_side=1)[0]
+        np.testing.assert_array_equal(drive.steering, fresh.steering)
+
+
+def test_noise_belongs_to_the_episode_and_repeats():
+    seen: dict[int, list[NDArray[np.uint8]]] = {}
+
+    def noise(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        return rng.integers(0, 256, frames.shape).astype(np.uint8)
+
+    def look(seed: int, env: Any, frame: NDArray[np.uint8], steering: float, info: dict[str, Any]) -> None:
+        seen.setdefault(seed, []).append(frame.copy())
+
+    class Still(BarDriver):
+        def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> NDArray[np.float32]:
+            return np.zeros((len(frames), 1), np.float32)
+
+    for side_by_side in (1, 3):
+        rollout(Still(), make, [1, 2, 3], side_by_side, perturbation=noise, noise_seed=9, observer=look)
+    for frames in seen.values():
+        half = len(frames) // 2
+        np.testing.assert_array_equal(np.stack(frames[:half]), np.stack(frames[half:]))
+    assert not np.array_equal(seen[1][0], seen[2][0])
+
+
+def test_options_reach_the_env_and_no_seeds_are_an_error():
+    got: list[Any] = []
+
+    class Asked(BarEnv):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            got.append(options)
+            return super().reset(seed=seed, options=options)
+
+    rollout(BarDriver(), lambda _: Asked(), range(3), 1, options=lambda order: {"road": order})
+    assert got == [{"road": 0}, {"road": 1}, {"road": 2}]
+    with pytest.raises(ValueError, match="at least one seed"):
+        rollout(BarDriver(), make, [])
+
+
+def test_the_expert_leaves_a_throttle_alone():
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=1.0)
+    plain, with_throttle = (
+        rollout(ExpertDriver(), lambda _, throttle=throttle: LaneKeepingEnv(replace(world, throttle=throttle)), [4])[0]
+        for throttle in (False, True)
+    )
+    np.testing.assert_array_equal(plain.lateral_offset_m, with_throttle.lateral_offset_m)
+    assert plain.distance_m == with_throttle.distance_m

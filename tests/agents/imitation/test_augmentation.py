@@ -1,0 +1,71 @@
+"""What augmentation may change and what it must not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from agents.imitation.augmentation import AugmentationConfig, augment
+from tests.agents.toys import episode
+
+OFF = {"brightness": 0.0, "contrast": 0.0, "colour": 0.0, "noise": 0.0, "blur": 0.0, "shadow": 0.0}
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    frames = torch.stack([torch.from_numpy(episode(6, seed=s).frames()) for s in range(8)])
+    frames[:, :, :8] //= 2  # rows differ too
+    return frames, torch.linspace(-1, 1, 48).view(8, 6)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_everything_off_changes_nothing():
+    frames, steering = batch()
+    out, labels = augment(frames, steering, AugmentationConfig(**OFF), generator())
+    assert torch.equal(out, frames) and torch.equal(labels, steering)
+
+
+def test_a_flip_mirrors_frames_and_negates_steering_window_by_window():
+    frames, steering = batch()
+    out, labels = augment(frames, steering, AugmentationConfig(flip=0.5, **OFF), generator())
+    flipped = (labels == -steering).all(1)
+    assert 0 < int(flipped.sum()) < 8
+    assert torch.equal(out[flipped], frames[flipped].flip(3))
+    assert torch.equal(out[~flipped], frames[~flipped])
+
+
+@pytest.mark.parametrize("part", ["brightness", "contrast", "colour", "noise", "blur", "shadow", "shift", "patch"])
+def test_each_part_changes_frames_and_leaves_labels_and_input_alone(part: str):
+    frames, steering = batch()
+    kept = frames.clone()
+    config = AugmentationConfig(**{**OFF, part: 0.5, "noise_std": 0.1})
+    out, labels = augment(frames, steering, config, generator())
+    assert out.dtype == torch.uint8 and out.shape == frames.shape
+    assert not torch.equal(out, frames)
+    assert torch.equal(labels, steering) and torch.equal(frames, kept)
+
+
+def test_light_is_coherent_in_a_window_and_noise_is_not():
+    frames = torch.full((4, 5, 16, 32, 3), 120, dtype=torch.uint8)
+    steering = torch.zeros(4, 5)
+    light, _ = augment(frames, steering, AugmentationConfig(**{**OFF, "brightness": 0.5}), generator())
+    assert (light == light[:, :1]).all()
+    noise, _ = augment(frames, steering, AugmentationConfig(**{**OFF, "noise": 1.0}), generator())
+    assert not torch.equal(noise[:, 0], noise[:, 1])
+
+
+def test_the_generator_owns_the_draws():
+    frames, steering = batch()
+    config = AugmentationConfig(flip=0.5, shift=0.2, patch=0.5)
+    first, second = (augment(frames, steering, config, generator(3))[0] for _ in range(2))
+    other = augment(frames, steering, config, generator(4))[0]
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_senseless_options_are_refused():
+    with pytest.raises(ValueError, match="flip is a probability"):
+        AugmentationConfig(flip=1.5)
+    with pytest.raises(ValueError, match="noise_std must lie"):
+        AugmentationConfig(noise_std=-0.1)

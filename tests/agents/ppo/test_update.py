@@ -1,0 +1,125 @@
+"""One update: its loss against plain notation, what each pass sees, how far a gradient reaches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.rollout import Chunks, see
+from agents.ppo.update import Weights, look_again, objective
+from tests.agents.ppo.test_rollout import collect
+from tests.agents.ppo.toys import learner
+
+CLIP_RANGE = 0.1
+
+
+def whole(model: LiquidPPO) -> Chunks:
+    """The rollout as one minibatch, as if the policy and the critic had moved away from it."""
+    buffer = model.rollout_buffer
+    batch = buffer.pick(torch.arange(buffer.envs * buffer.steps // buffer.chunk))
+    generator = torch.Generator().manual_seed(4)
+    moved = {name: getattr(batch, name) for name in ("log_prob", "values")}
+    return replace(batch, **{n: v + 0.2 * torch.randn(v.shape, generator=generator) for n, v in moved.items()})
+
+
+def slow_loss(model: LiquidPPO, batch: Chunks) -> float:
+    """The loss in plain notation, step by step."""
+    config = model.config
+    with torch.no_grad():
+        _, motors, values = look_again(model.policy, batch)
+    assert model.policy.actions.log_std is not None
+    log_std = model.policy.actions.log_std.item()
+    advantages = batch.advantages.flatten().tolist()
+    if config.normalize_advantage:
+        mean = sum(advantages) / len(advantages)
+        deviation = math.sqrt(sum((a - mean) ** 2 for a in advantages) / (len(advantages) - 1))
+        advantages = [(a - mean) / deviation for a in advantages]
+    entropy = log_std + 0.5 * math.log(2 * math.pi * math.e)
+    total, clipped = 0.0, 0
+    flat = (motors, batch.actions, batch.log_prob, values, batch.values, batch.returns)
+    for *step, advantage in zip(*(part.flatten().tolist() for part in flat), advantages, strict=True):
+        motor, action, old_log_prob, value, old_value, target = step
+        log_prob = -0.5 * ((action - motor) / math.exp(log_std)) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
+        ratio = math.exp(log_prob - old_log_prob)
+        nearest = min(max(ratio, 1 - CLIP_RANGE), 1 + CLIP_RANGE)
+        clipped += nearest != ratio
+        gain = min(ratio * advantage, nearest * advantage)
+        if config.clip_range_vf:
+            value = min(max(value, old_value - config.clip_range_vf), old_value + config.clip_range_vf)
+        total += -gain + config.vf_coef * (value - target) ** 2 - config.ent_coef * entropy
+    assert 0.2 * len(advantages) < clipped < len(advantages)
+    return total / len(advantages)
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize_advantage": False}, {"clip_range_vf": 0.1}])
+def test_the_loss_is_that_of_the_formula(options: dict[str, Any]) -> None:
+    model = learner("ltc", visual=True, ent_coef=0.3, vf_coef=0.7, **options)
+    collect(model)
+    batch = whole(model)
+    loss, figures = objective(model.policy, batch, model.config, Weights(CLIP_RANGE))
+    assert float(loss.detach()) == pytest.approx(slow_loss(model, batch), rel=1e-4)
+    assert 0.2 < float(figures["clip_fraction"]) < 1.0
+
+
+def test_a_pass_sees_every_step_once_in_another_order() -> None:
+    model = learner("gru", n_steps=24, n_epochs=3)
+    collect(model)
+    buffer = model.rollout_buffer
+    buffer.returns.copy_(torch.arange(72.0).view(3, 24))
+    passes = [
+        torch.cat([batch.returns for batch in buffer.minibatches(16, model.generator)]).flatten() for _ in range(2)
+    ]
+    for seen in passes:
+        assert seen.sort().values.tolist() == list(range(72))
+    assert not torch.equal(*passes)
+    steps: list[None] = []
+    model.optimizer.register_step_post_hook(lambda *_: steps.append(None))
+    model.train()
+    assert model._n_updates == 3 and len(steps) == 3 * 5  # Four minibatches of 16 steps and one of 8.
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1e3])
+def test_gradients_are_limited_group_by_group(limit: float) -> None:
+    model = learner("ltc", visual=True, max_grad_norm=limit)
+    collect(model)
+    norms: list[list[float]] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        grads = [[p.grad.flatten() for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+        norms.append([float(torch.cat(grad).norm()) for grad in grads])
+
+    model.optimizer.register_step_pre_hook(note)
+    model.train()
+    largest = torch.tensor(norms).max(0).values
+    assert largest.shape == (3,)
+    if limit < 1:
+        torch.testing.assert_close(largest, torch.full((3,), limit), rtol=1e-2, atol=0.0)
+    else:
+        assert ((largest > 1e-3) & (largest < limit)).all()
+
+
+@pytest.mark.parametrize("critic", ["features", "own"])
+def test_a_rollout_that_stops_in_an_episode_is_worth_what_comes_after_it(critic: str) -> None:
+    model = learner("ltc", visual=True, critic=critic, n_steps=8)
+    collect(model, 2)
+    buffer = model.rollout_buffer
+    content, elapsed, starts = see(model)
+    assert model._state is not None
+    with torch.no_grad():
+        features = model.policy.head(content)[:, None]
+        _, values, _ = model.policy(features, model._state, elapsed[:, None], starts[:, None])
+    going = ~buffer.ends[:, -1]
+    assert going.any()
+    expected = buffer.rewards[:, -1] + model.config.gamma * values[:, 0] * going - buffer.values[:, -1]
+    torch.testing.assert_close(buffer.advantages[:, -1], expected, atol=1e-5, rtol=0.0)
+
+
+def test_the_clip_range_follows_its_schedule() -> None:
+    model = learner("gru", clip_range=0.3, clip_range_end=0.5)
+    model.learn(96)  # Two rollouts; the log of the last one's update has not been written yet.
+    assert model.logger.name_to_value["train/clip_range"] == pytest.approx(0.15)

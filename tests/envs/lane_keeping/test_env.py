@@ -1,0 +1,334 @@
+"""wormwheel/LaneKeeping-v0 as its users see it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+import envs
+from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
+from envs.lane_keeping.episode import World
+from envs.road.random_road import RandomRoadConfig
+from envs.scene.scene import Scene
+from tests.envs.needs import needs_bullet
+
+BICYCLE = {"vehicle": "bicycle"}
+
+
+def follow(env: Any) -> np.ndarray:
+    """Steering towards the point 0.7 m ahead on the lane."""
+    inside = env.unwrapped
+    track, state = inside.track, inside.vehicle_state
+    ahead = track.point(float(track.project((state.x, state.y)).s) + 0.7, track.right_lane_offset()) - (
+        state.x,
+        state.y,
+    )
+    angle = math.atan2(ahead[1], ahead[0]) - state.yaw
+    steer = math.atan(2.0 * 0.325 * math.sin(angle) / math.hypot(*ahead))
+    return np.array([steer / inside.vehicle_params.steering_limit_rad], np.float32)
+
+
+def digest(seed: int, steps: int, **fields: Any) -> str:
+    env = gymnasium.make(envs.LANE_KEEPING, **fields)
+    seen = hashlib.sha256()
+    observation, info = env.reset(seed=seed)
+    for k in range(steps):
+        seen.update(
+            observation["camera"].tobytes() + observation["elapsed"].tobytes() + repr(sorted(info.items())).encode()
+        )
+        observation, _, terminated, truncated, info = env.step(np.array([0.3 * math.sin(0.3 * k)], np.float32))
+        if terminated or truncated:
+            observation, info = env.reset()
+    env.close()
+    return seen.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "fields", [BICYCLE, {"vehicle": "bicycle", "throttle": True, "elapsed_jitter": 0.3, "height": 66, "width": 200}]
+)
+def test_gymnasium_and_sb3_checkers_pass_without_a_warning(fields: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make(envs.LANE_KEEPING, render_mode="rgb_array", **fields).unwrapped
+        check_env(env)
+        sb3_check_env(env)
+
+
+@needs_bullet
+def test_checkers_pass_with_bullet_and_tinyrenderer() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for fields in ({"vehicle": "bullet"}, {"vehicle": "bullet", "renderer": "tiny"}):
+            env = LaneKeepingEnv(**fields)
+            check_env(env, skip_render_check=True)
+            env.close()
+
+
+@pytest.mark.parametrize("vehicle", ["bicycle", pytest.param("bullet", marks=needs_bullet)])
+def test_the_same_seed_gives_the_same_bytes_here_and_in_another_process(vehicle: str) -> None:
+    here = digest(3, 30, vehicle=vehicle)
+    assert here == digest(3, 30, vehicle=vehicle)
+    assert here != digest(4, 30, vehicle=vehicle)
+    program = (
+        "import hashlib, math, gymnasium, envs\nimport numpy as np\nfrom typing import Any\n"
+        f"{inspect.getsource(digest)}\nprint('digest', digest(3, 30, vehicle={vehicle!r}))"
+    )
+    root = Path(__file__).parents[3]
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root).stdout
+    assert out.split("digest ")[1].strip() == here
+
+
+def test_a_seeded_reset_forgets_what_came_before() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
+    first, _ = env.reset(seed=9)
+    for _ in range(3):
+        env.step(np.array([1.0], np.float32))
+        env.reset()
+    again, _ = env.reset(seed=9)
+    assert np.array_equal(first["camera"], again["camera"])
+    other, _ = env.reset()
+    assert not np.array_equal(first["camera"], other["camera"])
+
+
+def test_config_and_overrides() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, config=LaneKeepingConfig(height=40, vehicle="bicycle"), width=80)
+    observation, info = env.reset(seed=0)
+    assert observation["camera"].shape == (40, 80, 3) and observation["camera"].dtype == np.uint8
+    assert env.observation_space.contains(observation)
+    assert set(info) >= {
+        "lateral_offset_m",
+        "heading_error_rad",
+        "progress_m",
+        "speed_mps",
+        "crashed",
+        "time_s",
+        "lane_width_m",
+        "curvature_per_m",
+        "steering",
+    }
+    with pytest.raises(ValueError, match="no attribute widht"):
+        LaneKeepingEnv(widht=80)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vehicle": "truck"}, "vehicle must be one of bullet, bicycle, auto, got 'truck'"),
+        ({"renderer": "eyes"}, "renderer must be one of"),
+        ({"height": 2}, "height must be at least 8, got 2"),
+        ({"period_s": 0.0}, "period_s must be a positive number"),
+        ({"variety": 2.0}, "variety must lie in"),
+        ({"speed_mps": (2.0, 1.0)}, "speed_mps must be a range"),
+        ({"episode_s": 0.01}, "episode_s must be at least period_s"),
+    ],
+)
+def test_config_out_of_range_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LaneKeepingConfig(**fields)
+
+
+def test_unknown_road_file_is_refused_when_the_env_is_made() -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
+        LaneKeepingEnv(track="nowhere.csv", **BICYCLE)
+
+
+def test_bullet_asked_for_without_pybullet_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pybullet", None)
+    with pytest.raises(ValueError, match="PyBullet is not installed"):
+        LaneKeepingEnv(vehicle="bullet")
+    with pytest.raises(ValueError, match="PyBullet is not installed"):
+        LaneKeepingEnv(vehicle="bicycle", renderer="tiny")
+
+
+def test_leaving_the_road_terminates_with_a_crash() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
+    env.reset(seed=1)
+    for _ in range(300):
+        _, reward, terminated, truncated, info = env.step(np.array([-1.0], np.float32))
+        if terminated:
+            break
+    assert terminated and not truncated and info["crashed"] and reward < -5.0
+    centre = info["lateral_offset_m"] - 0.5 * info["lane_width_m"]
+    assert abs(centre) > info["lane_width_m"]
+
+
+def test_going_on_is_worth_something_in_the_wrong_lane_too() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
+    env.reset(seed=1)
+    rewards, offsets = [], []
+    for _ in range(300):
+        _, reward, terminated, _, info = env.step(np.array([0.6], np.float32))
+        if terminated or info["heading_error_rad"] > 1.4:
+            break
+        rewards.append(reward)
+        offsets.append(info["lateral_offset_m"] / info["lane_width_m"])
+    assert max(offsets) > 0.75
+    assert min(rewards[1:]) > 0.0  # A learner must not wish for the end.
+    assert rewards[int(np.argmax(offsets))] < 0.4 < max(rewards)
+
+
+def test_time_out_truncates() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, episode_s=0.5, **BICYCLE)
+    env.reset(seed=1)
+    for k in range(10):
+        _, _, terminated, truncated, info = env.step(follow(env))
+        assert not terminated and truncated == (k == 9)
+    assert info["time_s"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("vehicle", ["bicycle", pytest.param("bullet", marks=needs_bullet)])
+def test_a_driver_that_sees_the_road_keeps_its_lane_over_laps(vehicle: str) -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, vehicle=vehicle, height=16, width=32, variety=0.0, speed_mps=(1.8, 1.8))
+    for seed in (0, 1):
+        _, info = env.reset(seed=seed)
+        rewards, offsets = [], []
+        for _ in range(900):
+            _, reward, terminated, truncated, info = env.step(follow(env))
+            assert not (terminated or truncated)
+            rewards.append(reward)
+            offsets.append(abs(info["lateral_offset_m"]) / info["lane_width_m"])
+        assert np.mean(offsets[40:]) < 0.08
+        assert info["progress_m"] == pytest.approx(
+            45.0 * 1.8, rel=0.12
+        )  # the right lane is longer or shorter than the centre line
+        assert info["progress_m"] > 1.1 * env.unwrapped.track.length_m  # over the end of the lap
+        assert 0.8 < np.mean(rewards) < 1.1
+    env.close()
+
+
+def test_offset_and_heading_are_positive_to_the_left() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, start_offset=0.0, start_heading_rad=0.0, **BICYCLE)
+    _, info = env.reset(seed=2)
+    assert abs(info["lateral_offset_m"]) < 0.01 and abs(info["heading_error_rad"]) < 0.02
+    for _ in range(8):
+        _, _, _, _, info = env.step(np.array([1.0], np.float32))
+    assert info["lateral_offset_m"] > 0.02 and info["heading_error_rad"] > 0.1 and info["steering"] == 1.0
+
+
+def test_elapsed_tells_the_time_that_passed() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, elapsed_jitter=0.5, **BICYCLE)
+    env.reset(seed=2)
+    time_s, drawn = 0.0, []
+    for _ in range(40):
+        observation, _, _, _, info = env.step(follow(env))
+        drawn.append(float(observation["elapsed"][0]))
+        assert info["time_s"] - time_s == pytest.approx(drawn[-1] * 0.05, abs=1e-6)
+        time_s = info["time_s"]
+    assert 0.5 <= min(drawn) < 0.8 and 1.2 < max(drawn) <= 1.5
+
+
+def test_throttle_changes_the_speed() -> None:
+    speeds = []
+    for throttle in (-1.0, 0.0, 1.0):
+        env = gymnasium.make(envs.LANE_KEEPING, throttle=True, speed_mps=(1.2, 1.2), **BICYCLE)
+        env.reset(seed=0)
+        for _ in range(20):
+            _, _, _, _, info = env.step(np.append(follow(env), np.float32(throttle)))
+        speeds.append(info["speed_mps"])
+    assert speeds[0] < 0.1 and speeds[1] == pytest.approx(1.2, abs=0.01) and speeds[2] > 2.0
+
+
+def test_nan_is_not_an_action() -> None:
+    env = LaneKeepingEnv(**BICYCLE)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="NaN"):
+        env.step(np.array([np.nan], np.float32))
+
+
+def test_observations_are_copies() -> None:
+    env = LaneKeepingEnv(**BICYCLE)
+    first, _ = env.reset(seed=0)
+    kept = first["camera"].copy()
+    second, *_ = env.step(np.zeros(1, np.float32))
+    second["camera"][:] = 0
+    assert np.array_equal(first["camera"], kept)
+    third, *_ = env.step(np.zeros(1, np.float32))
+    assert third["camera"].any()
+
+
+def test_roads_from_files(tmp_path: Path) -> None:
+    files = []
+    for name, radius in (("a", 60.0), ("b", 300.0)):
+        angle = np.linspace(0.0, 2.0 * np.pi, 80, endpoint=False)
+        rows = [f"{2 * radius * math.cos(t)},{radius * math.sin(t)},5,5" for t in angle]
+        (tmp_path / f"{name}.csv").write_text("# x_m,y_m,w_tr_right_m,w_tr_left_m\n" + "\n".join(rows))
+        files.append(str(tmp_path / f"{name}.csv"))
+    env = gymnasium.make(envs.LANE_KEEPING, track=tuple(files), **BICYCLE)
+    names = set()
+    for seed in range(6):
+        _, info = env.reset(seed=seed)
+        names.add(env.unwrapped.track.name)
+        assert info["lane_width_m"] == pytest.approx(0.5)
+        for _ in range(20):
+            observation, _, terminated, _, _ = env.step(follow(env))
+            assert not terminated and observation["camera"].std() > 2.0
+    assert names == {"a", "b"}
+
+
+def test_render_gives_a_large_picture_that_changes() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, render_mode="rgb_array", **BICYCLE)
+    env.reset(seed=0)
+    pictures = []
+    for _ in range(2):
+        pictures.append(env.render())
+        env.step(follow(env))
+    assert pictures[0].shape == (540, 960, 3) and pictures[0].dtype == np.uint8
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert env.metadata["render_fps"] == 20
+    assert LaneKeepingEnv(**BICYCLE).render() is None
+
+
+def test_roads_can_be_kept_over_resets() -> None:
+    env = gymnasium.make(envs.LANE_KEEPING, resets_per_road=3, **BICYCLE)
+    env.reset(seed=5)
+    roads = [env.unwrapped.track]
+    for _ in range(5):
+        env.reset()
+        roads.append(env.unwrapped.track)
+    assert roads[0] is roads[1] is roads[2] is not roads[3]
+    assert roads[3] is roads[4] is roads[5]
+
+
+@pytest.mark.parametrize("fields", [{}, {"roads": RandomRoadConfig(length_m=(150.0, 200.0))}, {"renderer": "tiny"}])
+def test_an_episode_that_is_met_again_is_the_same_and_quickly_there(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "renderer" in fields:
+        pytest.importorskip("pybullet")
+    drawn: list[Any] = []
+
+    def draw(*arguments: Any) -> Scene:
+        drawn.append(arguments)
+        return Scene(*arguments)
+
+    monkeypatch.setattr("envs.lane_keeping.env.Scene", draw)
+
+    def drive(env: LaneKeepingEnv, seed: int) -> list[bytes]:
+        frames = [env.reset(seed=seed)[0]["camera"].tobytes()]
+        steps = (env.step(np.array([0.5 * math.sin(k)], np.float32)) for k in range(12))
+        return frames + [step[0]["camera"].tobytes() + repr(sorted(step[4].items())).encode() for step in steps]
+
+    env, noisy = LaneKeepingEnv(vehicle="bicycle", variety=1.0, **fields), 0
+    for seed in range(6):
+        first = drive(env, seed)
+        noisy += env.scene.look.noise > 0.5
+        before = len(drawn)
+        assert drive(env, seed) == first
+        assert len(drawn) == before
+        assert drive(LaneKeepingEnv(vehicle="bicycle", variety=1.0, **fields), seed) == first
+    assert noisy, "no look with sensor noise was met"
+    env.reset(seed=5, options={"world": World(replace(env.config, variety=0.0))})
+    assert len(drawn) == 6 * 2 + 1

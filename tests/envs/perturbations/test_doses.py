@@ -1,0 +1,168 @@
+"""The dose of what is not seen in one frame: a number of its own for each such perturbation, that grows with severity.
+
+Time: what the periods, the age of the pictures and the told times come to. Actions: how far the car's commands are from
+those given. Worlds: the attribute of the road or the car that the perturbation is about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.lane_keeping.episode import World
+from envs.perturbations import PERTURBATIONS, SEVERITIES, Clip, Composition, Moment
+from envs.perturbations.composition import LONGEST, SHORTEST, Running
+from envs.road.random_road import random_track
+from envs.scene.look import Line, Look
+
+CLIP = Clip(1, 1, 0.05)
+STEPS, SEEDS = 200, 12
+PLAIN = World(LaneKeepingConfig())
+
+
+def start(name: str, severity: int, seed: int) -> Running:
+    """Begin with the perturbation, or with none for severity 0."""
+    return Composition((PERTURBATIONS[name](severity),) if severity else ()).begin(seed, CLIP)
+
+
+def held(name: str, severity: int, seed: int) -> float:
+    """How far the periods are from one, on average."""
+    running = start(name, severity, seed)
+    return float(np.mean([abs(running.periods() - 1.0) for _ in range(STEPS)]))
+
+
+def age(name: str, severity: int, seed: int) -> float:
+    """How old the pictures are when they are seen, on average, in periods."""
+    running = start(name, severity, seed)
+    shown = [running.see(np.full((1, 1, 3), step, np.uint8), Moment(0.05 * step))[0][0, 0, 0] for step in range(STEPS)]
+    return float(np.mean(np.arange(STEPS) - shown))
+
+
+def misled(name: str, severity: int, seed: int) -> float:
+    """How far the told time is from that between the pictures seen, on average, in periods."""
+    running = start(name, severity, seed)
+    wrong, now, last, elapsed = [], 0.0, 0, 1.0
+    for step in range(STEPS):
+        frame = np.full((1, 1, 3), step, np.uint8)
+        picture, told = running.see(frame, Moment(now, elapsed))
+        shown = int(picture[0, 0, 0])
+        between = elapsed * (shown - last) if step else 1.0
+        wrong.append(abs(told - min(max(between, SHORTEST), LONGEST)))
+        last = shown
+        elapsed = running.periods()
+        now += elapsed * CLIP.period_s
+    return float(np.mean(wrong))
+
+
+def pushed(name: str, severity: int, seed: int) -> float:
+    """How far the car's commands are from those given, on average, while the car turns slowly."""
+    running = start(name, severity, seed)
+    far = []
+    for step in range(STEPS):
+        given = 0.5 * math.sin(0.15 * step)
+        running.see(np.zeros((1, 1, 3), np.uint8), Moment(0.05 * step, yaw_rate_radps=0.6))
+        far.append(abs(float(running.action(np.array([given], np.float32), 1.0)[0]) - given))
+    return float(np.mean(far))
+
+
+def mirrored(name: str, severity: int, seed: int) -> float:
+    return float(np.mean([start(name, severity, 1000 * seed + episode).mirrors for episode in range(100)]))
+
+
+def world(name: str, severity: int, seed: int, read: Callable[[World], float]) -> float:
+    """How far a number of the world is from that of the plain one."""
+    return abs(read(start(name, severity, seed).world(PLAIN)) - read(PLAIN))
+
+
+def car(attribute: str) -> Callable[..., float]:
+    return partial(world, read=lambda made: getattr(made.config.vehicle_params, attribute))
+
+
+def look(read: Callable[[Look], float]) -> Callable[..., float]:
+    return partial(world, read=lambda made: read(made.look(Look())))
+
+
+def painted(line: Line) -> float:
+    """Paint on each metre of a line, m²."""
+    share = line.dash_m / (line.dash_m + line.gap_m) if line.dash_m else 1.0
+    return share * line.width_m
+
+
+def repaved(name: str, severity: int, seed: int) -> float:
+    """How far the colours of the pavement are from the plain ones, grey levels."""
+    there, here = (start(name, chosen, seed).world(PLAIN).look(Look()).road for chosen in (severity, 0))
+    return float(np.abs(np.subtract([there.bright, there.dark], [here.bright, here.dark])).mean())
+
+
+def road(read: Callable[[np.ndarray, float], float]) -> Callable[..., float]:
+    def measured(made: World) -> float:
+        track = made.track(random_track(np.random.default_rng(2)))
+        return read(track.curvatures, track.lane_width_m)
+
+    return partial(world, read=measured)
+
+
+MEASURES: dict[str, Callable[[str, int, int], float]] = {
+    "dropped_frames": held,
+    "dropped_frames_hidden": misled,
+    "frozen_frames": age,
+    "frozen_frames_hidden": misled,
+    "jittered_period": held,
+    "jittered_period_hidden": misled,
+    "latency": age,
+    "latency_hidden": age,
+    "lower_rate": held,
+    "lower_rate_hidden": misled,
+    "friction": car("friction"),
+    "mass": car("mass_kg"),
+    "wheelbase": pushed,
+    "steering_gain": pushed,
+    "steering_bias": pushed,
+    "dead_zone": pushed,
+    "steering_lag": car("steering_lag_s"),
+    "speed": partial(world, read=lambda made: sum(made.config.speed_mps)),
+    "side_wind": pushed,
+    "action_noise": pushed,
+    "stuck_steering": pushed,
+    "action_delay": pushed,
+    "lost_actions": pushed,
+    "lane_width": road(lambda curvatures, width_m: width_m),
+    "curvature": road(lambda curvatures, width_m: float(np.abs(curvatures).mean())),
+    "worn_markings": look(lambda made: made.wear),
+    "missing_markings": look(lambda made: painted(made.left) + painted(made.centre) + painted(made.right)),
+    "misleading_markings": look(lambda made: made.old_lines_per_m),
+    "tar_seams": look(lambda made: made.seams_per_m),
+    "surface": repaved,
+    "mirrored": mirrored,
+    "other_renderer": partial(
+        world, read=lambda made: 64.0 / made.config.pixels_per_m + (made.config.renderer == "tiny")
+    ),
+}
+
+
+def test_everything_that_is_not_seen_in_a_frame_is_measured() -> None:
+    unseen = {
+        name for name, made in PERTURBATIONS.items() if made.family in ("timing", "dynamics", "actuation", "road")
+    }
+    assert set(MEASURES) == unseen
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_more_severe_is_more_of_it(name: str) -> None:
+    seeds = range(SEEDS) if PERTURBATIONS[name].random else range(1)
+    doses = [np.mean([MEASURES[name](name, severity, seed) for seed in seeds]) for severity in (0, *SEVERITIES)]
+    assert doses[0] == pytest.approx(0.0, abs=1e-7) and (np.diff(doses) > 0.0).all(), doses
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if PERTURBATIONS[name].family == "timing"])
+def test_what_is_told_is_true_and_what_is_hidden_is_not(name: str) -> None:
+    wrong = np.array([[misled(name, severity, seed) for seed in range(3)] for severity in SEVERITIES])
+    if name.endswith("_hidden"):
+        assert (wrong.mean(1) > 0.0).all()
+    else:
+        assert wrong.max() < 1e-9

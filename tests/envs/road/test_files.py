@@ -1,0 +1,89 @@
+"""Roads from CSV files: scale, direction, bends, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.road.files import load_track
+from envs.road.track import TrackError
+
+
+def write(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(["# x_m,y_m,w_tr_right_m,w_tr_left_m", *rows]), encoding="utf-8")
+    return path
+
+
+def oval_rows(count: int = 100) -> list[str]:
+    angle = np.linspace(0.0, 2.0 * np.pi, count, endpoint=False)
+    return [f"{200 * math.cos(a):.6f},{120 * math.sin(a):.6f},5.0,6.0" for a in angle]
+
+
+def test_csv_is_scaled_and_driven_in_file_order(tmp_path: Path) -> None:
+    track = load_track(write(tmp_path / "oval.csv", oval_rows()), scale=0.1)
+    assert track.lane_width_m == pytest.approx(0.55)
+    assert np.ptp(track.points, axis=0) == pytest.approx([40.0, 24.0], abs=0.1)
+    assert track.project([0.0, 0.0]).lateral > 0.0  # counter-clockwise: the middle is on the left
+    assert load_track(tmp_path / "oval.csv", scale=0.1, reverse=True).project([0.0, 0.0]).lateral < 0.0
+    assert load_track(tmp_path / "oval.csv", scale=0.1, lane_width_m=0.7).lane_width_m == 0.7
+
+
+def test_csv_bends_too_sharp_for_the_car_are_rounded(tmp_path: Path) -> None:
+    square = [f"{x},{y},5,5" for x, y in _square(100.0, 5.0)]
+    path = write(tmp_path / "square.csv", square)
+    for reverse in (False, True):
+        track = load_track(path, scale=0.1, min_lane_radius_m=0.8, reverse=reverse)
+        lane = track.curvature(np.arange(0.0, track.length_m, 0.02), track.right_lane_offset())
+        assert np.abs(lane).max() <= 1.05 / 0.8
+        assert np.abs(track.project(np.array(_square(10.0, 0.5))).lateral).max() < 0.7
+
+
+def test_a_real_hairpin_stays_where_it_is(tmp_path: Path) -> None:
+    """A bend that can be driven is not moved by the smoothing."""
+    track = load_track(write(tmp_path / "oval.csv", oval_rows()), scale=0.1)
+    rows = np.array([[float(v) for v in row.split(",")[:2]] for row in oval_rows()]) * 0.1
+    assert np.abs(track.project(rows).lateral).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (oval_rows()[:5], "at least 8 points, got 5"),
+        ([*oval_rows()[:3], "1.0,2.0,3.0", *oval_rows()[4:]], "line 5: expected four finite numbers"),
+        ([*oval_rows()[:3], "1.0,abc,5,5", *oval_rows()[4:]], "line 5: expected four numbers .* got '1.0,abc,5,5'"),
+        ([*oval_rows()[:3], "nan,2.0,5,5", *oval_rows()[4:]], "line 5: expected four finite"),
+        ([*oval_rows()[:3], "1.0,2.0,0,5", *oval_rows()[4:]], "line 5: the widths must be positive"),
+        ([*oval_rows()[:3], oval_rows()[2], *oval_rows()[4:]], "line 5: the same position"),
+    ],
+)
+def test_malformed_csv_names_file_and_line(tmp_path: Path, rows: list[str], message: str) -> None:
+    path = write(tmp_path / "bad.csv", rows)
+    with pytest.raises(TrackError, match=message) as error:
+        load_track(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_binary_and_odd_files_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no\.csv"):
+        load_track(tmp_path / "no.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x81" * 40)
+    with pytest.raises(TrackError, match="not a text file"):
+        load_track(tmp_path / "binary.csv")
+    with pytest.raises(TrackError, match="scale must be positive"):
+        load_track(write(tmp_path / "oval.csv", oval_rows()), scale=0.0)
+
+
+def _square(side: float, step: float) -> list[tuple[float, float]]:
+    way = np.arange(0.0, side, step)
+    zero, full = np.zeros_like(way), np.full_like(way, side)
+    x, y = np.concatenate([way, full, side - way, zero]), np.concatenate([zero, way, full, side - way])
+    return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+def test_the_example_in_the_docs_is_a_road_that_needs_no_rounding():
+    road = load_track(Path(__file__).parents[3] / "docs" / "circuit.csv")
+    assert road.length_m == pytest.approx(90.2, abs=0.1) and road.lane_width_m == pytest.approx(0.4)
+    assert 1.0 / np.abs(road.curvatures).max() > 1.2

@@ -1,0 +1,168 @@
+"""Filming a driver: what `wormwheel render` writes, and what it says when it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from agents.recordings.episodes import EpisodeMeta
+from agents.recordings.writer import EpisodeWriter
+from envs.lane_keeping.env import LaneKeepingConfig
+from experiments.cli import main
+from experiments.film.canvas import Box, fit, text, text_width
+from experiments.film.drive import film_drive
+from experiments.film.neurons import OwnRange
+from experiments.film.panels import highlight
+from policies.checkpoint import save_policy
+from policies.cores import CORES
+from policies.policy import DrivingPolicy, PolicyConfig
+
+WORLD = ["--vehicle", "bicycle", "--variety", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A driver without training, that steers straight on."""
+    driver = DrivingPolicy.create(PolicyConfig(), seed=0)
+    with torch.no_grad():
+        driver.core.output_w.zero_()  # type: ignore[union-attr]
+        driver.core.output_b.zero_()  # type: ignore[union-attr]
+    return save_policy(driver, tmp_path_factory.mktemp("driver") / "policy")
+
+
+def tub(directory: Path, height: int = 48, width: int = 96, steps: int = 30) -> Path:
+    rng = np.random.default_rng(0)
+    writer = EpisodeWriter(directory)
+    with writer.episode(EpisodeMeta(source="test", nominal_period_s=0.05)) as recording:
+        for step in range(steps):
+            frame = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            recording.append(frame, float(np.sin(0.2 * step)), 0.05 * step)
+    return directory
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        assert container.streams.video[0].average_rate == 20
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_film_of_a_drive(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, preview = tmp_path / "drive.mp4", tmp_path / "drive.webp"
+    arguments = ["render", "--policy", str(policy), "--out", str(out), "--preview", str(preview), "--seconds", "0.6"]
+    assert main([*arguments, "--seed", "3", *WORLD]) == 0
+    frames = decode(out)
+    assert len(frames) == 12 + 30  # the drive, and the last picture for a moment
+    assert frames[0].shape == (540, 960, 3)
+    assert 1_000 < preview.stat().st_size < 1_500_000
+    assert "without leaving the road" in capsys.readouterr().out
+    # The road moves, the frame of the panels stays.
+    assert np.abs(frames[0][40:300, 40:600].astype(int) - frames[11][40:300, 40:600]).mean() > 3
+    assert np.abs(frames[0][:10].astype(int) - frames[11][:10]).mean() < 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["drive.mp4", "drive.webp"]
+
+
+def test_the_same_seed_gives_the_same_pictures(policy: Path, tmp_path: Path):
+    from policies.checkpoint import load_policy
+
+    world = LaneKeepingConfig(vehicle="bicycle", episode_s=0.3)
+    for name in ("a", "b"):
+        film_drive(load_policy(policy), world, 5, tmp_path / f"{name}.mp4", noise_variance=0.1)
+    # The pictures repeat exactly; the encoder repeats them to a grey level or two.
+    assert np.abs(decode(tmp_path / "a.mp4")[3].astype(int) - decode(tmp_path / "b.mp4")[3]).mean() < 0.1
+    film_drive(load_policy(policy), world, 6, tmp_path / "c.mp4", noise_variance=0.1)
+    assert np.abs(decode(tmp_path / "a.mp4")[3].astype(int) - decode(tmp_path / "c.mp4")[3]).mean() > 3
+
+
+def test_a_crash_ends_the_film_and_is_said(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "drive.mp4"
+    arguments = ["render", "--policy", str(policy), "--out", str(out), "--seconds", "30", "--seed", "1"]
+    assert main([*arguments, *WORLD, "--speed-mps", "6", "6"]) == 0
+    assert "left the road after" in capsys.readouterr().out
+    frames = decode(out)
+    assert len(frames) < 300
+    red = frames[-31][160:176, 30:60].reshape(-1, 3).mean(0)  # the banner on the last picture of the drive
+    assert red[0] > red[1] + 50
+
+
+@pytest.mark.parametrize("core", sorted(set(CORES) & {"lstm", "feedforward", "ltc"}))
+def test_film_of_a_recording_by_any_core(core: str, tmp_path: Path):
+    place = save_policy(DrivingPolicy.create(PolicyConfig(core=core), seed=0), tmp_path / "policy")
+    data = tub(tmp_path / "data", 60, 80)
+    out = tmp_path / "out.mp4"
+    arguments = ["render", "--policy", str(place), "--data", str(data), "--crop-top", "20", "--out", str(out)]
+    assert main([*arguments, "--seconds", "0.5"]) == 0
+    frames = decode(out)
+    assert len(frames) == 10 and frames[0].shape == (540, 960, 3)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--out", "drive.avi"], "ends in .mp4"),
+        (["--out", "DIRECTORY.mp4"], "is a directory"),
+        (["--preview", "drive.png"], ".webp or .gif"),
+        (["--seconds", "0"], "seconds must be a positive number"),
+        (["--noise-variance", "-1"], "at least 0"),
+        (["--data", "nothing-here"], "nothing-here"),
+        (["--data", "DATA"], "say how to fit them"),
+        (["--track", "no-such.csv"], "no-such.csv"),
+        (["--policy", "no-such-policy"], "no-such-policy"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    extra: list[str],
+    words: str,
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIRECTORY.mp4").mkdir()
+    (tmp_path / "drive.mp4").write_bytes(b"old")
+    tub(tmp_path / "DATA", 60, 80, steps=3)
+    assert main(["render", "--policy", str(policy), "--seconds", "0.1", *WORLD, *extra]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert words in error and "Traceback" not in error
+    assert (tmp_path / "drive.mp4").read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA", "DIRECTORY.mp4", "drive.mp4"]
+
+
+def test_highlight_glows_where_saliency_is():
+    frame = np.full((10, 20, 3), 100, np.uint8)
+    glow = np.zeros((10, 20), np.float32)
+    glow[:, 10:] = 1.0
+    picture = highlight(frame, glow, 40, 20).astype(int)
+    assert picture[10, 35].sum() > picture[10, 5].sum() + 200
+    assert picture.shape == (20, 40, 3)
+
+
+def test_own_range_stretches_each_neuron_but_not_stillness():
+    scale = OwnRange(least=0.1)
+    for value in np.linspace(0, 1, 11):
+        last = scale(np.array([value, 5.0 + 0.001 * value]))
+    np.testing.assert_allclose(last[0], 1.0)
+    assert abs(last[1]) < 0.05
+    np.testing.assert_allclose(scale(np.array([0.5, 5.0]))[0], 0.0, atol=1e-9)
+
+
+def test_fit_keeps_shape_inside():
+    box = fit(Box(10, 20, 200, 100), 160, 120)
+    assert (box.width, box.height) == (133, 100)
+    assert box.x >= 10 and box.x + box.width <= 210
+
+
+def test_text_is_clipped_at_the_edges_and_aligned():
+    picture = np.zeros((20, 60, 3), np.uint8)
+    text(picture, "far too long a line for this picture", 2, 5)
+    text(picture, "gone", 300, 5)
+    assert picture.max() > 100
+    right = np.zeros((20, 60, 3), np.uint8)
+    text(right, "ab", 58, 5, anchor="r")
+    lit = np.flatnonzero(right.max((0, 2)) > 60)
+    assert 58 - text_width("ab") <= lit.min() and lit.max() <= 58

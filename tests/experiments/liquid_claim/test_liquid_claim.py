@@ -1,0 +1,175 @@
+"""The experiment on liquid drivers: all of it on a tiny scale, going on after a kill, verdicts by intervals alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agents.driving.metrics import Estimate
+from agents.imitation.train import ImitationConfig
+from experiments.liquid_claim import experiment as claim
+from experiments.liquid_claim import training as drivers
+from experiments.liquid_claim.__main__ import main
+from experiments.liquid_claim.comparisons import Claim, Comparison, claims, clocks
+from experiments.liquid_claim.training import CONTENDERS, Outcome, Training, choose_rates
+from experiments.robustness import verb
+from tests.experiments.robustness.made_up_drives import drive_row, drive_rows
+
+pytestmark = pytest.mark.xdist_group("liquid_claim")  # what they share is made once
+TINY = replace(claim.QUICK, films=0, cores=("ltc-ncp", "feedforward"), frames=240, episode_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> claim.LiquidClaim:
+    """The options of a tiny experiment that has been run."""
+    place = tmp_path_factory.mktemp("claim")
+    options = replace(TINY, out=place / "runs", publish=place / "published")
+    claim.run(options)
+    return options
+
+
+def test_everything_is_written_and_published(done: claim.LiquidClaim):
+    assert done.publish is not None
+    summary = json.loads((done.publish / "summary.json").read_text(encoding="utf-8"))
+    assert {driver["driver"] for driver in summary["drivers"]} == {*done.cores}
+    for driver in summary["drivers"]:
+        assert driver["runs"] == 2 and driver["training_seeds"] == [0, 1]
+        assert driver["drives"] == 2 * done.roads * len(driver["conditions"]) - 2 * done.roads
+        assert driver["error_iqm"]["low"] <= driver["error_iqm"]["value"] <= driver["error_iqm"]["high"]
+        tried = summary["tuning"][driver["driver"]]
+        assert tried[f"{driver['learning_rate']:g}"] == min(tried.values()) and len(tried) == 2
+    assert {one["title"] for one in summary["claims"]} >= {"Under shift", "Published noise", "Time"}
+    page = (done.publish / "README.md").read_text(encoding="utf-8")
+    assert "quick version" in page and "nan" not in page and str(done.out) not in page
+    for name in ("ranking.png", "heat.png", "dose.png", "timing.png"):
+        assert (done.publish / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in page
+    for one in summary["claims"]:
+        assert one["says"] in page
+
+
+def test_nothing_is_done_twice(done: claim.LiquidClaim, monkeypatch: pytest.MonkeyPatch):
+    before = json.loads((done.out / "summary.json").read_text(encoding="utf-8"))
+    trained = {path: path.stat().st_mtime_ns for path in done.out.glob("training/**/outcome.json")}
+    assert len(trained) == 2 * 2 + 2
+    for module in (claim, verb):
+        monkeypatch.setattr(module, "run_jobs", lambda *_: pytest.fail("something was done again"))
+    claim.run(done)
+    assert trained == {path: path.stat().st_mtime_ns for path in done.out.glob("training/**/outcome.json")}
+    after = json.loads((done.out / "summary.json").read_text(encoding="utf-8"))
+    assert after["drivers"] == before["drivers"] and after["clocks"] == before["clocks"]
+
+
+def test_another_experiment_is_refused_in_the_same_place(done: claim.LiquidClaim, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(ValueError, match="was begun with epochs 1"):
+        claim.run(replace(done, epochs=2))
+    assert main(["--quick", "--out", str(done.out), "--roads", "7"]) == 2
+    assert "give another --out" in capsys.readouterr().err
+    assert main(["--quick", "--cores", "ltc-ncp", "perceptron"]) == 2
+    told = capsys.readouterr().err
+    assert "perceptron" in told and "cfc-wired" in told and told.count("\n") == 1
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    done: claim.LiquidClaim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed(BaseException):
+        pass
+
+    monkeypatch.setattr(drivers, "NEWS_EVERY", 1)
+    learning = ImitationConfig(epochs=2, batch_size=4, window=8, burn_in=2)
+    whole, cut = (
+        Training("ltc-random", 0.01, 3, tmp_path / name, done.out / "recording", learning) for name in ("whole", "cut")
+    )
+    total = drivers.steps_of(whole)
+    steps: list[int] = []
+    drivers.train_some([whole], steps.append)
+    assert sum(steps) == total
+    made = 0
+
+    def kill(count: int) -> None:
+        nonlocal made
+        made += count
+        if made > total // 2 + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        drivers.train_some([cut], kill)
+    assert cut.outcome() is None
+    again: list[int] = []
+    drivers.train_some([cut], again.append)
+    assert again[0] > total // 2, "it began anew"
+    assert (cut.directory / "policy/model.safetensors").read_bytes() == (
+        whole.directory / "policy/model.safetensors"
+    ).read_bytes()
+    assert cut.outcome() is not None and cut.outcome().validation_rmse == whole.outcome().validation_rmse  # type: ignore[union-attr]
+
+
+def test_the_least_validation_error_chooses_and_divergence_never_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    errors = {("lstm", 0.1): None, ("lstm", 0.01): 0.3, ("lstm", 0.001): 0.2, ("gru", 0.1): None, ("gru", 0.01): None}
+    monkeypatch.setattr(
+        Training, "outcome", lambda self: Outcome(errors[self.label, self.rate], 1, 10, 1.0), raising=True
+    )
+    trainings = [Training(label, rate, 0, tmp_path, tmp_path, ImitationConfig()) for label, rate in errors]
+    assert choose_rates(trainings[:3]) == {"lstm": 0.001}
+    with pytest.raises(ValueError, match="gru diverged with every rate of 0.1, 0.01"):
+        choose_rates(trainings)
+
+
+def one(low: float, high: float) -> Comparison:
+    return Comparison("a", "b", Estimate((low + high) / 2, low, high))
+
+
+@pytest.mark.parametrize(
+    ("intervals", "outcome"),
+    [
+        ([(-2, -1), (-3, -0.1)], "supported throughout"),
+        ([(-2, -1), (-3, 0.1)], "supported in part, otherwise not decided"),
+        ([(-2, 1), (-3, 0.1)], "not decided"),
+        ([(-2, -1), (0.1, 0.2)], "mixed"),
+        ([(0.1, 1), (0.1, 0.2)], "contradicted throughout"),
+        ([(0.0, 0.0)], "not decided"),
+    ],
+)
+def test_verdicts_follow_the_intervals(intervals: list[tuple[float, float]], outcome: str):
+    assert Claim("", "", tuple(one(*ends) for ends in intervals)).outcome == outcome
+
+
+def test_claims_see_who_is_better():
+    conditions = ("variance:2", "variance:5", "fog:3", "friction:4")
+    weak = {"ltc-ncp": 0.02, "ltc-full": 0.1, "lstm": 0.1, "feedforward": 0.2}
+    found = {one.title: one for one in claims(drive_rows(weak, 5, conditions), conditions, list(weak))}
+    pairs = {(one.first, one.second): one.verdict for one in found["Under shift"].comparisons}
+    assert pairs[("ltc-ncp", "lstm")] == pairs[("ltc-full", "feedforward")] == "better"
+    assert pairs[("ltc-full", "lstm")] == "undecided"
+    assert found["Wiring"].outcome == "supported throughout"
+    assert "of variance 0.1, 0.3 (published: 0.1, 0.2, 0.3)" in found["Published noise"].says
+    turned = {"ltc-ncp": 0.2, "lstm": 0.02}
+    (shift, *_) = claims(drive_rows(turned, 5, conditions), conditions, list(turned))
+    assert shift.outcome == "contradicted throughout"
+
+
+def test_the_clock_is_compared_within_each_training_run():
+    # Runs differ by far more than the clock does; only pairing can show it.
+    rows = [
+        drive_row(
+            "ltc-ncp", run, name, road, lane_error=0.1 * run + 0.01 * road % 0.1 + (0.02 if "hidden" in name else 0)
+        )
+        for run in range(5)
+        for road in range(4)
+        for name in ("lower_rate:3", "lower_rate_hidden:3")
+    ]
+    (clock,) = clocks(rows, ["lower_rate"], [3], "ltc-ncp")
+    difference = clock.comparison.difference
+    assert clock.comparison.verdict == "better"
+    assert difference.value == pytest.approx(-0.02) and difference.high - difference.low < 1e-9
+    assert clock.told.high - clock.told.low > 0.1
+
+
+def test_every_contender_can_be_made():
+    from policies.cores import make_core
+
+    for contender in CONTENDERS.values():
+        assert make_core(contender.core, 32, 1, dict(contender.options)).output_size == 1

@@ -1,0 +1,83 @@
+"""The directory of a robustness test: plans, cells, the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.robustness.jobs import CellResult, DriveRow
+from experiments.robustness.recorded_jobs import BlockRow
+from experiments.robustness.store import Store, open_plan, read_table, write_table
+from tests.experiments.robustness.made_up_drives import block_rows, drive_rows
+
+PLAN = {
+    "format": "x",
+    "roads": 4,
+    "policies": [{"driver": "ltc", "run": 0, "fingerprint": "aa"}],
+    "perturbations": ["fog:1"],
+    "world": {"variety": 0.35, "speed_mps": [1.2, 2.0]},
+}
+
+
+def test_cells_come_back_and_broken_ones_count_as_not_done(tmp_path: Path):
+    store = Store(tmp_path / "test", PLAN)
+    rows = tuple(drive_rows({"ltc": 0.1}, runs=1, conditions=("fog:1",), roads=2))
+    kept = [CellResult(f"ltc-0/{name}", rows, 1.5) for name in ("clean", "fog-1", "rain-2")]
+    for result in kept:
+        store.save(result)
+    (tmp_path / "test/cells/ltc-0/fog-1.json").write_text('{"key": "ltc-0/fog-1", "rows": [')
+    (tmp_path / "test/cells/ltc-0/rain-2.json").write_text('{"key": "other", "rows": [], "seconds": 1}')
+    found = Store(tmp_path / "test", PLAN).finished([result.key for result in kept] + ["ltc-0/never"])
+    assert found == {"ltc-0/clean": kept[0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"roads": 5}, "was begun with roads 4, this command asks for 5"),
+        ({"world": {"variety": 0.5, "speed_mps": [1.2, 2.0]}}, "world.variety 0.35, this command asks for 0.5"),
+        ({"world": {"variety": 0.35, "speed_mps": [1.2, 2.5]}}, "world.speed_mps 2.0"),
+        ({"policies": [{"driver": "ltc", "run": 0, "fingerprint": "bb"}]}, "another policy as run 0 of ltc"),
+    ],
+)
+def test_another_plan_is_refused_and_what_differs_is_named(tmp_path: Path, change: dict[str, object], says: str):
+    Store(tmp_path, PLAN)
+    with pytest.raises(ValueError, match=says):
+        Store(tmp_path, {**PLAN, **change})
+    Store(tmp_path, PLAN)
+
+
+def test_policies_and_perturbations_may_come_and_go(tmp_path: Path):
+    Store(tmp_path, PLAN)
+    other = {"driver": "lstm", "run": 0, "fingerprint": "cc"}
+    Store(tmp_path, {**PLAN, "policies": [other], "perturbations": ["rain:2"]})
+    Store(tmp_path, PLAN)
+    with pytest.raises(ValueError, match="run 0 of lstm"):
+        Store(tmp_path, {**PLAN, "policies": [{**other, "fingerprint": "dd"}]})
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds something else"):
+        Store(tmp_path, PLAN)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "thesis.txt").rename(tmp_path / "plan.json")
+    with pytest.raises(ValueError, match="plan.json is corrupt"):
+        open_plan(tmp_path, PLAN)
+
+
+def test_the_table_keeps_types_and_missing_values(tmp_path: Path):
+    pytest.importorskip("pyarrow", reason="the extra robustness is not installed")
+    import pyarrow.parquet
+
+    rows = drive_rows({"ltc": 0.1, "feedforward": 0.2}, conditions=("fog:1", "friction:2"))
+    write_table(tmp_path / "drives.parquet", rows, DriveRow)
+    assert read_table(tmp_path / "drives.parquet") == rows
+    schema = pyarrow.parquet.read_schema(tmp_path / "drives.parquet")
+    assert schema.names == list(DriveRow.__dataclass_fields__)
+    assert str(schema.field("crashed").type) == "bool" and str(schema.field("lane_error").type) == "double"
+    assert schema.field("state_step").nullable and not schema.field("lane_error").nullable
+    blocks = block_rows({"ltc": 0.1})
+    write_table(tmp_path / "blocks.parquet", blocks, BlockRow)
+    assert read_table(tmp_path / "blocks.parquet") == blocks

@@ -1,0 +1,378 @@
+"""The Triton kernels against the reference.
+
+Where there is no GPU the kernels run in Triton's interpreter, which has to be switched on before Triton is imported:
+`test_everything_in_the_interpreter` runs this file once more in a process of its own. What the interpreter does not
+notice, the compiler does: `test_compiles_for_a_gpu` goes down to machine code for a GPU that need not be there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from policies.kernels.ltc import reference
+from policies.kernels.ltc.reference import Circuit
+from policies.kernels.ltc.triton import layout as cuda_layout
+from policies.kernels.ltc.triton import op as cuda
+from policies.wiring.wiring import Wiring
+
+GPU = torch.cuda.is_available()
+RUNS = cuda.HAS_TRITON and (GPU or cuda.interpreted())
+DEVICE = "cuda" if GPU else "cpu"
+
+needs_triton = pytest.mark.skipif(not cuda.HAS_TRITON, reason="needs Triton: pip install 'wormwheel[cuda]'")
+needs_kernels = pytest.mark.skipif(not RUNS, reason="runs in test_everything_in_the_interpreter, or on a GPU")
+
+# Largest difference from the float64 reference, relative to the largest value of that tensor.
+TOLERANCES = {
+    torch.float32: {"voltages": 5e-6, "state": 5e-6, "gradient": 1e-4 if GPU else 5e-6},
+    torch.float64: {"voltages": 1e-13, "state": 1e-13, "gradient": 1e-12},
+}
+
+# wiring, N, I, B, T, substeps
+CASES = [
+    ("full", 3, 2, 1, 1, 6),
+    ("full", 3, 2, 33, 5, 1),
+    ("full", 3, 3, 7, 9, 2),
+    ("ncp", 19, 32, 1, 9, 6),
+    ("ncp", 19, 5, 7, 5, 3),
+    ("full", 19, 4, 7, 1, 2),
+    ("ncp", 19, 19, 19, 2, 1),
+    ("random", 302, 8, 2, 2, 2),
+]
+GPU_CASES = [
+    ("full", 3, 3, 1, 63, 6),
+    ("ncp", 19, 32, 33, 100, 6),
+    ("full", 64, 8, 7, 63, 6),
+    ("random", 302, 32, 33, 63, 6),
+]
+
+
+@needs_triton
+@pytest.mark.skipif(RUNS, reason="the kernels run in this very process")
+def test_everything_in_the_interpreter():
+    """All tests of this file that need to run a kernel, in a process where Triton interprets."""
+    root = Path(__file__).parents[4]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
+        cwd=root,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@needs_kernels
+@pytest.mark.parametrize("case", CASES + (GPU_CASES if GPU else []), ids=str)
+def test_agrees_with_the_reference(case, nan_scratch):
+    problem = make_problem(*case)
+    check(problem, case[-1], torch.float32)
+
+
+@needs_kernels
+@pytest.mark.parametrize("case", [("full", 3, 2, 3, 4, 2), ("ncp", 19, 5, 3, 3, 6)], ids=str)
+def test_list_kernels_run_small_circuits_too(case, nan_scratch, fresh_layouts, monkeypatch):
+    monkeypatch.setattr(cuda_layout, "TILE_LIMIT", 0)
+    check(make_problem(*case), case[-1], torch.float32)
+
+
+@needs_kernels
+@pytest.mark.parametrize("case", [("ncp", 19, 5, 2, 3, 6), ("random", 302, 4, 1, 2, 2)], ids=str)
+def test_float64(case, nan_scratch):
+    check(make_problem(*case, dtype=torch.float64), case[-1], torch.float64)
+
+
+@needs_kernels
+@pytest.mark.parametrize("limit", [cuda_layout.TILE_LIMIT, 0], ids=["tile", "lists"])
+def test_a_program_may_walk_several_rows(limit, nan_scratch, fresh_layouts, monkeypatch):
+    from policies.kernels.ltc.triton import op as cuda_launch
+
+    monkeypatch.setattr(cuda_launch, "MOST_PROGRAMS", 2)
+    monkeypatch.setattr(cuda_layout, "TILE_LIMIT", limit)
+    check(make_problem("ncp", 9, 3, 5, 14, 1), 1, torch.float32)  # 5 rows, and 70 rows of sensory input
+
+
+@needs_kernels
+def test_doubled_synapses_add_up(nan_scratch):
+    problem = make_problem("full", 3, 2, 2, 3, 2)
+    c = problem["circuit"]
+    twice = [torch.cat([x, x]) for x in (c.w, c.mu, c.sigma, c.erev, c.source, c.target)]
+    problem["circuit"] = c._replace(**dict(zip(("w", "mu", "sigma", "erev", "source", "target"), twice, strict=True)))
+    check(problem, 2, torch.float32)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["sensory", "recurrent"])
+def test_no_synapses_of_a_kind(kind, nan_scratch):
+    problem = make_problem("full", 5, 2, 2, 3, 2)
+    prefix = "sensory_" if kind == "sensory" else ""
+    names = [prefix + name for name in ("w", "mu", "sigma", "erev", "source", "target")]
+    empty = {name: getattr(problem["circuit"], name)[:0] for name in names}
+    problem["circuit"] = problem["circuit"]._replace(**empty)
+    check(problem, 2, torch.float32)
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # numpy's; exp gives inf, the gate 0
+def test_huge_inputs_stay_inside_the_bounds():
+    problem = make_problem("ncp", 9, 3, 4, 3, 6)
+    problem["inputs"] = problem["inputs"] * 1e6
+    problem["state"] = problem["state"] * 0
+    voltages, *gradients = run(cuda.ltc_sequence, problem, 6)
+    assert all(bool(x.isfinite().all()) for x in (voltages, *gradients))
+    assert float(voltages.abs().max()) <= 1 + 1e-5
+
+
+@needs_kernels
+def test_bf16_inputs_are_computed_in_float32():
+    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    half = {**problem, "inputs": problem["inputs"].bfloat16()}
+    voltages, grad_inputs, *_ = run(cuda.ltc_sequence, half, 2)
+    assert voltages.dtype == torch.float32 and grad_inputs.dtype == torch.bfloat16
+    full = run(cuda.ltc_sequence, {**problem, "inputs": half["inputs"].float()}, 2)
+    torch.testing.assert_close(voltages, full[0], rtol=0, atol=0)
+
+
+@needs_kernels
+def test_runs_repeat_bit_for_bit():
+    problem = make_problem("ncp", 9, 3, 5, 3, 2)
+    for first, second in zip(run(cuda.ltc_sequence, problem, 2), run(cuda.ltc_sequence, problem, 2), strict=True):
+        assert torch.equal(first, second)
+
+
+@needs_kernels
+def test_are_well_behaved_torch_ops():
+    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    sequences = [problem[name] for name in ("inputs", "state", "elapsed", "starts")]
+    circuit = problem["circuit"]
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(cuda._forward, (*sequences, *circuit, 2), test_utils=checks)
+    voltages = cuda.ltc_sequence(*sequences, circuit, 2)
+    groups = sequences, list(circuit[:11]), list(circuit[11:])
+    torch.library.opcheck(cuda._backward, (voltages, voltages, *groups, 2), test_utils=checks)
+
+
+@needs_kernels
+def test_core_gives_the_same_with_this_kernel(monkeypatch):
+    from policies.cores import make_core
+    from policies.kernels.ltc import dispatch
+
+    core = make_core("ltc", 5, 2, {"units": 9, "substeps": 2}).to(DEVICE)
+    inputs = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    results = []
+    for kernel in ("reference", "cuda"):
+        monkeypatch.setattr(dispatch, "choose_kernel", lambda *_, kernel=kernel: kernel)
+        outputs, state = core(inputs)
+        gradients = torch.autograd.grad(outputs.square().sum() + state.sum(), list(core.parameters()))
+        results.append((outputs, state, *gradients))
+    for want, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo's own
+def test_works_under_torch_compile():
+    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+
+    def op(*args):
+        return cuda.ltc_sequence(*args) * 1
+
+    compiled = torch.compile(op, backend="aot_eager", fullgraph=True)
+    for got, want in zip(run(compiled, problem, 2), run(op, problem, 2), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@needs_kernels
+def test_works_under_torch_func_grad():
+    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    sequences = [problem[name] for name in ("inputs", "state", "elapsed", "starts")]
+
+    def loss(cm, op):
+        return op(*sequences, problem["circuit"]._replace(cm=cm), 2).square().sum()
+
+    got, want = (torch.func.grad(loss)(problem["circuit"].cm, op) for op in (cuda.ltc_sequence, reference.ltc_sequence))
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
+@needs_kernels
+def test_layout_is_built_once_and_again_after_a_change(fresh_layouts):
+    problem = make_problem("full", 3, 2, 1, 1, 1)
+    for _ in range(3):
+        run(cuda.ltc_sequence, problem, 1)
+    assert fresh_layouts.count("tile_layout") == 1
+    problem["circuit"].source.copy_(problem["circuit"].source.flip(0))
+    check(problem, 1, torch.float32)
+    assert fresh_layouts.count("tile_layout") == 2
+
+
+def test_tile_leaves_out_what_nothing_reaches():
+    wiring = Wiring.auto_ncp(19, 1, 32)
+    source, target = (torch.tensor(wiring.recurrent_array[:, i]) for i in (0, 1))
+    tile = cuda_layout.tile_layout(source, target, 19)
+    assert (tile.coupled_pad, tile.free_pad) == (8, 16)  # 7 command and 1 motor neuron; 11 inter neurons
+    rows, columns = (tile.slots >= 0).nonzero(as_tuple=True)
+    row_ids = torch.full((24,), -1)
+    row_ids[: len(tile.coupled)], row_ids[8 : 8 + len(tile.free)] = tile.coupled.long(), tile.free.long()
+    slots = tile.slots[rows, columns].long()
+    assert sorted(slots.tolist()) == list(range(len(source)))
+    assert torch.equal(row_ids[rows], source[slots]) and torch.equal(tile.coupled.long()[columns], target[slots])
+
+
+def test_imports_without_triton_and_names_the_extra():
+    code = (
+        "import sys; sys.modules['triton'] = None\n"
+        "import torch\n"
+        "from policies.kernels import cuda\n"
+        "x = torch.zeros(1)\n"
+        "try: cuda.ltc_sequence(x, x, x, x, None)\n"
+        "except ModuleNotFoundError as error: assert 'wormwheel[cuda]' in str(error), error\n"
+        "else: raise SystemExit('no error')\n"
+    )
+    root = Path(__file__).parents[4]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_triton
+@pytest.mark.skipif(cuda.interpreted(), reason="the interpreter takes any device")
+def test_tensors_on_the_cpu_are_refused():
+    problem = make_problem("full", 3, 2, 1, 1, 1, device="cpu")
+    with pytest.raises(ValueError, match="GPU"):
+        run(cuda.ltc_sequence, problem, 1)
+
+
+@needs_triton
+@pytest.mark.skipif(cuda.interpreted(), reason="the interpreter replaces what the compiler wants")
+@pytest.mark.parametrize("kernel", ["tile", "tile_specialised", "tile_float64", "tile_large", "lists", "sensory"])
+def test_compiles_for_a_gpu(kernel, tmp_path, monkeypatch):
+    """Every kernel compiles for compute capability 9.0 and needs no more than a block's registers."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from policies.kernels.ltc.triton import dense as cuda_tile
+    from policies.kernels.ltc.triton import op as cuda_launch
+    from policies.kernels.ltc.triton import sensory as cuda_sensory
+    from policies.kernels.ltc.triton import sparse as cuda_lists
+
+    tile, circuit = (cuda_tile.tile_forward, cuda_tile.tile_backward), {"SUBSTEPS": 6}
+    small, lists = cuda_launch.tile_shape(8, 16), cuda_launch.lists_shape(302)
+    rows = {"ROWS": 32, **cuda_launch.FUSE_MULTIPLY_ADD}
+    for function, constants in {
+        # Triton compiles an argument that is 1 as a constant.
+        "tile": zip(tile, [{**small, **circuit}] * 2, strict=True),
+        "tile_specialised": zip(tile, [{**small, **circuit, "batch": 1, "steps": 1}] * 2, strict=True),
+        "tile_float64": zip(tile, [{**small, **circuit}] * 2, strict=True),
+        "tile_large": zip(tile, [{**cuda_launch.tile_shape(64, 4), **circuit}] * 2, strict=True),
+        "lists": zip((cuda_lists.lists_forward, cuda_lists.lists_backward), [{**lists, **circuit}] * 2, strict=True),
+        "sensory": (
+            (cuda_sensory.sensory_forward, {**rows, "TARGETS": 16, "num_warps": 4}),
+            (cuda_sensory.sensory_backward, {**rows, "SOURCES": 16, "num_warps": 4}),
+        ),
+    }[kernel]:
+        compiled = compile_kernel(function, dict(constants), "fp64" if kernel == "tile_float64" else "fp32")
+        assert ".target sm_90" in compiled.asm["ptx"]
+        assert len(compiled.asm["cubin"]) > 1000
+
+
+def compile_kernel(function, constants, number):
+    """Compile a kernel for an H100 or H200, whatever this machine has."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    options = {name: constants.pop(name) for name in ("num_warps", "enable_fp_fusion")}
+    kinds = dict.fromkeys(("coupled", "free", "slots", "in_slots", "out_slots"), "*i32")
+    kinds |= {"starts": "*u8", "source": "*i64", "target": "*i64"}
+    sizes = "batch steps neurons synapses coupled_count free_count fan_in fan_out rows input_size".split()
+    kinds |= dict.fromkeys(sizes, "i32") | dict.fromkeys(constants, "constexpr")
+    signature = {name: kinds.get(name, f"*{number}") for name in function.arg_names}
+    places = {(function.arg_names.index(name),): value for name, value in constants.items()}
+    return triton.compile(ASTSource(function, signature, places), target=GPUTarget("cuda", 90, 32), options=options)
+
+
+@pytest.fixture
+def nan_scratch(monkeypatch):
+    """Fill the kernels' unwritten memory with NaN, so that reading it shows."""
+    from policies.kernels.ltc.triton import op as cuda_launch
+
+    monkeypatch.setattr(cuda_launch, "scratch", lambda like, *shape: like.new_full(shape, float("nan")))
+
+
+@pytest.fixture
+def fresh_layouts(monkeypatch):
+    """Give the launcher empty layout caches; returns the names of the layouts that get built."""
+    from policies.kernels.ltc.triton import op as cuda_launch
+
+    built = []
+
+    def logged(build):
+        return lambda *args: (built.append(build.__name__), build(*args))[1]
+
+    for name, build in (("_tiles", cuda_layout.tile_layout), ("_lists", cuda_layout.list_layout)):
+        monkeypatch.setattr(cuda_launch, name, cuda_layout.LayoutCache(logged(build)))
+    return built
+
+
+def make_problem(kind, neurons, inputs, batch, steps, substeps, dtype=torch.float32, device=DEVICE):
+    """Draw a wiring, parameters in their initial ranges, and sequences with starts and uneven time steps."""
+    rng = torch.Generator().manual_seed(neurons * 1000 + batch * 10 + steps)
+    wiring = {
+        "ncp": lambda: Wiring.auto_ncp(neurons, 1, inputs),
+        "full": lambda: Wiring.fully_connected(neurons, 1, inputs),
+        "random": lambda: Wiring.random(neurons, 1, inputs, sparsity=0.95),
+    }[kind]()
+
+    def uniform(low, high, *shape):
+        return (torch.rand(shape, generator=rng, dtype=torch.float64) * (high - low) + low).to(device, dtype)
+
+    def synapses(array):
+        count = len(array)
+        draws = uniform(0.001, 1, count), uniform(0.3, 0.8, count), uniform(3, 8, count)
+        return *draws, torch.tensor(array[:, 2]).to(device, dtype)
+
+    sensory, recurrent = wiring.sensory_array, wiring.recurrent_array
+    ends = [torch.tensor(array[:, i], device=device) for array in (sensory, recurrent) for i in (0, 1)]
+    leaks = uniform(0.001, 1, neurons), uniform(-0.2, 0.2, neurons), uniform(0.4, 0.6, neurons)
+    return {
+        "inputs": torch.randn(batch, steps, inputs, generator=rng, dtype=torch.float64).to(device, dtype),
+        "state": uniform(-1, 1, batch, neurons),
+        "elapsed": uniform(0.3, 2, batch, steps),
+        "starts": (torch.rand(batch, steps, generator=rng) < 0.25).to(device),
+        "circuit": Circuit(*leaks, *synapses(sensory), *synapses(recurrent), *ends),
+    }
+
+
+def run(op, problem, substeps, dtype=None):
+    """Return voltages and the gradients of everything, of a loss that weighs every voltage differently."""
+    dtype = dtype or problem["state"].dtype
+    numbers = [problem["inputs"], problem["state"], problem["elapsed"], *problem["circuit"][:11]]
+    if op is reference.ltc_sequence:
+        numbers = [x.to(dtype) for x in numbers]
+    leaves = [x.detach().clone().requires_grad_() for x in numbers]
+    circuit = Circuit(*leaves[3:], *problem["circuit"][11:])
+    voltages = op(*leaves[:3], problem["starts"], circuit, substeps)
+    weights = torch.randn(voltages.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return voltages.detach(), *torch.autograd.grad(voltages, leaves, weights.to(voltages))
+
+
+def check(problem, substeps, dtype):
+    """Hold the kernel to the reference, which computes in float64 from the same numbers."""
+    limits = TOLERANCES[dtype]
+    names = ["voltages", "inputs", "state", "elapsed", *Circuit._fields[:11]]
+    got = run(cuda.ltc_sequence, problem, substeps)
+    want = run(reference.ltc_sequence, problem, substeps, torch.float64)
+    assert_near("state", got[0][:, -1], want[0][:, -1], limits["state"])
+    for name, ours, theirs in zip(names, got, want, strict=True):
+        assert_near(name, ours, theirs, limits["voltages" if name == "voltages" else "gradient"])
+
+
+def assert_near(name, got, want, tolerance):
+    assert got.shape == want.shape, name
+    if got.numel():
+        error = float((got.double() - want).abs().max() / want.abs().max().clamp_min(1e-12))
+        assert error <= tolerance, f"{name}: off by {error:.1e} of its largest value, allowed {tolerance:.0e}"
