@@ -21,7 +21,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,12 +132,33 @@ def guarded(name: str, work: Callable[[], int]) -> int:
 
 def describe(error: Exception) -> str:
     """Say in one line what went wrong."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+        return _one_line(" ".join(_describe_field(found) for found in error.errors()))
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         return _one_line(f"{place}{error.strerror}. Check the path, its rights and the space on the disk.")
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _one_line(f"this needs the package {error.name}, which is not installed: pip install {error.name}")
     return _one_line(str(error) or type(error).__name__)
+
+
+def _describe_field(found: Mapping[str, Any]) -> str:
+    """Say what one field of a config should be, from an entry of pydantic's `ValidationError.errors()`."""
+    if found["type"] in ("value_error", "assertion_error"):  # raised by a config's own `__post_init__`
+        return str(found["ctx"]["error"])
+    name = ".".join(str(part) for part in found["loc"])
+    bounds = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
+    bounds |= {"greater_than": ("greater than", "gt"), "less_than": ("less than", "lt")}
+    if found["type"] in bounds:
+        words, key = bounds[found["type"]]
+        wanted = f"must be {words} {found['ctx'][key]:g}"
+    else:
+        message = str(found["msg"])
+        wanted = (
+            message.replace("Input should", "must") if message.startswith("Input should") else f"is wrong: {message}"
+        )
+    return f"{name} {wanted}, got {found['input']!r:.80}."
 
 
 class ForeignPackage(ValueError):

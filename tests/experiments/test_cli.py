@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import subprocess
 import sys
 import time
 import types
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from experiments import cli
 from experiments.console import duration, expand_tracks, new_directory, plain, progress, table
@@ -216,3 +220,34 @@ def test_a_wrong_option_is_one_line(arguments, says, capfd):
     told = capfd.readouterr()
     assert told.out == "" and told.err.count("\n") == 1
     assert told.err.startswith("wormwheel: ") and says in told.err and "--help." in told.err
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class Ranged:
+    """A config with declared ranges."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Check what no single field can."""
+        if self.seed > 10 * self.rate:
+            raise ValueError(f"seed must be at most ten times rate, got {self.seed} and {self.rate}.")
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"seed": -1}, "seed must be at least 0, got -1."),
+        ({"rate": math.nan}, "rate must be a finite number, got nan."),
+        ({"rate": 0}, "rate must be greater than 0, got 0."),
+        ({"seed": "x"}, "seed must be a valid integer, unable to parse string as an integer, got 'x'."),
+        ({"seed": 11}, "seed must be at most ten times rate, got 11 and 1.0."),
+        ({"speed": 11}, "speed is wrong: Unexpected keyword argument, got 11."),
+        ({"seed": -1, "rate": -2}, "seed must be at least 0, got -1. rate must be greater than 0, got -2."),
+    ],
+)
+def test_declared_ranges_are_told_in_one_line(values: dict[str, Any], line: str):
+    with pytest.raises(ValidationError) as caught:
+        Ranged(**values)
+    assert cli.describe(caught.value) == line
