@@ -97,22 +97,33 @@ class DrivingPolicy(nn.Module):
         core = make_core(config.core, head.output_size, config.motors, config.core_options, seed=seed)
         return cls(config, head, core)
 
-    def features(self, frames: Tensor) -> Tensor:
-        """Run preprocessing, whitening and the head: uint8 `[B, T, H, W, 3]` → `[B, T, F]`."""
+    def features(self, frames: Tensor, preprocessed: bool = False) -> Tensor:
+        """Run preprocessing, whitening and the head: uint8 `[B, T, H, W, 3]` → `[B, T, F]`; arguments as `forward`."""
         if frames.ndim != 5:
             raise ValueError(f"frames must have shape [B, T, H, W, 3], got {tuple(frames.shape)}.")
         batch_size, steps = frames.shape[:2]
-        pixels = whiten(self.config.preprocessing(frames).flatten(0, 1))  # [B·T, 3, h, w]
+        fit = self.config.preprocessing.after if preprocessed else self.config.preprocessing
+        pixels = whiten(fit(frames).flatten(0, 1))  # [B·T, 3, h, w]
         return self.head(pixels.unflatten(0, (batch_size, steps)))
 
     def motors(
-        self, frames: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
+        self,
+        frames: Tensor,
+        state: Tensor | None = None,
+        elapsed: Tensor | None = None,
+        starts: Tensor | None = None,
+        preprocessed: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """As `forward`, without the clamp: what a learner compares with its targets."""
-        return self.core(self.features(frames), state, elapsed, starts)
+        return self.core(self.features(frames, preprocessed), state, elapsed, starts)
 
     def forward(
-        self, frames: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
+        self,
+        frames: Tensor,
+        state: Tensor | None = None,
+        elapsed: Tensor | None = None,
+        starts: Tensor | None = None,
+        preprocessed: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Drive.
 
@@ -121,6 +132,8 @@ class DrivingPolicy(nn.Module):
             state: `[B, S]` state before the first frame; fresh when None.
             elapsed: `[B, T]` time since the previous frame in units of `config.nominal_period_s`; ones when None.
             starts: `[B, T]` bool; True starts an episode at that frame.
+            preprocessed: whether the frames are cropped and resized already, to the height and width that
+                `config.preprocessing` ends at; nothing is cut off twice then.
 
         Returns:
             `[B, T, M]` motor values in [−1, 1], the first one steering, positive left, and the `[B, S]` state.
@@ -128,7 +141,7 @@ class DrivingPolicy(nn.Module):
         Raises:
             ValueError: if a shape, dtype or size is wrong, or `elapsed` is not positive.
         """
-        motors, state = self.motors(frames, state, elapsed, starts)
+        motors, state = self.motors(frames, state, elapsed, starts, preprocessed)
         return motors.clamp(-1, 1), state
 
     @property

@@ -77,3 +77,21 @@ def test_frames_of_another_size_are_refused_with_advice():
         policy(torch.zeros(1, 1, 48, 96, 3))
     with pytest.raises(ValueError, match="nothing is left"):
         Preprocessing(source_height=40, source_width=96, crop_top=40)
+
+
+def test_preprocessed_frames_are_said_to_be_so_and_not_cropped_again():
+    """Cropped and resized once, then said to be so: the same as the raw frames, by every way in."""
+    fit = Preprocessing(source_height=120, source_width=160, crop_top=40, height=48, width=96)
+    policy = DrivingPolicy.create(PolicyConfig(preprocessing=fit)).eval()
+    raw = random_frames(2, 3, 120, 160)
+    small = fit(raw)
+    torch.testing.assert_close(policy.features(small, preprocessed=True), policy.features(raw), rtol=0, atol=0)
+    for run in (policy, policy.motors):
+        for ours, theirs in zip(run(small, preprocessed=True), run(raw), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    # A picture that happens to have the right size for the wrong reason is still refused.
+    with pytest.raises(ValueError, match="48×96×3 pixels, got uint8 120×160×3"):
+        policy.motors(raw, preprocessed=True)
+    with pytest.raises(ValueError, match="120×160×3 pixels, got uint8 48×96×3"):
+        policy.motors(small)
+    assert policy.config.preprocessing == fit
