@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from agents.runs.files import WriteError, make_directory, replacing, replacing_directory, write_bytes, write_json, write_text
+from agents.runs.files import (
+    WriteError,
+    make_directory,
+    replacing,
+    replacing_directory,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from experiments.robustness.jobs import Cell, CellResult, Entrant, drive_cells, fingerprint
 from agents.runs.ray_cluster import _pack, _unpack, run_jobs_on_ray
 from envs.lane_keeping.config import LaneKeepingConfig
+from experiments.robustness.jobs import Cell, CellResult, Entrant, drive_cells, fingerprint
 from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing

@@ -1,0 +1,1 @@
+"""Run directories, files, training state, worker processes, Ray."""
