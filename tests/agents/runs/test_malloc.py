@@ -12,7 +12,7 @@ from agents.runs.malloc import keep_freed_memory
 
 FAULTS = """
 import resource, sys
-from agents.memory import keep_freed_memory
+from agents.runs.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(20):
