@@ -12,234 +12,18 @@ fixed order: no atomics, so a run repeats bit for bit on the same card.
 What has been checked: outputs and every gradient against the reference in Triton's interpreter, and that all kernels
 compile for compute capability 9.0 (`tests/policies/test_kernel_cuda.py`, which also runs on a GPU when it finds one).
 What has not: no GPU was at hand, so nothing has run on one and no speed has been measured.
-
-Starts the Triton kernels of one LTC sequence: buffers, layouts, grid sizes. Imports Triton, so import it late.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence as Sized
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from policies.kernels.ltc.reference import Circuit
-from policies.kernels.ltc.triton.dense import tile_backward, tile_forward
-from policies.kernels.ltc.triton.layout import LayoutCache, list_layout, power_of_two, tile_layout
-from policies.kernels.ltc.triton.sensory import sensory_backward, sensory_forward
-from policies.kernels.ltc.triton.sparse import lists_backward, lists_forward
-
-PARTIAL_NUMBERS = 1 << 24
-"""Most numbers that the partial sums of the parameter gradients may take, over all programs (64 MiB in float32)."""
-
-MOST_PROGRAMS = 4096
-"""Most programs of a backward pass; each walks several rows when there are more."""
-
-ROWS = 32
-"""Steps that a program of the sensory kernels works on at once."""
-
-COLUMNS = 16
-"""Neurons (forward) or inputs (backward) that a program of the sensory kernels works on at once."""
-
-LIST_TILE = 4096
-"""Elements that a program of the list kernels works on at once: neurons, padded, times synapses of each."""
-
-FUSE_MULTIPLY_ADD = {"enable_fp_fusion": True}
-"""Said on every launch, because Triton's default is about to change."""
-
-Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-
-_tiles = LayoutCache(tile_layout)
-_lists = LayoutCache(list_layout)
-
-
-class Sequence:
-    """One call of the op: its tensors, contiguous, and the kernels that suit its wiring."""
-
-    def __init__(self, sequences: Sized[Tensor], parameters: Sized[Tensor], wiring: Sized[Tensor], substeps: int):
-        self.inputs, self.state, self.elapsed, starts = (x.contiguous() for x in sequences)
-        self.starts = starts.view(torch.uint8)
-        parameters = [x.contiguous() for x in parameters]
-        self.neuron, self.sensory, self.recurrent = parameters[:3], parameters[3:7], parameters[7:]
-        self.sensory_source, self.sensory_target, self.source, self.target = wiring
-        self.substeps = substeps
-        self.batch, self.steps = self.elapsed.shape
-        self.neurons = self.state.shape[1]
-        self.synapses = self.source.numel()
-
-    def forward(self) -> Tensor:
-        """Return the `[B, T, N]` voltages after each step."""
-        voltages = scratch(self.state, self.batch, self.steps, self.neurons)
-        if voltages.numel() == 0:
-            return voltages
-        with self._device():
-            sums = self._sensory_sums()
-            before = self._before(sums)
-            sizes = (self.batch, self.steps, self.neurons)
-            tile = _tiles.get(self.source, self.target, self.neurons)
-            if tile is not None:
-                tables = (tile.coupled, tile.free, tile.slots)
-                counts = (tile.coupled.numel(), tile.free.numel())
-                shape = tile_shape(tile.coupled_pad, tile.free_pad)
-                tile_forward[(self.batch,)](
-                    *before, *tables, voltages, *sizes, *counts, **shape, SUBSTEPS=self.substeps
-                )
-            else:
-                lists = _lists.get(self.source, self.target, self.neurons, self.neurons)
-                shape = lists_shape(self.neurons)
-                shared = scratch(self.state, self.batch, shape["NEURONS"])
-                lists_forward[(self.batch,)](
-                    *before,
-                    self.source,
-                    lists.in_slots,
-                    voltages,
-                    shared,
-                    *sizes,
-                    lists.in_slots.shape[0],
-                    **shape,
-                    SUBSTEPS=self.substeps,
-                )
-        return voltages
-
-    def backward(self, voltages: Tensor, grad_voltages: Tensor) -> Six:
-        """Return the gradients, given the `[B, T, N]` result of `forward` and its gradient.
-
-        Returns:
-            Those of inputs `[B, T, I]`, state `[B, N]` and elapsed `[B, T]`, and stacked, `[3, N]` of gleak, vleak and
-            cm, `[4, S_in]` and `[4, S_rec]` of w, mu, sigma and erev.
-        """
-        if voltages.numel() == 0:
-            shapes = ((3, self.neurons), (4, self.sensory_source.numel()), (4, self.synapses))
-            sequences = (torch.zeros_like(x) for x in (self.inputs, self.state, self.elapsed))
-            return *sequences, *(self.state.new_zeros(shape) for shape in shapes)  # type: ignore[return-value]
-        grad_state = scratch(self.state, self.batch, self.neurons)
-        grad_elapsed = scratch(self.state, self.batch, self.steps)
-        grad_sums = scratch(self.state, 2, self.batch, self.steps, self.neurons)
-        count = programs(self.batch, 3 * self.neurons + 4 * self.synapses)
-        neuron_sums = scratch(self.state, count, 3, self.neurons)
-        flows = (voltages, grad_voltages.contiguous(), grad_state, grad_elapsed, *grad_sums, neuron_sums)
-        sizes = (self.batch, self.steps, self.neurons, self.synapses)
-        with self._device():
-            before = self._before(self._sensory_sums())
-            tile = _tiles.get(self.source, self.target, self.neurons)
-            if tile is not None:
-                synapse_sums = scratch(self.state, count, 4, self.synapses)
-                notes = scratch(self.state, count, self.substeps, 2, tile.coupled_pad + tile.free_pad)
-                tile_tables = (tile.coupled, tile.free, tile.slots)
-                counts = (tile.coupled.numel(), tile.free.numel())
-                shape = tile_shape(tile.coupled_pad, tile.free_pad)
-                tile_backward[(count,)](
-                    *before, *tile_tables, *flows, synapse_sums, notes, *sizes, *counts, **shape, SUBSTEPS=self.substeps
-                )
-            else:
-                lists = _lists.get(self.source, self.target, self.neurons, self.neurons)
-                shape = lists_shape(self.neurons)
-                synapse_sums = self.state.new_zeros(count, 4, self.synapses)
-                notes = scratch(self.state, count, 2 * self.substeps + 2, shape["NEURONS"])
-                tables = (self.source, self.target, lists.in_slots, lists.out_slots)
-                fans = (lists.in_slots.shape[0], lists.out_slots.shape[0])
-                lists_backward[(count,)](
-                    *before, *tables, *flows, synapse_sums, notes, *sizes, *fans, **shape, SUBSTEPS=self.substeps
-                )
-            grad_inputs, grad_sensory = self._sensory_backward(grad_sums)
-        return grad_inputs, grad_state, grad_elapsed, neuron_sums.sum(0), grad_sensory, synapse_sums.sum(0)
-
-    def _before(self, sums: Tensor) -> tuple[Tensor, ...]:
-        """Return what the recurrent kernels all begin with."""
-        return self.state, self.elapsed, self.starts, *sums, *self.neuron, *self.recurrent
-
-    def _sensory_sums(self) -> Tensor:
-        """Return the `[2, B, T, N]` numerators and denominators of the sensory synapses."""
-        if self.sensory_source.numel() == 0:
-            return self.state.new_zeros(2, self.batch, self.steps, self.neurons)
-        sums = scratch(self.state, 2, self.batch, self.steps, self.neurons)
-        rows, features = self.batch * self.steps, self.inputs.shape[2]
-        lists = _lists.get(self.sensory_source, self.sensory_target, features, self.neurons)
-        grid = (ceil_div(rows, ROWS), ceil_div(self.neurons, COLUMNS))
-        sensory_forward[grid](
-            self.inputs,
-            *self.sensory,
-            self.sensory_source,
-            lists.in_slots,
-            *sums,
-            rows,
-            features,
-            self.neurons,
-            lists.in_slots.shape[0],
-            ROWS=ROWS,
-            TARGETS=COLUMNS,
-            **FUSE_MULTIPLY_ADD,
-        )
-        return sums
-
-    def _sensory_backward(self, grad_sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the inputs `[B, T, I]` and of the sensory parameters `[4, S_in]`."""
-        rows, features, synapses = self.batch * self.steps, self.inputs.shape[2], self.sensory_source.numel()
-        if synapses == 0:
-            return torch.zeros_like(self.inputs), self.state.new_zeros(4, 0)
-        grad_inputs = scratch(self.inputs, *self.inputs.shape)
-        count = programs(ceil_div(rows, ROWS), 4 * synapses)
-        partial = self.state.new_zeros(count, 4, synapses)
-        lists = _lists.get(self.sensory_source, self.sensory_target, features, self.neurons)
-        sensory_backward[(count, ceil_div(features, COLUMNS))](
-            self.inputs,
-            *self.sensory,
-            self.sensory_target,
-            lists.out_slots,
-            *grad_sums,
-            grad_inputs,
-            partial,
-            rows,
-            features,
-            self.neurons,
-            synapses,
-            lists.out_slots.shape[0],
-            ROWS=ROWS,
-            SOURCES=COLUMNS,
-            **FUSE_MULTIPLY_ADD,
-        )
-        return grad_inputs, partial.sum(0)
-
-    def _device(self):
-        """Make the tensors' card the current one: Triton starts its kernels there."""
-        return torch.cuda.device(self.state.device) if self.state.is_cuda else nullcontext()
-
-
-def scratch(like: Tensor, *shape: int) -> Tensor:
-    """Return memory that a kernel writes before anything reads it; the tests fill it with NaN."""
-    return like.new_empty(shape)
-
-
-def programs(rows: int, numbers: int) -> int:
-    """Return how many programs share `rows`, each with partial sums of `numbers` numbers; a function of sizes alone."""
-    return max(1, min(rows, MOST_PROGRAMS, PARTIAL_NUMBERS // max(numbers, 1)))
-
-
-def tile_shape(coupled_pad: int, free_pad: int) -> dict[str, int]:
-    """Return the compile-time sizes of the tile kernels: a thread keeps about eight elements of the tile."""
-    return {
-        "COUPLED": coupled_pad,
-        "FREE": free_pad,
-        "num_warps": max(1, min(8, coupled_pad * (coupled_pad + free_pad) // 256)),
-        **FUSE_MULTIPLY_ADD,
-    }
-
-
-def lists_shape(neurons: int) -> dict[str, int]:
-    """Return the compile-time sizes of the list kernels."""
-    width = power_of_two(neurons)
-    fan = max(1, min(8, LIST_TILE // width))
-    return {"NEURONS": width, "FAN": fan, "num_warps": max(1, min(8, width * fan // 256)), **FUSE_MULTIPLY_ADD}
-
-
-def ceil_div(a: int, b: int) -> int:
-    """Return a / b, rounded up."""
-    return -(-a // b)
-
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 """Whether Triton is installed; it is imported when the op first runs."""
@@ -302,7 +86,7 @@ def _forward(
     target: Tensor,
     substeps: int,
 ) -> Tensor:
-    pass
+    from policies.kernels.ltc.triton.launch import Sequence
 
     sequences = (inputs, state, elapsed, starts)
     sensory = (sensory_w, sensory_mu, sensory_sigma, sensory_erev)
@@ -324,8 +108,8 @@ def _backward(
     wiring: list[Tensor],
     substeps: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients; see `cuda_launch.Sequence.backward`."""
-    pass
+    """Return the gradients; see `launch.Sequence.backward`."""
+    from policies.kernels.ltc.triton.launch import Sequence
 
     return Sequence(sequences, parameters, wiring, substeps).backward(voltages, grad_voltages)
 

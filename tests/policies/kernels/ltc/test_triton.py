@@ -92,7 +92,7 @@ def test_float64(case, nan_scratch):
 @needs_kernels
 @pytest.mark.parametrize("limit", [cuda_layout.TILE_LIMIT, 0], ids=["tile", "lists"])
 def test_a_program_may_walk_several_rows(limit, nan_scratch, fresh_layouts, monkeypatch):
-    from policies.kernels.ltc.triton import op as cuda_launch
+    from policies.kernels.ltc.triton import launch as cuda_launch
 
     monkeypatch.setattr(cuda_launch, "MOST_PROGRAMS", 2)
     monkeypatch.setattr(cuda_layout, "TILE_LIMIT", limit)
@@ -255,7 +255,7 @@ def test_compiles_for_a_gpu(kernel, tmp_path, monkeypatch):
     """Every kernel compiles for compute capability 9.0 and needs no more than a block's registers."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     from policies.kernels.ltc.triton import dense as cuda_tile
-    from policies.kernels.ltc.triton import op as cuda_launch
+    from policies.kernels.ltc.triton import launch as cuda_launch
     from policies.kernels.ltc.triton import sensory as cuda_sensory
     from policies.kernels.ltc.triton import sparse as cuda_lists
 
@@ -298,7 +298,7 @@ def compile_kernel(function, constants, number):
 @pytest.fixture
 def nan_scratch(monkeypatch):
     """Fill the kernels' unwritten memory with NaN, so that reading it shows."""
-    from policies.kernels.ltc.triton import op as cuda_launch
+    from policies.kernels.ltc.triton import launch as cuda_launch
 
     monkeypatch.setattr(cuda_launch, "scratch", lambda like, *shape: like.new_full(shape, float("nan")))
 
@@ -306,7 +306,7 @@ def nan_scratch(monkeypatch):
 @pytest.fixture
 def fresh_layouts(monkeypatch):
     """Give the launcher empty layout caches; returns the names of the layouts that get built."""
-    from policies.kernels.ltc.triton import op as cuda_launch
+    from policies.kernels.ltc.triton import launch as cuda_launch
 
     built = []
 
