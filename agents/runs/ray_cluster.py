@@ -5,7 +5,7 @@ policy directories travel through its object store and are unpacked once on each
 (`pip install 'wormwheel[cluster]'`), recordings and road files must lie at the same path, so name them from the root.
 
     ray start --head --num-cpus=8                  # on one machine, and on others: ray start --address=HEAD:6379
-    run_jobs_on_ray(drive_cells, cells, "auto", on_news)
+    run_jobs_on_ray(drive_jobs, jobs, "auto", on_news)
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from experiments.machine import machine
 from experiments.record import WORLD
 from experiments.robustness import verb
 from experiments.robustness.analysis import find
-from experiments.robustness.drivers import choose_baseline, find_entrants
+from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.store import check_parquet, open_plan, read_table
 from experiments.robustness.suites import Suite
 
@@ -289,14 +289,14 @@ def _drive(options: LiquidClaim, rates: dict[str, float]) -> tuple[list[dict[str
     """Drive the suite and the timing test; returns the rows of both."""
     root = options.out / "training"
     policies = tuple(f"{label}={root / label / f'rate-{rate:g}' / 'seed-*'}" for label, rate in rates.items())
-    entrants = find_entrants(policies)
+    policy_runs = find_policy_runs(policies)
     test = verb.RobustnessOptions(
         policy=policies,
         perturbations=options.perturbations,
         severities=options.severities,
         roads=options.roads,
         seed=options.road_seed,
-        baseline=choose_baseline(entrants, None),
+        baseline=choose_baseline(policy_runs, None),
         world=options.world,
         workers=options.workers,
         films=options.films,

@@ -54,7 +54,7 @@ def heat(found: Findings, theme: Theme = LIGHT) -> Figure:
         [
             [driver.clean_error.value]
             + [
-                np.mean([driver.spots[c.perturbation].error.value for c in found.conditions if c.name == name])
+                np.mean([driver.by_condition[c.perturbation].error.value for c in found.conditions if c.name == name])
                 for name in names
             ]
             for driver in found.drivers

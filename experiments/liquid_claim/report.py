@@ -130,7 +130,9 @@ def _summary(material: Material) -> dict[str, Any]:
             "better": driver.better,
             "saliency_ssim": driver.saliency_ssim,
             "state_step": driver.state_step,
-            "conditions": {name: {"error": spot.error, "crashes": spot.crashes} for name, spot in driver.spots.items()},
+            "conditions": {
+                name: {"error": spot.error, "crashes": spot.crashes} for name, spot in driver.by_condition.items()
+            },
         }
         for driver in found.drivers
     ]

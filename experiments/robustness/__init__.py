@@ -1,1 +1,1 @@
-"""What drivers do when the world is not as they know it: suites, cells, figures and a page; see `verb`."""
+"""What drivers do when the world is not as they know it: suites, jobs, figures and a page; see `verb`."""

@@ -32,10 +32,10 @@ from agents.driving.statistics import (
 from experiments.robustness.findings import (
     THRESHOLDS,
     Condition,
+    ConditionSummary,
     DriverFindings,
     Failure,
     Findings,
-    Spot,
     contenders,
 )
 from experiments.robustness.jobs import CLEAN
@@ -208,8 +208,8 @@ def _driver(
         steps = np.log(steps / drives.clean("state_step"))
     clean_error = estimate(_mean, drives.clean("lane_error"), whole_runs=True, seed=seed)
     recorded = rmse_by_perturbation(blocks)
-    spots = {
-        CLEAN: Spot(
+    by_condition = {
+        CLEAN: ConditionSummary(
             drives=drives.clean("crashed").size,
             crashes=int(drives.clean("crashed").sum()),
             error=clean_error,
@@ -220,7 +220,7 @@ def _driver(
     }
     for place, condition in enumerate(conditions):
         here = slice(place * len(drives.seeds), (place + 1) * len(drives.seeds))
-        spots[condition.perturbation] = Spot(
+        by_condition[condition.perturbation] = ConditionSummary(
             drives=crashes[:, :, here].size,
             crashes=int(crashes[:, :, here].sum()),
             error=estimate(_mean, errors[:, :, here], whole_runs=True, seed=seed),
@@ -258,7 +258,7 @@ def _driver(
         recorded_clean=recorded.get(CLEAN, float("nan")),
         recorded_perturbed=rmse([block for block in blocks if block["perturbation"] != CLEAN]),
         recorded_worsening=worsening(blocks, seed=seed) if blocks else nothing,
-        spots=spots,
+        by_condition=by_condition,
         curves=_curves(errors, clean_error, conditions, len(drives.seeds), seed),
     )
 

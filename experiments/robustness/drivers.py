@@ -1,6 +1,6 @@
 """Who drives in a robustness test: the training runs of each driver, found by name, directory or pattern.
 
-find_entrants(["ltc=runs/ltc-*", "runs/lstm"])
+find_policy_runs(["ltc=runs/ltc-*", "runs/lstm"])
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.evaluate.verb import EXPERT
 from experiments.policy_paths import check_motors, find_policy, name_policies
-from experiments.robustness.jobs import Entrant, fingerprint
+from experiments.robustness.jobs import PolicyRun, fingerprint
 from policies.checkpoint import read_config
 
 MEMORYLESS = "feedforward"
@@ -20,7 +20,7 @@ MEMORYLESS = "feedforward"
 _NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
 
 
-def find_entrants(given: Sequence[str], expert: bool = False, throttle: bool = False) -> list[Entrant]:
+def find_policy_runs(given: Sequence[str], expert: bool = False, throttle: bool = False) -> list[PolicyRun]:
     """Find the training runs of each driver.
 
     Args:
@@ -51,34 +51,34 @@ def find_entrants(given: Sequence[str], expert: bool = False, throttle: bool = F
             raise ValueError(f"the name {name!r} of {path} is taken: give it another one, NAME={path}.")
         named.append((name, path))
     check_motors({str(path): path for _, path in named}, throttle)
-    found: list[Entrant] = []
+    found: list[PolicyRun] = []
     for name, path in named:
-        config, number = read_config(path), sum(entrant.driver == name for entrant in found)
+        config, number = read_config(path), sum(policy_run.driver == name for policy_run in found)
         print_of = fingerprint(path)
-        twin = [entrant for entrant in found if entrant.fingerprint == print_of and entrant.driver == name]
+        twin = [policy_run for policy_run in found if policy_run.fingerprint == print_of and policy_run.driver == name]
         if twin:
             raise ValueError(
                 f"{path} and {twin[0].policy} hold the same policy: give each training run of {name} once."
             )
         seed = config.get("notes", {}).get("seed")
         core, training_seed = str(config["policy"]["core"]), seed if isinstance(seed, int) else None
-        found.append(Entrant(name, number, core, training_seed, path, print_of))
+        found.append(PolicyRun(name, number, core, training_seed, path, print_of))
     # Runs of a driver beside one another, drivers in the order in which they are named first.
     order = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in named))}
-    found.sort(key=lambda entrant: (order[entrant.driver], entrant.run))
-    return [*found, Entrant(EXPERT, core=EXPERT)] if expert else found
+    found.sort(key=lambda policy_run: (order[policy_run.driver], policy_run.run))
+    return [*found, PolicyRun(EXPERT, core=EXPERT)] if expert else found
 
 
-def choose_baseline(entrants: Sequence[Entrant], wanted: str | None) -> str:
+def choose_baseline(policy_runs: Sequence[PolicyRun], wanted: str | None) -> str:
     """Return the driver that the others are compared with.
 
     Raises:
         ValueError: if there is no driver of the name that was asked for.
     """
-    names = list(dict.fromkeys(entrant.driver for entrant in entrants))
+    names = list(dict.fromkeys(policy_run.driver for policy_run in policy_runs))
     if wanted is not None:
         if wanted not in names:
             raise ValueError(f"there is no driver {wanted!r} to compare with. There is: {', '.join(names)}.")
         return wanted
-    without_memory = [entrant.driver for entrant in entrants if entrant.core == MEMORYLESS]
+    without_memory = [policy_run.driver for policy_run in policy_runs if policy_run.core == MEMORYLESS]
     return without_memory[0] if without_memory else names[0]

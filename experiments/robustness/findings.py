@@ -46,7 +46,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Spot:
+class ConditionSummary:
     """What a driver did in one condition, over all its runs, roads and draws."""
 
     drives: int
@@ -106,24 +106,24 @@ class DriverFindings:
     saliency_ssim: Estimate
     """Mean over conditions that can be applied to recorded frames; NaN without a policy."""
     state_step: float
-    """Geometric mean of `Spot.state_step` over conditions; NaN without a state."""
+    """Geometric mean of `ConditionSummary.state_step` over conditions; NaN without a state."""
     recorded_clean: float
     """Error of the steering on clean recorded frames; NaN without recordings."""
     recorded_perturbed: float
     """The same over all perturbations."""
     recorded_worsening: Estimate
     """The second in units of the first; NaN without recordings."""
-    spots: dict[str, Spot]
+    by_condition: dict[str, ConditionSummary]
     """By perturbation in the registry's syntax, clean included."""
 
     curves: dict[str, dict[int, Estimate]]
     """Mean error by family and severity; severity 0 is clean."""
 
     def by_family(self, conditions: Sequence[Condition], field: str) -> dict[str, float]:
-        """Return the mean of a figure of the spots for each family; NaN where no spot has a value."""
+        """Return the mean of a figure of the by_condition for each family; NaN where no spot has a value."""
         families: dict[str, list[float]] = {}
         for condition in conditions:
-            value = getattr(self.spots[condition.perturbation], field)
+            value = getattr(self.by_condition[condition.perturbation], field)
             value = value.value if isinstance(value, Estimate) else float(value)
             families.setdefault(condition.family, []).extend([value] if np.isfinite(value) else [])
         return {family: float(np.mean(values)) if values else float("nan") for family, values in families.items()}

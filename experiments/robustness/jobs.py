@@ -1,10 +1,10 @@
 """Cells of a robustness test: one training run of a driver under one perturbation, on all roads.
 
-A cell is driven in one process, its roads side by side. What it gives depends on nothing but the cell: not on the
-process, nor on what was driven before it. So cells can be done in any order, anywhere, and again.
+A job is driven in one process, its roads side by side. What it gives depends on nothing but the job: not on the
+process, nor on what was driven before it. So jobs can be done in any order, anywhere, and again.
 
     rows = {}
-    run_jobs(drive_cells, cells, workers=2, on_news=...)  # news: steps made, or a finished `CellResult`
+    run_jobs(drive_jobs, jobs, workers=2, on_news=...)  # news: steps made, or a finished `JobResult`
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from policies.policy import DrivingPolicy
 LOST_LANES = 1.0
 """Offset, in lane widths, that counts for the time after a car has left the road."""
 CLEAN = ""
-"""The perturbation of clean cells."""
+"""The perturbation of clean jobs."""
 COMPOSITION = "composition"
 """Family of several perturbations at once."""
 
 
 @dataclass(frozen=True)
-class Entrant:
+class PolicyRun:
     """One training run of a driver."""
 
     driver: str
@@ -57,7 +57,7 @@ class Entrant:
 
     @property
     def key(self) -> str:
-        """Short name that no other entrant has."""
+        """Short name that no other training run has."""
         return f"{self.driver}-{self.run}"
 
 
@@ -83,14 +83,14 @@ class ConditionRow:
     """1 to 5, the largest one of a composition; 0 is clean."""
 
 
-def condition_columns(entrant: Entrant, perturbation: str) -> dict[str, Any]:
+def condition_columns(policy_run: PolicyRun, perturbation: str) -> dict[str, Any]:
     """Return the values of a `ConditionRow`."""
     family, name, severity = describe(perturbation)
     return {
-        "driver": entrant.driver,
-        "run": entrant.run,
-        "core": entrant.core,
-        "training_seed": entrant.training_seed,
+        "driver": policy_run.driver,
+        "run": policy_run.run,
+        "core": policy_run.core,
+        "training_seed": policy_run.training_seed,
         "perturbation": perturbation,
         "name": name,
         "family": family,
@@ -135,11 +135,11 @@ class DriveRow(ConditionRow):
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """What a finished cell left behind."""
+class JobResult:
+    """What a finished job left behind."""
 
     key: str
-    """Of the cell."""
+    """Of the job."""
     rows: tuple[dict[str, Any], ...]
     """Plain values, one row each."""
     seconds: float
@@ -147,10 +147,10 @@ class CellResult:
 
 
 @dataclass(frozen=True)
-class Cell:
+class DriveJob:
     """One training run under one perturbation on all roads."""
 
-    entrant: Entrant
+    policy_run: PolicyRun
     """Who drives."""
     perturbation: str
     """In the registry's syntax; "" is clean."""
@@ -159,12 +159,12 @@ class Cell:
     roads: tuple[int, ...]
     """Seeds of the roads, looks and starts."""
     effect_seeds: tuple[int, ...] = (0,)
-    """Seeds of the perturbation, all on each road; a clean cell is driven once."""
+    """Seeds of the perturbation, all on each road; a clean job is driven once."""
 
     @property
     def key(self) -> str:
-        """Short name that no other cell has; fit for a file."""
-        return f"{self.entrant.key}/{self.perturbation.replace(':', '-') or 'clean'}"
+        """Short name that no other job has; fit for a file."""
+        return f"{self.policy_run.key}/{self.perturbation.replace(':', '-') or 'clean'}"
 
     @property
     def weight(self) -> int:
@@ -176,10 +176,10 @@ class Cell:
         runs = [Run(seed) for seed in self.roads]
         groups = [tuple(runs[first : first + SIDE_BY_SIDE]) for first in range(0, len(runs), SIDE_BY_SIDE)]
         perturbation = self.perturbation
-        if self.entrant.policy is None:  # the expert has no gradient, and does not look at the frames
+        if self.policy_run.policy is None:  # the expert has no gradient, and does not look at the frames
             perturbation = str(Composition(tuple(part for part in parse(perturbation).parts if not part.attacks)))
         return [
-            Trial(self.entrant.policy, self.world, group, noise_seed=seed, perturbation=perturbation)
+            Trial(self.policy_run.policy, self.world, group, noise_seed=seed, perturbation=perturbation)
             for seed in (self.effect_seeds if self.perturbation else (0,))
             for group in groups
         ]
@@ -187,12 +187,12 @@ class Cell:
     @property
     def directories(self) -> tuple[Path, ...]:
         """What it reads that must travel with it to another machine."""
-        return () if self.entrant.policy is None else (self.entrant.policy,)
+        return () if self.policy_run.policy is None else (self.policy_run.policy,)
 
-    def moved(self, places: Mapping[Path, Path]) -> Cell:
-        """Return the same cell with its directories at other places."""
-        policy = self.entrant.policy
-        return self if policy is None else replace(self, entrant=replace(self.entrant, policy=places[policy]))
+    def moved(self, places: Mapping[Path, Path]) -> DriveJob:
+        """Return the same job with its directories at other places."""
+        policy = self.policy_run.policy
+        return self if policy is None else replace(self, policy_run=replace(self.policy_run, policy=places[policy]))
 
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]]:
         """Drive; rows of the results, by effect seed and road."""
@@ -207,9 +207,9 @@ class Cell:
                 kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
                 return kept[-1]
 
-            if self.entrant.policy is not None:
-                policy = cached_policy(self.entrant.policy, self.entrant.fingerprint)
-                footage = _cached_footage(replace(trial, perturbation="", noise_seed=0), self.entrant.fingerprint)
+            if self.policy_run.policy is not None:
+                policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
+                footage = _cached_footage(replace(trial, perturbation="", noise_seed=0), self.policy_run.fingerprint)
                 similar = saliency_ssim(policy, footage, self.perturbation, trial.noise_seed)
             drives = drive_together(trial, report, policy, watch)
             if watches:
@@ -224,7 +224,7 @@ class Cell:
         lost_s = max(planned_s - drive.duration_s, 0.0) if drive.crashed else 0.0
         change = float(np.abs(np.diff(drive.steering)).sum())
         return DriveRow(
-            **condition_columns(self.entrant, self.perturbation),
+            **condition_columns(self.policy_run, self.perturbation),
             road_seed=drive.seed,
             effect_seed=effect_seed,
             crashed=drive.crashed,
@@ -242,15 +242,15 @@ class Cell:
         )
 
 
-def drive_cells(cells: Iterable[Any], report: Callable[[int | CellResult], None]) -> None:
-    """Do cells of any kind one after the other, on one thread; for `agents.runs.workers.run_jobs`."""
+def drive_jobs(jobs: Iterable[Any], report: Callable[[int | JobResult], None]) -> None:
+    """Do jobs of any kind one after the other, on one thread; for `agents.runs.workers.run_jobs`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for cell in cells:
+        for job in jobs:
             begun_s = time.perf_counter()
-            rows = tuple(cell.run(report))
-            report(CellResult(cell.key, rows, time.perf_counter() - begun_s))
+            rows = tuple(job.run(report))
+            report(JobResult(job.key, rows, time.perf_counter() - begun_s))
     finally:
         torch.set_num_threads(threads)
 

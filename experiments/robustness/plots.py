@@ -15,7 +15,7 @@ from agents.driving.metrics import Estimate
 from envs.perturbations import SEVERITIES
 from experiments.reports.page import cell, estimate_cell, head_cells, sortable
 from experiments.robustness import svg as figures
-from experiments.robustness.findings import Condition, DriverFindings, Findings, Spot
+from experiments.robustness.findings import Condition, ConditionSummary, DriverFindings, Findings
 
 SEVERITY_COLUMNS = ((0.0, "clean"), (1.0, "1"), (2.0, "2"), (3.0, "3"), (4.0, "4"), (5.0, "5"))
 TOPS = (0.1, 0.2, 0.5, 1.0)
@@ -51,8 +51,8 @@ def responses(found: Findings) -> str:
     def one(name: str, perturbations: Sequence[str]) -> str:
         series: list[dict[float, Estimate]] = []
         for driver in found.drivers:
-            curve = {0.0: driver.spots[""].error}
-            series.append(curve | {float(severity[p]): driver.spots[p].error for p in perturbations})
+            curve = {0.0: driver.by_condition[""].error}
+            series.append(curve | {float(severity[p]): driver.by_condition[p].error for p in perturbations})
         return figures.curves(name.replace("_", " "), series, top, ticks, SEVERITY_COLUMNS, bands)
 
     each = "".join(
@@ -101,7 +101,7 @@ def _similarity(driver: DriverFindings, conditions: Sequence[Condition], family:
     """Return the mean similarity of saliency by severity; empty where it cannot be measured."""
     values: dict[int, list[float]] = {}
     for condition in conditions:
-        similar = driver.spots[condition.perturbation].saliency_ssim
+        similar = driver.by_condition[condition.perturbation].saliency_ssim
         if condition.family == family and math.isfinite(similar):
             values.setdefault(condition.severity, []).append(similar)
     means = {0.0: 1.0} | {float(severity): float(np.mean(some)) for severity, some in values.items()}
@@ -110,7 +110,7 @@ def _similarity(driver: DriverFindings, conditions: Sequence[Condition], family:
 
 def _top(found: Findings) -> float:
     """Return the upper end of the axes: the smallest of `TOPS` that holds every mean."""
-    means = [spot.error.value for driver in found.drivers for spot in driver.spots.values()]
+    means = [spot.error.value for driver in found.drivers for spot in driver.by_condition.values()]
     return next(top for top in TOPS if top >= min(max(means), 1.0))
 
 
@@ -170,9 +170,9 @@ def recordings(found: Findings) -> str:
         members = [condition for condition in found.conditions if condition.name == name]
         cells = ""
         for driver in drivers:
-            ratios = [driver.spots[c.perturbation].recorded_rmse / driver.recorded_clean for c in members]
+            ratios = [driver.by_condition[c.perturbation].recorded_rmse / driver.recorded_clean for c in members]
             ratio = _mean([value for value in ratios if math.isfinite(value)])
-            error = _mean([driver.spots[c.perturbation].error.value for c in members])
+            error = _mean([driver.by_condition[c.perturbation].error.value for c in members])
             words = f"× {ratio:.2f}"
             cells += figures.spot(words, (ratio - 1) / 2 if math.isfinite(ratio) else ratio, value=ratio)
             cells += figures.spot(f"{100 * error:.0f}", error)
@@ -210,7 +210,9 @@ def _map(driver: DriverFindings, conditions: Sequence[Condition]) -> str:
             cells = ""
             for severity in shown:
                 condition = at.get((name, severity))
-                cells += "<td></td>" if condition is None else _spot(driver.spots[condition.perturbation], condition)
+                cells += (
+                    "<td></td>" if condition is None else _spot(driver.by_condition[condition.perturbation], condition)
+                )
             label = html.escape(name.replace("_", " "))
             rows.append(f'<tr><th scope="row" data-value="{label}">{label}</th>{cells}</tr>')
         heads = head_cells([(family, "group"), *((str(severity), "") for severity in shown)])
@@ -220,7 +222,7 @@ def _map(driver: DriverFindings, conditions: Sequence[Condition]) -> str:
     return f'<div class="maps">{"".join(tables)}</div>'
 
 
-def _spot(spot: Spot, condition: Condition) -> str:
+def _spot(spot: ConditionSummary, condition: Condition) -> str:
     error = spot.error
     about = (
         f"{condition.perturbation}: lane error {error.text(1, 100)} %, {spot.crashes} of {spot.drives} left the road"
@@ -234,7 +236,7 @@ def _spot(spot: Spot, condition: Condition) -> str:
 
 
 def _pair(driver: DriverFindings, condition: Condition) -> tuple[float, float, str] | None:
-    spot = driver.spots[condition.perturbation]
+    spot = driver.by_condition[condition.perturbation]
     if not math.isfinite(spot.recorded_rmse):
         return None
     return spot.recorded_rmse, spot.error.value, f"{driver.name}, {condition.perturbation}"

@@ -18,7 +18,7 @@ from experiments.console import plain, progress, say, screen, show, table
 from experiments.gallery.verb import GalleryOptions, thumbnails
 from experiments.robustness.films import FailureFilm, film_failures
 from experiments.robustness.findings import Findings, choose_failures
-from experiments.robustness.jobs import Entrant
+from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.report import Report, Shot, write_robustness_report
 
 SHOT_SEVERITIES = (1, 3, 5)
@@ -30,7 +30,7 @@ def publish(
     directory: Path,
     findings: Findings,
     plan: Mapping[str, Any],
-    entrants: Sequence[Entrant],
+    policy_runs: Sequence[PolicyRun],
     world: LaneKeepingConfig,
     films: int,
 ) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def publish(
         directory: of the test.
         findings: what was found.
         plan: everything that the numbers depend on.
-        entrants: who drove.
+        policy_runs: who drove.
         world: where.
         films: failures to film.
 
@@ -64,7 +64,7 @@ def publish(
         },
     )
     shots = draw_shots(findings)
-    filmed = _film(directory, findings, entrants, world, films)
+    filmed = _film(directory, findings, policy_runs, world, films)
     write_robustness_report(
         directory / "report.html",
         Report(findings, command(), origin, plain(dict(plan)), filmed, shots, SHOT_SEVERITIES),
@@ -131,9 +131,9 @@ def draw_shots(findings: Findings) -> list[Shot]:
 
 
 def _film(
-    directory: Path, findings: Findings, entrants: Sequence[Entrant], world: LaneKeepingConfig, count: int
+    directory: Path, findings: Findings, policy_runs: Sequence[PolicyRun], world: LaneKeepingConfig, count: int
 ) -> list[FailureFilm]:
-    policies = {(entrant.driver, entrant.run): entrant.policy for entrant in entrants}
+    policies = {(policy_run.driver, policy_run.run): policy_run.policy for policy_run in policy_runs}
     there = {key: path for key, path in policies.items() if path is not None}
     chosen = choose_failures(findings, count, [driver for driver, _ in there])
     if not chosen:

@@ -3,7 +3,7 @@
 The recorded car does not react, so only what changes frames or times can be tested; the error of the steering stands
 beside what the same perturbation does on the road. Rows are blocks of frames, the unit that intervals resample.
 
-    RecordedCell(entrant, "fog:3", RecordedData((Path("tub"),)), preprocessing)
+    RecordedJob(policy_run, "fog:3", RecordedData((Path("tub"),)), preprocessing)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agents.driving.open_loop import PerturbedRecording, episode_seed
 from agents.recordings import load_episodes
 from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeSet
 from agents.recordings.splits import split_by_time_block
-from experiments.robustness.jobs import ConditionRow, Entrant, cached_policy, condition_columns
+from experiments.robustness.jobs import ConditionRow, PolicyRun, cached_policy, condition_columns
 from policies.policy import DrivingPolicy
 from policies.preprocessing import Preprocessing
 
@@ -70,10 +70,10 @@ class BlockRow(ConditionRow):
 
 
 @dataclass(frozen=True)
-class RecordedCell:
+class RecordedJob:
     """One training run under one perturbation on all recordings."""
 
-    entrant: Entrant
+    policy_run: PolicyRun
     """Who drives; must be a policy."""
     perturbation: str
     """In the registry's syntax; "" is clean."""
@@ -82,12 +82,12 @@ class RecordedCell:
     preprocessing: Preprocessing
     """How their frames fit the policy."""
     effect_seeds: tuple[int, ...] = (0,)
-    """Seeds of the perturbation; a clean cell is done once."""
+    """Seeds of the perturbation; a clean job is done once."""
 
     @property
     def key(self) -> str:
-        """Short name that no other cell has; fit for a file."""
-        return f"{self.entrant.key}/recorded-{self.perturbation.replace(':', '-') or 'clean'}"
+        """Short name that no other job has; fit for a file."""
+        return f"{self.policy_run.key}/recorded-{self.perturbation.replace(':', '-') or 'clean'}"
 
     @property
     def weight(self) -> int:
@@ -101,17 +101,17 @@ class RecordedCell:
     @property
     def directories(self) -> tuple[Path, ...]:
         """What it reads that must travel with it to another machine."""
-        return () if self.entrant.policy is None else (self.entrant.policy,)
+        return () if self.policy_run.policy is None else (self.policy_run.policy,)
 
-    def moved(self, places: Mapping[Path, Path]) -> RecordedCell:
-        """Return the same cell with its directories at other places."""
-        policy = self.entrant.policy
-        return self if policy is None else replace(self, entrant=replace(self.entrant, policy=places[policy]))
+    def moved(self, places: Mapping[Path, Path]) -> RecordedJob:
+        """Return the same job with its directories at other places."""
+        policy = self.policy_run.policy
+        return self if policy is None else replace(self, policy_run=replace(self.policy_run, policy=places[policy]))
 
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]]:
         """Steer; rows of the results, by effect seed, episode and block."""
-        assert self.entrant.policy is not None
-        policy = _fitted_policy(self.entrant.policy, self.entrant.fingerprint, self.preprocessing)
+        assert self.policy_run.policy is not None
+        policy = _fitted_policy(self.policy_run.policy, self.policy_run.fingerprint, self.preprocessing)
         episodes = self.data.load().with_nominal_period(policy.config.nominal_period_s)
         mean = float(np.concatenate([episode.steering for episode in episodes]).mean())
         return [
@@ -151,7 +151,7 @@ class RecordedCell:
             spread = np.square(recorded - effects.steering_sign * mean)
             values = np.stack([np.ones_like(error), error**2, np.abs(error), spread], axis=1)
             np.add.at(sums, (start + shown.kept) // BLOCK, values)
-        columns = condition_columns(self.entrant, self.perturbation)
+        columns = condition_columns(self.policy_run, self.perturbation)
         return [
             BlockRow(
                 **columns,

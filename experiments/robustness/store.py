@@ -1,11 +1,11 @@
 """The directory of a robustness test: what is to be done, what is done, and the table of it all.
 
     plan.json         everything that the numbers depend on; another plan is refused
-    cells/…/….json    one file for each finished cell, written beside and moved into place
+    cells/…/….json    one file for each finished job, written beside and moved into place
     results.parquet   one row for each drive
     recordings.parquet  one row for each block of recorded frames, with --data
 
-A kill loses the cells in flight and nothing else: the next start reads what is there and does the rest.
+A kill loses the jobs in flight and nothing else: the next start reads what is there and does the rest.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 
 from agents.runs.files import make_directory, replacing, write_json
 from experiments.console import plain
-from experiments.robustness.jobs import CellResult, DriveRow
+from experiments.robustness.jobs import DriveRow, JobResult
 from experiments.robustness.recorded_jobs import BlockRow
 
 EXTRA = "pip install 'wormwheel[robustness]'"
 """How to get what writes the table."""
 
 GROWING = ("policies", "perturbations")
-"""What may be added to a test, or left out, when it is gone on with: each cell is one policy under one perturbation."""
+"""What may be added to a test, or left out, when it is resumed: each job is one policy under one perturbation."""
 
 
 class Store:
@@ -48,19 +48,19 @@ class Store:
         open_plan(directory, plan, GROWING)
         make_directory(directory / "cells")
 
-    def finished(self, keys: Sequence[str]) -> dict[str, CellResult]:
-        """Read the cells that are done; one that cannot be read counts as not done."""
+    def finished(self, keys: Sequence[str]) -> dict[str, JobResult]:
+        """Read the jobs that are done; one that cannot be read counts as not done."""
         found = {}
         for key in keys:
             try:
                 content = json.loads(self._path(key).read_text(encoding="utf-8"))
-                found[key] = CellResult(content["key"], tuple(content["rows"]), float(content["seconds"]))
+                found[key] = JobResult(content["key"], tuple(content["rows"]), float(content["seconds"]))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return {key: result for key, result in found.items() if result.key == key}
 
-    def save(self, result: CellResult) -> None:
-        """Keep a finished cell.
+    def save(self, result: JobResult) -> None:
+        """Keep a finished job.
 
         Raises:
             WriteError: if it cannot be written.

@@ -31,10 +31,10 @@ from experiments.console import check_json, expand_tracks, progress, say, write_
 from experiments.evaluate.recordings import RecordingOptions, fit_policy
 from experiments.policy_paths import check_frame_size
 from experiments.robustness.analysis import find
-from experiments.robustness.drivers import choose_baseline, find_entrants
-from experiments.robustness.jobs import CLEAN, Cell, CellResult, DriveRow, Entrant, drive_cells
+from experiments.robustness.drivers import choose_baseline, find_policy_runs
+from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
 from experiments.robustness.publish import publish
-from experiments.robustness.recorded_jobs import BlockRow, RecordedCell, RecordedData
+from experiments.robustness.recorded_jobs import BlockRow, RecordedData, RecordedJob
 from experiments.robustness.store import Store, check_parquet, write_table
 from experiments.robustness.suites import Suite, choose_suite
 from policies.checkpoint import load_policy
@@ -113,34 +113,35 @@ def run(options: RobustnessOptions) -> Path:
     check_json(options.json)
     check_parquet()
     world = choose_world(options.world)
-    entrants = find_entrants(options.policy, options.expert, world.throttle)
-    check_frame_size({entrant.key: entrant.policy for entrant in entrants if entrant.policy is not None}, world)
-    baseline = choose_baseline(entrants, options.baseline)
+    policy_runs = find_policy_runs(options.policy, options.expert, world.throttle)
+    check_frame_size(
+        {policy_run.key: policy_run.policy for policy_run in policy_runs if policy_run.policy is not None}, world
+    )
+    baseline = choose_baseline(policy_runs, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
     suite, options = replace(suite, episode_s=world.episode_s), replace(options, world=world)
-    cells = make_cells(entrants, suite, options)
-    plan = make_plan(entrants, suite, options)
+    jobs = make_jobs(policy_runs, suite, options)
+    plan = make_plan(policy_runs, suite, options)
     store = Store(options.out, plan)
     RunDirectory(options.out, "robustness", options, resume=True)
-    done = store.finished([cell.key for cell in cells])
-    waiting = [cell for cell in cells if cell.key not in done]
+    done = store.finished([job.key for job in jobs])
+    waiting = [job for job in jobs if job.key not in done]
     if done:
-        say(f"{len(done)} of {len(cells)} cells are done already" + ("; going on with the rest." if waiting else "."))
+        say(f"{len(done)} of {len(jobs)} jobs are done already" + ("; doing the rest." if waiting else "."))
     if waiting:
         _drive(waiting, options, store, done)
-    results = [done[cell.key] for cell in cells]
-    drives = [row for cell, result in zip(cells, results, strict=True) if isinstance(cell, Cell) for row in result.rows]
+    results = [done[job.key] for job in jobs]
+    drives = [
+        row for job, result in zip(jobs, results, strict=True) if isinstance(job, DriveJob) for row in result.rows
+    ]
     blocks = [
-        row
-        for cell, result in zip(cells, results, strict=True)
-        if isinstance(cell, RecordedCell)
-        for row in result.rows
+        row for job, result in zip(jobs, results, strict=True) if isinstance(job, RecordedJob) for row in result.rows
     ]
     write_table(options.out / "results.parquet", drives, DriveRow)
     if blocks:
         write_table(options.out / "recordings.parquet", blocks, BlockRow)
     findings = find(drives, blocks, suite.conditions(), baseline)
-    summary = publish(options.out, findings, plan, entrants, world, options.films)
+    summary = publish(options.out, findings, plan, policy_runs, world, options.films)
     write_results(options.json, "robustness", options, summary)
     return options.out
 
@@ -158,37 +159,40 @@ def choose_world(given: LaneKeepingConfig) -> LaneKeepingConfig:
     return world
 
 
-def make_cells(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOptions) -> list[Cell | RecordedCell]:
-    """List the cells, one training run after the other; recordings come last."""
+def make_jobs(
+    policy_runs: Sequence[PolicyRun], suite: Suite, options: RobustnessOptions
+) -> list[DriveJob | RecordedJob]:
+    """List the jobs, one training run after the other; recordings come last."""
     roads = tuple(range(options.seed, options.seed + suite.roads))
     seeds = tuple(range(options.effect_seed, options.effect_seed + options.seeds))
     conditions = [CLEAN, *suite.conditions()]
-    cells: list[Cell | RecordedCell] = []
-    for entrant in entrants:
-        cells += [Cell(entrant, condition, options.world, roads, seeds) for condition in conditions]
+    jobs: list[DriveJob | RecordedJob] = []
+    for policy_run in policy_runs:
+        jobs += [DriveJob(policy_run, condition, options.world, roads, seeds) for condition in conditions]
     if not options.recordings.data:
-        return cells
+        return jobs
     wanted = options.recordings
     data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s)
     frame_size = data.load().frame_size
-    for entrant in entrants:
-        if entrant.policy is None:
+    for policy_run in policy_runs:
+        if policy_run.policy is None:
             continue
-        fit = fit_policy(load_policy(entrant.policy), entrant.driver, frame_size, wanted).config.preprocessing
-        cells += [
-            RecordedCell(entrant, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
+        fit = fit_policy(load_policy(policy_run.policy), policy_run.driver, frame_size, wanted).config.preprocessing
+        jobs += [
+            RecordedJob(policy_run, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
         ]
-    return cells
+    return jobs
 
 
-def make_plan(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOptions) -> dict[str, Any]:
+def make_plan(policy_runs: Sequence[PolicyRun], suite: Suite, options: RobustnessOptions) -> dict[str, Any]:
     """Return everything that the numbers depend on."""
     return {
         "format": "wormwheel-robustness",
         "format_version": FORMAT_VERSION,
         "wormwheel": versions()["wormwheel"],
         "policies": [
-            {"driver": entrant.driver, "run": entrant.run, "fingerprint": entrant.fingerprint} for entrant in entrants
+            {"driver": policy_run.driver, "run": policy_run.run, "fingerprint": policy_run.fingerprint}
+            for policy_run in policy_runs
         ],
         "perturbations": list(suite.conditions()),
         "roads": suite.roads,
@@ -201,16 +205,16 @@ def make_plan(entrants: Sequence[Entrant], suite: Suite, options: RobustnessOpti
 
 
 def _drive(
-    cells: Sequence[Cell | RecordedCell], options: RobustnessOptions, store: Store, done: dict[str, CellResult]
+    jobs: Sequence[DriveJob | RecordedJob], options: RobustnessOptions, store: Store, done: dict[str, JobResult]
 ) -> None:
-    """Do the cells and keep each as soon as it is finished."""
+    """Do the jobs and keep each as soon as it is finished."""
     # Attacks take longest: begun first, they keep nobody waiting at the end.
-    cells = sorted(cells, key=lambda cell: not parse(cell.perturbation).attacks)
-    total, begun_s = sum(cell.weight for cell in cells), time.monotonic()
+    jobs = sorted(jobs, key=lambda job: not parse(job.perturbation).attacks)
+    total, begun_s = sum(job.weight for job in jobs), time.monotonic()
     finished = 0
     with progress("driving", total, "steps") as bar:
 
-        def note(news: int | CellResult) -> None:
+        def note(news: int | JobResult) -> None:
             nonlocal finished
             if isinstance(news, int):
                 bar.advance(news)
@@ -219,11 +223,11 @@ def _drive(
             done[news.key] = news
             finished += 1
             rate = bar.done / max(time.monotonic() - begun_s, 1e-6)
-            bar.update(bar.done, f"{finished} of {len(cells)} cells, {rate:,.0f} steps/s")
+            bar.update(bar.done, f"{finished} of {len(jobs)} jobs, {rate:,.0f} steps/s")
 
         if options.ray is None:
-            run_jobs(drive_cells, cells, options.workers, note)
+            run_jobs(drive_jobs, jobs, options.workers, note)
         else:
             from agents.runs.ray_cluster import run_jobs_on_ray
 
-            run_jobs_on_ray(drive_cells, cells, options.ray, note)
+            run_jobs_on_ray(drive_jobs, jobs, options.ray, note)

@@ -15,7 +15,7 @@ import pytest
 
 from agents.runs.ray_cluster import _pack, _unpack, run_jobs_on_ray
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.robustness.jobs import Cell, CellResult, Entrant, drive_cells, fingerprint
+from experiments.robustness.jobs import DriveJob, JobResult, PolicyRun, drive_jobs, fingerprint
 from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -62,23 +62,23 @@ def test_a_node_dies_midway_and_nothing_is_lost(cluster: Any, tmp_path: Path):
     seen = Preprocessing(source_height=24, source_width=48, height=24, width=48)
     config = PolicyConfig(core="gru", core_options={"hidden_size": 8}, preprocessing=seen)
     save_policy(DrivingPolicy.create(config, seed=1), tmp_path / "policy")
-    entrant = Entrant("mine", 0, "gru", 0, tmp_path / "policy", fingerprint(tmp_path / "policy"))
+    policy_run = PolicyRun("mine", 0, "gru", 0, tmp_path / "policy", fingerprint(tmp_path / "policy"))
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=2.0)
     names = ("", "fog:2", "gaussian:3", "friction:4", "jpeg:5", "rain:1", "night:3", "lower_rate:2")
-    cells = [Cell(entrant, name, world, (5, 6)) for name in names]
-    here: dict[str, CellResult] = {}
-    drive_cells(iter(cells), lambda news: here.update({news.key: news}) if isinstance(news, CellResult) else None)
+    jobs = [DriveJob(policy_run, name, world, (5, 6)) for name in names]
+    here: dict[str, JobResult] = {}
+    drive_jobs(iter(jobs), lambda news: here.update({news.key: news}) if isinstance(news, JobResult) else None)
 
-    there: list[CellResult] = []
+    there: list[JobResult] = []
 
-    def note(news: int | CellResult) -> None:
-        if isinstance(news, CellResult):
+    def note(news: int | JobResult) -> None:
+        if isinstance(news, JobResult):
             there.append(news)
             if len(there) == 2:
                 nodes.remove_node(second, allow_graceful=False)
 
-    run_jobs_on_ray(drive_cells, cells, nodes.address, note)
-    assert sorted(result.key for result in there) == sorted(cell.key for cell in cells)
+    run_jobs_on_ray(drive_jobs, jobs, nodes.address, note)
+    assert sorted(result.key for result in there) == sorted(job.key for job in jobs)
     assert {result.key: result.rows for result in there} == {key: result.rows for key, result in here.items()}
 
 

@@ -1,4 +1,4 @@
-"""Cells: what one gives depends on nothing but the cell, and its figures mean what they say."""
+"""Jobs: what one gives depends on nothing but the job, and its figures mean what they say."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.robustness.jobs import (
     CLEAN,
     LOST_LANES,
-    Cell,
-    CellResult,
+    DriveJob,
     DriveRow,
-    Entrant,
+    JobResult,
+    PolicyRun,
     describe,
-    drive_cells,
+    drive_jobs,
     fingerprint,
 )
 from policies.checkpoint import save_policy
@@ -39,16 +39,16 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def entrant(policy: Path) -> Entrant:
-    return Entrant("mine", 2, "gru", 7, policy, fingerprint(policy))
+def policy_run(policy: Path) -> PolicyRun:
+    return PolicyRun("mine", 2, "gru", 7, policy, fingerprint(policy))
 
 
-def rows_of(cell: Cell) -> list[dict[str, object]]:
-    return cell.run(lambda steps: None)
+def rows_of(job: DriveJob) -> list[dict[str, object]]:
+    return job.run(lambda steps: None)
 
 
-def test_a_cell_is_the_same_after_another_and_in_another_company(entrant: Entrant):
-    fog, rain = (Cell(entrant, name, WORLD, (5, 6)) for name in ("fog:3", "rain:3"))
+def test_a_cell_is_the_same_after_another_and_in_another_company(policy_run: PolicyRun):
+    fog, rain = (DriveJob(policy_run, name, WORLD, (5, 6)) for name in ("fog:3", "rain:3"))
     alone = rows_of(fog)
     rows_of(rain)
     assert rows_of(fog) == alone
@@ -61,8 +61,8 @@ def test_a_cell_is_the_same_after_another_and_in_another_company(entrant: Entran
     assert alone[1] == close
 
 
-def test_rows_say_who_drove_what_where(entrant: Entrant):
-    rows = rows_of(Cell(entrant, "gaussian:2+latency:4", WORLD, (5, 6), (0, 3)))
+def test_rows_say_who_drove_what_where(policy_run: PolicyRun):
+    rows = rows_of(DriveJob(policy_run, "gaussian:2+latency:4", WORLD, (5, 6), (0, 3)))
     assert [(row["effect_seed"], row["road_seed"]) for row in rows] == [(0, 5), (0, 6), (3, 5), (3, 6)]
     for row in rows:
         assert list(row) == list(DriveRow.__dataclass_fields__)
@@ -72,45 +72,45 @@ def test_rows_say_who_drove_what_where(entrant: Entrant):
     assert first["lane_error"] != second["lane_error"] or first["saliency_ssim"] != second["saliency_ssim"]
 
 
-def test_a_clean_cell_is_driven_once_and_looks_like_itself(entrant: Entrant):
-    rows = rows_of(Cell(entrant, CLEAN, WORLD, (5, 6), (0, 3)))
+def test_a_clean_cell_is_driven_once_and_looks_like_itself(policy_run: PolicyRun):
+    rows = rows_of(DriveJob(policy_run, CLEAN, WORLD, (5, 6), (0, 3)))
     assert len(rows) == 2 and {row["effect_seed"] for row in rows} == {0}
     assert {row["saliency_ssim"] for row in rows} == {1.0} and {row["severity"] for row in rows} == {0}
 
 
-def test_the_time_after_leaving_the_road_counts_as_a_lane(entrant: Entrant):
-    expert = Entrant("expert", core="expert")
+def test_the_time_after_leaving_the_road_counts_as_a_lane(policy_run: PolicyRun):
+    expert = PolicyRun("expert", core="expert")
     long = replace(WORLD, episode_s=12.0)
-    (wild,) = rows_of(Cell(entrant, CLEAN, long, (5,)))
+    (wild,) = rows_of(DriveJob(policy_run, CLEAN, long, (5,)))
     assert wild["crashed"], "random weights should leave the road"
     lost = 12.0 - wild["duration_s"]
     expected = (wild["mean_offset_lane"] * wild["duration_s"] + LOST_LANES * lost) / 12.0
     assert wild["lane_error"] == pytest.approx(expected) and wild["lane_error"] > 0.3
-    (kept,) = rows_of(Cell(expert, CLEAN, replace(WORLD, episode_s=4.0), (5,)))
+    (kept,) = rows_of(DriveJob(expert, CLEAN, replace(WORLD, episode_s=4.0), (5,)))
     assert (
         not kept["crashed"] and kept["lane_error"] == pytest.approx(kept["mean_offset_lane"]) and kept["autonomy"] == 1
     )
     assert kept["state_step"] is None and kept["saliency_ssim"] is None
 
 
-def test_news_add_up_to_the_weight_and_end_with_the_result(entrant: Entrant):
-    cells = [Cell(entrant, name, WORLD, (5, 6), (0, 1)) for name in (CLEAN, "friction:2", "lower_rate:3")]
-    news: list[int | CellResult] = []
-    drive_cells(iter(cells), news.append)
-    results = [one for one in news if isinstance(one, CellResult)]
+def test_news_add_up_to_the_weight_and_end_with_the_result(policy_run: PolicyRun):
+    jobs = [DriveJob(policy_run, name, WORLD, (5, 6), (0, 1)) for name in (CLEAN, "friction:2", "lower_rate:3")]
+    news: list[int | JobResult] = []
+    drive_jobs(iter(jobs), news.append)
+    results = [one for one in news if isinstance(one, JobResult)]
     assert (
         [one.key for one in results]
-        == [cell.key for cell in cells]
+        == [job.key for job in jobs]
         == ["mine-2/clean", "mine-2/friction-2", "mine-2/lower_rate-3"]
     )
-    assert sum(one for one in news if isinstance(one, int)) == sum(cell.weight for cell in cells) == 40 * 2 * 5
-    assert isinstance(news[-1], CellResult)
+    assert sum(one for one in news if isinstance(one, int)) == sum(job.weight for job in jobs) == 40 * 2 * 5
+    assert isinstance(news[-1], JobResult)
 
 
 def test_an_attack_is_nothing_to_the_expert():
-    cell = Cell(Entrant("expert", core="expert"), "fgsm:5", WORLD, (5,))
-    clean = Cell(Entrant("expert", core="expert"), CLEAN, WORLD, (5,))
-    assert rows_of(cell)[0]["lane_error"] == rows_of(clean)[0]["lane_error"]
+    job = DriveJob(PolicyRun("expert", core="expert"), "fgsm:5", WORLD, (5,))
+    clean = DriveJob(PolicyRun("expert", core="expert"), CLEAN, WORLD, (5,))
+    assert rows_of(job)[0]["lane_error"] == rows_of(clean)[0]["lane_error"]
 
 
 def test_a_fingerprint_changes_with_the_weights(policy: Path, tmp_path: Path):

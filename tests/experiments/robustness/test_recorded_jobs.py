@@ -1,4 +1,4 @@
-"""Cells on recordings: the same perturbations in front of a driver that cannot answer."""
+"""Jobs on recordings: the same perturbations in front of a driver that cannot answer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from agents.driving.record import RecorderConfig, record
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.robustness.jobs import Entrant, fingerprint
-from experiments.robustness.recorded_jobs import BLOCK, RecordedCell, RecordedData
+from experiments.robustness.jobs import PolicyRun, fingerprint
+from experiments.robustness.recorded_jobs import BLOCK, RecordedData, RecordedJob
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -20,27 +20,27 @@ SEEN = Preprocessing(source_height=24, source_width=48, height=24, width=48)
 
 
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> RecordedCell:
-    """A clean cell on two recorded episodes of 70 frames."""
+def job(tmp_path_factory: pytest.TempPathFactory) -> RecordedJob:
+    """A clean job on two recorded episodes of 70 frames."""
     place = tmp_path_factory.mktemp("recorded")
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=3.5, height=24, width=48)
     record(place / "data", world, RecorderConfig(frames=140))
     config = PolicyConfig(core="gru", core_options={"hidden_size": 8}, preprocessing=SEEN)
     save_policy(DrivingPolicy.create(config, seed=1), place / "policy")
-    entrant = Entrant("mine", 0, "gru", 0, place / "policy", fingerprint(place / "policy"))
-    return RecordedCell(entrant, "", RecordedData((place / "data",)), SEEN, (0, 1))
+    policy_run = PolicyRun("mine", 0, "gru", 0, place / "policy", fingerprint(place / "policy"))
+    return RecordedJob(policy_run, "", RecordedData((place / "data",)), SEEN, (0, 1))
 
 
-def test_clean_blocks_hold_the_errors_of_the_whole_recording(cell: RecordedCell):
+def test_clean_blocks_hold_the_errors_of_the_whole_recording(job: RecordedJob):
     steps: list[int] = []
-    rows = cell.run(steps.append)
-    assert sum(steps) == cell.weight == 140
+    rows = job.run(steps.append)
+    assert sum(steps) == job.weight == 140
     assert [(row["episode"], row["block"], row["frames"]) for row in rows] == [
         (episode, block, count) for episode in (0, 1) for block, count in enumerate((BLOCK, 70 - BLOCK))
     ]
-    assert cell.entrant.policy is not None
-    policy = load_policy(cell.entrant.policy)
-    for number, episode in enumerate(cell.data.load()):
+    assert job.policy_run.policy is not None
+    policy = load_policy(job.policy_run.policy)
+    for number, episode in enumerate(job.data.load()):
         with torch.inference_mode():
             steering, _ = policy(torch.from_numpy(episode.frames(0, 70)[None]))
         error = steering[0, :, 0].numpy() - episode.steering
@@ -49,23 +49,23 @@ def test_clean_blocks_hold_the_errors_of_the_whole_recording(cell: RecordedCell)
         assert sum(row["absolute_error"] for row in mine) == pytest.approx(float(np.abs(error).sum()), rel=1e-4)
 
 
-def test_the_same_cell_is_the_same_and_another_draw_is_another(cell: RecordedCell):
-    noisy = replace(cell, perturbation="gaussian:5")
+def test_the_same_cell_is_the_same_and_another_draw_is_another(job: RecordedJob):
+    noisy = replace(job, perturbation="gaussian:5")
     rows = noisy.run(lambda steps: None)
     assert rows == noisy.run(lambda steps: None)
     first, second = ([row["squared_error"] for row in rows if row["effect_seed"] == seed] for seed in (0, 1))
     assert len(first) == len(second) == 4 and first != second
-    clean = [row["squared_error"] for row in cell.run(lambda steps: None)]
+    clean = [row["squared_error"] for row in job.run(lambda steps: None)]
     assert first != clean
 
 
-def test_lost_frames_are_not_asked_for(cell: RecordedCell):
-    rows = replace(cell, perturbation="dropped_frames:5", effect_seeds=(0,)).run(lambda steps: None)
+def test_lost_frames_are_not_asked_for(job: RecordedJob):
+    rows = replace(job, perturbation="dropped_frames:5", effect_seeds=(0,)).run(lambda steps: None)
     assert 20 < sum(row["frames"] for row in rows) < 90
     assert {row["family"] for row in rows} == {"timing"}
 
 
-def test_the_last_part_alone(cell: RecordedCell):
-    last = replace(cell, data=replace(cell.data, last=0.5))
+def test_the_last_part_alone(job: RecordedJob):
+    last = replace(job, data=replace(job.data, last=0.5))
     assert sum(row["frames"] for row in last.run(lambda steps: None)) == pytest.approx(70, abs=2)
     assert last.key == "mine-0/recorded-clean"

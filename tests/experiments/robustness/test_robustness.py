@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from experiments.robustness.analysis import find
-from experiments.robustness.drivers import choose_baseline, find_entrants
+from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.findings import choose_failures
-from experiments.robustness.jobs import Entrant
+from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.store import read_table
 from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_row, drive_rows
 from tests.experiments.verbs import wormwheel
@@ -81,8 +81,8 @@ def test_killed_midway_and_by_other_processes_the_table_is_the_same(
     assert not (out / "results.parquet").exists()
     ran = wormwheel(capsys, *arguments(trained, out, "--workers", 1))
     assert ran.code == 0
-    assert f"{len(done)} of {1 + len(KINDS)} cells are done already; going on with the rest." in ran.err
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items()), "a finished cell was done again"
+    assert f"{len(done)} of {1 + len(KINDS)} jobs are done already; doing the rest." in ran.err
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items()), "a finished job was done again"
     assert (out / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
 
 
@@ -98,7 +98,7 @@ def test_a_broken_cell_is_done_again_alone(
     before = finished(out)
     next(iter(out.glob("cells/*/fog-2.json"))).write_text("{")
     ran = wormwheel(capsys, *arguments(trained, out, "--workers", 1))
-    assert ran.code == 0 and f"{len(KINDS)} of {1 + len(KINDS)} cells are done already" in ran.err
+    assert ran.code == 0 and f"{len(KINDS)} of {1 + len(KINDS)} jobs are done already" in ran.err
     after = finished(out)
     assert [path.name for path in before if before[path] != after[path]] == ["fog-2.json"]
     assert (out / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
@@ -200,7 +200,7 @@ def test_patterns_make_training_runs_of_one_driver(trained: Path, tmp_path: Path
         content = json.loads(path.read_text())
         content["notes"]["seed"] = 10 + number
         path.write_text(json.dumps(content))
-    found = find_entrants([str(trained), f"ltc={tmp_path}/ltc-*"], expert=True)
+    found = find_policy_runs([str(trained), f"ltc={tmp_path}/ltc-*"], expert=True)
     runs = [(one.driver, one.run) for one in found]
     assert runs == [("ltc", 0), ("ltc", 1), ("ltc", 2), ("mine", 0), ("expert", 0)]
     assert [one.training_seed for one in found[:3]] == [10, 11, 12]
@@ -208,7 +208,7 @@ def test_patterns_make_training_runs_of_one_driver(trained: Path, tmp_path: Path
 
 
 def test_the_driver_without_memory_is_the_baseline():
-    some = [Entrant("a", core="ltc"), Entrant("b", core="feedforward")]
+    some = [PolicyRun("a", core="ltc"), PolicyRun("b", core="feedforward")]
     assert choose_baseline(some, None) == "b" and choose_baseline(some, "a") == "a"
     assert choose_baseline(some[:1], None) == "a"
 
@@ -223,7 +223,7 @@ def test_findings_are_ranked_and_compared_with_the_baseline():
     assert base.corruption_error.value == 1 and base.difference.value == 0
     assert found.lead is not None and found.lead.low > 0 and "tells them apart. ltc left the road in" in found.verdict()
     errors = [row["lane_error"] for row in rows if (row["driver"], row["perturbation"]) == ("ltc", "fog:5")]
-    assert ltc.spots["fog:5"].error.value == pytest.approx(np.mean(errors))
+    assert ltc.by_condition["fog:5"].error.value == pytest.approx(np.mean(errors))
     assert list(ltc.curves["noise"]) == [0, 1, 3, 5]
     assert ltc.recorded_clean < ltc.recorded_perturbed < base.recorded_perturbed
     few = find(drive_rows({"feedforward": 0.2, "ltc": 0.05}, runs=2), [], CONDITIONS, "feedforward")

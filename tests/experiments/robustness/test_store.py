@@ -1,4 +1,4 @@
-"""The directory of a robustness test: plans, cells, the table."""
+"""The directory of a robustness test: plans, jobs, the table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.robustness.jobs import CellResult, DriveRow
+from experiments.robustness.jobs import DriveRow, JobResult
 from experiments.robustness.recorded_jobs import BlockRow
 from experiments.robustness.store import Store, open_plan, read_table, write_table
 from tests.experiments.robustness.made_up_drives import block_rows, drive_rows
@@ -23,7 +23,7 @@ PLAN = {
 def test_cells_come_back_and_broken_ones_count_as_not_done(tmp_path: Path):
     store = Store(tmp_path / "test", PLAN)
     rows = tuple(drive_rows({"ltc": 0.1}, runs=1, conditions=("fog:1",), roads=2))
-    kept = [CellResult(f"ltc-0/{name}", rows, 1.5) for name in ("clean", "fog-1", "rain-2")]
+    kept = [JobResult(f"ltc-0/{name}", rows, 1.5) for name in ("clean", "fog-1", "rain-2")]
     for result in kept:
         store.save(result)
     (tmp_path / "test/cells/ltc-0/fog-1.json").write_text('{"key": "ltc-0/fog-1", "rows": [')
