@@ -5,7 +5,6 @@ write_robustness_report("runs/robustness/report.html", Report(findings, origin, 
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,23 +16,18 @@ from numpy.typing import NDArray
 
 from agents.driving.metrics import Estimate
 from agents.runs.files import write_text
-from experiments.reports.page import (
-    card,
-    cell,
-    estimate_cell,
-    film,
-    head_cells,
-    interval_text,
-    number_text,
-    page,
-    picture,
-    sortable,
-    terms,
-)
-from experiments.robustness import svg as figures
+from envs.perturbations import SEVERITIES
+from experiments.reports.page import render
+from experiments.robustness import figures
 from experiments.robustness.films import FailureFilm
-from experiments.robustness.findings import ENOUGH_RUNS, DriverFindings, Findings
-from experiments.robustness.plots import by_family, every_condition, inside, recordings, responses
+from experiments.robustness.findings import ENOUGH_RUNS, Condition, ConditionSummary, DriverFindings, Findings
+
+SEVERITY_COLUMNS = ((0.0, "clean"), (1.0, "1"), (2.0, "2"), (3.0, "3"), (4.0, "4"), (5.0, "5"))
+TOPS = (0.1, 0.2, 0.5, 1.0)
+"""Upper ends of the axes of lane errors; all panels of a page share the smallest that holds every figure."""
+MOST_BANDS = 4
+"""Drivers whose intervals are shaded in the curves; more would hide each other."""
+SHARE_TICKS = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
 @dataclass(frozen=True)
@@ -79,211 +73,187 @@ def write_robustness_report(path: str | Path, report: Report) -> None:
         WriteError: if it cannot be written; an older one is still there then.
     """
     found = report.findings
-    sections = [
-        _header(found),
-        _cards(found),
-        _ranking(found),
-        _shape(found),
-        by_family(found),
-        responses(found),
-        every_condition(found),
-        inside(found),
-        recordings(found),
-        _films(report, Path(path).parent),
-        _shots(report),
-        _origin(report),
-    ]
-    content = page("Wormwheel: robustness", "\n".join(filter(None, sections)), figures.STYLE)
+    highest = max(max(one.error_iqm.high, one.error_iqm_runs.high) for one in found.drivers)
+    top = min(1.0, max(0.1, math.ceil(10 * highest) / 10))
+    content = render(
+        "robustness/templates/report.html",
+        report=report,
+        directory=Path(path).parent,
+        colour=figures.colour,
+        few_runs=min(driver.runs for driver in found.drivers),
+        enough_runs=ENOUGH_RUNS,
+        runs={driver.name: driver.runs for driver in found.drivers},
+        bars=figures.forest([(one.name, one.error_iqm, one.error_iqm_runs) for one in found.drivers], top),
+        top=top,
+        profiles=figures.profiles(
+            "Share of drives with at most this lane error",
+            [driver.profile for driver in found.drivers],
+            [(0.0, "0"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %")],
+        ),
+        families=_families(found),
+        bands=len(found.drivers) <= MOST_BANDS,
+        responses=_responses(found),
+        each_response=_each_response(found),
+        severities=[s for s in SEVERITIES if any(condition.severity == s for condition in found.conditions)],
+        grid=_grid(found),
+        about=_about,
+        similarities=_similarities(found),
+        recorded=_recorded(found),
+        shot_groups=_shot_groups(report.shots),
+    )
     write_text(path, content)
 
 
-def _header(found: Findings) -> str:
-    words = html.escape(found.verdict()).replace(" %", "\N{NO-BREAK SPACE}%")
-    return f'<header><h1>Wormwheel robustness</h1><p class="verdict">{words}</p></header>'
+def _families(found: Findings) -> list[tuple[str, list[float]]]:
+    """Return the mean lane error of every driver by family, clean last."""
+    means = [driver.by_family(found.conditions, "error") for driver in found.drivers]
+    clean = ("clean", [driver.clean_error.value for driver in found.drivers])
+    return [*((family, [mean[family] for mean in means]) for family in means[0]), clean]
 
 
-def _cards(found: Findings) -> str:
-    first = found.contenders[0]
-    drives = sum(driver.drives for driver in found.drivers)
-    families = len({condition.family for condition in found.conditions})
-    names = len({condition.name for condition in found.conditions})
-    cards = [
-        card(
-            _percent(first.error_iqm), f"interquartile mean of {first.name}'s lane error {_range(first.error_iqm_runs)}"
-        ),
-        card(
-            _percent(first.crash_share),
-            f"of its perturbed drives ended off the road {_range(first.crash_share)}; "
-            f"{100 * first.clean_crashes:.0f} % of the clean ones",
-            "bad" if first.crash_share.value > 0.5 else "",
-        ),
-        card(str(len(found.drivers)), f"drivers, {sum(driver.runs for driver in found.drivers)} training runs"),
-        card(str(names), f"kinds of disturbance in {families} families, {len(found.conditions)} with their severities"),
-        card(f"{drives:,}", f"perturbed drives on {found.roads} roads, paired"),
-    ]
-    return f'<div class="cards">{"".join(cards)}</div>'
+def _by_family_and_kind(found: Findings) -> dict[str, dict[str, list[Condition]]]:
+    """Sort the conditions: those of a kind differ in severity."""
+    kinds: dict[str, dict[str, list[Condition]]] = {}
+    for condition in found.conditions:
+        kinds.setdefault(condition.family, {}).setdefault(condition.name, []).append(condition)
+    return kinds
 
 
-def _ranking(found: Findings) -> str:
-    heads = head_cells(
-        [
-            ("driver", ""),
-            ("runs", "wide"),
-            ("lane error", ""),
-            ("mean", "wide"),
-            ("clean", "wide"),
-            ("off the road", ""),
-            ("autonomy", "wide"),
-            (f"× {found.baseline}", ""),
-            (f"beats {found.baseline}", "wide"),
-            ("difference", "wide"),
-        ]
-    )
-    rows = "".join(_ranking_row(driver, found.baseline) for driver in found.drivers)
-    few = min(driver.runs for driver in found.drivers)
-    remark = ""
-    if few < ENOUGH_RUNS:
-        runs = "one training run" if few == 1 else f"{few} training runs"
-        remark = (
-            f" There {'is' if few == 1 else 'are'} {runs} of a driver here; at least {ENOUGH_RUNS} are needed to call "
-            "one kind of driver better than another."
-        )
-    rows_of_forest = [(driver.name, driver.error_iqm, driver.error_iqm_runs) for driver in found.drivers]
-    top = _nice(max(max(driver.error_iqm.high, driver.error_iqm_runs.high) for driver in found.drivers))
-    return (
-        "<h2>Ranking</h2><p>Lane error is the mean distance from the middle of the lane as a share of its width, over "
-        "the whole planned time; the time after leaving the road counts as a whole lane. Ranked by its interquartile "
-        "mean over runs, roads and disturbances: the best and the worst quarter of the drives do not count. In "
-        f"brackets, 95 % bootstrap intervals.{remark}</p>"
-        f'{sortable(heads, rows)}<div class="box apart">{figures.forest(rows_of_forest, 0.0, top)}'
-        "<figcaption>Interquartile mean of the lane error. Thick: roads as strata, runs drawn on each. Thin: whole "
-        "training runs and roads drawn, the interval to judge by.</figcaption></div>"
-    )
-
-
-def _ranking_row(driver: DriverFindings, baseline: str) -> str:
-    mine = driver.name == baseline
-    core = "" if driver.core == driver.name else f" <small>{html.escape(driver.core)}</small>"
-    cells = [
-        f'<td data-value="{html.escape(driver.name, quote=True)}">{html.escape(driver.name)}{core}</td>',
-        cell(str(driver.runs), driver.runs, "wide"),
-        estimate_cell(driver.error_iqm_runs, 100, 1),
-        estimate_cell(driver.error, 100, 1, "wide"),
-        estimate_cell(driver.clean_error, 100, 1, "wide"),
-        estimate_cell(driver.crash_share, 100, 1),
-        estimate_cell(driver.autonomy, 100, 1, "wide"),
-        estimate_cell(driver.corruption_error, 1, 2),
-        cell("–", 0.5, "wide") if mine else estimate_cell(driver.better, 100, 0, "wide"),
-        cell("–", 0.0, "wide") if mine else estimate_cell(driver.difference, 100, 1, "wide"),
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _shape(found: Findings) -> str:
-    panel = figures.profiles(
-        "Share of drives with at most this lane error",
-        [driver.profile for driver in found.drivers],
-        [(0.0, "0"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %")],
-    )
-    rows = [
-        ("lane error", "interquartile mean, in % of the lane width; see above"),
-        ("mean", "mean lane error, in which the worst drives count too"),
-        ("off the road", "share of the perturbed drives that ended there, %"),
+def _grid(found: Findings) -> list[tuple[str, list[tuple[str, dict[int, Condition | None]]]]]:
+    """Return the conditions by family, kind and severity; None where there is none."""
+    return [
         (
-            f"× {found.baseline}",
-            "mean corruption error: errors summed over severities, in units of those of "
-            f"{found.baseline}, averaged over disturbances; below 1 is better",
-        ),
-        (f"beats {found.baseline}", "how probable it is that a run does better than one of it, same road, %"),
-        ("difference", f"mean lane error minus that of {found.baseline}, paired road by road, points"),
-        ("autonomy", "share of the time without intervention, six seconds each"),
+            family,
+            [
+                (_spoken(name), dict.fromkeys(SEVERITIES) | {condition.severity: condition for condition in some})
+                for name, some in kinds.items()
+            ],
+        )
+        for family, kinds in _by_family_and_kind(found).items()
     ]
-    return (
-        f'<div class="pair apart"><div class="box">{figures.legend([d.name for d in found.drivers])}{panel}'
-        "<figcaption>Higher is better. Bands: 95 % intervals, whole runs and roads drawn.</figcaption></div>"
-        f'<div class="box"><h3>What the columns mean</h3><dl>{terms(rows)}</dl></div></div>'
+
+
+def _about(condition: Condition, here: ConditionSummary) -> str:
+    """Say what a cell of the grid stands for."""
+    words = (
+        f"{condition.perturbation}: lane error {here.error.text(1, 100)} %, {here.crashes} of {here.drives} left the "
+        "road"
     )
+    if math.isfinite(here.saliency_ssim):
+        words += f", saliency {here.saliency_ssim:.2f}"
+    if math.isfinite(here.state_step):
+        words += f", state step × {here.state_step:.2f}"
+    return words
 
 
-def _films(report: Report, directory: Path) -> str:
-    if not report.films:
-        return ""
-    shown = []
-    for one in report.films:
-        failure = one.failure
-        kind = failure.condition.perturbation
-        run = f", training run {failure.run}" if _runs(report.findings, failure.driver) > 1 else ""
-        shown.append(
-            f'<div class="box">{film(one.path, directory, one.poster)}<h3>{html.escape(failure.driver)}{run}: '
-            f"{html.escape(kind)}</h3><p>Severity {failure.condition.severity}, road {failure.road_seed}, draw "
-            f"{failure.effect_seed}: off the road after {failure.duration_s:.1f} s. In the film: "
-            f"{html.escape(one.outcome)}.</p><pre>{html.escape(one.command)}</pre></div>"
+def _error_axis(found: Findings) -> tuple[float, tuple[figures.Tick, ...]]:
+    """Return upper end and ticks of the axes of lane errors: the smallest of `TOPS` that holds every mean."""
+    means = [here.error.value for driver in found.drivers for here in driver.by_condition.values()]
+    top = next(top for top in TOPS if top >= min(max(means), 1.0))
+    return top, ((0.0, "0"), (top / 2, f"{50 * top:g}"), (top, f"{100 * top:g} %"))
+
+
+def _responses(found: Findings) -> list[figures.Panel]:
+    """Return error against severity for each family."""
+    top, ticks = _error_axis(found)
+    bands = len(found.drivers) <= MOST_BANDS
+    return [
+        figures.curves(
+            family,
+            [{float(s): e for s, e in driver.curves[family].items()} for driver in found.drivers],
+            top,
+            ticks,
+            SEVERITY_COLUMNS,
+            bands,
         )
-    return (
-        "<h2>Failures</h2><p>Lowest severity first, then the quickest, of many families; on the same road without the "
-        "disturbance the car stays on it, where there is such a drive. Each film names the command that makes it "
-        f'again.</p><div class="films">{"".join(shown)}</div>'
-    )
+        for family in _by_family_and_kind(found)
+    ]
 
 
-def _shots(report: Report) -> str:
-    if not report.shots:
-        return ""
-    severities = ", ".join(map(str, report.shot_severities))
+def _each_response(found: Findings) -> list[tuple[str, list[figures.Panel]]]:
+    """Return the same for each disturbance, by family; one alone is the family's own panel."""
+    top, ticks = _error_axis(found)
+    bands = len(found.drivers) <= MOST_BANDS
+
+    def one(name: str, conditions: Sequence[Condition]) -> figures.Panel:
+        series: list[dict[float, Estimate]] = []
+        for driver in found.drivers:
+            curve = {0.0: driver.by_condition[""].error}
+            series.append(curve | {float(c.severity): driver.by_condition[c.perturbation].error for c in conditions})
+        return figures.curves(_spoken(name), series, top, ticks, SEVERITY_COLUMNS, bands)
+
+    kinds = _by_family_and_kind(found).items()
+    return [(family, [one(*member) for member in some.items()]) for family, some in kinds if len(some) > 1]
+
+
+def _similarities(found: Findings) -> list[figures.Panel]:
+    """Return similarity of saliency against severity for each family in which it can be measured."""
+    panels = []
+    for family in _by_family_and_kind(found):
+        series = [_similarity(driver, found.conditions, family) for driver in found.drivers]
+        if any(series):
+            panels.append(figures.curves(family, series, 1.0, SHARE_TICKS, SEVERITY_COLUMNS, False))
+    return panels
+
+
+def _similarity(driver: DriverFindings, conditions: Sequence[Condition], family: str) -> dict[float, Estimate]:
+    """Return the mean similarity of saliency by severity; empty where it cannot be measured."""
+    values: dict[int, list[float]] = {}
+    for condition in conditions:
+        similar = driver.by_condition[condition.perturbation].saliency_ssim
+        if condition.family == family and math.isfinite(similar):
+            values.setdefault(condition.severity, []).append(similar)
+    means = {0.0: 1.0} | {float(severity): float(np.mean(some)) for severity, some in values.items()}
+    return {place: Estimate(mean, mean, mean) for place, mean in means.items()} if values else {}
+
+
+def _recorded(found: Findings) -> dict[str, Any] | None:
+    """Return the error of the steering on recordings beside the closed-loop figures."""
+    drivers = [driver for driver in found.drivers if math.isfinite(driver.recorded_clean)]
+    if not drivers:
+        return None
+    rows = []
+    for name in dict.fromkeys(condition.name for condition in found.conditions):
+        members = [condition.perturbation for condition in found.conditions if condition.name == name]
+        cells = []
+        for driver in drivers:
+            here = [driver.by_condition[member] for member in members]
+            ratio = np.array([one.recorded_rmse for one in here]) / driver.recorded_clean
+            ratio = ratio[np.isfinite(ratio)]
+            cells.append(
+                (float(ratio.mean()) if ratio.size else float("nan"), float(np.mean([one.error.value for one in here])))
+            )
+        rows.append((_spoken(name), cells))
+    pairs = [
+        [
+            (here.recorded_rmse, here.error.value, f"{driver.name}, {condition.perturbation}")
+            for condition in found.conditions
+            if math.isfinite((here := driver.by_condition[condition.perturbation]).recorded_rmse)
+        ]
+        for driver in drivers
+    ]
+    most = max((place for some in pairs for place, _, _ in some), default=1.0)
+    return {
+        "drivers": drivers,
+        "heads": [
+            ("disturbance", ""),
+            *((f"{driver.name} {what}", "") for driver in drivers for what in ("recorded", "driven")),
+        ],
+        "rows": rows,
+        "panel": figures.scatter(
+            "Driven against recorded", pairs, (max(most, 1e-3), 1.0), ("RMSE on recordings", "lane error on the road")
+        ),
+    }
+
+
+def _shot_groups(shots: Sequence[Shot]) -> list[tuple[str, list[Shot]]]:
     groups: dict[str, list[Shot]] = {}
-    for shot in report.shots:
+    for shot in shots:
         groups.setdefault(shot.family, []).append(shot)
-    if len(groups) == len(report.shots):
-        groups = {"one of each family": list(report.shots)}
-    parts = []
-    for number, (family, shots) in enumerate(groups.items()):
-        shown = "".join(
-            f"<figure>{picture(shot.pictures, f'{shot.name} at severities {severities}', 1, 78)}<figcaption><b>"
-            f"{html.escape(shot.name)}</b> {html.escape(shot.about)} <small>{html.escape(shot.doses)}</small>"
-            "</figcaption></figure>"
-            for shot in shots
-        )
-        opened = " open" if number == 0 else ""
-        parts.append(
-            f'<details class="part"{opened}><summary>{html.escape(family)}: {len(shots)}</summary><div class="box">'
-            f'<div class="shots">{shown}</div></div></details>'
-        )
-    return (
-        f"<h2>The disturbances</h2><p>What a driver gets, from left to right at severities {severities}. Where nothing "
-        f"is to be seen in a frame, a plot stands for it.</p>{''.join(parts)}"
-    )
+    if len(groups) == len(shots):
+        return [("one of each family", list(shots))]
+    return list(groups.items())
 
 
-def _origin(report: Report) -> str:
-    found = report.findings
-    plan = "\n".join(f"{name} = {value}" for name, value in report.plan.items() if name != "policies")
-    drivers = [(driver.name, f"{driver.core}, training seeds {_seeds(driver)}") for driver in found.drivers]
-    origin = list(report.origin.items())
-    return (
-        "<h2>How this was made</h2>"
-        f'<div class="box"><pre>{html.escape(report.command)}</pre><div class="pair">'
-        f"<div><h3>Drivers</h3><dl>{terms(drivers)}</dl></div>"
-        f"<div><h3>Machine and versions</h3><dl>{terms(origin)}</dl></div></div>"
-        f"<details><summary>All that the numbers depend on</summary><pre>{html.escape(plan)}</pre></details></div>"
-    )
-
-
-def _seeds(driver: DriverFindings) -> str:
-    return ", ".join("unknown" if seed is None else str(seed) for seed in driver.training_seeds)
-
-
-def _runs(found: Findings, driver: str) -> int:
-    return next(one.runs for one in found.drivers if one.name == driver)
-
-
-def _percent(estimate: Estimate) -> str:
-    return number_text(estimate, 100, 1, " %")
-
-
-def _range(estimate: Estimate) -> str:
-    return interval_text(estimate, 100, 1)
-
-
-def _nice(value: float) -> float:
-    """Return a round number that is not smaller, up to 1."""
-    return min(1.0, max(0.1, math.ceil(10 * value) / 10))
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from agents.driving.metrics import Estimate
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.film.video import VideoWriter
-from experiments.reports.page import estimate_cell
+from experiments.reports.page import environment
 from experiments.robustness.analysis import find
 from experiments.robustness.films import FailureFilm, replay_command, world_arguments
 from experiments.robustness.findings import Condition, Failure, Findings
@@ -110,7 +111,8 @@ def test_mixtures_of_the_same_kinds_stand_side_by_side(tmp_path: Path, report: R
 
 
 def test_what_has_no_value_is_sorted_last():
-    nothing = Estimate(float("nan"), float("nan"), float("nan"))
+    pieces: Any = environment().get_template("reports/templates/pieces.html").module
+    nothing, estimate_cell = Estimate(float("nan"), float("nan"), float("nan")), pieces.estimate_cell
     assert 'data-value=""' in estimate_cell(nothing) and 'data-value="-2.0"' in estimate_cell(Estimate(-2.0, -3.0, 1.0))
 
 
