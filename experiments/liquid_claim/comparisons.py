@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from agents.driving.metrics import Estimate
@@ -18,9 +18,6 @@ from agents.driving.statistics import estimate, paired_difference
 from envs.perturbations import parse
 from experiments.liquid_claim.training import CONTENDERS
 from experiments.robustness.analysis import Drives
-
-Row = Mapping[str, Any]
-"""A row of a table of drives."""
 
 WIRINGS = (("ltc-ncp", "ltc-full"), ("ltc-ncp", "ltc-random"), ("cfc-wired", "cfc-full"))
 """Sparse, layered wiring and what it is held against."""
@@ -90,20 +87,20 @@ class Clock:
     """Told minus hidden, the same training runs paired."""
 
 
-def claims(rows: Sequence[Row], conditions: Sequence[str], labels: Sequence[str]) -> list[Claim]:
+def claims(drives: pd.DataFrame, conditions: Sequence[str], labels: Sequence[str]) -> list[Claim]:
     """Judge the claims about shift.
 
     Args:
-        rows: of the suite.
+        drives: of the suite.
         conditions: its perturbations.
         labels: the drivers.
     """
-    drives = {label: _of(rows, label, conditions) for label in labels}
-    errors = {label: one.perturbed("lane_error") for label, one in drives.items()}
-    losses = {label: errors[label] - one.clean("lane_error") for label, one in drives.items()}
+    by_label = {label: _of(drives, label, conditions) for label in labels}
+    errors = {label: one.perturbed("lane_error") for label, one in by_label.items()}
+    losses = {label: errors[label] - one.clean("lane_error") for label, one in by_label.items()}
     noise = [condition for condition in conditions if condition.startswith("variance:")]
     variances = [f"{parse(condition).parts[0].dose:g}" for condition in noise]
-    noisy = {label: _of(rows, label, noise).perturbed("lane_error") for label in labels} if noise else {}
+    noisy = {label: _of(drives, label, noise).perturbed("lane_error") for label in labels} if noise else {}
     liquid = [label for label in labels if CONTENDERS[label].liquid]
     others = [label for label in labels if not CONTENDERS[label].liquid]
     pairs = [(one, other) for one in liquid for other in others]
@@ -134,19 +131,19 @@ def claims(rows: Sequence[Row], conditions: Sequence[str], labels: Sequence[str]
     return [claim for claim in found if claim.comparisons]
 
 
-def clocks(rows: Sequence[Row], perturbations: Sequence[str], severities: Sequence[int], label: str) -> list[Clock]:
+def clocks(drives: pd.DataFrame, perturbations: Sequence[str], severities: Sequence[int], label: str) -> list[Clock]:
     """Compare a driver that is told the elapsed time with the same one that is not.
 
     Args:
-        rows: of the timing test.
+        drives: of the timing test.
         perturbations: names without severity; each was tried with and without `HIDDEN`.
         severities: of both.
         label: the driver.
     """
     found = []
     for name in perturbations:
-        told = _of(rows, label, [f"{name}:{severity}" for severity in severities]).perturbed("lane_error")
-        hidden = _of(rows, label, [f"{name}{HIDDEN}:{severity}" for severity in severities]).perturbed("lane_error")
+        told = _of(drives, label, [f"{name}:{severity}" for severity in severities]).perturbed("lane_error")
+        hidden = _of(drives, label, [f"{name}{HIDDEN}:{severity}" for severity in severities]).perturbed("lane_error")
         # The same weights drove both, so a training run is drawn with both: the differences are what is resampled.
         difference = estimate(_mean, told - hidden, whole_runs=True)
         found.append(
@@ -167,8 +164,8 @@ def clock_claim(found: Sequence[Clock]) -> Claim:
     return Claim("Time", "A liquid driver that is told the elapsed time drives better than when it is hidden.", liquid)
 
 
-def _of(rows: Sequence[Row], label: str, conditions: Sequence[str]) -> Drives:
-    return Drives([row for row in rows if row["driver"] == label], conditions)
+def _of(drives: pd.DataFrame, label: str, conditions: Sequence[str]) -> Drives:
+    return Drives(drives[drives.driver == label], conditions)
 
 
 def _compare(scores: Mapping[str, NDArray[np.float64]], pairs: Sequence[tuple[str, str]]) -> tuple[Comparison, ...]:

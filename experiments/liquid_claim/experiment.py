@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from agents.driving.record import News, RecorderConfig, record, with_vehicle
 from agents.imitation.train import ImitationConfig
 from agents.runs.directory import to_json, versions
@@ -43,7 +45,8 @@ from experiments.record import WORLD
 from experiments.robustness import verb
 from experiments.robustness.analysis import find
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
-from experiments.robustness.store import check_parquet, open_plan, read_table
+from experiments.robustness.recorded_jobs import BlockRow
+from experiments.robustness.store import check_extra, make_table, open_plan, read_table
 from experiments.robustness.suites import Suite
 
 SUITE = (
@@ -165,7 +168,7 @@ def run(options: LiquidClaim, command: str = "python -m experiments.liquid_claim
         options: what is to be done.
         command: what was typed, to be written down.
     """
-    check_parquet()
+    check_extra()
     if options.publish is not None:
         make_directory(options.publish)
     open_plan(make_directory(options.out), _plan(options))
@@ -175,7 +178,7 @@ def run(options: LiquidClaim, command: str = "python -m experiments.liquid_claim
     conditions = _suite(options).conditions()
     names = list(options.cores)
     baseline = "feedforward" if "feedforward" in names else names[0]
-    findings = find(drives, (), conditions, baseline)
+    findings = find(drives, make_table([], BlockRow), conditions, baseline)
     found_clocks = [
         clock for label in names for clock in clocks(timing, options.timing, options.timing_severities, label)
     ]
@@ -285,8 +288,8 @@ def _suite(options: LiquidClaim) -> Suite:
     return Suite(options.perturbations, options.severities, options.roads, options.episode_s)
 
 
-def _drive(options: LiquidClaim, rates: dict[str, float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Drive the suite and the timing test; returns the rows of both."""
+def _drive(options: LiquidClaim, rates: dict[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drive the suite and the timing test; returns the tables of both."""
     root = options.out / "training"
     policies = tuple(f"{label}={root / label / f'rate-{rate:g}' / 'seed-*'}" for label, rate in rates.items())
     policy_runs = find_policy_runs(policies)
@@ -305,7 +308,7 @@ def _drive(options: LiquidClaim, rates: dict[str, float]) -> tuple[list[dict[str
     verb.run(test)
     rows = read_table(test.out / "results.parquet")
     if not options.timing:
-        return rows, []
+        return rows, rows[:0]
     timing = replace(
         test,
         perturbations=tuple(f"{name}{end}" for name in options.timing for end in ("", HIDDEN)),

@@ -49,7 +49,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"number": number_text, "interval": interval_text, "pair": lambda *values: values}
+    filters: dict[str, Any] = {"number": number_text, "interval": interval_text, "pair": lambda *values: values}
+    made.filters |= filters
     made.tests["finite"] = lambda value: value is not None and math.isfinite(value)
     made.globals |= {"film": film, "picture": picture}
     return made

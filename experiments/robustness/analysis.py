@@ -1,21 +1,20 @@
 """From the table of drives to what it says about the drivers.
 
-findings = find(drive_rows, block_rows, conditions, baseline="feedforward")
-findings.drivers[0].error_iqm.text(3)  # the best one first
+    findings = find(drives, blocks, conditions, baseline="feedforward")
+    findings.drivers[0].error_iqm.text(3)  # the best one first
 
-From the rows on recordings to the error of the steering, clean and perturbed, with an interval.
-
-worsening(blocks)  # how many times as large the error is under perturbations
+Tables are pandas data frames with the columns of `experiments.robustness.jobs.DriveRow` (one row a drive) and of
+`experiments.robustness.recorded_jobs.BlockRow` (one row a block of recorded frames).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from agents.driving.metrics import Estimate
@@ -40,76 +39,18 @@ from experiments.robustness.findings import (
 )
 from experiments.robustness.jobs import CLEAN
 
-Row = Mapping[str, Any]
-"""A row of a table: values of `experiments.robustness.recorded_jobs.BlockRow`."""
-
-
-def rmse(blocks: Sequence[Row]) -> float:
-    """Return the root mean square error over all frames of some blocks, full locks; NaN for none."""
-    frames = sum(block["frames"] for block in blocks)
-    return float(np.sqrt(sum(block["squared_error"] for block in blocks) / frames)) if frames else float("nan")
-
-
-def rmse_by_perturbation(blocks: Sequence[Row]) -> dict[str, float]:
-    """Return the error for each perturbation, clean included."""
-    groups: dict[str, list[Row]] = {}
-    for block in blocks:
-        groups.setdefault(block["perturbation"], []).append(block)
-    return {perturbation: rmse(group) for perturbation, group in groups.items()}
-
-
-def worsening(blocks: Sequence[Row], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Return the error under all perturbations in units of that on the same clean frames, with its 95 % interval.
-
-    Training runs and blocks of frames are drawn again, for clean and perturbed alike, so that a hard stretch counts
-    in both; one run, or one block, is not drawn.
-
-    Args:
-        blocks: of one driver, clean ones among them.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
-
-    Returns:
-        NaN where there is nothing perturbed or nothing clean, or the clean error is 0.
-    """
-    runs = {run: number for number, run in enumerate(sorted({block["run"] for block in blocks}))}
-    places = sorted({(block["episode"], block["block"]) for block in blocks})
-    place = {key: number for number, key in enumerate(places)}
-    # [clean or perturbed, R, B, squared error or frames]
-    sums = np.zeros((2, len(runs), len(places), 2))
-    for block in blocks:
-        at = int(block["perturbation"] != CLEAN), runs[block["run"]], place[block["episode"], block["block"]]
-        sums[at] += block["squared_error"], block["frames"]
-    value = float(_ratio(sums.sum((1, 2))[None])[0])
-    if not np.isfinite(value):
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    drawn_runs = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), resamples)  # [N, R] how often each
-    drawn_places = rng.multinomial(len(places), np.full(len(places), 1 / len(places)), resamples)  # [N, B]
-    values = _ratio(np.einsum("nr,nb,crbk->nck", drawn_runs, drawn_places, sums, optimize=True))
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if finite.size else (value, value)
-    return Estimate(value, float(low), float(high))
-
-
-def _ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return perturbed over clean root mean square errors: `[N, 2, 2]` → `[N]`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = sums[:, :, 0] / sums[:, :, 1]
-        return np.asarray(np.sqrt(mean[:, 1] / mean[:, 0]))
-
-
-"""A row of a table."""
+NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
+"""The figure of what was not measured."""
 
 
 def find(
-    rows: Sequence[Row], blocks: Sequence[Row], conditions: Sequence[str], baseline: str, seed: int = 0
+    drives: pd.DataFrame, blocks: pd.DataFrame, conditions: Sequence[str], baseline: str, seed: int = 0
 ) -> Findings:
     """Work out what was found.
 
     Args:
-        rows: values of `experiments.robustness.jobs.DriveRow`: every driver on the same roads in the same conditions.
-        blocks: values of `experiments.robustness.recorded_jobs.BlockRow`; may be empty.
+        drives: every driver on the same roads in the same conditions.
+        blocks: of recordings; may be empty.
         conditions: what was tried besides clean, in order.
         baseline: name of the driver to compare with.
         seed: of the resampling.
@@ -118,27 +59,24 @@ def find(
         ValueError: if a drive is missing.
     """
     kinds = describe_all(conditions)
-    names = list(dict.fromkeys(row["driver"] for row in rows))
-    drives = {name: Drives([row for row in rows if row["driver"] == name], conditions) for name in names}
-    base = drives[baseline]
-    drivers = [
-        _driver(drives[name], base, [block for block in blocks if block["driver"] == name], kinds, seed)
-        for name in names
-    ]
+    by_driver = {str(name): Drives(table, conditions) for name, table in drives.groupby("driver", sort=False)}
+    recorded = dict(iter(blocks.groupby("driver"))) if len(blocks) else {}
+    base = by_driver[baseline]
+    drivers = [_driver(one, base, recorded.get(name), kinds, seed) for name, one in by_driver.items()]
     drivers.sort(key=lambda driver: (driver.error_iqm.value, driver.error.value))
     lead = None
     if len(best := contenders(drivers)[:2]) > 1:
-        first, second = (drives[driver.name].perturbed("lane_error") for driver in best)
+        first, second = (by_driver[driver.name].perturbed("lane_error") for driver in best)
         lead = paired_difference(second, first, seed=seed, statistic=interquartile_mean)
     order = {driver.name: number for number, driver in enumerate(drivers)}
     return Findings(
         baseline=baseline,
         conditions=kinds,
-        roads=base.clean("lane_error").shape[1],
-        draws=len({row["effect_seed"] for row in rows if row["perturbation"] != CLEAN}),
+        roads=len(base.roads),
+        draws=drives.loc[drives.perturbation != CLEAN, "effect_seed"].nunique(),
         drivers=tuple(drivers),
         lead=lead,
-        failures=tuple(sorted(_failures(rows), key=lambda f: (f.condition.severity, f.duration_s, order[f.driver]))),
+        failures=tuple(sorted(_failures(drives), key=lambda f: (f.condition.severity, f.duration_s, order[f.driver]))),
     )
 
 
@@ -158,18 +96,23 @@ def describe_all(conditions: Sequence[str]) -> tuple[Condition, ...]:
 class Drives:
     """The drives of one driver as arrays: R training runs, K roads."""
 
-    def __init__(self, rows: Sequence[Row], conditions: Sequence[str]):
-        """Sort rows.
+    def __init__(self, table: pd.DataFrame, conditions: Sequence[str]):
+        """Sort the drives.
 
         Args:
-            rows: of one driver.
-            conditions: what was tried besides clean, in order; rows of others may be there and do not count.
+            table: of one driver.
+            conditions: what was tried besides clean, in order; drives under others may be there and do not count.
+
+        Raises:
+            ValueError: if a drive is there twice.
         """
-        self.rows, self.conditions = rows, tuple(conditions)
-        self.runs = sorted({row["run"] for row in rows})
-        self.roads = sorted({row["road_seed"] for row in rows})
-        self.seeds = sorted({row["effect_seed"] for row in rows if row["perturbation"] != CLEAN})
-        self._at = {(row["run"], row["road_seed"], row["perturbation"], row["effect_seed"]): row for row in rows}
+        perturbed = table.perturbation != CLEAN
+        self.table, self.conditions = table, tuple(conditions)
+        self.runs, self.roads = sorted(table.run.unique()), sorted(table.road_seed.unique())
+        self.seeds = sorted(table.effect_seed[perturbed].unique())
+        self._drives = table.set_index(["run", "road_seed", "perturbation", "effect_seed"])
+        if not self._drives.index.is_unique:
+            raise ValueError("a drive is twice in the results.")
 
     def clean(self, field: str) -> NDArray[np.float64]:
         """`[R, K, 1]` of the clean drives."""
@@ -179,14 +122,61 @@ class Drives:
         """`[R, K, C · draws]`, draws of one condition beside each other."""
         return self._array(field, [(condition, seed) for condition in self.conditions for seed in self.seeds])
 
-    def _array(self, field: str, cells: Sequence[tuple[str, int]]) -> NDArray[np.float64]:
-        try:
-            values = [
-                [[self._at[(run, road, *cell)][field] for cell in cells] for road in self.roads] for run in self.runs
-            ]
-        except KeyError as error:
-            raise ValueError(f"a drive is missing from the results: {error.args[0]}.") from None
-        return np.array(values, np.float64)  # None becomes NaN
+    def _array(self, field: str, columns: Sequence[tuple[str, int]]) -> NDArray[np.float64]:
+        """Return a figure of every run on every road in some conditions; a drive that is missing is a ValueError."""
+        rows = [(run, road, *column) for run in self.runs for road in self.roads for column in columns]
+        wanted = pd.MultiIndex.from_tuples(rows, names=self._drives.index.names)
+        if len(missing := wanted.difference(self._drives.index)):
+            raise ValueError(f"a drive is missing from the results: {missing[0]}.")
+        values = self._drives[field].reindex(wanted).to_numpy(np.float64, na_value=np.nan)
+        return values.reshape(len(self.runs), len(self.roads), len(columns))
+
+
+def rmse(blocks: pd.DataFrame) -> float:
+    """Return the root mean square error over all frames of some blocks, full locks; NaN for none."""
+    frames = blocks.frames.sum()
+    return float(np.sqrt(blocks.squared_error.sum() / frames)) if frames else float("nan")
+
+
+def worsening(blocks: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Return the error under all perturbations in units of that on the same clean frames, with its 95 % interval.
+
+    Training runs and blocks of frames are drawn again, for clean and perturbed alike, so that a hard stretch counts
+    in both; one run, or one block, is not drawn.
+
+    Args:
+        blocks: of one driver, clean ones among them.
+        resamples: bootstrap resamples.
+        seed: of the resampling.
+
+    Returns:
+        NaN where there is nothing perturbed or nothing clean, or the clean error is 0.
+    """
+    sums = blocks.assign(perturbed=blocks.perturbation != CLEAN).pivot_table(
+        index=["perturbed", "run"], columns=["episode", "block"], values=["squared_error", "frames"], aggfunc="sum"
+    )
+    runs, places = blocks.run.nunique(), len(blocks[["episode", "block"]].drop_duplicates())
+    index = pd.MultiIndex.from_product([[False, True], sorted(blocks.run.unique())])
+    # [clean or perturbed, R, B, squared error or frames]
+    kinds = [sums[name].reindex(index).fillna(0.0).to_numpy(np.float64) for name in ("squared_error", "frames")]
+    table = np.stack(kinds, axis=-1).reshape(2, runs, places, 2)
+    value = float(_ratio(table.sum((1, 2))[None])[0])
+    if not np.isfinite(value):
+        return NOTHING
+    rng = np.random.default_rng(seed)
+    drawn_runs = rng.multinomial(runs, np.full(runs, 1 / runs), resamples)  # [N, R] how often each
+    drawn_places = rng.multinomial(places, np.full(places, 1 / places), resamples)  # [N, B]
+    values = _ratio(np.einsum("nr,nb,crbk->nck", drawn_runs, drawn_places, table, optimize=True))
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [2.5, 97.5]) if finite.size else (value, value)
+    return Estimate(value, float(low), float(high))
+
+
+def _ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return perturbed over clean root mean square errors: `[N, 2, 2]` → `[N]`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sums[:, :, 0] / sums[:, :, 1]
+        return np.asarray(np.sqrt(mean[:, 1] / mean[:, 0]))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,20 +184,20 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _driver(
-    drives: Drives, base: Drives, blocks: Sequence[Row], conditions: Sequence[Condition], seed: int
+    drives: Drives, base: Drives, blocks: pd.DataFrame | None, conditions: Sequence[Condition], seed: int
 ) -> DriverFindings:
-    first = drives.rows[0]
+    first = drives.table.iloc[0]
+    training_seeds = drives.table.groupby("run").training_seed.first()
     errors, crashes = drives.perturbed("lane_error"), drives.perturbed("crashed")
     base_errors, base_crashes = base.perturbed("lane_error"), base.perturbed("crashed")
     number = {name: place for place, name in enumerate(dict.fromkeys(condition.name for condition in conditions))}
     group = np.repeat([number[condition.name] for condition in conditions], len(drives.seeds))
     similar, steps = drives.perturbed("saliency_ssim"), drives.perturbed("state_step")
     everywhere = np.isfinite(similar).all((0, 1))
-    nothing = Estimate(float("nan"), float("nan"), float("nan"))
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.log(steps / drives.clean("state_step"))
     clean_error = estimate(_mean, drives.clean("lane_error"), whole_runs=True, seed=seed)
-    recorded = rmse_by_perturbation(blocks)
+    recorded = {} if blocks is None else {name: rmse(some) for name, some in blocks.groupby("perturbation")}
     by_condition = {
         CLEAN: ConditionSummary(
             drives=drives.clean("crashed").size,
@@ -229,12 +219,10 @@ def _driver(
             recorded_rmse=recorded.get(condition.perturbation, float("nan")),
         )
     return DriverFindings(
-        name=first["driver"],
-        core=first["core"],
+        name=str(first.driver),
+        core=str(first.core),
         runs=len(drives.runs),
-        training_seeds=tuple(
-            next(row["training_seed"] for row in drives.rows if row["run"] == run) for run in drives.runs
-        ),
+        training_seeds=tuple(None if pd.isna(training_seeds[run]) else int(training_seeds[run]) for run in drives.runs),
         drives=crashes.size,
         crashes=int(crashes.sum()),
         clean_error=clean_error,
@@ -253,11 +241,11 @@ def _driver(
         profile=performance_profile(errors, THRESHOLDS, whole_runs=True, seed=seed),
         saliency_ssim=estimate(_mean, similar[:, :, everywhere], whole_runs=True, seed=seed)
         if everywhere.any()
-        else nothing,
+        else NOTHING,
         state_step=float(np.exp(_finite_mean(steps))),
         recorded_clean=recorded.get(CLEAN, float("nan")),
-        recorded_perturbed=rmse([block for block in blocks if block["perturbation"] != CLEAN]),
-        recorded_worsening=worsening(blocks, seed=seed) if blocks else nothing,
+        recorded_perturbed=float("nan") if blocks is None else rmse(blocks[blocks.perturbation != CLEAN]),
+        recorded_worsening=NOTHING if blocks is None else worsening(blocks, seed=seed),
         by_condition=by_condition,
         curves=_curves(errors, clean_error, conditions, len(drives.seeds), seed),
     )
@@ -277,25 +265,23 @@ def _curves(
     return curves
 
 
-def _failures(rows: Sequence[Row]) -> list[Failure]:
+def _failures(drives: pd.DataFrame) -> list[Failure]:
     """List the perturbed drives off the road; where there are any, only those whose clean counterpart stays on it."""
-    kept = {
-        (row["driver"], row["run"], row["road_seed"])
-        for row in rows
-        if row["perturbation"] == CLEAN and not row["crashed"]
-    }
-    crashed = [row for row in rows if row["perturbation"] != CLEAN and row["crashed"]]
-    telling = [row for row in crashed if (row["driver"], row["run"], row["road_seed"]) in kept]
+    who = ["driver", "run", "road_seed"]
+    clean = drives.perturbation == CLEAN
+    kept = pd.MultiIndex.from_frame(drives.loc[clean & ~drives.crashed.astype(bool), who])
+    crashed = drives[~clean & drives.crashed.astype(bool)]
+    telling = crashed[pd.MultiIndex.from_frame(crashed[who]).isin(kept)]
     return [
         Failure(
-            row["driver"],
-            row["run"],
-            Condition.of(row["perturbation"]),
-            row["road_seed"],
-            row["effect_seed"],
-            row["duration_s"],
+            str(row.driver),
+            int(row.run),
+            Condition.of(str(row.perturbation)),
+            int(row.road_seed),
+            int(row.effect_seed),
+            float(row.duration_s),
         )
-        for row in telling or crashed
+        for row in (telling if len(telling) else crashed).itertuples()
     ]
 
 

@@ -217,11 +217,14 @@ def _recorded(found: Findings) -> dict[str, Any] | None:
         members = [condition.perturbation for condition in found.conditions if condition.name == name]
         cells = []
         for driver in drivers:
-            here = [driver.by_condition[member] for member in members]
-            ratio = np.array([one.recorded_rmse for one in here]) / driver.recorded_clean
+            summaries = [driver.by_condition[member] for member in members]
+            ratio = np.array([one.recorded_rmse for one in summaries]) / driver.recorded_clean
             ratio = ratio[np.isfinite(ratio)]
             cells.append(
-                (float(ratio.mean()) if ratio.size else float("nan"), float(np.mean([one.error.value for one in here])))
+                (
+                    float(ratio.mean()) if ratio.size else float("nan"),
+                    float(np.mean([one.error.value for one in summaries])),
+                )
             )
         rows.append((_spoken(name), cells))
     pairs = [

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.runs.files import make_directory, replacing, write_json
 from experiments.console import plain
 from experiments.robustness.jobs import DriveRow, JobResult
 from experiments.robustness.recorded_jobs import BlockRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXTRA = "pip install 'wormwheel[robustness]'"
 """How to get what writes the table."""
@@ -114,46 +115,47 @@ def _joined(directory: Path, there: list[Any], wanted: list[Any]) -> list[Any]:
     return [*there, *more]
 
 
-def check_parquet() -> None:
-    """Check before a long run that its table can be written at the end.
+def check_extra() -> None:
+    """Check before a long run that its tables can be made at the end.
 
     Raises:
-        ValueError: if pyarrow is not installed.
+        ValueError: if pandas or pyarrow is not installed.
     """
     try:
+        import pandas  # noqa: F401
         import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ValueError(f"the table of results is written by pyarrow, which is not installed: {EXTRA}") from None
+    except ImportError as error:
+        raise ValueError(
+            f"tables of results are made with pandas and pyarrow, and {error.name} is not installed: {EXTRA}"
+        ) from None
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: type[DriveRow] | type[BlockRow]) -> None:
-    """Write rows as Parquet in one piece.
+def make_table(rows: Sequence[Mapping[str, Any]], kind: type[DriveRow] | type[BlockRow]) -> pd.DataFrame:
+    """Make a data frame of rows, the fields of `kind` its columns, each of one type; what is missing is NaN.
 
     Args:
-        path: the file.
         rows: plain values, one for each field of `kind`.
-        kind: what a row is; its fields are the columns, its docstrings the columns' descriptions.
+        kind: what a row is.
     """
-    import pyarrow
-    import pyarrow.parquet
+    import pandas as pd
 
-    names = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
-    fields = []
-    for name, hint in typing.get_type_hints(kind).items():
-        parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        (of,) = [part for part in parts if part is not types.NoneType]
-        fields.append(pyarrow.field(name, names[of], nullable=len(parts) > 1))
-    columns = {field.name: [row[field.name] for row in rows] for field in fields}
-    table = pyarrow.table(columns, schema=pyarrow.schema(fields))
+    table = pd.DataFrame(list(rows), columns=[item.name for item in dataclasses.fields(kind)])
+    types = {"str": "str", "int": "int64", "float": "float64", "bool": "bool"}
+    types |= {"int | None": "Int64", "float | None": "float64"}
+    return table.astype({item.name: types[str(item.type)] for item in dataclasses.fields(kind)})
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet in one piece."""
     with replacing(path) as partial:
-        pyarrow.parquet.write_table(table, partial)
+        table.to_parquet(partial, engine="pyarrow", index=False)
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a table."""
-    import pyarrow.parquet
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table; a value that is missing is NaN."""
+    import pandas as pd
 
-    return pyarrow.parquet.read_table(path).to_pylist()
+    return pd.read_parquet(path)
 
 
 def _read_plan(path: Path) -> dict[str, Any]:

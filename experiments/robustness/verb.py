@@ -30,12 +30,11 @@ from envs.road.files import load_track
 from experiments.console import check_json, expand_tracks, progress, say, write_results
 from experiments.evaluate.recordings import RecordingOptions, fit_policy
 from experiments.policy_paths import check_frame_size
-from experiments.robustness.analysis import find
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
 from experiments.robustness.publish import publish
 from experiments.robustness.recorded_jobs import BlockRow, RecordedData, RecordedJob
-from experiments.robustness.store import Store, check_parquet, write_table
+from experiments.robustness.store import Store, check_extra, make_table, write_table
 from experiments.robustness.suites import Suite, choose_suite
 from policies.checkpoint import load_policy
 
@@ -111,7 +110,9 @@ def defaults_for(options: RobustnessOptions) -> RobustnessOptions:
 def run(options: RobustnessOptions) -> Path:
     """Test drivers; returns the directory with the results."""
     check_json(options.json)
-    check_parquet()
+    check_extra()
+    from experiments.robustness.analysis import find  # needs pandas
+
     world = choose_world(options.world)
     policy_runs = find_policy_runs(options.policy, options.expert, world.throttle)
     check_frame_size(
@@ -137,10 +138,11 @@ def run(options: RobustnessOptions) -> Path:
     blocks = [
         row for job, result in zip(jobs, results, strict=True) if isinstance(job, RecordedJob) for row in result.rows
     ]
-    write_table(options.out / "results.parquet", drives, DriveRow)
+    drive_table, block_table = make_table(drives, DriveRow), make_table(blocks, BlockRow)
+    write_table(options.out / "results.parquet", drive_table)
     if blocks:
-        write_table(options.out / "recordings.parquet", blocks, BlockRow)
-    findings = find(drives, blocks, suite.conditions(), baseline)
+        write_table(options.out / "recordings.parquet", block_table)
+    findings = find(drive_table, block_table, suite.conditions(), baseline)
     summary = publish(options.out, findings, plan, policy_runs, world, options.films)
     write_results(options.json, "robustness", options, summary)
     return options.out

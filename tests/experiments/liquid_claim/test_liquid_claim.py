@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from agents.driving.metrics import Estimate
@@ -16,6 +18,8 @@ from experiments.liquid_claim.__main__ import main
 from experiments.liquid_claim.comparisons import Claim, Comparison, claims, clocks
 from experiments.liquid_claim.training import CONTENDERS, Outcome, Training, choose_rates
 from experiments.robustness import verb
+from experiments.robustness.jobs import DriveRow
+from experiments.robustness.store import make_table
 from tests.experiments.robustness.made_up_drives import drive_row, drive_rows
 
 pytestmark = pytest.mark.xdist_group("liquid_claim")  # what they share is made once
@@ -137,17 +141,21 @@ def test_verdicts_follow_the_intervals(intervals: list[tuple[float, float]], out
     assert Claim("", "", tuple(one(*ends) for ends in intervals)).outcome == outcome
 
 
+def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return make_table(rows, DriveRow)
+
+
 def test_claims_see_who_is_better():
     conditions = ("variance:2", "variance:5", "fog:3", "friction:4")
     weak = {"ltc-ncp": 0.02, "ltc-full": 0.1, "lstm": 0.1, "feedforward": 0.2}
-    found = {one.title: one for one in claims(drive_rows(weak, 5, conditions), conditions, list(weak))}
+    found = {one.title: one for one in claims(table(drive_rows(weak, 5, conditions)), conditions, list(weak))}
     pairs = {(one.first, one.second): one.verdict for one in found["Under shift"].comparisons}
     assert pairs[("ltc-ncp", "lstm")] == pairs[("ltc-full", "feedforward")] == "better"
     assert pairs[("ltc-full", "lstm")] == "undecided"
     assert found["Wiring"].outcome == "supported throughout"
     assert "of variance 0.1, 0.3 (published: 0.1, 0.2, 0.3)" in found["Published noise"].says
     turned = {"ltc-ncp": 0.2, "lstm": 0.02}
-    (shift, *_) = claims(drive_rows(turned, 5, conditions), conditions, list(turned))
+    (shift, *_) = claims(table(drive_rows(turned, 5, conditions)), conditions, list(turned))
     assert shift.outcome == "contradicted throughout"
 
 
@@ -161,7 +169,7 @@ def test_the_clock_is_compared_within_each_training_run():
         for road in range(4)
         for name in ("lower_rate:3", "lower_rate_hidden:3")
     ]
-    (clock,) = clocks(rows, ["lower_rate"], [3], "ltc-ncp")
+    (clock,) = clocks(table(rows), ["lower_rate"], [3], "ltc-ncp")
     difference = clock.comparison.difference
     assert clock.comparison.verdict == "better"
     assert difference.value == pytest.approx(-0.02) and difference.high - difference.low < 1e-9

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.robustness.jobs import CLEAN, describe
+from experiments.robustness.analysis import find
+from experiments.robustness.findings import Findings
+from experiments.robustness.jobs import CLEAN, DriveRow, describe
+from experiments.robustness.recorded_jobs import BlockRow
+from experiments.robustness.store import make_table
 
 CONDITIONS = ("gaussian:1", "gaussian:3", "gaussian:5", "fog:1", "fog:3", "fog:5", "latency:3", "friction:2")
 
@@ -108,3 +112,10 @@ def block_rows(
                         }
                     )
     return rows
+
+
+def find_in(
+    rows: Sequence[dict[str, Any]], blocks: Sequence[dict[str, Any]], conditions: Sequence[str], baseline: str
+) -> Findings:
+    """What rows and blocks say."""
+    return find(make_table(rows, DriveRow), make_table(blocks, BlockRow), conditions, baseline)

@@ -14,19 +14,18 @@ from agents.driving.metrics import Estimate
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.film.video import VideoWriter
 from experiments.reports.page import environment
-from experiments.robustness.analysis import find
 from experiments.robustness.films import FailureFilm, replay_command, world_arguments
 from experiments.robustness.findings import Condition, Failure, Findings
 from experiments.robustness.report import Report, Shot, write_robustness_report
 from tests.experiments.browser import look
 from tests.experiments.demo.test_report import check
-from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows
+from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows, find_in
 
 DRIVERS = {"ltc-ncp": 0.04, "lstm": 0.08, "feedforward": 0.12, "a-driver-with-quite-a-long-name": 0.16}
 
 
 def findings(drivers: dict[str, float] = DRIVERS, runs: int = 2) -> Findings:
-    return find(drive_rows(drivers, runs), block_rows(drivers, runs), CONDITIONS, "feedforward")
+    return find_in(drive_rows(drivers, runs), block_rows(drivers, runs), CONDITIONS, "feedforward")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_a_world_is_written_as_options_that_make_it_again():
 
 def test_mixtures_of_the_same_kinds_stand_side_by_side(tmp_path: Path, report: Report):
     mixtures = ("rain:3+night:2", "rain:2+night:3", "rain:1+night:1", "rain:4+night:4")
-    found = find(drive_rows({"ltc": 0.1}, conditions=mixtures), [], mixtures, "ltc")
+    found = find_in(drive_rows({"ltc": 0.1}, conditions=mixtures), [], mixtures, "ltc")
     assert [condition.name for condition in found.conditions] == [*mixtures[:2], "rain+night", "rain+night"]
     write_robustness_report(tmp_path / "report.html", replace(report, findings=found, films=(), shots=()))
     content = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.robustness.analysis import find
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.findings import choose_failures
 from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.store import read_table
-from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_row, drive_rows
+from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_row, drive_rows, find_in
 from tests.experiments.verbs import wormwheel
 
 pytest.importorskip("pyarrow", reason="the extra robustness is not installed")
@@ -45,7 +44,7 @@ def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_whole_test_leaves_table_summary_and_page(whole: Path):
-    rows = read_table(whole / "results.parquet")
+    rows = read_table(whole / "results.parquet").to_dict("records")
     assert len(rows) == (1 + len(KINDS)) * 2
     assert {row["perturbation"] for row in rows} == {"", *KINDS}
     summary = json.loads((whole / "summary.json").read_text(encoding="utf-8"))
@@ -120,7 +119,7 @@ def test_recordings_and_failures_on_film(
     words += [*WORLD[:4], "--episode-s", "8", "--roads", "1", "--films", "1", "--workers", "1", "--data", recording]
     ran = wormwheel(capsys, *words)
     assert ran.code == 0, ran.err
-    blocks = read_table(tmp_path / "out/recordings.parquet")
+    blocks = read_table(tmp_path / "out/recordings.parquet").to_dict("records")
     assert {block["perturbation"] for block in blocks} == {"", "gaussian:5"}, "friction has no frames"
     assert sum(block["frames"] for block in blocks if not block["perturbation"]) == 270
     summary = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
@@ -171,16 +170,17 @@ def test_roads_from_files_are_driven_and_filmed(
     words += ["--out", tmp_path / "out", *WORLD[:4], "--episode-s", "8", "--roads", "2", "--films", "1", "--workers", 1]
     ran = wormwheel(capsys, *words)
     assert ran.code == 0, ran.err
-    rows = read_table(tmp_path / "out/results.parquet")
+    rows = read_table(tmp_path / "out/results.parquet").to_dict("records")
     assert [row["lane_width_m"] for row in rows] == pytest.approx([0.4] * 4), "another road than that of the file"
     assert any(row["crashed"] for row in rows if row["perturbation"])
     assert f"--track {circle}" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
-def test_without_pyarrow_the_extra_is_named(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", ["pandas", "pyarrow.parquet"])
+def test_without_the_extra_it_is_named(
+    missing: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, missing, None)
     ran = wormwheel(capsys, "robustness", "--policy", trained, "--out", tmp_path / "out")
     assert ran.code == 2 and "pip install 'wormwheel[robustness]'" in ran.complaint
 
@@ -216,7 +216,7 @@ def test_the_driver_without_memory_is_the_baseline():
 def test_findings_are_ranked_and_compared_with_the_baseline():
     rows = drive_rows({"feedforward": 0.2, "ltc": 0.05, "lstm": 0.1}, runs=5)
     blocks = block_rows({"feedforward": 0.2, "ltc": 0.05, "lstm": 0.1}, runs=5)
-    found = find(rows, blocks, CONDITIONS, "feedforward")
+    found = find_in(rows, blocks, CONDITIONS, "feedforward")
     assert [driver.name for driver in found.drivers] == ["ltc", "lstm", "feedforward"]
     ltc, _, base = found.drivers
     assert ltc.difference.high < 0 and ltc.better.low > 0.5 and ltc.corruption_error.high < 1
@@ -226,30 +226,30 @@ def test_findings_are_ranked_and_compared_with_the_baseline():
     assert ltc.by_condition["fog:5"].error.value == pytest.approx(np.mean(errors))
     assert list(ltc.curves["noise"]) == [0, 1, 3, 5]
     assert ltc.recorded_clean < ltc.recorded_perturbed < base.recorded_perturbed
-    few = find(drive_rows({"feedforward": 0.2, "ltc": 0.05}, runs=2), [], CONDITIONS, "feedforward")
+    few = find_in(drive_rows({"feedforward": 0.2, "ltc": 0.05}, runs=2), [], CONDITIONS, "feedforward")
     assert "one of runs, not of kinds" in few.verdict()
     rows = drive_rows({"feedforward": 0.2, "ltc": 0.05}, runs=5, roads=2)
-    assert "tells them apart on these roads alone. " in find(rows, [], CONDITIONS, "ltc").verdict()
+    assert "tells them apart on these roads alone. " in find_in(rows, [], CONDITIONS, "ltc").verdict()
 
 
 def test_the_expert_is_shown_and_not_ranked_first_in_words():
     rows = drive_rows({"ltc": 0.05, "lstm": 0.1}) + [
         {**row, "core": "expert"} for row in drive_rows({"expert": 0.0}, runs=1)
     ]
-    found = find(rows, [], CONDITIONS, "ltc")
+    found = find_in(rows, [], CONDITIONS, "ltc")
     assert [driver.name for driver in found.drivers] == ["expert", "ltc", "lstm"]
     assert [driver.name for driver in found.contenders] == ["ltc", "lstm"]
     assert ", ltc came first" in found.verdict() and "expert" not in found.verdict() and found.lead is not None
     gap = found.contenders[1].error_iqm.value - found.contenders[0].error_iqm.value
     assert found.lead.value == pytest.approx(gap)
-    alone = find(rows[-len(rows) // 5 :], [], CONDITIONS, "expert")
+    alone = find_in(rows[-len(rows) // 5 :], [], CONDITIONS, "expert")
     assert "expert was" in alone.verdict()
 
 
 def test_a_missing_drive_is_an_error():
     rows = drive_rows({"ltc": 0.1})
     with pytest.raises(ValueError, match="a drive is missing from the results"):
-        find(rows[:-1], [], CONDITIONS, "ltc")
+        find_in(rows[:-1], [], CONDITIONS, "ltc")
 
 
 def test_failures_are_of_many_kinds_and_not_of_roads_that_are_lost_anyway():
@@ -260,7 +260,7 @@ def test_failures_are_of_many_kinds_and_not_of_roads_that_are_lost_anyway():
     for row in rows:
         if row["road_seed"] == 2 or row["perturbation"] in ("fog:1", "fog:2", "friction:1"):
             row.update(crashed=True, duration_s=3.0)
-    found = find(rows, [], conditions, "ltc")
+    found = find_in(rows, [], conditions, "ltc")
     assert {failure.road_seed for failure in found.failures} == {1}, "road 2 is lost without any disturbance"
     chosen = choose_failures(found, 2, ["ltc"])
     assert [failure.condition.perturbation for failure in chosen] == ["fog:1", "friction:1"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.robustness.jobs import DriveRow, JobResult
 from experiments.robustness.recorded_jobs import BlockRow
-from experiments.robustness.store import Store, open_plan, read_table, write_table
+from experiments.robustness.store import Store, make_table, open_plan, read_table, write_table
 from tests.experiments.robustness.made_up_drives import block_rows, drive_rows
 
 PLAN = {
@@ -72,12 +73,16 @@ def test_the_table_keeps_types_and_missing_values(tmp_path: Path):
     import pyarrow.parquet
 
     rows = drive_rows({"ltc": 0.1, "feedforward": 0.2}, conditions=("fog:1", "friction:2"))
-    write_table(tmp_path / "drives.parquet", rows, DriveRow)
-    assert read_table(tmp_path / "drives.parquet") == rows
+    rows[0]["training_seed"] = None
+    table = make_table(rows, DriveRow)
+    write_table(tmp_path / "drives.parquet", table)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "drives.parquet"), table)
+    assert table.training_seed.isna().sum() == 1 and table.training_seed.dtype == "Int64"
+    assert table.state_step.isna().sum() == sum(row["state_step"] is None for row in rows) > 0
     schema = pyarrow.parquet.read_schema(tmp_path / "drives.parquet")
     assert schema.names == list(DriveRow.__dataclass_fields__)
     assert str(schema.field("crashed").type) == "bool" and str(schema.field("lane_error").type) == "double"
-    assert schema.field("state_step").nullable and not schema.field("lane_error").nullable
-    blocks = block_rows({"ltc": 0.1})
-    write_table(tmp_path / "blocks.parquet", blocks, BlockRow)
-    assert read_table(tmp_path / "blocks.parquet") == blocks
+    blocks = make_table(block_rows({"ltc": 0.1}), BlockRow)
+    write_table(tmp_path / "blocks.parquet", blocks)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "blocks.parquet"), blocks)
+    assert list(make_table([], BlockRow).columns) == list(BlockRow.__dataclass_fields__)
