@@ -14,14 +14,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from agents.recordings import comma2k19, donkeycar, native, udacity
+from agents.recordings import comma2k19, donkeycar, native, table, udacity
 from agents.recordings.episodes import EpisodeSet
-from agents.recordings.reading import ReadOptions
+from agents.recordings.options import ReadOptions
 
-READERS: tuple[ModuleType, ...] = (native, donkeycar, udacity, comma2k19)
+READERS: tuple[ModuleType, ...] = (native, donkeycar, udacity, comma2k19, table)
 """The formats, in the order tried. A reader is a module with `EXPECTS` (a line on what its paths look like),
 `recognises(path) -> bool` and `read(path, options) -> EpisodeSet`."""
 
@@ -32,11 +33,9 @@ def load_episodes(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     nominal_period_s: float | None = None,
     *,
-    max_gap_s: float = 1.0,
-    side_cameras: bool = False,
-    side_camera_correction: float = 0.2,
-    full_lock_deg: float = 450.0,
+    options: ReadOptions | None = None,
     mixed_sizes: bool = False,
+    **choices: Any,
 ) -> EpisodeSet:
     """Read one or more recordings, each in the format found at its path.
 
@@ -44,11 +43,9 @@ def load_episodes(
         paths: One path or several.
         nominal_period_s: Time between frames when all is on time, seconds. None takes what the recordings say; when
             they disagree, their median weighted by frames.
-        max_gap_s: A longer gap between frames begins a new episode, seconds.
-        side_cameras: Udacity: add the left and right cameras as episodes of their own.
-        side_camera_correction: Udacity: steering added to a side camera's label so that it leads back to the middle.
-        full_lock_deg: comma2k19: angle of the steering wheel that counts as full lock, degrees.
+        options: How to read them; the defaults when None.
         mixed_sizes: Accept recordings whose pictures differ in size from one path to the next.
+        **choices: Fields of `ReadOptions` to set in `options`, such as `side_cameras=True`.
 
     Returns:
         All episodes with one nominal period. Bad records among good ones are counted in `skipped`; `warnings` has
@@ -59,7 +56,9 @@ def load_episodes(
         OSError: if it cannot be read.
         ValueError: if a path is of no known format or has no usable record, or pictures differ in size.
     """
-    options = ReadOptions(nominal_period_s, max_gap_s, side_cameras, side_camera_correction, full_lock_deg)
+    if nominal_period_s is not None:
+        choices["nominal_period_s"] = nominal_period_s
+    options = dataclasses.replace(options or ReadOptions(), **choices)
     listed = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     if not listed:
         raise ValueError("at least one path to recorded driving was expected, got none.")
@@ -72,13 +71,19 @@ def load_episodes(
     if not mixed_sizes:
         _ = merged.frame_size
     periods_s = [episode.meta.nominal_period_s for episode in merged]
-    if nominal_period_s is None and len(set(periods_s)) > 1:
-        nominal_period_s = float(np.median(np.repeat(periods_s, [len(episode) for episode in merged])))
-        notices.append(f"recordings differ in frame rate: elapsed time is counted in {1000 * nominal_period_s:.4g} ms")
+    period_s = options.period_s
+    if period_s is None and len(set(periods_s)) > 1:
+        period_s = float(np.median(np.repeat(periods_s, [len(episode) for episode in merged])))
+        notices.append(f"recordings differ in frame rate: elapsed time is counted in {1000 * period_s:.4g} ms")
     merged = dataclasses.replace(merged, notices=tuple(notices))
     for line in merged.warnings:
         _LOG.warning("%s", line)
-    return merged if nominal_period_s is None else merged.with_nominal_period(nominal_period_s)
+    return merged if period_s is None else merged.with_nominal_period(period_s)
+
+
+def reader_of(path: Path) -> ModuleType | None:
+    """Return the reader that recognises what lies at a path; None when there is none."""
+    return next((reader for reader in READERS if reader.recognises(path)), None)
 
 
 def _load(path: Path, options: ReadOptions) -> EpisodeSet:
@@ -86,21 +91,37 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
     try:
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there; give the path of recorded driving.")
-        for reader in READERS:
-            if reader.recognises(path):
-                episodes: EpisodeSet = reader.read(path, options)
-                break
-        else:
+        reader = reader_of(path)
+        if reader is None:
             raise ValueError(_unknown(path))
+        episodes: EpisodeSet = reader.read(path, options)
     except OSError as error:
         if error.strerror is None:
             raise
         raise OSError(
             f"cannot read {error.filename or path}: {error.strerror}; check the path and its rights."
         ) from error
+    except MemoryError:
+        raise ValueError(f"{path} asks for more memory than there is; it is damaged or too large to read.") from None
     if len(episodes) == 0:
         reasons = "; ".join(episodes.warnings) or "it is empty"
         raise ValueError(f"{path} has no usable record: {reasons}. Record some driving or give another path.")
+    return _chosen(path, episodes, options)
+
+
+def _chosen(path: Path, episodes: EpisodeSet, options: ReadOptions) -> EpisodeSet:
+    """Return the part of a recording that the options ask for."""
+    if options.episodes:
+        beyond = [number for number in options.episodes if number >= len(episodes)]
+        if beyond:
+            raise ValueError(f"{path} has the episodes 0 to {len(episodes) - 1}, there is no episode {beyond[0]}.")
+        episodes = dataclasses.replace(episodes, episodes=tuple(episodes[n] for n in sorted({*options.episodes})))
+    if options.from_s > 0 or options.to_s is not None:
+        end_s = max(episode.meta.start_s + episode.duration_s for episode in episodes)
+        episodes = episodes.between(options.from_s, options.to_s)
+        if len(episodes) == 0:
+            upto = "its end" if options.to_s is None else f"{options.to_s:g} s"
+            raise ValueError(f"{path} has no frame from {options.from_s:g} s to {upto}; it is {end_s:.1f} s long.")
     return episodes
 
 

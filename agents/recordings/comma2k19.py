@@ -3,7 +3,7 @@
     ROUTE/SEGMENT/processed_log/CAN/steering_angle/{t,value}  degrees at the wheel, positive left, about 89 Hz
                   processed_log/CAN/speed/{t,value}           m/s
                   global_pose/frame_times                     the camera's clock, 20 Hz
-                  video.hevc                                  without it there are logs to plot, but not to learn from
+                  video.hevc or video.mp4                     without it there are logs to plot, but not to learn from
 
 The path may be a segment, a route, or up to two folders above. Steering is interpolated to the frames and divided by
 the angle at full lock. Segments of a route share its `source`, so `split_by_source` keeps routes apart.
@@ -11,6 +11,7 @@ the angle at full lock. Segments of a route share its `source`, so `split_by_sou
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
+from agents.recordings.episodes import Episode, EpisodeSet
 from agents.recordings.native import PickedFrames
-from agents.recordings.reading import ReadOptions, read_clock
-from agents.recordings.video import VideoFile
+from agents.recordings.options import ReadOptions
+from agents.recordings.reading.assemble import cut_rows, make_episode
+from agents.recordings.reading.clock import read_clock
+from agents.recordings.reading.files import load_array, one_line
+from agents.recordings.reading.video import VideoFile
 
 EXPECTS = "comma2k19 (a segment with processed_log and global_pose, or a folder of such)"
 """What a path of this format looks like."""
@@ -29,6 +33,9 @@ USUAL_PERIOD_S = 0.05
 """The camera runs at 20 Hz."""
 LONGEST_SILENCE_S = 0.2
 """A frame further than this from the next steering sample has no label, seconds."""
+
+VIDEOS = ("video.hevc", "video.mp4", "qcamera.ts")
+"""Names that a segment's film has, the best first."""
 
 _MARK = "processed_log/CAN/steering_angle/t"
 
@@ -61,14 +68,16 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             found = _read_segment(segment, options, line_s.get(segment.parent, 0.0), skipped)
         except Exception as error:  # NumPy's header parser lets out nearly anything.
             skipped["segment with damaged files"] += 1
-            notices.append(f"{segment.name} left out: {' '.join(str(error).split())}")
+            notices.append(f"{segment.name} left out: {one_line(error)}")
             continue
         if found:
             line_s[segment.parent] = found[-1].meta.start_s + found[-1].duration_s
         episodes += found
     filmed = [episode for episode in episodes if episode.source is not None]
     if not filmed and episodes:
-        notices.append("no video.hevc beside the logs: there is steering and speed to plot, but nothing to learn from")
+        notices.append(
+            "no video.hevc or video.mp4 beside the logs: there is steering and speed to plot, but nothing to learn from"
+        )
     elif len(filmed) < len(episodes):
         skipped["segment without video"] += len(episodes) - len(filmed)
         episodes = filmed
@@ -89,11 +98,11 @@ def _segments(path: Path) -> list[Path]:
 
 def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: Counter[str]) -> list[Episode]:
     """Read one segment as one episode or, where its clock has gaps, several."""
-    stamps_s = np.load(segment / "global_pose" / "frame_times", allow_pickle=False).astype(np.float64).ravel()
+    stamps_s = load_array(segment / "global_pose" / "frame_times").astype(np.float64).ravel()
     count = len(stamps_s)
     clock = read_clock(stamps_s, np.arange(count), np.zeros(count, bool), USUAL_PERIOD_S, options)
     steering_deg, labelled = _at(stamps_s, segment / "processed_log" / "CAN" / "steering_angle")
-    steering = steering_deg / options.full_lock_deg
+    steering = steering_deg / (options.degrees or options.full_lock_deg) * options.side("left")
     within = np.abs(steering) <= 1.0
     skipped["frame without a steering sample near it"] += int((~labelled).sum())
     skipped["steering outside [-1, 1]"] += int((labelled & ~within).sum())
@@ -102,34 +111,28 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
     extras: dict[str, NDArray[Any]] = {}
     if (segment / "processed_log" / "CAN" / "speed" / "t").is_file():
         extras["speed_mps"] = _at(stamps_s, segment / "processed_log" / "CAN" / "speed")[0].astype(np.float32)
-    video = VideoFile(segment / "video.hevc") if (segment / "video.hevc").is_file() else None
-    keep = np.flatnonzero(labelled & within)
-    cuts = (np.diff(clock.segment[keep]) > 0) | (np.diff(clock.time_s[keep]) > options.max_gap_s)
+    film = next((segment / name for name in VIDEOS if (segment / name).is_file()), None)
+    video = VideoFile(film) if film is not None else None
     episodes = []
-    for rows in np.split(keep, np.flatnonzero(cuts) + 1):
-        if len(rows) == 0:
-            continue
-        meta = EpisodeMeta(
-            source=str(segment.parent),
-            nominal_period_s=clock.period_s,
-            height=video.height if video else 0,
-            width=video.width if video else 0,
-            vehicle="car",
-            renderer="camera" if video else "",
-            start_s=start_s + float(clock.line_s[rows[0]]),
-            extra={"segment": segment.name},
-        )
+    for rows in cut_rows(np.flatnonzero(labelled & within), clock, options):
+        meta = {
+            "source": str(segment.parent),
+            "vehicle": "car",
+            "renderer": "camera" if video else "",
+            "extra": {"segment": segment.name},
+        }
+        size = (video.height, video.width) if video else (0, 0)
         frames = PickedFrames(video, rows) if video else None
-        chosen = {name: values[rows] for name, values in extras.items()}
-        time_s = clock.time_s[rows] - clock.time_s[rows[0]]
-        episodes.append(Episode(steering[rows].astype(np.float32), time_s, meta, frames, extras=chosen))
+        episode = make_episode(steering, extras, clock, rows, size, frames, meta)
+        about = dataclasses.replace(episode.meta, start_s=start_s + episode.meta.start_s)
+        episodes.append(dataclasses.replace(episode, meta=about))
     return episodes
 
 
 def _at(moments_s: NDArray[np.float64], log: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Interpolate a log to given moments; False where no sample is near."""
-    time_s = np.load(log / "t", allow_pickle=False).astype(np.float64).ravel()
-    value = np.load(log / "value", allow_pickle=False).astype(np.float64).ravel()
+    time_s = load_array(log / "t").astype(np.float64).ravel()
+    value = load_array(log / "value").astype(np.float64).ravel()
     if time_s.shape != value.shape:
         raise ValueError(f"{log} should have as many values as times, got {value.size} and {time_s.size}.")
     usable = np.isfinite(time_s) & np.isfinite(value)

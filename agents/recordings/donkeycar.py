@@ -1,37 +1,54 @@
-"""Donkeycar tubs, version 2 of the format.
+"""Donkeycar tubs of both versions, as a folder or packed (.tar.gz, .zip), which are read without unpacking.
 
-    TUB/manifest.json       five JSON lines: inputs, types, metadata, sessions, and which catalogs and records count
+    TUB/manifest.json       version 2: five JSON lines; the last says which catalogs and records count
         catalog_N.catalog   JSON lines, one a record
         images/             one picture a record
+    TUB/record_N.json       version 1: one file a record, beside its picture; exclude.json lists the deleted ones
 
-The manifest decides: catalogs that it does not name are left-overs and are passed over, records that it calls deleted
-are dropped. Garbled lines and unusable pictures are counted and skipped. The angle is positive to the right and is
+The manifest decides: records that it calls deleted are dropped, catalogs that it does not name are passed over, and
+both are counted. Garbled lines and unusable pictures are counted and skipped. The angle is positive to the right and is
 turned round. Records made while the pilot drove carry no human steering and are skipped.
 """
 
 from __future__ import annotations
 
-import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from agents.recordings.episodes import EpisodeSet
-from agents.recordings.reading import ReadOptions, Records, picture_episodes, read_clock, since_first_s, usable_steering
+from agents.recordings.options import ReadOptions
+from agents.recordings.reading.assemble import Records, picture_episodes
+from agents.recordings.reading.clock import arrange, since_first_s
+from agents.recordings.reading.columns import steering_fractions
+from agents.recordings.reading.files import DamagedFile, number, parse_json
+from agents.recordings.reading.store import Folder, Store, is_archive, open_store
 
-EXPECTS = "a Donkeycar tub, version 2 (a directory with manifest.json)"
+EXPECTS = "a Donkeycar tub (a directory with manifest.json or record_*.json, or such a one as .tar.gz or .zip)"
 """What a path of this format looks like."""
 USUAL_PERIOD_S = 0.05
-"""Donkeycar's loop runs at 20 Hz unless told otherwise."""
+"""Donkeycar's loop runs at 20 Hz unless set otherwise."""
+STEERING = ("user/angle", "user/steering", "steering", "angle", "user/steering_angle")
+"""Names that the steering has had; the first that a record has counts."""
+PICTURE = ("cam/image_array", "cam/image", "image_array", "image", "cam/image_array_a")
+"""Names that the picture has had."""
+THROTTLE = ("user/throttle", "throttle")
+"""Names that the throttle has had."""
 
 _TOO_LARGE = 2**53
+_RECORD = re.compile(r"record_(\d+)\.json")
 
 
 def recognises(path: Path) -> bool:
-    """Say whether a path is a tub, its manifest, or what is left of a tub."""
+    """Say whether a path is a tub, its manifest, what is left of a tub, or an archive that holds one."""
+    if is_archive(path):
+        return True
     return _is_manifest(path) or (path.is_dir() and (_is_manifest(path / "manifest.json") or _has_remains(path)))
 
 
@@ -39,70 +56,192 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     """Read a tub.
 
     Args:
-        path: Its directory, or the manifest in it.
-        options: Nominal period and longest gap.
+        path: Its directory, the manifest in it, or an archive.
+        options: Nominal period, longest gap, names of fields.
 
     Returns:
         One episode for each stretch without a change of session, a step back of the running number, or a long gap.
 
     Raises:
-        ValueError: if the manifest is missing or damaged, the tub is of version 1, or pictures differ in size.
+        ValueError: if the manifest is missing or damaged, no record has steering or a picture, or pictures differ in
+            size.
     """
-    tub = path.parent if path.is_file() else path
-    manifest = _read_manifest(tub)
     skipped: Counter[str] = Counter()
-    records = Records(extras={"throttle": []})
+    notices: list[str] = []
+    store, tub = _open(path)
+    ends_early = getattr(store, "ends_early", None)
+    if ends_early:
+        notices.append(f"the archive is damaged ({ends_early}); what stands before that is read")
+    if store.has(tub / "manifest.json"):
+        pairs, pictures = _version_2(store, tub, options, skipped), tub / "images"
+    else:
+        pairs, pictures = _version_1(store, tub, path, skipped), tub
+    return _read(pairs, pictures, store, path, options, skipped, notices)
+
+
+def _read(
+    pairs: Iterator[tuple[int, dict[str, Any]]],
+    pictures: Path | PurePosixPath,
+    store: Store,
+    path: Path,
+    options: ReadOptions,
+    skipped: Counter[str],
+    notices: list[str],
+) -> EpisodeSet:
+    """Read the records of either version."""
+    names: list[str] = []
+    angles: list[float] = []
+    throttles: list[float] = []
     numbers: list[int] = []
     stamps_ms: list[float] = []
-    sessions: list[Any] = []
-    deleted = frozenset(manifest["deleted_indexes"])
-    for number, record in _records(tub, manifest["paths"], skipped):
-        if number in deleted:
-            skipped["deleted by its owner"] += 1
-            continue
+    sessions: list[str] = []
+    fields: Counter[str] = Counter()
+    lacking: Counter[str] = Counter()
+    wanted = {
+        "steering": (options.steering_column,) if options.steering_column else STEERING,
+        "picture": (options.frame_column,) if options.frame_column else PICTURE,
+    }
+    for index, record in pairs:
+        fields.update(key for key in record if isinstance(key, str))
         if record.get("user/mode", "user") != "user":
             skipped["driven by the pilot, not a person"] += 1
             continue
-        name = record.get("cam/image_array")
+        steering = _first(record, wanted["steering"])
+        picture = _first(record, wanted["picture"])
+        if picture is None or steering is None:
+            lacking.update(what for what, key in (("picture", picture), ("steering", steering)) if key is None)
+            skipped["no picture named" if picture is None else "no steering in the record"] += 1
+            continue
+        name = record[picture]
         if not isinstance(name, str) or not name:
             skipped["no picture named"] += 1
             continue
-        angle = usable_steering(record.get("user/angle"), skipped)
-        if angle is None:
-            continue
-        records.pictures.append(tub / "images" / Path(name.replace("\\", "/")).name)
-        records.steering.append(-angle)
-        records.extras["throttle"].append(_number(record.get("user/throttle")))
-        numbers.append(number)
-        stamps_ms.append(_number(record.get("_timestamp_ms")))
-        sessions.append(record.get("_session_id"))
-    if not numbers:
-        return EpisodeSet((), dict(skipped))
-    index = np.asarray(numbers, np.int64)
-    breaks = np.zeros(len(index), bool)
-    breaks[1:] = [now != before for before, now in zip(sessions, sessions[1:], strict=False)]
-    breaks[1:] |= np.diff(index) <= 0
-    clock = read_clock(since_first_s(stamps_ms), index, breaks, USUAL_PERIOD_S, options)
+        names.append(name)
+        angles.append(number(record[steering]))
+        throttles.append(number(record.get(_first(record, THROTTLE) or "")))
+        numbers.append(index)
+        stamps_ms.append(_stamp_ms(record))
+        sessions.append(str(record.get("_session_id")))
+    if not names:
+        for what, times in lacking.items():
+            if times:
+                raise ValueError(_lacks(path, what, wanted[what], fields))
+        return EpisodeSet((), dict(skipped), tuple(notices))
+    raw = np.asarray(angles)
+    steering_left = steering_fractions(raw, options, skipped, notices, name=path, usual_side="right")
+    usable = np.flatnonzero(np.isfinite(steering_left))
+    if len(usable) == 0:
+        return EpisodeSet((), dict(skipped), tuple(notices))
+    files = [pictures / PurePosixPath(names[row].replace("\\", "/")).name for row in usable]
+    order, clock = arrange(
+        files,
+        since_first_s(stamps_ms)[usable],
+        np.asarray(numbers, np.int64)[usable],
+        [sessions[row] for row in usable],
+        USUAL_PERIOD_S,
+        options,
+        skipped,
+        notices,
+    )
+    rows = usable[order]
+    extras = {"throttle": np.asarray(throttles, np.float32)[rows]}
+    records = Records([files[row] for row in order], steering_left[rows], extras, store)
     meta = {"source": str(path), "vehicle": "donkeycar", "renderer": "camera"}
     episodes = picture_episodes(records, clock, meta, options, skipped)
-    return EpisodeSet(tuple(episodes), dict(skipped), (clock.notice,) if clock.notice else ())
+    return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
-def _read_manifest(tub: Path) -> dict[str, Any]:
-    """Return the manifest's last part: the catalogs to read and the records to drop."""
-    path = tub / "manifest.json"
-    if not path.is_file():
-        if any(tub.glob("record_*.json")):
-            raise ValueError(
-                f"{tub} is a Donkeycar tub of version 1; convert it with Donkeycar's convert_to_tub_v2.py."
-            )
-        raise ValueError(f"{tub} has catalogs but no manifest.json, which says what counts; copy the whole tub again.")
-    found: dict[str, Any] = {}
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
+def _open(path: Path) -> tuple[Store, Path | PurePosixPath]:
+    """Return where the tub's files lie, and its folder there."""
+    if not is_archive(path):
+        folder = path.parent if path.is_file() else path
+        return Folder(folder), folder
+    store = open_store(path)
+    assert not isinstance(store, Folder)
+    marks = [name for name in store.index if name.name == "manifest.json" or _RECORD.fullmatch(name.name)]
+    if not marks:
+        raise ValueError(f"{path} holds no Donkeycar tub: neither manifest.json nor record_*.json is in it.")
+    tubs = sorted({mark.parent for mark in marks}, key=lambda folder: (len(folder.parts), str(folder)))
+    if len(tubs) > 1:
+        listed = ", ".join(str(tub) for tub in tubs[:5])
+        raise ValueError(
+            f"{path} holds {len(tubs)} tubs ({listed}); pack one alone, or unpack it and give their paths."
+        )
+    return store, tubs[0]
+
+
+def _lacks(path: Path, what: str, wanted: tuple[str, ...], fields: Counter[str]) -> str:
+    """Say which field is missing, and which are there."""
+    present = ", ".join(repr(name[:60]) for name, _ in fields.most_common(12)) or "none"
+    option = "--steering-column" if what == "steering" else "--frame-column"
+    return (
+        f"{path}: no record has the {what}, looked for as {' or '.join(wanted)}; fields present: {present}. "
+        f"Name the one with the {what} by {option}."
+    )
+
+
+def _first(record: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in record), None)
+
+
+def _version_2(
+    store: Store, tub: Path | PurePosixPath, options: ReadOptions, skipped: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield running number and content of the records that count, counting the others."""
+    catalogs, deleted = _read_manifest(store, tub / "manifest.json")
+    named = [tub / PurePosixPath(name.replace("\\", "/")).name for name in catalogs]
+    others = sorted({*store.names(tub, "catalog_*.catalog")} - {*named}, key=lambda entry: _numeral(entry.name))
+    for position, catalog in enumerate([*named, *others]):
+        if not store.has(catalog):
+            skipped["catalog missing"] += 1
             continue
+        passed_over = position >= len(named) and not options.all_catalogs
+        for record in store.lines(catalog):
+            index = record.get("_index") if isinstance(record, dict) else None
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < _TOO_LARGE:
+                skipped["garbled line"] += 1
+            elif passed_over:
+                skipped["in a catalog that the manifest passes over"] += 1
+            elif index in deleted:
+                skipped["deleted by its owner"] += 1
+            else:
+                yield index, record
+
+
+def _version_1(
+    store: Store, tub: Path | PurePosixPath, path: Path, skipped: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield running number and content of the record files."""
+    found = {
+        int(match[1]): name for name in store.names(tub, "record_*.json") if (match := _RECORD.fullmatch(name.name))
+    }
+    if not found:
+        raise ValueError(f"{path} has catalogs but no manifest.json, which says what counts; copy the whole tub again.")
+    excluded: set[int] = set()
+    if store.has(tub / "exclude.json"):
+        try:
+            listed = parse_json(store.read(tub / "exclude.json"), tub / "exclude.json")
+            excluded = {entry for entry in listed if isinstance(entry, int)} if isinstance(listed, list) else set()
+        except (OSError, DamagedFile):
+            skipped["list of deleted records damaged"] += 1
+    for index in sorted(found):
+        if index in excluded:
+            skipped["deleted by its owner"] += 1
+            continue
+        try:
+            record = parse_json(store.read(found[index], 1 << 20), found[index])
+        except (OSError, DamagedFile):
+            record = None
+        if isinstance(record, dict) and index < _TOO_LARGE:
+            yield index, record
+        else:
+            skipped["record file damaged"] += 1
+
+
+def _read_manifest(store: Store, path: Path | PurePosixPath) -> tuple[list[str], frozenset[int]]:
+    """Return the catalogs to read and the records to drop."""
+    found: dict[str, Any] = {}
+    for content in store.lines(path):
         if isinstance(content, dict) and "paths" in content:
             found = content
     names, deleted = found.get("paths"), found.get("deleted_indexes", [])
@@ -110,37 +249,27 @@ def _read_manifest(tub: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} should name the catalogs of the tub in a line with 'paths'; it is damaged, copy it again."
         )
-    return {"paths": names, "deleted_indexes": [number for number in deleted if isinstance(number, int)]}
+    return names, frozenset(entry for entry in deleted if isinstance(entry, int))
 
 
-def _records(tub: Path, names: list[str], skipped: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield running number and content of each record of the catalogs, counting what cannot be read."""
-    for name in names:
-        catalog = tub / Path(name.replace("\\", "/")).name
-        if not catalog.is_file():
-            skipped["catalog missing"] += 1
-            continue
-        with catalog.open(encoding="utf-8-sig", errors="replace") as lines:
-            for line in lines:
-                if not line.strip(" \t\r\n\0"):
-                    continue
-                try:
-                    record = json.loads(line)
-                    number = int(record["_index"])
-                    if not 0 <= number < _TOO_LARGE:
-                        raise ValueError("not a running number")
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                    skipped["garbled line"] += 1
-                    continue
-                yield number, record
+def _stamp_ms(record: dict[str, Any]) -> float:
+    """Return a record's time stamp in milliseconds; NaN when it has none."""
+    for name in ("_timestamp_ms", "milliseconds"):
+        if name in record:
+            return number(record[name])
+    text = record.get("timestamp")
+    if isinstance(text, str):
+        try:
+            moment = datetime.fromisoformat(text)
+            return 1000 * moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+        except (ValueError, OverflowError, OSError):
+            pass
+    return math.nan
 
 
-def _number(value: Any) -> float:
-    """Return a field as a float; NaN when it is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
+def _numeral(name: str) -> tuple[int, str]:
+    digits = re.search(r"\d{1,15}", name)
+    return (int(digits[0]) if digits else 0, name)
 
 
 def _is_manifest(path: Path) -> bool:

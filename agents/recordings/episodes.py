@@ -97,6 +97,8 @@ class Episode:
     """Index in `source` of the first frame."""
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """More arrays `[T, ...]` by name, such as `speed_mps` or `lateral_offset_m`."""
+    digests: NDArray[np.uint64] | None = None
+    """`[T]` hashes of the picture files, equal for copies; None where the frames are not kept as files of their own."""
 
     def __post_init__(self) -> None:
         """Check lengths, ranges and the clock."""
@@ -151,8 +153,9 @@ class Episode:
         start, stop = self._range(start, stop)
         meta = dataclasses.replace(self.meta, start_s=self.meta.start_s + float(self.time_s[start] - self.time_s[0]))
         extras = {name: values[start:stop] for name, values in self.extras.items()}
+        digests = None if self.digests is None else self.digests[start:stop]
         return Episode(
-            self.steering[start:stop], self.time_s[start:stop], meta, self.source, self.offset + start, extras
+            self.steering[start:stop], self.time_s[start:stop], meta, self.source, self.offset + start, extras, digests
         )
 
     def with_nominal_period(self, nominal_period_s: float) -> Episode:
@@ -233,6 +236,17 @@ class EpisodeSet:
         """Return the same episodes, elapsed times counted in another period, seconds."""
         episodes = tuple(episode.with_nominal_period(nominal_period_s) for episode in self.episodes)
         return dataclasses.replace(self, episodes=episodes)
+
+    def between(self, from_s: float, to_s: float | None) -> EpisodeSet:
+        """Return what lies between two moments of each source's time line, seconds; to the end when `to_s` is None."""
+        kept: list[Episode] = []
+        for episode in self.episodes:
+            line_s = episode.meta.start_s + (episode.time_s - episode.time_s[0])
+            first = int(np.searchsorted(line_s, from_s - 1e-9))
+            last = len(line_s) if to_s is None else int(np.searchsorted(line_s, to_s - 1e-9))
+            if first < last:
+                kept.append(episode.slice(first, last))
+        return dataclasses.replace(self, episodes=tuple(kept))
 
     def cut(self, length: int) -> EpisodeSet:
         """Return views of at most `length` steps, for balanced parallel streams; each piece counts as an episode."""

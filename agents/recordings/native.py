@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections import Counter
@@ -22,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet, FrameSource
-from agents.recordings.reading import ReadOptions
+from agents.recordings.options import ReadOptions
+from agents.recordings.reading.files import check_regular, load_array, npy_header, one_line, read_json
 
 FORMAT = "wormwheel-episodes"
 """Name of the format in `dataset.json`."""
@@ -43,10 +43,12 @@ def check_header(directory: Path) -> None:
     """
     path = directory / "dataset.json"
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
+        header = read_json(path)
         found, version = header["format"], int(header["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} should name format and version of a data set; it cannot be read: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"{path} should name format and version of a data set; it cannot be read: {one_line(error)}"
+        ) from None
     if found != FORMAT:
         raise ValueError(f"{path} should name the format {FORMAT!r}, got {found!r}.")
     if version > VERSION:
@@ -91,7 +93,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             Exception
         ) as error:  # NumPy's header parser lets almost anything out: TokenError, SyntaxError, MemoryError.
             skipped["episode with damaged files"] += 1
-            notices.append(f"{directory.name} left out: {' '.join(str(error).split())}")
+            notices.append(f"{directory.name} left out: {one_line(error)}")
             continue
         if episode is None:
             continue
@@ -118,16 +120,11 @@ class RawFrames:
     """
 
     def __init__(self, path: Path) -> None:
+        size = check_regular(path)
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"{path} should be a version 1.0 .npy file, got {version}.")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            start = file.tell()
-        if fortran or dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
+            shape, dtype, start = npy_header(file, path, size)
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
             raise ValueError(f"{path} should hold uint8 [T, H, W, 3], got {dtype} {list(shape)}.")
-        if path.stat().st_size < start + math.prod(shape):
-            raise ValueError(f"{path} is cut short: {shape[0]} frames were promised.")
         self.path = path
         self.shape: tuple[int, ...] = shape
         self._start = start
@@ -164,7 +161,7 @@ class PickedFrames:
 def _read_episode(directory: Path, source: str, start_s: float, skipped: Counter[str]) -> Episode | None:
     """Read one episode; None when no step is left after the damaged ones are dropped."""
     arrays: dict[str, NDArray[Any]] = {
-        file.stem: np.load(file, allow_pickle=False) for file in directory.glob("*.npy") if file.name != "frames.npy"
+        file.stem: load_array(file) for file in directory.glob("*.npy") if file.name != "frames.npy"
     }
     steering = arrays.pop("steering").astype(np.float32)
     time_s = arrays.pop("time_s").astype(np.float64)
@@ -190,7 +187,7 @@ def _read_episode(directory: Path, source: str, start_s: float, skipped: Counter
         return None
     if len(keep) < steps:
         frames = PickedFrames(raw, keep)
-    stored = EpisodeMeta.from_json(json.loads((directory / "meta.json").read_text(encoding="utf-8")))
+    stored = EpisodeMeta.from_json(read_json(directory / "meta.json"))
     meta = dataclasses.replace(
         stored,
         source=source,

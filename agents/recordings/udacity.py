@@ -1,48 +1,59 @@
 """Logs of the Udacity simulator: `driving_log.csv` beside `IMG/`.
 
-Columns: centre, left and right picture, steering, throttle, brake, speed; a header row is optional. The paths are those
-of the machine that recorded, so only the file names are used. Steering is [-1, 1] for ±25°, positive to the right, and
-is turned round; speed is in mph. The only clock is in the file names: `center_2018_07_16_17_11_43_382.jpg`. Rows keep
-their order: where time steps back or jumps, a new episode begins.
+Columns: centre, left and right picture, steering, throttle, brake, speed; where a header stands, it decides. Rows' own
+paths are tried first where they lie below the log; else, being those of the machine that recorded, their file names
+are looked for in `IMG/`. Steering is [-1, 1] for ±25°, positive to the right, and is turned round; speed is in mph.
+The only clock is in the file names: `center_2018_07_16_17_11_43_382.jpg`. Rows are put in the order of these stamps.
 """
 
 from __future__ import annotations
 
-import csv
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeSet
-from agents.recordings.reading import (
-    Clock,
-    ReadOptions,
-    Records,
-    picture_episodes,
-    read_clock,
-    since_first_s,
-    usable_steering,
+from agents.recordings.options import ReadOptions
+from agents.recordings.reading.assemble import Records, picture_episodes
+from agents.recordings.reading.clock import Clock, arrange, since_first_s
+from agents.recordings.reading.columns import (
+    MPH,
+    Columns,
+    Meaning,
+    find_columns,
+    floats,
+    speed_scale,
+    stamps_in_seconds,
+    steering_fractions,
 )
+from agents.recordings.reading.pictures import is_picture_name
+from agents.recordings.reading.places import Places
+from agents.recordings.reading.store import Folder
+from agents.recordings.reading.tables import Table, read_table
 
 EXPECTS = "a Udacity log (a directory with driving_log.csv and IMG, or the .csv itself)"
 """What a path of this format looks like."""
 USUAL_PERIOD_S = 1 / 15
 """The simulator records close to 15 frames a second."""
-MPH = 0.44704
-"""Metres a second in a mile an hour."""
+FULL_LOCK_DEG = 25.0
+"""Steering angle of the simulator's car at full lock."""
 
 _STAMP = re.compile(r"(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\D*$")
-_COLUMNS = 7
-_LEAST_COLUMNS = 4
 
 
 def recognises(path: Path) -> bool:
-    """Say whether a path is a log: a directory with `driving_log.csv`, or a CSV file."""
-    return (path / "driving_log.csv").is_file() or (path.suffix.lower() == ".csv" and path.is_file())
+    """Say whether a path is a log: a directory with `driving_log.csv`, or a file of that kind."""
+    if (path / "driving_log.csv").is_file():
+        return True
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    return path.name == "driving_log.csv" or (path.parent / "IMG").is_dir()
 
 
 def read(path: Path, options: ReadOptions) -> EpisodeSet:
@@ -50,111 +61,112 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
 
     Args:
         path: The CSV file or its directory.
-        options: Nominal period, longest gap, side cameras.
+        options: Nominal period, longest gap, side cameras, columns, units.
 
     Returns:
         Episodes of the centre camera and, by option, of the left and right cameras after them, in their own episodes
         on the same time line.
 
     Raises:
-        ValueError: if the file is no such log, `IMG` is missing, or pictures differ in size.
+        ValueError: if the file is no such log, its pictures are missing, or pictures differ in size.
     """
     log = path / "driving_log.csv" if path.is_dir() else path
-    pictures = log.parent / "IMG"
     skipped: Counter[str] = Counter()
-    rows = _read_rows(log, skipped)
-    if rows and not pictures.is_dir():
+    notices: list[str] = []
+    table = read_table(log)
+    notices += table.notices
+    if table.damaged:
+        skipped["row with columns missing or damaged"] += table.damaged
+    if not table.rows:
+        return EpisodeSet((), dict(skipped), tuple(notices))
+    columns = find_columns(table, options, log, ("centre", "steering"))
+    centre = columns.places["centre"]
+    rows = [row for row in table.rows if is_picture_name(row[centre])]
+    if lost := len(table.rows) - len(rows):
+        skipped["row with columns missing or damaged"] += lost
+    if not rows:
+        raise ValueError(f"{log} names no picture in the column {columns.names[centre]!r}; it is no Udacity log.")
+    table = Table(table.header, rows)
+    raw = floats(table.column(columns.places["steering"]))
+    steering = steering_fractions(
+        raw,
+        options,
+        skipped,
+        notices,
+        name=log,
+        usual_side="right",
+        unit=columns.units.get("steering", ""),
+        usual_lock_deg=FULL_LOCK_DEG,
+    )
+    usable = np.flatnonzero(np.isfinite(steering))
+    if len(usable) == 0:
+        return EpisodeSet((), dict(skipped), tuple(notices))
+    places = Places(log.parent)
+    centres = [places.find(rows[row][centre]) for row in usable]
+    if not any(os.path.isfile(found) for found in centres):
         raise ValueError(
-            f"{pictures} should hold the pictures that {log.name} names; it is missing. Copy it beside the log."
+            f"{log.parent / 'IMG'} should hold the pictures that {log.name} names; none of them is there (looked for "
+            f"{rows[0][centre][:80]!r}). Copy them beside the log."
         )
-    usable: list[tuple[Sequence[str], float]] = []
-    for row in rows:
-        steering = usable_steering(row[3], skipped)
-        if steering is not None:
-            usable.append((row, -steering))
-    if not usable:
-        return EpisodeSet((), dict(skipped))
-    stamps_s = since_first_s([_stamp_ms(row[0]) for row, _ in usable])
+    stamps_s = _stamps_s(table, columns, notices)[usable]
     count = len(usable)
-    clock = read_clock(stamps_s, np.arange(count), np.zeros(count, bool), USUAL_PERIOD_S, options)
-    notices = [clock.notice] if clock.notice else []
+    order, clock = arrange(centres, stamps_s, np.arange(count), None, USUAL_PERIOD_S, options, skipped, notices)
+    chosen = usable[order]
+    extras = _extras(table, columns, chosen)
     episodes: list[Episode] = []
-    cameras = {"centre": (0, 0.0)}
+    cameras: dict[str, tuple[Meaning, float]] = {"centre": ("centre", 0.0)}
     if options.side_cameras:
         # A car whose middle camera saw what the left one sees stands too far left and has to come back to the right.
         correction = options.side_camera_correction
-        cameras |= {"left": (1, -correction), "right": (2, correction)}
-    for camera, (column, shift) in cameras.items():
+        cameras |= {"left": ("left", -correction), "right": ("right", correction)}
+    for camera, (meaning, shift) in cameras.items():
+        if meaning not in columns:
+            notices.append(f"the log has no column of the {camera} camera")
+            continue
         missing: Counter[str] = Counter()
-        episodes += _camera(path, pictures, usable, column, shift, clock, camera, options, missing)
+        pictures = [places.find(rows[row][columns.places[meaning]]) for row in chosen]
+        records = Records(pictures, np.clip(steering[chosen] + shift, -1, 1), extras, Folder(log.parent))
+        episodes += _camera(records, clock, str(path), camera, options, missing)
         if camera == "centre":
             skipped += missing
         elif missing:
-            notices.append(f"{sum(missing.values())} of {count} rows have no usable picture of the {camera} camera")
+            notices.append(
+                f"{sum(missing.values())} of {len(chosen)} rows have no usable picture of the {camera} camera"
+            )
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
 def _camera(
-    path: Path,
-    pictures: Path,
-    usable: Sequence[tuple[Sequence[str], float]],
-    column: int,
-    shift: float,
-    clock: Clock,
-    camera: str,
-    options: ReadOptions,
-    skipped: Counter[str],
+    records: Records, clock: Clock, source: str, camera: str, options: ReadOptions, skipped: Counter[str]
 ) -> list[Episode]:
-    """Assemble the episodes of one camera, its labels shifted."""
-    records = Records(
-        pictures=[pictures / _base_name(row[column]) for row, _ in usable],
-        steering=[min(max(steering + shift, -1.0), 1.0) for _, steering in usable],
-    )
-    if all(len(row) >= _COLUMNS for row, _ in usable):
-        for name, at, scale in (("throttle", 4, 1.0), ("brake", 5, 1.0), ("speed_mps", 6, MPH)):
-            records.extras[name] = [_number(row[at]) * scale for row, _ in usable]
-    meta = {"source": str(path), "vehicle": "udacity", "renderer": "camera", "extra": {"camera": camera}}
+    """Assemble the episodes of one camera."""
+    meta = {"source": source, "vehicle": "udacity", "renderer": "camera", "extra": {"camera": camera}}
     return picture_episodes(records, clock, meta, options, skipped)
 
 
-def _read_rows(log: Path, skipped: Counter[str]) -> list[list[str]]:
-    """Return the rows that have as many columns as most rows have, without the header."""
-    with log.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        try:
-            rows = [row for row in csv.reader(line.replace("\0", "") for line in lines) if any(map(str.strip, row))]
-        except csv.Error as error:
-            raise ValueError(f"{log} is not a readable CSV file: {error}. Copy the log again.") from None
-    if rows and not any(_is_picture(field) for field in rows[0][:3]) and _is_header(rows[0]):
-        rows = rows[1:]
-    if not rows:
-        return []
-    columns = Counter(map(len, rows)).most_common(1)[0][0]
-    if not any(_is_picture(row[0]) for row in rows):
-        raise ValueError(
-            f"{log} should name a picture in its first column, got {rows[0][0][:60]!r}; it is no Udacity log."
-        )
-    if not _LEAST_COLUMNS <= columns <= _COLUMNS:
-        raise ValueError(
-            f"{log} should have the {_COLUMNS} columns centre, left, right, steering, throttle, brake, speed, "
-            f"got {columns}; numbers must be written with a decimal point."
-        )
-    good = [row for row in rows if len(row) == columns and _is_picture(row[0])]
-    if len(good) < len(rows):
-        skipped["row with columns missing or damaged"] += len(rows) - len(good)
-    return good
+def _extras(table: Table, columns: Columns, chosen: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return throttle, brake and speed, where the log has them."""
+    extras: dict[str, NDArray[Any]] = {}
+    for name, meaning in (("throttle", "throttle"), ("brake", "brake"), ("speed_mps", "speed")):
+        if meaning in columns.places:
+            scale = speed_scale(columns.units.get("speed", ""), MPH) if meaning == "speed" else 1.0
+            place = columns.places[meaning]
+            extras[name] = (floats(table.column(place))[chosen] * scale).astype(np.float32)
+    return extras
 
 
-def _is_header(row: Sequence[str]) -> bool:
-    return any(field.strip().lower() in {"center", "centre", "steering", "left", "speed"} for field in row)
-
-
-def _is_picture(field: str) -> bool:
-    return field.strip().lower().endswith((".jpg", ".jpeg", ".png"))
+def _stamps_s(table: Table, columns: Columns, notices: list[str]) -> NDArray[np.float64]:
+    """Return the time stamps of a column, or else those in the pictures' names, seconds; NaN where there is none."""
+    if "time" in columns:
+        cells = table.column(columns.places["time"])
+        stamps = floats(cells)
+        if np.isfinite(stamps).mean() > 0.5:
+            return stamps_in_seconds(stamps, columns.units.get("time", ""), notices)
+    return since_first_s([_stamp_ms(cell) for cell in table.column(columns.places["centre"])])
 
 
 def _base_name(field: str) -> str:
-    """Return the file name at the end of a Windows or POSIX path; a name that no file has when there is none."""
-    return field.replace("\\", "/").rsplit("/", 1)[-1].strip() or "no-picture-named"
+    return PurePosixPath(field.replace("\\", "/").strip()).name
 
 
 def _stamp_ms(field: str) -> float:
@@ -168,10 +180,3 @@ def _stamp_ms(field: str) -> float:
     except ValueError:
         return float("nan")
     return float(round(1000 * moment.timestamp()))
-
-
-def _number(field: str) -> float:
-    try:
-        return float(field)
-    except ValueError:
-        return float("nan")

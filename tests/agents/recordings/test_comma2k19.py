@@ -11,8 +11,8 @@ import pytest
 from agents.imitation.batches import Windows
 from agents.recordings import load_episodes
 from agents.recordings.cache import materialise
+from agents.recordings.reading.video import VideoFile
 from agents.recordings.splits import split_by_source
-from agents.recordings.video import VideoFile
 from tests.agents.recordings.makers import one_line, real
 
 ROUTE = "b0c9|2018-08-02--08-34-47"

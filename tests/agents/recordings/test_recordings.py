@@ -14,7 +14,7 @@ import pytest
 
 from agents.recordings import READERS, load_episodes
 from agents.recordings.cache import materialise
-from agents.recordings.reading import BadPicture, picture_size
+from agents.recordings.reading.pictures import BadPicture, picture_size
 from agents.recordings.splits import split_by_time_block
 from tests.agents.recordings.makers import MAKERS, make_log, make_native, make_tub, one_line, picture, real, save
 
@@ -112,7 +112,9 @@ def test_no_path_is_an_error():
         load_episodes([])
 
 
-@pytest.mark.parametrize("option", [{"nominal_period_s": 0.0}, {"max_gap_s": -1.0}, {"side_camera_correction": 2.0}])
+@pytest.mark.parametrize(
+    "option", [{"nominal_period_s": 0.0}, {"max_gap_s": -1.0}, {"side_camera_correction": 2.0}, {"nominal_rate": -1.0}]
+)
 def test_impossible_options_are_refused(tmp_path, option):
     with pytest.raises(ValueError, match=next(iter(option))):
         load_episodes(tmp_path, **option)
@@ -156,7 +158,7 @@ DIRT: dict[str, Callable[[Path], Any]] = {
     "picture file of zero bytes": lambda path: path.write_bytes(b""),
     "picture file missing": lambda path: path.unlink(),
     "picture file truncated": lambda path: path.write_bytes(path.read_bytes()[:-200]),
-    "file neither JPEG nor PNG": lambda path: path.write_bytes(b"<html>not found</html>"),
+    "file of no known picture format": lambda path: path.write_bytes(b"<html>not found</html>"),
     "picture header damaged": lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\x00\x04ab\x00\x00\xff\xd9"),
     "picture file unreadable": lambda path: (path.unlink(), path.mkdir()),
 }

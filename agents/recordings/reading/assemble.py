@@ -1,0 +1,123 @@
+"""From labelled pictures in order to episodes: the pictures are checked, and gaps cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.recordings.episodes import Episode, EpisodeMeta, FrameSource
+from agents.recordings.options import ReadOptions
+from agents.recordings.reading.clock import Clock
+from agents.recordings.reading.pictures import BadPicture, PictureFiles, check_picture
+from agents.recordings.reading.store import Folder, Store
+
+
+@dataclass
+class Records:
+    """Labelled pictures of one camera, in order, before they are checked."""
+
+    pictures: Sequence[Path | PurePosixPath]
+    """`[T]` files."""
+    steering: NDArray[np.float64]
+    """`[T]` positive left."""
+    extras: Mapping[str, NDArray[Any]]
+    """More columns `[T]`."""
+    store: Store
+    """Where the files lie."""
+
+    def take(self, rows: NDArray[np.int64]) -> Records:
+        """Return chosen rows."""
+        extras = {name: values[rows] for name, values in self.extras.items()}
+        return Records([self.pictures[row] for row in rows], self.steering[rows], extras, self.store)
+
+
+def picture_episodes(
+    records: Records, clock: Clock, meta: Mapping[str, Any], options: ReadOptions, skipped: Counter[str]
+) -> list[Episode]:
+    """Check the pictures and cut the records into episodes.
+
+    Args:
+        records: `[T]` labelled pictures.
+        clock: Their time line.
+        meta: Fields of `EpisodeMeta` besides size, period and start.
+        options: Longest gap.
+        skipped: Counts of records left out; bad pictures are added.
+
+    Returns:
+        Episodes in order; none when no picture is good.
+
+    Raises:
+        ValueError: if two pictures differ in size.
+    """
+    keep, size, digests = _check_pictures(records, skipped)
+    if size is None:
+        return []
+    episodes = []
+    for rows in cut_rows(keep, clock, options):
+        paths = [records.pictures[row] for row in rows]
+        source = PictureFiles(paths, *size, None if isinstance(records.store, Folder) else records.store)
+        episodes.append(make_episode(records.steering, records.extras, clock, rows, size, source, meta, digests))
+    return episodes
+
+
+def cut_rows(keep: NDArray[np.int64], clock: Clock, options: ReadOptions) -> list[NDArray[np.int64]]:
+    """Cut the rows that are kept wherever one does not follow from the one before."""
+    if len(keep) == 0:
+        return []
+    cuts = (np.diff(clock.segment[keep]) > 0) | (np.diff(clock.time_s[keep]) > options.max_gap_s)
+    return np.split(keep, np.flatnonzero(cuts) + 1)
+
+
+def make_episode(
+    steering: NDArray[np.float64],
+    extras: Mapping[str, NDArray[Any]],
+    clock: Clock,
+    rows: NDArray[np.int64],
+    size: tuple[int, int],
+    source: FrameSource | None,
+    meta: Mapping[str, Any],
+    digests: NDArray[np.uint64] | None = None,
+) -> Episode:
+    """Make an episode of some rows of a recording; `source` shows these rows alone."""
+    time_s = clock.time_s[rows]
+    about = EpisodeMeta(
+        nominal_period_s=clock.period_s, height=size[0], width=size[1], start_s=float(clock.line_s[rows[0]]), **meta
+    )
+    return Episode(
+        steering[rows].astype(np.float32),
+        time_s - time_s[0],
+        about,
+        source,
+        extras={name: values[rows] for name, values in extras.items()},
+        digests=None if digests is None else digests[rows],
+    )
+
+
+def _check_pictures(
+    records: Records, skipped: Counter[str]
+) -> tuple[NDArray[np.int64], tuple[int, int] | None, NDArray[np.uint64]]:
+    """Return the rows whose pictures are good, their one size, and a hash of each file."""
+    keep: list[int] = []
+    size: tuple[int, int] | None = None
+    digests = np.zeros(len(records.pictures), np.uint64)
+    for row, path in enumerate(records.pictures):
+        try:
+            height, width, digest = check_picture(records.store, path)
+        except BadPicture as error:
+            skipped[str(error)] += 1
+            continue
+        if size is not None and (height, width) != size:
+            raise ValueError(
+                f"pictures of one size were expected, got {size[1]}×{size[0]} in {records.pictures[keep[0]]} and "
+                f"{width}×{height} in {path}; keep them in two data sets."
+            )
+        size = (height, width)
+        digests[row] = digest
+        keep.append(row)
+    return np.asarray(keep, np.int64), size, digests

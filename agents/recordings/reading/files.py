@@ -1,0 +1,158 @@
+"""Files that came from elsewhere, read so that none can hang, flood memory, or end in anything but one clear line.
+
+Pipes and devices are refused before they are opened, sizes are checked before bytes are read, and whatever a parser
+lets out becomes a `DamagedFile` whose message names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_BYTES = 256 << 20
+"""Longest text or picture that is read whole, bytes."""
+LONGEST_LINE = 1 << 20
+"""Longest line of a file of JSON lines, bytes; the rest of a longer one is damage."""
+
+
+class DamagedFile(ValueError):
+    """A file that cannot be what it should be; the message is one line and names it."""
+
+
+def possible_name(name: str) -> bool:
+    """Say whether a file could have this name: no zero byte, no lone surrogate, not too long."""
+    try:
+        return bool(name) and "\0" not in name and len(os.fsencode(name)) < 4096
+    except UnicodeEncodeError:
+        return False
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line that any output can show; its kind when it has none."""
+    text = " ".join(str(error).split()).encode("utf-8", "replace").decode("utf-8")
+    return text[:300] or type(error).__name__
+
+
+def check_regular(path: Path, most: int | None = None) -> int:
+    """Return a file's size in bytes after checking that it is a file and not too large.
+
+    Args:
+        path: The file; links are followed.
+        most: Largest size, bytes; any when None.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        DamagedFile: if it is a directory, a pipe or a device, or too large.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise DamagedFile(f"{path} should be a file, it is {kind}; give or copy the file itself.")
+    if most is not None and found.st_size > most:
+        raise DamagedFile(
+            f"{path} has {found.st_size:,} bytes, at most {most:,} were expected; split it or copy it again."
+        )
+    return found.st_size
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Read a whole file of at most `most` bytes."""
+    check_regular(path, most)
+    with path.open("rb") as file:
+        return file.read(most)
+
+
+def parse_json(content: str | bytes, name: str | os.PathLike[str]) -> Any:
+    """Parse JSON text.
+
+    Args:
+        content: The text.
+        name: Whose it is, for the message.
+
+    Raises:
+        DamagedFile: if it is no JSON, nested too deep, or holds numbers too long to be any.
+    """
+    try:
+        text = content.decode("utf-8-sig", "replace") if isinstance(content, bytes) else content
+        return json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise DamagedFile(f"{name} should hold JSON and is damaged ({one_line(error)}); copy it again.") from None
+
+
+def read_json(path: Path, most: int = 64 << 20) -> Any:
+    """Read a JSON file; see `parse_json`."""
+    return parse_json(read_bytes(path, most), path)
+
+
+def json_lines(file: BinaryIO) -> Iterator[Any]:
+    """Yield the value of each line that is not empty; None for a line that is no JSON."""
+    while line := file.readline(LONGEST_LINE):
+        if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
+            while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+                pass
+            yield None
+        elif line.strip(b" \t\r\n\0\xef\xbb\xbf"):
+            try:
+                yield json.loads(line.decode("utf-8-sig", "replace"))
+            except (ValueError, RecursionError):
+                yield None
+
+
+def number(value: Any) -> float:
+    """Return a field as a float; NaN when it is none, such as text, a list or a truth value."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def npy_header(file: BinaryIO, path: str | os.PathLike[str], size: int) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Read the header of an .npy file and check that the file holds what it promises.
+
+    Args:
+        file: Open at its beginning.
+        path: For the message.
+        size: Bytes of the file.
+
+    Returns:
+        Shape, dtype, and where the data begin.
+
+    Raises:
+        DamagedFile: if it is damaged, cut short, pickled or in Fortran's order.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except Exception as error:  # NumPy's header parser lets nearly anything out: TokenError, SyntaxError, MemoryError.
+        raise DamagedFile(f"{path} should be an .npy file and is damaged ({one_line(error)}); copy it again.") from None
+    if dtype.hasobject or (fortran and len(shape) > 1) or any(length < 0 for length in shape):
+        raise DamagedFile(f"{path} should hold a plain array, got {dtype} {list(shape)}; save it again by numpy.save.")
+    if size < file.tell() + math.prod(shape) * dtype.itemsize:
+        raise DamagedFile(f"{path} is cut short: an array {list(shape)} of {dtype} was promised; copy it again.")
+    return shape, dtype, file.tell()
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Load an .npy file; memory is taken only once the file is known to hold what its header promises.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        DamagedFile: if it is damaged.
+    """
+    size = check_regular(path)
+    with path.open("rb") as file:
+        shape, dtype, start = npy_header(file, path, size)
+    if math.prod(shape) == 0:
+        return np.zeros(shape, dtype)
+    return np.fromfile(path, dtype, math.prod(shape), offset=start).reshape(shape)

@@ -1,0 +1,131 @@
+"""Frames kept as one video file, read forwards."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.recordings.reading.files import check_regular, one_line
+
+SUFFIXES = (".mp4", ".hevc", ".h264", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts")
+"""Ends of the names of videos."""
+SEEK_FRAMES = 64
+"""Going ahead by more frames than this, the video is entered at a key frame instead of being decoded all the way."""
+MOST_PIXELS = 40_000_000
+"""A video with more pixels a frame comes from no driving camera."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class VideoFile:
+    """A `FrameSource` over a video, at its best when runs are asked for in rising order.
+
+    A raw stream cannot be entered in the middle: going back means decoding from the beginning. `cache_frames` reads
+    forwards only and is the way to learn from videos. The file is open from the first read to the last frame. Videos
+    in a container (.mp4 and such) with `stamps_s` known are entered at the key frame before what is asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: if it holds no picture that can be decoded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_regular(path)
+        self.path = path
+        first = next(_decode(path), None)
+        if first is None:
+            raise ValueError(f"{path} should be a video, no frame of it can be decoded; copy it again.")
+        self.height, self.width = first.shape[:2]
+        self._lock = threading.Lock()
+        self._frames: Iterator[NDArray[np.uint8]] | None = None
+        self._latest = first
+        self._position = 0
+        self._stamps: NDArray[np.int64] | None = None
+        self._reported = False
+
+    def stamps_s(self) -> NDArray[np.float64]:
+        """Return the time of every frame, seconds from the first, read from the container without decoding.
+
+        Raises:
+            ValueError: if the container keeps no times, as raw streams do.
+        """
+        pts: list[int] = []
+        base = 1.0
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                base = float(stream.time_base or 1)
+                for packet in container.demux(stream):
+                    if packet.size:  # the last, empty one flushes the decoder
+                        if packet.pts is None:
+                            raise ValueError("it keeps no times of its frames")
+                        pts.append(packet.pts)
+        except Exception as error:  # FFmpegError, and what PyAV makes of damaged metadata
+            text = f"{self.path} tells no time of its frames ({one_line(error)}); give the rate by --nominal-rate."
+            raise ValueError(text) from None
+        if not pts:
+            raise ValueError(f"{self.path} holds no frame; copy it again.")
+        self._stamps = np.sort(np.asarray(pts, np.int64))
+        return (self._stamps - self._stamps[0]) * base
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read a run of frames.
+
+        Returns:
+            uint8 `[n, H, W, 3]` RGB, and bool `[n]`: False past the end of the video, where its last frame stands in.
+        """
+        frames = np.empty((stop - start, self.height, self.width, 3), np.uint8)
+        good = np.ones(stop - start, bool)
+        with self._lock:
+            far = self._stamps is not None and start > self._position + SEEK_FRAMES
+            if self._frames is None or start < self._position or far:
+                self._enter(start)
+            assert self._frames is not None
+            for index in range(self._position, stop):
+                frame = next(self._frames, None)
+                if frame is None or frame.shape != self._latest.shape:
+                    self._report(index)
+                    frames[max(index - start, 0) :] = self._latest
+                    good[max(index - start, 0) :] = False
+                    self._frames = None
+                    break
+                self._latest, self._position = frame, index + 1
+                if index >= start:
+                    frames[index - start] = frame
+        return frames, good
+
+    def _enter(self, start: int) -> None:
+        """Begin to decode, at the frame asked for when the container allows it."""
+        if self._stamps is not None and SEEK_FRAMES < start < len(self._stamps):
+            self._frames, self._position = _decode(self.path, int(self._stamps[start])), start
+        else:
+            self._frames, self._position = _decode(self.path), 0
+
+    def _report(self, index: int) -> None:
+        if not self._reported:
+            _LOG.warning("%s ends at frame %d, before its log does", self.path, index)
+            self._reported = True
+
+
+def _decode(path: Path, from_pts: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames from the first on, or from a time stamp on; damage ends the video there."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MOST_PIXELS:
+                raise ValueError(f"{stream.width}×{stream.height} pixels are those of no driving camera")
+            if from_pts is not None:
+                container.seek(from_pts, stream=stream)
+            for frame in container.decode(stream):
+                if from_pts is None or (frame.pts is not None and frame.pts >= from_pts):
+                    yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    except Exception as error:  # FFmpegError, IndexError without a picture stream, and what damaged metadata make
+        _LOG.warning("%s cannot be decoded further: %s", path, one_line(error))
