@@ -205,7 +205,7 @@ def _join_decimals(
         return rows, False
     values = (columns - lead) // 2
     paired = len(counts) == 1 and columns - lead == 2 * values > 0
-    # Without a header only steering alone or all four numbers are sure: three pairs may be four numbers, one of them whole.
+    # Without a header only steering alone or all four are sure: three pairs may be four numbers, one of them whole.
     paired = paired and (values in (1, 4) if header is None else values == len(header) - lead)
     if lead and paired and all(row[1::2] and all(half.isdigit() for half in row[1::2]) for row in numbers):
         if all(abs(int(row[0])) <= 90 for row in numbers if len(row[0]) < 18):
