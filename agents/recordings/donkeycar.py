@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
@@ -42,6 +43,8 @@ THROTTLE = ("user/throttle", "throttle")
 """Names that the throttle has had."""
 
 _TOO_LARGE = 2**53
+_MOST_EXTRAS = 64
+_TAKEN = ("frames", "steering", "time_s")
 _RECORD = re.compile(r"record_(\d+)\.json")
 
 
@@ -91,7 +94,7 @@ def _read(
     """Read the records of either version."""
     names: list[str] = []
     angles: list[float] = []
-    throttles: list[float] = []
+    more: dict[str, list[float]] = {}
     numbers: list[int] = []
     stamps_ms: list[float] = []
     sessions: list[str] = []
@@ -118,7 +121,7 @@ def _read(
             continue
         names.append(name)
         angles.append(number(record[steering]))
-        throttles.append(number(record.get(_first(record, THROTTLE) or "")))
+        _note(more, record, len(names) - 1, (steering, picture))
         numbers.append(index)
         stamps_ms.append(_stamp_ms(record))
         sessions.append(str(record.get("_session_id")))
@@ -144,7 +147,7 @@ def _read(
         notices,
     )
     rows = usable[order]
-    extras = {"throttle": np.asarray(throttles, np.float32)[rows]}
+    extras = {name: _column(values, len(names))[rows] for name, values in more.items()}
     records = Records([files[row] for row in order], steering_left[rows], extras, store)
     meta = {"source": str(path), "vehicle": "donkeycar", "renderer": "camera"}
     episodes = picture_episodes(records, clock, meta, options, skipped)
@@ -250,6 +253,30 @@ def _read_manifest(store: Store, path: Path | PurePosixPath) -> tuple[list[str],
             f"{path} should name the catalogs of the tub in a line with 'paths'; it is damaged, copy it again."
         )
     return names, frozenset(entry for entry in deleted if isinstance(entry, int))
+
+
+def _note(more: dict[str, list[float]], record: dict[str, Any], row: int, known: tuple[str, ...]) -> None:
+    """Note the other numbers of a record by name; NaN fills the rows that lack one."""
+    for key, value in record.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or key in known:
+            continue
+        if key.startswith(("_", "pilot/")) or key in ("milliseconds", *STEERING, *PICTURE):
+            continue
+        name = "throttle" if key in THROTTLE else key.removeprefix("user/").replace("/", "_")
+        if name not in more and (len(more) >= _MOST_EXTRAS or not name.isidentifier() or name in _TAKEN):
+            continue
+        column = more.setdefault(name, [])
+        column += [math.nan] * (row - len(column))
+        if len(column) == row:
+            column.append(number(value))
+
+
+def _column(values: list[float], count: int) -> NDArray[Any]:
+    """Return a column of numbers, as float32 where nothing is lost by that."""
+    column = np.asarray(values + [math.nan] * (count - len(values)))
+    with np.errstate(over="ignore"):
+        short = column.astype(np.float32)
+    return short if np.array_equal(short, column, equal_nan=True) else column
 
 
 def _stamp_ms(record: dict[str, Any]) -> float:

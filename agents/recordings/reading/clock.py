@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agents.recordings.options import ReadOptions
 
-PLAUSIBLE_PERIOD_S = (0.004, 1.0)
+PLAUSIBLE_PERIOD_S = (0.008, 1.0)
 """Median spacings of time stamps outside this range are not those of a driving camera."""
 MOST_FAULTS = 0.1
 """Share of time stamps that may be missing or fail to rise before the clock as a whole is given up."""

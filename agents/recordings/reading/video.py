@@ -49,6 +49,7 @@ class VideoFile:
         self._latest = first
         self._position = 0
         self._stamps: NDArray[np.int64] | None = None
+        self._stamps_s: NDArray[np.float64] | None = None
         self._reported = False
 
     def stamps_s(self) -> NDArray[np.float64]:
@@ -57,6 +58,8 @@ class VideoFile:
         Raises:
             ValueError: if the container keeps no times, as raw streams do.
         """
+        if self._stamps_s is not None:
+            return self._stamps_s
         pts: list[int] = []
         base = 1.0
         try:
@@ -74,7 +77,8 @@ class VideoFile:
         if not pts:
             raise ValueError(f"{self.path} holds no frame; copy it again.")
         self._stamps = np.sort(np.asarray(pts, np.int64))
-        return (self._stamps - self._stamps[0]) * base
+        self._stamps_s = (self._stamps - self._stamps[0]) * base
+        return self._stamps_s
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Read a run of frames.

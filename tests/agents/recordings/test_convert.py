@@ -1,0 +1,211 @@
+"""Between formats: what comes back, what a stop leaves, what is refused; LeRobot and Minari sets of other makers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.recordings import load_episodes
+from agents.recordings.convert import MARK, TARGETS, convert
+from agents.recordings.episodes import EpisodeMeta, EpisodeSet
+from agents.recordings.writer import EpisodeWriter
+from agents.recordings.writers.native import NativeTarget
+from tests.agents.recordings.makers import make_log, make_tub, one_line
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("h5py")
+
+FORMATS = tuple(TARGETS)
+
+
+def make_noise(directory: Path, lengths: tuple[int, ...] = (12, 7)) -> EpisodeSet:
+    """Write episodes of noise, the hardest to compress, with irregular time and labels of full precision."""
+    rng = np.random.default_rng(3)
+    writer = EpisodeWriter(directory)
+    for number, length in enumerate(lengths):
+        meta = EpisodeMeta("expert", 0.05, vehicle="bicycle", renderer="warp", seed=5 + number, extra={"road": "a"})
+        time_s = np.cumsum(rng.choice([0.05, 0.05, 0.1, 0.0421], length))
+        with writer.episode(meta) as recording:
+            for step in range(length):
+                frame = rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+                steering = float(np.float32(rng.uniform(-1, 1)))
+                recording.append(frame, steering, time_s[step], speed_mps=np.float32(rng.uniform(0, 3)))
+    return load_episodes(directory)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_round_trips_are_without_loss(tmp_path, to):
+    before = make_noise(tmp_path / "set")
+    made = convert(before, tmp_path / "out", to)
+    assert (made.episodes, made.frames, made.bad, made.resumed) == (2, 19, 0, 0)
+    after = load_episodes(tmp_path / "out")
+    assert after.warnings == []
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(new.frames(), old.frames())
+        np.testing.assert_array_equal(new.frames(3, 5), old.frames(3, 5))
+        np.testing.assert_array_equal(new.steering, old.steering)
+        np.testing.assert_allclose(new.time_s - new.time_s[0], old.time_s - old.time_s[0], rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(new.extras["speed_mps"], old.extras["speed_mps"])
+        if to != "donkeycar":
+            assert (new.meta.seed, new.meta.vehicle, new.meta.renderer) == (old.meta.seed, "bicycle", "warp")
+            assert new.meta.nominal_period_s == old.meta.nominal_period_s
+            assert new.meta.extra["road"] == "a"
+    assert not any(path.name.startswith(".") for path in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_format_converts_from_pictures_and_in_small(tmp_path, to):
+    make_tub(tmp_path / "tub", count=25)
+    tub = load_episodes(tmp_path / "tub")
+    convert(tub, tmp_path / "out", to, exact=False)
+    back = load_episodes(tmp_path / "out")
+    np.testing.assert_array_equal(back[0].steering, tub[0].steering)
+    assert np.abs(back[0].frames().astype(int) - tub[0].frames()).mean() < 12
+
+
+def test_pictures_of_a_tub_are_copied_as_they_are(tmp_path):
+    make_log(tmp_path / "log", count=5)
+    log = load_episodes(tmp_path / "log")
+    convert(log, tmp_path / "tub", "donkeycar")
+    contents = {path.read_bytes() for path in (tmp_path / "tub" / "images").iterdir()}
+    assert contents == {path.read_bytes() for path in log[0].source.paths}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("stop_at", [0, 1, 2])
+def test_a_stopped_conversion_goes_on_by_the_same_call_and_gives_the_same(tmp_path, to, stop_at, monkeypatch):
+    before = make_noise(tmp_path / "set", (6, 5, 4))
+    calls = 0
+    original = TARGETS[to].write
+
+    def stopping(self: Any, number: int, *rest: Any) -> Any:
+        nonlocal calls
+        if number == stop_at and calls == 0:
+            calls += 1
+            raise KeyboardInterrupt
+        return original(self, number, *rest)
+
+    monkeypatch.setattr(TARGETS[to], "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        convert(before, tmp_path / "out", to)
+    assert (tmp_path / "out" / MARK).is_file()
+    made = convert(before, tmp_path / "out", to)
+    assert (made.resumed, made.episodes, made.frames) == (stop_at, 3, 15)
+    after = load_episodes(tmp_path / "out")
+    assert [len(episode) for episode in after] == [6, 5, 4]
+    np.testing.assert_array_equal(after[2].frames(), before[2].frames())
+
+
+def test_a_conversion_of_something_else_and_foreign_directories_are_refused(tmp_path, monkeypatch):
+    before = make_noise(tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr(NativeTarget, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            convert(before, tmp_path / "out")
+    with pytest.raises(ValueError, match="conversion of other recordings") as error:
+        convert(before[:1], tmp_path / "out")
+    one_line(error)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    for place in (tmp_path / "mine", tmp_path / "set"):
+        with pytest.raises(ValueError, match="is not empty"):
+            convert(before, place)
+
+
+def version_2(directory: Path, episodes: EpisodeSet) -> None:
+    """Turn a converted set into one of version 2.1: a file an episode, episodes in JSON lines."""
+    info = json.loads((directory / "meta" / "info.json").read_text())
+    info["codebase_version"] = "v2.1"
+    info["data_path"] = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    info["video_path"] = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+    (directory / "meta" / "info.json").write_text(json.dumps(info))
+    key = "observation.images.front"
+    films = directory / "videos" / "chunk-000" / key
+    films.mkdir(parents=True)
+    for number in range(len(episodes)):
+        data = directory / "data" / "chunk-000" / f"file-{number:03d}.parquet"
+        data.rename(data.with_name(f"episode_{number:06d}.parquet"))
+        (directory / "videos" / key / "chunk-000" / f"file-{number:03d}.mp4").rename(
+            films / f"episode_{number:06d}.mp4"
+        )
+
+
+def test_lerobot_2_1_is_read(tmp_path):
+    before = make_noise(tmp_path / "set")
+    convert(before, tmp_path / "out", "lerobot")
+    version_2(tmp_path / "out", before)
+    after = load_episodes(tmp_path / "out")
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(new.frames(), old.frames())
+        np.testing.assert_array_equal(new.steering, old.steering)
+
+
+def test_lerobot_films_of_several_episodes_are_entered_at_the_right_frame(tmp_path):
+    """One film and one data file for all episodes, as other writers make them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    before = make_noise(tmp_path / "set", (40,))
+    convert(before, tmp_path / "out", "lerobot")
+    out = tmp_path / "out"
+    table = pq.read_table(out / "data/chunk-000/file-000.parquet")
+    episode, frame = np.repeat([0, 1], [25, 15]), np.concatenate([np.arange(25), np.arange(15)])
+    for name, values in (("episode_index", episode), ("frame_index", frame)):
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    pq.write_table(table.drop_columns(["time_s"]), out / "data/chunk-000/file-000.parquet")
+    place = out / "meta/episodes/chunk-000/file-000.parquet"
+    row = pq.read_table(place).to_pylist()[0]
+    key = "videos/observation.images.front/from_timestamp"
+    pq.write_table(pa.Table.from_pylist([row, {**row, "episode_index": 1, key: 25 / 20}]), place)
+    info = json.loads((out / "meta/info.json").read_text())
+    del info["features"]["time_s"]
+    info["features"]["action"]["names"] = {"motors": ["steering"]}
+    (out / "meta/info.json").write_text(json.dumps(info))
+    (out / "meta/wormwheel.json").unlink()
+    after = load_episodes(out)
+    assert [len(e) for e in after] == [25, 15]
+    np.testing.assert_array_equal(after[1].frames(), before[0].frames(25, 40))
+    np.testing.assert_array_equal(after[1].steering, before[0].steering[25:])
+    np.testing.assert_allclose(after[1].elapsed(), 1, rtol=1e-5)
+    assert "taken to go left" in after.warnings[0]
+    np.testing.assert_array_equal(load_episodes(out, positive="right")[1].steering, -after[1].steering)
+
+
+def test_lerobot_without_steering_names_what_there_is(tmp_path):
+    convert(make_noise(tmp_path / "set"), tmp_path / "out", "lerobot")
+    place = tmp_path / "out" / "meta" / "info.json"
+    info = json.loads(place.read_text())
+    info["features"]["action"] |= {"names": ["gas", "brake"], "shape": [2]}
+    place.write_text(json.dumps(info))
+    with pytest.raises(
+        ValueError, match="no steering among its dimensions: action.gas, action.brake.*--steering"
+    ) as error:
+        load_episodes(tmp_path / "out")
+    one_line(error)
+
+
+def test_minari_packed_pictures_and_several_actions(tmp_path):
+    import cv2
+    import h5py
+
+    (tmp_path / "data").mkdir()
+    frames = np.full((6, 16, 16, 3), 80, np.uint8)
+    frames[..., 0] = 200
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        packed = group.create_dataset("observations/image", (6,), h5py.vlen_dtype(np.uint8))
+        for index, frame in enumerate(frames):
+            packed[index] = cv2.imencode(".jpg", frame[..., ::-1])[1].ravel()
+        group["actions"] = np.stack([np.linspace(-0.5, 0.5, 5), np.ones(5)], axis=1)
+    with pytest.raises(ValueError, match="2 actions a step.*--steering-column"):
+        load_episodes(tmp_path)
+    episodes = load_episodes(tmp_path, steering_column="0")
+    np.testing.assert_allclose(episodes[0].steering, np.linspace(-0.5, 0.5, 5), rtol=1e-6)
+    assert episodes[0].frames().shape == (5, 16, 16, 3)
+    assert abs(int(episodes[0].frames()[2, 8, 8, 0]) - 200) < 8
+    assert "nothing tells the time" in episodes.warnings[0]
