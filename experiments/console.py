@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate
 from agents.runs.directory import command, to_json, versions
 from agents.runs.files import clear_errors, make_directory, write_json
 

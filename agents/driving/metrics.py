@@ -1,7 +1,8 @@
 """How well a driver drove: closed-loop and open-loop figures with bootstrap intervals.
 
 The unit of resampling is the episode: steps within one are not independent. Intervals are percentile intervals of the
-bootstrap (Efron 1979) with a generator of their own, so the same episodes give the same interval.
+bootstrap (Efron 1979) with a generator of their own, so the same episodes give the same interval; where crashes are
+few, theirs are the exact ones of a Poisson count. Fewer than three episodes have no interval.
 
 Comparing drivers over several training runs, roads and perturbations (interquartile mean, stratified bootstrap,
 probability of improvement, corruption error, profiles, paired differences) is in `agents.driving.statistics`.
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from agents.driving.statistics import ENOUGH_VALUES, SMALL_COUNT, Estimate, bootstrap, poisson_rate
 
 INTERVENTION_S = 6.0
 """Time that one human take-over stands for in `autonomy` (Bojarski et al., arXiv:1604.07316, equation 1)."""
@@ -44,50 +47,6 @@ class Drive:
     lateral_offset_m: NDArray[np.float64]
     steering: NDArray[np.float64]
     period_s: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return value, low and high; None stands for a value that is not finite."""
-        pairs = {"value": self.value, "low": self.low, "high": self.high}
-        return {key: float(v) if np.isfinite(v) else None for key, v in pairs.items()}
-
-    def text(self, digits: int = 2, scale: float = 1.0) -> str:
-        """Format as `value [low, high]`."""
-        return f"{self.value * scale:.{digits}f} [{self.low * scale:.{digits}f}, {self.high * scale:.{digits}f}]"
-
-
-def bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float], count: int, resamples: int = 2000, seed: int = 0
-) -> Estimate:
-    """Estimate a statistic of `count` episodes with a 95 % percentile interval.
-
-    Args:
-        statistic: maps indices of the chosen episodes, int `[count]`, to a figure.
-        count: number of episodes, at least 1.
-        resamples: bootstrap resamples.
-        seed: seed of the resampling.
-
-    Returns:
-        The statistic on all episodes, and its interval; the interval is the value itself for one episode.
-    """
-    if count < 1:
-        raise ValueError("a statistic needs at least one episode, got none.")
-    generator = np.random.default_rng(seed)
-    value = statistic(np.arange(count))
-    values = [statistic(generator.integers(0, count, count)) for _ in range(resamples)]
-    finite = np.asarray([v for v in values if np.isfinite(v)])
-    if not finite.size:
-        return Estimate(value, value, value)
-    low, high = np.percentile(finite, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
 
 
 CLOSED_LOOP = {
@@ -139,7 +98,16 @@ def closed_loop(drives: Sequence[Drive], seed: int = 0) -> dict[str, Estimate]:
         "rms_offset_m": lambda chosen: float(np.sqrt(square_m2[chosen].sum() / steps[chosen].sum())),
         "steering_rate_per_s": ratio(change, duration_s),
     }
-    return {name: bootstrap(statistic, len(drives), seed=seed) for name, statistic in statistics.items()}
+    figures = {name: bootstrap(statistic, len(drives), seed=seed) for name, statistic in statistics.items()}
+    count = int(crashed.sum())
+    if count < SMALL_COUNT or len(drives) < ENOUGH_VALUES:
+        # Few crashes, resampled, know nothing of the crashes that might have been: none of them stays none.
+        per_s = poisson_rate(count, float(duration_s.sum()))
+        figures["crashes"] = poisson_rate(count, 1.0)
+        figures["crashes_per_km"] = poisson_rate(count, float(np.maximum(distance_m, 0).sum()) / 1000)
+        low, high = (max(0.0, 1 - INTERVENTION_S * rate) for rate in (per_s.high, per_s.low))
+        figures["autonomy"] = Estimate(figures["autonomy"].value, low, high if count else float("nan"))
+    return figures
 
 
 def open_loop(

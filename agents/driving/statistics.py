@@ -31,11 +31,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from agents.driving.metrics import Estimate
+from scipy import stats
 
 RESAMPLES = 2000
 """Bootstrap resamples unless told otherwise."""
+ENOUGH_VALUES = 3
+"""Independent values (runs, or roads) without which there is no interval: of two, it would be the two values again."""
+SMALL_COUNT = 10
+"""Counts below this have exact intervals: resampling knows nothing of what did not happen."""
 TRIM = 0.25
 """Share that the interquartile mean cuts off at either end."""
 _VALUES_AT_ONCE = 4_000_000
@@ -43,6 +46,51 @@ _VALUES_AT_ONCE = 4_000_000
 
 Scores = NDArray[np.float64]
 """Float `[R, K, C]`: runs, roads, conditions."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval.
+
+    Attributes:
+        value: the figure.
+        low: lower end; NaN where there is none, because too few values stand behind the figure, or because only the
+            other end is bounded (with 95 % confidence on that side alone).
+        high: upper end; NaN likewise.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether both ends are known."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return value, low and high; None stands for a value that is not finite."""
+        pairs = {"value": self.value, "low": self.low, "high": self.high}
+        return {key: float(v) if np.isfinite(v) else None for key, v in pairs.items()}
+
+    def text(self, digits: int = 2, scale: float = 1.0) -> str:
+        """Format as `value [low, high]`, as `value (below high)` where one end is known, or as the value alone."""
+        if not np.isfinite(self.value):
+            return "–"
+        return f"{self.value * scale:.{digits}f} {self.interval(lambda end: f'{end * scale:.{digits}f}')}".rstrip()
+
+    def interval(self, write: Callable[[float], str]) -> str:
+        """Format the interval; "" where there is none, or where it cannot be told from the figure as it is written.
+
+        Args:
+            write: formats a number.
+        """
+        if self.bounded:
+            low, high = write(self.low), write(self.high)
+            return f"[{low}, {high}]" if low != high else ""
+        if np.isfinite(self.high):
+            return f"(below {write(self.high)})"
+        return f"(above {write(self.low)})" if np.isfinite(self.low) else ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +123,69 @@ class Profile:
     share: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float], count: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Estimate a statistic of `count` episodes with a 95 % percentile interval.
+
+    Args:
+        statistic: maps indices of the chosen episodes, int `[count]`, to a figure.
+        count: number of episodes, at least 1.
+        resamples: bootstrap resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        The statistic on all episodes, and its interval; fewer than `ENOUGH_VALUES` have none.
+    """
+    if count < 1:
+        raise ValueError("a statistic needs at least one episode, got none.")
+    value = float(statistic(np.arange(count)))
+    if count < ENOUGH_VALUES:
+        return Estimate(value)
+    generator = np.random.default_rng(seed)
+    return _estimate(value, np.array([statistic(generator.integers(0, count, count)) for _ in range(resamples)]))
+
+
+def poisson_rate(count: int, exposure: float) -> Estimate:
+    """Return events per unit of exposure with the exact 95 % interval of a Poisson count (Garwood 1936).
+
+    Args:
+        count: of events.
+        exposure: kilometres, seconds, …
+
+    Returns:
+        Where nothing happened, the upper bound alone, which holds with 95 % confidence: 3.0 events per exposure.
+        NaN without exposure.
+    """
+    if not exposure > 0:
+        return Estimate(float("nan"))
+    if not count:
+        return Estimate(0.0, high=float(-np.log(0.05)) / exposure)
+    low, high = stats.chi2.ppf(0.025, 2 * count) / 2, stats.chi2.ppf(0.975, 2 * count + 2) / 2
+    return Estimate(count / exposure, float(low) / exposure, float(high) / exposure)
+
+
+def proportion(count: int, total: int) -> Estimate:
+    """Return a share with its exact 95 % interval (Clopper and Pearson 1934).
+
+    Args:
+        count: how many did.
+        total: of how many, taken to be independent.
+
+    Returns:
+        Where none did, or all, the other end alone, which holds with 95 % confidence. NaN for none at all.
+    """
+    if total < 1:
+        return Estimate(float("nan"))
+    if count == 0:
+        return Estimate(0.0, high=1 - 0.05 ** (1 / total))
+    if count == total:
+        return Estimate(1.0, low=0.05 ** (1 / total))
+    low = stats.beta.ppf(0.025, count, total - count + 1)
+    high = stats.beta.ppf(0.975, count + 1, total - count)
+    return Estimate(count / total, float(low), float(high))
 
 
 def interquartile_mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
@@ -116,13 +227,16 @@ def estimate(
         ValueError: if the scores have another shape, or some are not finite.
     """
     scores = _checked(scores)
+    value = float(statistic(scores.reshape(1, -1))[0])
+    if _too_few(scores):
+        return Estimate(value)
     values = np.concatenate(
         [
             statistic(part.reshape(len(part), -1))
             for part in _resampled(scores, _draws(scores, whole_runs, resamples, seed))
         ]
     )
-    return _estimate(float(statistic(scores.reshape(1, -1))[0]), values)
+    return _estimate(value, values)
 
 
 def paired_difference(
@@ -146,6 +260,8 @@ def paired_difference(
     one, other = _pair(first, second)
     if statistic is not None:
         whole = [float(statistic(scores.reshape(1, -1))[0]) for scores in (one, other)]
+        if _too_few(one, other):
+            return Estimate(whole[0] - whole[1])
         drawn = [
             np.concatenate(
                 [
@@ -156,6 +272,8 @@ def paired_difference(
             for driver, scores in enumerate((one, other))
         ]
         return _estimate(whole[0] - whole[1], drawn[0] - drawn[1])
+    if _too_few(one, other):
+        return Estimate(float(one.mean() - other.mean()))
     # The mean over conditions needs no resampling of its own: [R, K].
     values = _mean_of_draws(one.mean(2), _draws(one, whole_runs, resamples, seed, 0)) - _mean_of_draws(
         other.mean(2), _draws(other, whole_runs, resamples, seed, 1)
@@ -181,6 +299,8 @@ def probability_of_improvement(
     one, other = _pair(first, second)
     more = (one[:, None] > other[None]) + 0.5 * (one[:, None] == other[None])  # [R, R', K, C]
     wins = more.mean(3)  # [R, R', K]
+    if _too_few(one, other):
+        return Estimate(float(wins.mean()))
     runs, roads = _draws(one, whole_runs, resamples, seed, 0)
     others, _ = _draws(other, whole_runs, resamples, seed, 1)
     # How often each run was drawn on a road is all that counts of a resample.
@@ -227,6 +347,8 @@ def mean_corruption_error(
         ratios = np.where(bottom > 0, top / bottom, np.nan)
     counted = np.isfinite(each)
     value = float(each[counted].mean()) if counted.any() else float("nan")
+    if _too_few(one, other):
+        return CorruptionError(Estimate(value), each, int((~counted).sum()))
     rows = ratios[np.isfinite(ratios).any(1)]
     values = np.nanmean(rows, axis=1) if rows.size else np.empty(0)
     return CorruptionError(_estimate(value, values), each, int((~counted).sum()))
@@ -254,6 +376,9 @@ def performance_profile(
         [[np.searchsorted(row, levels, side="right") for row in run] for run in ordered]
     )  # [R, K, T]: scores not above the threshold
     above = 1 - below / scores.shape[2]
+    if _too_few(scores):
+        nothing = np.full(len(levels), np.nan)
+        return Profile(levels, above.mean((0, 1)), nothing, nothing)
     values = _mean_of_draws(above, _draws(scores, whole_runs, resamples, seed))
     low, high = np.percentile(values, [2.5, 97.5], axis=0)
     return Profile(levels, above.mean((0, 1)), low, high)
@@ -294,10 +419,15 @@ def _shares(runs: NDArray[np.intp], count: int) -> NDArray[np.float64]:
     return np.stack([(runs == number).mean(1) for number in range(count)], axis=1)
 
 
+def _too_few(*drivers: Scores) -> bool:
+    """Whether there are too few independent values behind a figure for an interval: neither runs nor roads suffice."""
+    return any(max(scores.shape[:2]) < ENOUGH_VALUES for scores in drivers)
+
+
 def _estimate(value: float, values: NDArray[np.float64]) -> Estimate:
     finite = values[np.isfinite(values)]
     if not finite.size or not np.isfinite(value):
-        return Estimate(value, value, value)
+        return Estimate(value)
     low, high = np.percentile(finite, [2.5, 97.5])
     return Estimate(value, float(low), float(high))
 

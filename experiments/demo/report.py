@@ -21,7 +21,7 @@ from agents.runs.files import write_text
 from experiments.console import duration
 from experiments.demo.results import OFFSET_EDGES, Results, Road
 from experiments.reports import plots
-from experiments.reports.page import interval_text, render
+from experiments.reports.page import render
 from policies.wiring.wiring import Wiring
 
 VEHICLES = {"bullet": "MIT racecar, PyBullet physics", "bicycle": "kinematic bicycle"}
@@ -66,7 +66,6 @@ def write_report(path: str | Path, results: Results, material: Material | None =
         material=material,
         directory=Path(path).parent,
         duration=duration,
-        crash_interval=_crash_interval(results),
         noise_svg=_noise(results),
         offset_svg=_offsets(results),
         learning_svg=_learning(results),
@@ -82,14 +81,6 @@ def write_report(path: str | Path, results: Results, material: Material | None =
         ],
     )
     write_text(path, content)
-
-
-def _crash_interval(results: Results) -> str:
-    """Return the interval of the crashes per kilometre on clean roads."""
-    if results.clean.crashes:
-        return interval_text(results.clean.figures["crashes_per_km"])
-    # No crash in d km: a Poisson process of 3.0 / d crashes per km would show one with 95 % probability.
-    return f"(below {3.0 / max(results.clean.distance_m / 1000, 1e-9):.1f} with 95 % confidence)"
 
 
 def _noise(results: Results) -> Markup:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agents.driving.metrics import Drive, Estimate, closed_loop
+from agents.driving.metrics import Drive, closed_loop
+from agents.driving.statistics import Estimate
 from agents.runs.directory import to_json
 
 FORMAT_VERSION = 1

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agents.driving.metrics import Estimate
-from agents.driving.statistics import estimate, paired_difference
+from agents.driving.statistics import Estimate, estimate, paired_difference
 from envs.perturbations import parse
 from experiments.liquid_claim.training import CONTENDERS
 from experiments.robustness.analysis import Drives

@@ -20,7 +20,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate
 
 EMBED_BYTES = 8_000_000
 """Films up to this size become part of the page; larger ones are linked and must stay beside it."""
@@ -91,10 +91,8 @@ def number_text(estimate: Estimate, scale: float = 1.0, digits: int = 2, unit: s
 
 
 def interval_text(estimate: Estimate, scale: float = 1.0, digits: int = 2) -> str:
-    """Write the interval of a figure; nothing where it is not finite."""
-    if not (np.isfinite(estimate.low) and np.isfinite(estimate.high)):
-        return ""
-    return f"[{shorten(estimate.low * scale, digits)}, {shorten(estimate.high * scale, digits)}]"
+    """Write the interval of a figure, or the end that is known; nothing where there is none."""
+    return estimate.interval(lambda end: shorten(end * scale, digits))
 
 
 def shorten(value: float, digits: int) -> str:

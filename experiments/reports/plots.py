@@ -24,7 +24,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate
 from agents.runs.files import replacing
 from policies.wiring.wiring import Wiring
 
@@ -75,6 +75,7 @@ def noise_figure(levels: Mapping[float, Mapping[str, Estimate]], theme: Theme = 
         found = [levels[variance][name] for variance in variances]
         value = scale * np.array([estimate.value for estimate in found])
         low, high = (scale * np.array([getattr(estimate, end) for estimate in found]) for end in ("low", "high"))
+        low = np.where(np.isfinite(low), low, np.where(np.isfinite(high), np.minimum(value, 0.0), np.nan))
         axes.fill_between(variances, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(variances, value, color=colour, linewidth=2, marker="o", markersize=5, clip_on=False, zorder=3)
         axes.set_ylabel(label, color=theme.text, **_FONT)

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agents.driving.metrics import Estimate
 from agents.driving.statistics import (
     RESAMPLES,
+    Estimate,
     estimate,
     interquartile_mean,
     interquartile_mean_estimate,

@@ -11,8 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agents.driving.metrics import Estimate
-from agents.driving.statistics import Profile
+from agents.driving.statistics import Estimate, Profile
 
 COLOURS = 10
 """Series colours of the style sheet; more drivers than that share them."""

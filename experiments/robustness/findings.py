@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.driving.metrics import Estimate
-from agents.driving.statistics import Profile
+from agents.driving.statistics import Estimate, Profile
 from experiments.evaluate.verb import EXPERT
 from experiments.robustness.jobs import describe
 

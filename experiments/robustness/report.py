@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate
 from agents.runs.files import write_text
 from envs.perturbations import SEVERITIES
 from experiments.reports.page import render

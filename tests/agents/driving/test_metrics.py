@@ -27,7 +27,10 @@ def test_figures_of_known_drives():
     assert figures["rms_offset_m"].value == pytest.approx(np.sqrt((0.02**2 * 1000 + 0.04**2 * 500) / 1500))
     assert figures["steering_rate_per_s"].value == pytest.approx(0.2, rel=2e-3)
     for figure in figures.values():
-        assert figure.low <= figure.value <= figure.high
+        assert not figure.low > figure.value and not figure.high < figure.value
+    assert not figures["rms_offset_m"].bounded, "two drives have no interval"
+    rate = figures["crashes_per_km"]
+    assert (rate.low, rate.high) == pytest.approx((0.0253 / 0.15, 5.572 / 0.15), rel=1e-3)
 
 
 def test_intervals_repeat_and_agree_with_scipy():

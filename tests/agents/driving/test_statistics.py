@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from agents.driving.metrics import Estimate
 from agents.driving.statistics import (
+    Estimate,
+    bootstrap,
     estimate,
     interquartile_mean,
     interquartile_mean_estimate,
     mean_corruption_error,
     paired_difference,
     performance_profile,
+    poisson_rate,
     probability_of_improvement,
+    proportion,
 )
 
 
@@ -138,13 +141,13 @@ def test_probability_of_improvement_is_mann_whitney():
 
 
 def test_probability_of_improvement_by_hand():
-    # Road 1: 3 > 1, 3 > 2, 2 > 1 and 2 = 2: 3.5 of 4. Road 2: no run wins: 0 of 4. The mean is 1.75 of 4.
-    first = np.array([[[3.0], [0.0]], [[2.0], [0.0]]])
-    second = np.array([[[1.0], [5.0]], [[2.0], [6.0]]])
+    # Road 1: 3 > 1, 3 > 2, 2 > 1 and 2 = 2: 3.5 of 4. Roads 2 and 3: no run wins: 0 of 4. The mean is 3.5 of 12.
+    first = np.array([[[3.0], [0.0], [0.0]], [[2.0], [0.0], [0.0]]])
+    second = np.array([[[1.0], [5.0], [5.0]], [[2.0], [6.0], [6.0]]])
     found = probability_of_improvement(first, second)
-    assert found.value == pytest.approx(1.75 / 4)
+    assert found.value == pytest.approx(3.5 / 12)
     assert 0.0 <= found.low < found.value < found.high <= 1.0
-    assert probability_of_improvement(second, first).value == pytest.approx(1 - 1.75 / 4)
+    assert probability_of_improvement(second, first).value == pytest.approx(1 - 3.5 / 12)
 
 
 def test_probability_of_improvement_interval_is_that_of_the_resampled_scores():
@@ -169,7 +172,8 @@ def test_mean_corruption_error_by_hand():
     assert found.each == pytest.approx([2.0, 0.5])
     assert found.mean.value == pytest.approx(1.25)
     assert found.left_out == 0
-    assert mean_corruption_error(baseline, baseline, [0, 0, 1]).mean == Estimate(1.0, 1.0, 1.0)
+    same = mean_corruption_error(baseline, baseline, [0, 0, 1]).mean
+    assert same.value == 1.0 and same.text() == "1.00"
 
 
 def test_mean_corruption_error_leaves_out_what_the_baseline_never_gets_wrong():
@@ -192,9 +196,9 @@ def test_mean_corruption_error_interval_holds_the_ratio_of_two_noisy_drivers():
 
 
 def test_performance_profile_by_hand():
-    scores = np.array([[[0.1, 0.5], [0.9, 0.5]]])  # one run, two roads, two conditions
+    scores = np.array([[[0.1, 0.5], [0.9, 0.5], [0.1, 0.5]]])  # one run, three roads, two conditions
     found = performance_profile(scores, [0.0, 0.1, 0.5, 1.0])
-    assert found.share == pytest.approx([1.0, 0.75, 0.25, 0.0])  # above, not at: 0.1 > 0.1 does not count
+    assert found.share == pytest.approx([1.0, 4 / 6, 1 / 6, 0.0])  # above, not at: 0.1 > 0.1 does not count
     assert found.low[1] == pytest.approx(0.5) and found.high[1] == pytest.approx(1.0)
     assert (found.low <= found.share).all() and (found.share <= found.high).all()
 
@@ -222,3 +226,26 @@ def test_wrong_scores_are_refused(first: np.ndarray, second: np.ndarray, words: 
             compare(first, second)
     with pytest.raises(ValueError, match="one entry for each"):
         mean_corruption_error(np.zeros((1, 2, 3)), np.zeros((1, 2, 3)), [0])
+
+
+def test_two_values_have_no_interval():
+    two, three = random_scores(1, 2, 8), random_scores(1, 3, 8)
+    assert estimate(interquartile_mean, three).bounded and not estimate(interquartile_mean, two).bounded
+    assert paired_difference(three, 1 - three).bounded and not paired_difference(two, 1 - two).bounded
+    assert not probability_of_improvement(two, 1 - two).bounded
+    assert not np.isfinite(performance_profile(two, [0.5]).low).any()
+    assert estimate(interquartile_mean, random_scores(3, 1, 8), whole_runs=True).bounded, "three runs on one road"
+    assert not bootstrap(lambda chosen: 0.445, 2).bounded
+    assert bootstrap(lambda chosen: 0.445, 30).text(1, 100) == "44.5", "an interval that is a point says nothing"
+
+
+def test_few_events_have_exact_bounds():
+    # Garwood's bounds of 3 events, and the one-sided bound of none: 3.0 in 0.09 km are 33 a km.
+    three, none = poisson_rate(3, 2.0), poisson_rate(0, 0.0908)
+    assert (three.value, three.low, three.high) == pytest.approx((1.5, 0.6187 / 2, 8.7673 / 2), rel=1e-4)
+    assert none.text(0) == "0 (below 33)" and none.to_json() == {"value": 0.0, "low": None, "high": none.high}
+    some = scipy.stats.binomtest(2, 9).proportion_ci(method="exact")
+    found = proportion(2, 9)
+    assert (found.low, found.high) == pytest.approx((some.low, some.high))
+    assert proportion(0, 4).text(1, 100) == "0.0 (below 52.7)" and proportion(4, 4).text(1, 100) == "100.0 (above 47.3)"
+    assert np.isnan(poisson_rate(0, 0.0).value) and np.isnan(proportion(0, 0).value)

@@ -194,3 +194,13 @@ def test_svg_is_the_same_every_time():
     history = results().history
     first, second = (plots.as_svg(plots.learning_figure(history), "learning", "words") for _ in range(2))
     assert first == second
+
+
+def test_the_tile_and_the_table_agree_on_few_crashes(tmp_path: Path):
+    drives = [replace(drive(seed), distance_m=22.7) for seed in range(4)]
+    level = NoiseLevel.from_drives(0.0, drives, [road(one) for one in drives])
+    two = NoiseLevel.from_drives(0.1, drives[:2], [road(one) for one in drives[:2]])
+    write_report(tmp_path / "report.html", replace(results(), levels=(level, two), expert=None))
+    text = " ".join(" ".join(check(tmp_path / "report.html").text).split())
+    assert text.count("(below 33.0)") == 2, "none in 0.0908 km: 3.0 / 0.0908, in the tile and in the table"
+    assert not re.search(r"(\d[\d.]*) \[\1, \1\]", text), "an interval that is a point"

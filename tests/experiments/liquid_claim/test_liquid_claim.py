@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate
 from agents.imitation.train import ImitationConfig
 from experiments.liquid_claim import experiment as claim
 from experiments.liquid_claim import training as drivers

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.film.video import VideoWriter
 from experiments.reports.page import environment
