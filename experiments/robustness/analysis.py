@@ -18,7 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from agents.driving.statistics import (
+    ENOUGH_VALUES,
     RESAMPLES,
+    SMALL_COUNT,
     Estimate,
     estimate,
     interquartile_mean,
@@ -27,6 +29,7 @@ from agents.driving.statistics import (
     paired_difference,
     performance_profile,
     probability_of_improvement,
+    proportion,
 )
 from experiments.robustness.findings import (
     THRESHOLDS,
@@ -35,11 +38,12 @@ from experiments.robustness.findings import (
     DriverFindings,
     Failure,
     Findings,
+    RunFindings,
     contenders,
 )
 from experiments.robustness.jobs import CLEAN
 
-NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
+NOTHING = Estimate(float("nan"))
 """The figure of what was not measured."""
 
 
@@ -64,10 +68,13 @@ def find(
     base = by_driver[baseline]
     drivers = [_driver(one, base, recorded.get(name), kinds, seed) for name, one in by_driver.items()]
     drivers.sort(key=lambda driver: (driver.error_iqm.value, driver.error.value))
-    lead = None
-    if len(best := contenders(drivers)[:2]) > 1:
-        first, second = (by_driver[driver.name].perturbed("lane_error") for driver in best)
-        lead = paired_difference(second, first, seed=seed, statistic=interquartile_mean)
+    first = contenders(drivers)[0].name
+    drivers = [
+        driver
+        if driver.name == first
+        else replace(driver, behind=_behind(by_driver[driver.name], by_driver[first], seed))
+        for driver in drivers
+    ]
     order = {driver.name: number for number, driver in enumerate(drivers)}
     return Findings(
         baseline=baseline,
@@ -75,7 +82,6 @@ def find(
         roads=len(base.roads),
         draws=drives.loc[drives.perturbation != CLEAN, "effect_seed"].nunique(),
         drivers=tuple(drivers),
-        lead=lead,
         failures=tuple(sorted(_failures(drives), key=lambda f: (f.condition.severity, f.duration_s, order[f.driver]))),
     )
 
@@ -168,7 +174,9 @@ def worsening(blocks: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -
     drawn_places = rng.multinomial(places, np.full(places, 1 / places), resamples)  # [N, B]
     values = _ratio(np.einsum("nr,nb,crbk->nck", drawn_runs, drawn_places, table, optimize=True))
     finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if finite.size else (value, value)
+    if max(runs, places) < ENOUGH_VALUES or not finite.size:
+        return Estimate(value)
+    low, high = np.percentile(finite, [2.5, 97.5])
     return Estimate(value, float(low), float(high))
 
 
@@ -187,7 +195,8 @@ def _driver(
     drives: Drives, base: Drives, blocks: pd.DataFrame | None, conditions: Sequence[Condition], seed: int
 ) -> DriverFindings:
     first = drives.table.iloc[0]
-    training_seeds = drives.table.groupby("run").training_seed.first()
+    seeds = drives.table.groupby("run").training_seed.first()
+    training_seeds = tuple(None if pd.isna(seeds[run]) else int(seeds[run]) for run in drives.runs)
     errors, crashes = drives.perturbed("lane_error"), drives.perturbed("crashed")
     base_errors, base_crashes = base.perturbed("lane_error"), base.perturbed("crashed")
     number = {name: place for place, name in enumerate(dict.fromkeys(condition.name for condition in conditions))}
@@ -222,22 +231,30 @@ def _driver(
         name=str(first.driver),
         core=str(first.core),
         runs=len(drives.runs),
-        training_seeds=tuple(None if pd.isna(training_seeds[run]) else int(training_seeds[run]) for run in drives.runs),
+        training_seeds=training_seeds,
+        each_run=tuple(
+            RunFindings.of(
+                int(run),
+                training_seeds[place],
+                (errors[place], crashes[place]),
+                (drives.clean("lane_error")[place], drives.clean("crashed")[place]),
+            )
+            for place, run in enumerate(drives.runs)
+        ),
         drives=crashes.size,
         crashes=int(crashes.sum()),
         clean_error=clean_error,
         clean_crashes=float(drives.clean("crashed").mean()),
+        behind=Estimate(0.0),
         error_iqm=interquartile_mean_estimate(errors, seed=seed),
         error_iqm_runs=interquartile_mean_estimate(errors, whole_runs=True, seed=seed),
         error=estimate(_mean, errors, whole_runs=True, seed=seed),
-        crash_share=estimate(_mean, crashes, whole_runs=True, seed=seed),
+        crash_share=_crash_share(crashes, seed),
         autonomy=estimate(_mean, drives.perturbed("autonomy"), whole_runs=True, seed=seed),
         corruption_error=mean_corruption_error(errors, base_errors, group, seed=seed).mean,
         corruption_crashes=mean_corruption_error(crashes, base_crashes, group, seed=seed).mean,
-        difference=Estimate(0.0, 0.0, 0.0) if drives is base else paired_difference(errors, base_errors, seed=seed),
-        better=Estimate(0.5, 0.5, 0.5)
-        if drives is base
-        else probability_of_improvement(-errors, -base_errors, seed=seed),
+        difference=Estimate(0.0) if drives is base else paired_difference(errors, base_errors, seed=seed),
+        better=Estimate(0.5) if drives is base else probability_of_improvement(-errors, -base_errors, seed=seed),
         profile=performance_profile(errors, THRESHOLDS, whole_runs=True, seed=seed),
         saliency_ssim=estimate(_mean, similar[:, :, everywhere], whole_runs=True, seed=seed)
         if everywhere.any()
@@ -249,6 +266,22 @@ def _driver(
         by_condition=by_condition,
         curves=_curves(errors, clean_error, conditions, len(drives.seeds), seed),
     )
+
+
+def _behind(driver: Drives, first: Drives, seed: int) -> Estimate:
+    """Return the interquartile mean of a driver minus that of the first one, which is 0 behind itself."""
+    if driver is first:
+        return Estimate(0.0)
+    errors = driver.perturbed("lane_error"), first.perturbed("lane_error")
+    return paired_difference(*errors, seed=seed, statistic=interquartile_mean)
+
+
+def _crash_share(crashes: NDArray[np.float64], seed: int) -> Estimate:
+    """Return the share of the drives that left the road; exact bounds, drive by drive, where few did or did not."""
+    count, total = int(crashes.sum()), crashes.size
+    if min(count, total - count) < SMALL_COUNT:
+        return proportion(count, total)
+    return estimate(_mean, crashes, whole_runs=True, seed=seed)
 
 
 def _curves(

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from agents.driving.statistics import Estimate, Profile
+from agents.driving.statistics import Estimate, Profile, interquartile_mean
 from experiments.evaluate.verb import EXPERT
 from experiments.robustness.jobs import describe
 
@@ -18,10 +19,11 @@ THRESHOLDS = np.linspace(0.0, 1.0, 51)
 """Errors at which performance profiles are read."""
 ENOUGH_RUNS = 5
 """Training runs that a driver needs before it may be called better than another one."""
-
-
 ENOUGH_ROADS = 4
 """Roads without which an interval over roads is little more than the smallest and the largest value."""
+LOST_ON_CLEAN = 0.5
+"""A training run fails on clean roads when it leaves this share of them, or when its mean clean lane error is this
+share of the lane width: the middle of the car is out of the lane then."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,52 @@ class ConditionSummary:
 
 
 @dataclass(frozen=True)
+class RunFindings:
+    """What one training run of a driver did; errors are lane errors."""
+
+    run: int
+    """Number among the driver's training runs, from 0."""
+    training_seed: int | None
+    """Seed that it was trained with."""
+    drives: int
+    """Perturbed drives."""
+    crashes: int
+    """How many of them left the road."""
+    error_iqm: float
+    """Interquartile mean over roads and conditions."""
+    clean_drives: int
+    """Clean drives."""
+    clean_crashes: int
+    """How many of them left the road."""
+    clean_error: float
+    """Mean on clean roads."""
+    failed: bool
+    """Whether it cannot drive at all; see `LOST_ON_CLEAN`."""
+
+    @classmethod
+    def of(
+        cls,
+        run: int,
+        training_seed: int | None,
+        perturbed: tuple[NDArray[np.float64], NDArray[np.float64]],
+        clean: tuple[NDArray[np.float64], NDArray[np.float64]],
+    ) -> RunFindings:
+        """Summarise a run: lane errors and crashes, `[K, C]` perturbed and `[K, 1]` clean."""
+        (errors, crashes), (clean_errors, clean_crashes) = perturbed, clean
+        return cls(
+            run=run,
+            training_seed=training_seed,
+            drives=crashes.size,
+            crashes=int(crashes.sum()),
+            error_iqm=float(interquartile_mean(errors.reshape(-1))),
+            clean_drives=clean_crashes.size,
+            clean_crashes=int(clean_crashes.sum()),
+            clean_error=float(clean_errors.mean()),
+            failed=bool(clean_crashes.mean() >= LOST_ON_CLEAN or clean_errors.mean() >= LOST_ON_CLEAN),
+        )
+
+
+@dataclass(frozen=True)
 class DriverFindings:
     """What was found about one driver; errors are lane errors (`experiments.robustness.jobs.DriveRow`)."""
 
@@ -74,6 +122,8 @@ class DriverFindings:
     """Training runs."""
     training_seeds: tuple[int | None, ...]
     """Of the runs."""
+    each_run: tuple[RunFindings, ...]
+    """The runs one by one."""
     drives: int
     """Perturbed drives."""
     crashes: int
@@ -82,6 +132,8 @@ class DriverFindings:
     """Mean on clean roads."""
     clean_crashes: float
     """Share of clean drives that left the road."""
+    behind: Estimate
+    """Interquartile mean minus that of the first contender, paired road by road; 0 for that one."""
     error_iqm: Estimate
     """Interquartile mean over runs, roads and conditions; stratified bootstrap, roads being the strata."""
     error_iqm_runs: Estimate
@@ -163,13 +215,20 @@ class Findings:
     failures: tuple[Failure, ...]
     """Perturbed drives off the road, the worst first: lowest severity, then shortest."""
 
-    lead: Estimate | None
-    """Interquartile mean of the second contender minus that of the first, paired; None where there is one."""
-
     @property
     def contenders(self) -> tuple[DriverFindings, ...]:
         """The drivers that go by the camera, the best one first; the expert, which sees the road, where it is alone."""
         return contenders(self.drivers)
+
+    @property
+    def lead(self) -> Estimate | None:
+        """How far the second contender is behind the first; None where there is one."""
+        return self.contenders[1].behind if len(self.contenders) > 1 else None
+
+    @property
+    def failed(self) -> tuple[tuple[str, RunFindings], ...]:
+        """The training runs of contenders that fail on clean roads, with their drivers."""
+        return tuple((driver.name, run) for driver in self.contenders for run in driver.each_run if run.failed)
 
     def verdict(self) -> str:
         """Say in a few sentences what was found, and no more than that."""
@@ -177,21 +236,38 @@ class Findings:
         tried = f"Under {_count(len(self.conditions), 'disturbance')} on {_count(self.roads, 'road')}"
         lost = f"left the road in {first.crashes:,} of {first.drives:,} drives"
         error = f"{100 * first.error_iqm.value:.1f} % of the lane width off its middle"
-        if self.lead is None:
-            return f"{tried}, {first.name} was {error} (interquartile mean) and {lost}."
-        second, lead = self.contenders[1], self.lead
-        words = (
-            f"{tried}, {first.name} came first: {error} (interquartile mean), {second.name} "
-            f"{100 * second.error_iqm.value:.1f} %. "
-        )
-        apart = "tells them apart" if lead.low > 0 else "does not tell them apart"
-        words += f"The difference, {lead.text(1, 100)} points, {apart}"
-        if self.roads < ENOUGH_ROADS and lead.low > 0:
-            words += f" on {'this road' if self.roads == 1 else 'these roads'} alone"
+        dead = " ".join(self.warnings())
+        if (lead := self.lead) is None:
+            return f"{dead} {tried}, {first.name} was {error} (interquartile mean) and {lost}.".lstrip()
+        second = self.contenders[1]
+        off = f"{second.name} {100 * second.error_iqm.value:.1f} %"
+        # The interquartile mean leaves the worst drives out: they are told at the end.
+        losses = f"{first.name} {lost}, {second.name} in {second.crashes:,} of {second.drives:,}."
+        if dead:
+            return (
+                f"{dead} As long as such runs are in, no driver is called first. {tried}, {first.name} was {error} "
+                f"(interquartile mean), {off}. {losses}"
+            )
+        words = f"{tried}, {first.name} came first: {error} (interquartile mean), {off}. "
+        if not lead.bounded:
+            words += f"{second.name} is {lead.text(1, 100)} points behind; with so few runs and roads it may be chance"
+        else:
+            apart = "which tells them apart" if lead.low > 0 else "which does not tell them apart"
+            words += f"{second.name} is {lead.text(1, 100)} points behind, {apart}"
+            if self.roads < ENOUGH_ROADS and lead.low > 0:
+                words += f" on {'this road' if self.roads == 1 else 'these roads'} alone"
         if min(first.runs, second.runs) < ENOUGH_RUNS:
             words += f"; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds"
-        # The interquartile mean leaves the worst drives out: they are told here.
-        return f"{words}. {first.name} {lost}, {second.name} in {second.crashes:,} of {second.drives:,}."
+        return f"{words}. {losses}"
+
+    def warnings(self) -> list[str]:
+        """Name every training run that fails on clean roads."""
+        return [
+            f"Training run {run.run} of {name}{'' if run.training_seed is None else f' (seed {run.training_seed})'} "
+            f"fails on clean roads: it left the road in {run.clean_crashes} of {run.clean_drives} and was "
+            f"{100 * run.clean_error:.0f} % of the lane width off its middle."
+            for name, run in self.failed
+        ]
 
 
 def contenders(drivers: Sequence[DriverFindings]) -> tuple[DriverFindings, ...]:

@@ -75,10 +75,16 @@ def publish(
 
 
 def show_ranking(findings: Findings) -> None:
-    """Print the drivers, the best one first."""
+    """Print the drivers, the best one first; one alone is compared with nobody."""
+    base, alone = findings.baseline, len(findings.drivers) == 1
     rows = []
     for driver in findings.drivers:
-        mine = driver.name == findings.baseline
+        mine = driver.name == base
+        compared = [
+            show(driver.corruption_error, 2),
+            "–" if mine else driver.better.text(2),
+            "–" if driver.name == findings.contenders[0].name else driver.behind.text(1, 100),
+        ]
         rows.append(
             [
                 driver.name,
@@ -87,23 +93,11 @@ def show_ranking(findings: Findings) -> None:
                 driver.error.text(1, 100),
                 driver.clean_error.text(1, 100),
                 f"{driver.crashes} of {driver.drives}",
-                show(driver.corruption_error, 2),
-                "–" if mine else driver.better.text(2),
-                "–" if mine else driver.difference.text(1, 100),
+                *([] if alone else compared),
             ]
         )
-    base = findings.baseline
-    heads = [
-        "driver",
-        "runs",
-        "lane error, %",
-        "mean",
-        "clean",
-        "off the road",
-        f"× {base}",
-        f"beats {base}",
-        "difference",
-    ]
+    heads = ["driver", "runs", "lane error, %", "mean", "clean", "off the road"]
+    heads += [] if alone else [f"× {base}", f"beats {base}", "behind, points"]
     title = (
         f"disturbances: {len(findings.conditions)}, roads: {findings.roads}, with 95 % intervals over runs and roads"
     )

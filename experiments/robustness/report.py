@@ -73,7 +73,9 @@ def write_robustness_report(path: str | Path, report: Report) -> None:
         WriteError: if it cannot be written; an older one is still there then.
     """
     found = report.findings
-    highest = max(max(one.error_iqm.high, one.error_iqm_runs.high) for one in found.drivers)
+    runs = {driver.name: [run.error_iqm for run in driver.each_run] for driver in found.drivers}
+    ends = [end for one in found.drivers for end in (one.error_iqm.value, one.error_iqm.high, one.error_iqm_runs.high)]
+    highest = float(np.nanmax([*ends, *(value for some in runs.values() for value in some)]))
     top = min(1.0, max(0.1, math.ceil(10 * highest) / 10))
     content = render(
         "robustness/templates/report.html",
@@ -83,7 +85,7 @@ def write_robustness_report(path: str | Path, report: Report) -> None:
         few_runs=min(driver.runs for driver in found.drivers),
         enough_runs=ENOUGH_RUNS,
         runs={driver.name: driver.runs for driver in found.drivers},
-        bars=figures.forest([(one.name, one.error_iqm, one.error_iqm_runs) for one in found.drivers], top),
+        bars=figures.forest([(one.name, one.error_iqm, one.error_iqm_runs) for one in found.drivers], top, runs),
         top=top,
         profiles=figures.profiles(
             "Share of drives with at most this lane error",

@@ -24,8 +24,8 @@ from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, 
 DRIVERS = {"ltc-ncp": 0.04, "lstm": 0.08, "feedforward": 0.12, "a-driver-with-quite-a-long-name": 0.16}
 
 
-def findings(drivers: dict[str, float] = DRIVERS, runs: int = 2) -> Findings:
-    return find_in(drive_rows(drivers, runs), block_rows(drivers, runs), CONDITIONS, "feedforward")
+def findings(drivers: dict[str, float] = DRIVERS, runs: int = 2, baseline: str = "feedforward") -> Findings:
+    return find_in(drive_rows(drivers, runs), block_rows(drivers, runs), CONDITIONS, baseline)
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +136,24 @@ def test_in_a_browser(page: Path, tmp_path: Path, width: int, dark: bool):
     for up, down in seen["sorted"]:
         assert up == down[::-1] and up == sorted(up)
     assert seen["background"] == ("rgb(13, 17, 26)" if dark else "rgb(243, 245, 249)")
+
+
+def test_one_driver_is_not_ranked(tmp_path: Path, report: Report):
+    alone = replace(report, findings=findings({"ltc": 0.1}, runs=2, baseline="ltc"), films=(), shots=())
+    write_robustness_report(tmp_path / "report.html", alone)
+    text = " ".join(" ".join(check(tmp_path / "report.html").text).split())
+    assert "Ranking" not in text and "Under disturbance" in text and "× ltc" not in text and "behind" not in text
+
+
+def test_every_run_is_a_dot_and_a_row_and_no_interval_is_a_point(tmp_path: Path, report: Report):
+    rows = drive_rows({"ltc": 0.05, "lstm": 0.1}, runs=3)
+    for row in rows:
+        if (row["driver"], row["run"]) == ("lstm", 2):
+            row.update(crashed=True, lane_error=0.95)
+    found = find_in(rows, [], CONDITIONS, "ltc")
+    write_robustness_report(tmp_path / "report.html", replace(report, findings=found, films=(), shots=()))
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert content.count("<u style=") == 6 and content.count("fails on clean roads</span>") == 1
+    text = " ".join(" ".join(check(tmp_path / "report.html").text).split())
+    assert "came first" not in text and "left the road in 4 of 4" in text
+    assert not re.search(r"(\d[\d.]*) \[\1, \1\]", text)

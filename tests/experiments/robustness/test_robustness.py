@@ -265,3 +265,36 @@ def test_failures_are_of_many_kinds_and_not_of_roads_that_are_lost_anyway():
     chosen = choose_failures(found, 2, ["ltc"])
     assert [failure.condition.perturbation for failure in chosen] == ["fog:1", "friction:1"]
     assert choose_failures(found, 2, ["other"]) == []
+
+
+def test_a_run_that_cannot_drive_is_named_and_nobody_comes_first():
+    rows = drive_rows({"lstm": 0.05, "ltc": 0.2}, runs=3)
+    for row in rows:
+        if (row["driver"], row["run"]) == ("ltc", 1):  # it has learnt nothing
+            row.update(crashed=True, lane_error=0.9, training_seed=7)
+    found = find_in(rows, [], CONDITIONS, "lstm")
+    assert [(name, run.run) for name, run in found.failed] == [("ltc", 1)]
+    assert "came first" not in found.verdict()
+    assert found.verdict().startswith("Training run 1 of ltc (seed 7) fails on clean roads: it left the road in 4 of 4")
+    healthy = [row for row in rows if (row["driver"], row["run"]) != ("ltc", 1)]
+    assert "lstm came first" in find_in(healthy, [], CONDITIONS, "lstm").verdict()
+    lost = [{**row, "crashed": False} for row in rows]  # on the road and out of its lane all the time
+    assert find_in(lost, [], CONDITIONS, "lstm").failed
+
+
+def test_headline_and_table_speak_of_the_same_difference():
+    found = find_in(drive_rows({"ltc": 0.05, "lstm": 0.1, "feedforward": 0.2}, runs=5), [], CONDITIONS, "feedforward")
+    first, second, _ = found.drivers
+    assert first.behind.value == 0 and second.behind.value > 0
+    assert f"lstm is {second.behind.text(1, 100)} points behind" in found.verdict()
+    assert second.behind.value == pytest.approx(second.error_iqm.value - first.error_iqm.value)
+
+
+def test_two_roads_and_one_run_have_no_interval_and_few_crashes_exact_bounds():
+    rows = [{**row, "crashed": False} for row in drive_rows({"ltc": 0.05, "lstm": 0.1}, runs=1, roads=2)]
+    found = find_in(rows, [], CONDITIONS, "ltc")
+    for driver in found.drivers:
+        for figure in (driver.error_iqm, driver.error_iqm_runs, driver.error, driver.behind, driver.corruption_error):
+            assert not figure.bounded and "[" not in figure.text()
+        assert driver.crash_share.text(0, 100) == "0 (below 17)", "none of 16 drives"
+    assert "it may be chance" in found.verdict() and "apart" not in found.verdict()
