@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from agents.driving.record import News, Recorded, RecorderConfig, record, with_vehicle
+from agents.driving.record import RecorderConfig, RecordingProgress, RecordingSummary, record, with_vehicle
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.directory import RunDirectory, to_json
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -61,8 +61,8 @@ def run(options: RecordOptions) -> Path:
     started_s = time.perf_counter()
     with progress("recording", options.recorder.frames) as bar:
 
-        def note(news: News) -> None:
-            bar.advance(news.frames)
+        def note(made: RecordingProgress) -> None:
+            bar.advance(made.frames)
 
         recorded = record(out, world, options.recorder, options.workers, note)
     seconds = time.perf_counter() - started_s
@@ -87,7 +87,7 @@ def run(options: RecordOptions) -> Path:
     return out
 
 
-def _figures(recorded: Recorded, options: RecordOptions, seconds: float) -> dict[str, Any]:
+def _figures(recorded: RecordingSummary, options: RecordOptions, seconds: float) -> dict[str, Any]:
     """Return what was recorded and how fast."""
     new = recorded.frames - recorded.kept_frames
     return {

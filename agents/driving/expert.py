@@ -8,40 +8,57 @@ Pursuit Path Tracking Algorithm*, CMU 1992):
 
 with wheelbase L, distance d and bearing alpha of that point.
 
-`Disturbance` pushes the wheel smoothly while a recording is made; the label stays the expert's, so the data show how
-to come back.
+`Expert` is a `Driver` (`agents.driving.driver`) that looks at the envs. `Disturbance` pushes the wheel smoothly while a
+recording is made; the label stays the expert's, so the data show how to come back.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
+import gymnasium
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A number above 0."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class ExpertConfig:
     """How the expert looks ahead."""
 
-    lookahead_s: float = 0.3
+    lookahead_s: Positive = 0.3
     """Time ahead of the point it aims at, seconds."""
-    lookahead_min_m: float = 0.35
+    lookahead_min_m: Positive = 0.35
     """Least distance of that point along the lane, metres; about one wheelbase."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not (self.lookahead_s > 0 and self.lookahead_min_m > 0):
-            raise ValueError("lookahead_s and lookahead_min_m must be positive.")
 
 
 class Expert:
     """Pure pursuit on the true pose of a `LaneKeeping` env."""
 
     def __init__(self, config: ExpertConfig | None = None):
-        """Build the expert."""
+        """Make an expert that looks ahead as `config` says; as by default when None."""
         self.config = config or ExpertConfig()
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer by the true pose of each env; a throttle, where there is one, keeps the drawn speed."""
+        actions = [np.zeros(env.action_space.shape or 1, np.float32) for env in envs]
+        for action, env in zip(actions, envs, strict=True):
+            action[0] = self.steer(env)
+        return np.stack(actions)
 
     def steer(self, env: Any) -> float:
         """Return the steering in [−1, 1], positive left, for the env's present state.
@@ -60,25 +77,25 @@ class Expert:
         return max(-1.0, min(1.0, angle_rad / params.steering_limit_rad))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class DisturbanceConfig:
     """How hard and how often the wheel is pushed while recording."""
 
-    interval_s: float = 2.0
+    interval_s: Positive = 2.0
     """Mean time between two pushes, seconds."""
-    duration_s: tuple[float, float] = (0.4, 1.2)
+    duration_s: tuple[Positive, Positive] = (0.4, 1.2)
     """Shortest and longest push, seconds."""
-    strength: tuple[float, float] = (0.3, 1.0)
+    strength: tuple[Share, Share] = (0.3, 1.0)
     """Weakest and strongest push, as a fraction of full lock, to either side."""
-    jitter: float = 0.05
+    jitter: Share = 0.05
     """Standard deviation of a slow wander on top, as a fraction of full lock."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if not (self.interval_s > 0 and 0 < self.duration_s[0] <= self.duration_s[1]):
-            raise ValueError("interval_s and duration_s must be positive, the shortest push first.")
-        if not (0 <= self.strength[0] <= self.strength[1] <= 1 and 0 <= self.jitter <= 1):
-            raise ValueError("strength and jitter are fractions of full lock in [0, 1], the weakest push first.")
+        """Check that ranges begin with their smaller end."""
+        for name in ("duration_s", "strength"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is a range and begins with its smaller end, got {low:g} to {high:g}.")
 
 
 class Disturbance:

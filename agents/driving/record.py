@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import TimeLimit
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
+from agents.driving.rollout import Step, drive_episodes
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.native import episode_directories
 from agents.recordings.writer import EpisodeWriter
@@ -30,35 +35,28 @@ from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.vehicle.bullet import has_bullet
 
-MOST_TRIES = 20
+MAX_ATTEMPTS = 20
 """Draws of one episode that may end off the road before recording gives up."""
-NEWS_EVERY = 50
+REPORT_EVERY = 50
 """Frames between two reports of an episode in flight."""
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config={"extra": "forbid"})
 class RecorderConfig:
     """How much to record, and how the expert is disturbed."""
 
-    frames: int = 40_000
+    frames: PositiveInt = 40_000
     """Frames to record, over all episodes."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all roads, looks, starts and disturbances."""
     expert: ExpertConfig = ExpertConfig()
     """The expert."""
     disturbance: DisturbanceConfig = DisturbanceConfig()
     """The pushes on the wheel that the expert has to recover from."""
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.frames < 1:
-            raise ValueError(f"frames must be at least 1, got {self.frames}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}.")
-
 
 @dataclass
-class Recorded:
+class RecordingSummary:
     """What a recording came to."""
 
     frames: int = 0
@@ -83,7 +81,7 @@ class _Job:
 
 
 @dataclass(frozen=True)
-class News:
+class RecordingProgress:
     """What a process reports."""
 
     frames: int = 0
@@ -99,8 +97,8 @@ def record(
     world: LaneKeepingConfig,
     config: RecorderConfig | None = None,
     workers: int = 1,
-    on_news: Callable[[News], None] | None = None,
-) -> Recorded:
+    on_progress: Callable[[RecordingProgress], None] | None = None,
+) -> RecordingSummary:
     """Record the expert into a data set.
 
     Args:
@@ -108,7 +106,7 @@ def record(
         world: where it drives; each episode has a road and a look of its own and lasts `episode_s`.
         config: how much, how disturbed; the defaults when None.
         workers: processes; they do not change what is recorded.
-        on_news: called as frames are made.
+        on_progress: called as frames are made.
 
     Returns:
         How much there is now.
@@ -125,7 +123,7 @@ def record(
     length = max(1, round(world.episode_s / world.period_s))
     count = -(-config.frames // length)
     there = {path.name for path in episode_directories(place)}
-    result = Recorded()
+    result = RecordingSummary()
     jobs = []
     for number in range(count):
         steps = min(length, config.frames - number * length)
@@ -136,15 +134,15 @@ def record(
         else:
             jobs.append(_Job(place, world, config, number, steps))
 
-    def note(news: News) -> None:
-        result.frames += news.frames
-        result.episodes += news.episodes
-        result.redrawn += news.redrawn
-        if on_news is not None:
-            on_news(news)
+    def note(progress: RecordingProgress) -> None:
+        result.frames += progress.frames
+        result.episodes += progress.episodes
+        result.redrawn += progress.redrawn
+        if on_progress is not None:
+            on_progress(progress)
 
-    if result.kept_frames and on_news is not None:
-        on_news(News(frames=result.kept_frames))
+    if result.kept_frames and on_progress is not None:
+        on_progress(RecordingProgress(frames=result.kept_frames))
     run_jobs(_record_episodes, jobs, workers, note)
     return result
 
@@ -156,7 +154,7 @@ def with_vehicle(world: LaneKeepingConfig) -> LaneKeepingConfig:
     return replace(world, vehicle="bullet" if has_bullet() else "bicycle")
 
 
-def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
+def attempt_seed(seed: int, number: int, attempt: int = 0) -> int:
     """Return the seed of an episode's world: 31 bits that depend on all three and on nothing else."""
     return int(np.random.SeedSequence([seed, number, attempt]).generate_state(1, np.uint32)[0] >> 1)
 
@@ -180,7 +178,7 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _record_episodes(jobs: Iterable[_Job], report: Callable[[News], None]) -> None:
+def _record_episodes(jobs: Iterable[_Job], report: Callable[[RecordingProgress], None]) -> None:
     """Record some of the episodes, each drawn again as often as it ends off the road."""
     env: gymnasium.Env[Any, Any] | None = None
     try:
@@ -189,9 +187,9 @@ def _record_episodes(jobs: Iterable[_Job], report: Callable[[News], None]) -> No
                 # Time runs out by the number of frames; the env's own limit must not come first, jitter included.
                 world = replace(job.world, episode_s=4 * max(job.world.episode_s, job.world.period_s))
                 env = gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
-            if not any(_record_attempt(job, env, attempt, report) for attempt in range(MOST_TRIES)):
+            if not any(_record_attempt(job, env, attempt, report) for attempt in range(MAX_ATTEMPTS)):
                 raise ValueError(
-                    f"the expert left the road in all of {MOST_TRIES} draws of episode {job.number}: let it drive "
+                    f"the expert left the road in all of {MAX_ATTEMPTS} draws of episode {job.number}: let it drive "
                     "slower or on wider bends, or disturb it less (see --speed-mps, --track-min-radius-m, "
                     "--disturbance.strength)."
                 )
@@ -200,41 +198,71 @@ def _record_episodes(jobs: Iterable[_Job], report: Callable[[News], None]) -> No
             env.close()
 
 
-def _record_attempt(job: _Job, env: gymnasium.Env[Any, Any], attempt: int, report: Callable[[News], None]) -> bool:
+class _DisturbedExpert:
+    """The expert with a hand that pushes its wheel; one car.
+
+    Attributes:
+        label: what the expert steered last, before the push.
+    """
+
+    def __init__(self, expert: Expert, disturbance: Disturbance):
+        self.expert, self.disturbance = expert, disturbance
+        self.label = 0.0
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer, and push; see `agents.driving.driver.Driver`."""
+        (env,) = envs
+        self.label = self.expert.steer(env)
+        pushed = min(max(self.label + self.disturbance.step(), -1.0), 1.0)
+        return np.array([[pushed]], np.float32)
+
+
+def _record_attempt(
+    job: _Job, env: gymnasium.Env[Any, Any], attempt: int, report: Callable[[RecordingProgress], None]
+) -> bool:
     """Record one draw of an episode; False when the car left the road and nothing was kept."""
-    seed = episode_seed(job.recorder.seed, job.number, attempt)
+    seed = attempt_seed(job.recorder.seed, job.number, attempt)
     generator = np.random.default_rng([job.recorder.seed, job.number, attempt])
-    expert = Expert(job.recorder.expert)
     disturbance = Disturbance(job.recorder.disturbance, job.world.period_s, generator)
-    observation, info = env.reset(seed=seed)
+    driver = _DisturbedExpert(Expert(job.recorder.expert), disturbance)
     meta = EpisodeMeta(
         source="expert",
         nominal_period_s=job.world.period_s,
         vehicle=job.world.vehicle,
         renderer=job.world.renderer,
         seed=seed,
-        extra={"lane_width_m": float(info["lane_width_m"])},
     )
     unreported = 0
     with EpisodeWriter(job.directory).episode(meta, job.number) as recording:
-        for step in range(job.length):
-            label = expert.steer(env)
+
+        def keep(step: Step) -> None:
+            nonlocal unreported
+            seen = step.seen_info
+            if not len(recording):
+                recording.meta = replace(meta, extra={"lane_width_m": float(seen["lane_width_m"])})
             recording.append(
-                observation["camera"],
-                label,
-                float(info["time_s"]),
-                lateral_offset_m=np.float32(info["lateral_offset_m"]),
-                speed_mps=np.float32(info["speed_mps"]),
+                step.frame,
+                driver.label,
+                float(seen["time_s"]),
+                lateral_offset_m=np.float32(seen["lateral_offset_m"]),
+                speed_mps=np.float32(seen["speed_mps"]),
             )
-            pushed = min(max(label + disturbance.step(), -1.0), 1.0)
-            observation, _, crashed, _, info = env.step(np.array([pushed], np.float32))
             unreported += 1
-            if crashed and step + 1 < job.length:
-                recording.abort()
-                report(News(frames=unreported - step - 1, redrawn=1))
-                return False
-            if unreported == NEWS_EVERY:
-                report(News(frames=unreported))
+            if unreported == REPORT_EVERY:
+                report(RecordingProgress(frames=unreported))
                 unreported = 0
-    report(News(frames=unreported, episodes=1))
+
+        drive_episodes(driver, [TimeLimit(env, job.length)], [seed], observer=keep)
+        made = len(recording)
+        if made < job.length:
+            recording.abort()
+            report(RecordingProgress(frames=unreported - made, redrawn=1))
+            return False
+    report(RecordingProgress(frames=unreported, episodes=1))
     return True

@@ -1,131 +1,79 @@
-"""The one loop that drives: many episodes side by side, the policy batched over them.
+"""The one loop that drives: episodes side by side, the driver batched over them.
 
-State resets live here: a slot whose episode ended takes the next seed, and the driver is told by `starts`.
+State resets live here: a slot whose episode ended takes the next seed, and the driver hears of it by `starts`.
 
     drives = rollout(PolicyDriver(policy), make_env, seeds=range(100, 120))
+
+`run_episodes` is that loop for any observations and actions; `rollout` puts a `Driver` on a road with it. The recorder,
+the evaluation of PPO's learners and the films are built on the same two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from agents.driving.expert import Expert
+from agents.driving.driver import Driver
 from agents.driving.metrics import Drive
 from agents.driving.open_loop import Perturbation
 from envs.perturbations import PerturbedEnv
-from policies.policy import DrivingPolicy
 
 SIDE_BY_SIDE = 10
-"""Episodes that run at the same time unless told otherwise; more gain little on two cores and cost memory."""
+"""Episodes that run at the same time by default; more gain little on two cores and cost memory."""
 
 
-class Driver(Protocol):
-    """Whatever steers a batch of cars."""
+@dataclass
+class Step:
+    """One control step of one episode."""
 
-    def act(
-        self,
-        frames: NDArray[np.uint8],
-        elapsed: NDArray[np.float32],
-        starts: NDArray[np.bool_],
-        envs: Sequence[gymnasium.Env[Any, Any]],
-    ) -> NDArray[np.float32]:
-        """Steer.
+    order: int
+    """Number of the episode among the seeds."""
+    seed: int
+    """Seed of the episode."""
+    env: gymnasium.Env[Any, Any]
+    """Where it runs, after the step."""
+    observation: Any
+    """What the driver saw."""
+    seen_info: dict[str, Any]
+    """The env's info that came with that observation."""
+    action: NDArray[Any]
+    """What the driver did."""
+    reward: float
+    """What it earned."""
+    terminated: bool
+    """Whether the episode ended by itself."""
+    truncated: bool
+    """Whether the episode was cut off."""
+    info: dict[str, Any]
+    """The env's info after the step."""
 
-        Args:
-            frames: uint8 `[B, H, W, 3]`.
-            elapsed: `[B]` time since the previous frame in nominal periods.
-            starts: `[B]` True where an episode begins.
-            envs: the B envs, for drivers that may look at the true state.
+    @property
+    def frame(self) -> NDArray[np.uint8]:
+        """The frame that the driver saw, uint8 `[H, W, 3]`; of envs with a camera."""
+        frame: NDArray[np.uint8] = self.observation["camera"]
+        return frame
 
-        Returns:
-            `[B, M]` actions in [−1, 1].
-        """
-        ...
+    @property
+    def steering(self) -> float:
+        """The first action, in [−1, 1], positive left."""
+        return float(self.action[0])
 
-
-class PolicyDriver:
-    """A `DrivingPolicy` at the wheel; keeps the state of each slot."""
-
-    def __init__(self, policy: DrivingPolicy):
-        """Take a policy, in evaluation mode from here on."""
-        self.policy = policy.eval()
-        self.state: torch.Tensor | None = None
-
-    def act(
-        self,
-        frames: NDArray[np.uint8],
-        elapsed: NDArray[np.float32],
-        starts: NDArray[np.bool_],
-        envs: Sequence[gymnasium.Env[Any, Any]],
-    ) -> NDArray[np.float32]:
-        """Steer by camera alone; see `Driver.act`."""
-        with torch.inference_mode():
-            actions, self.state = self.policy(
-                torch.from_numpy(frames[:, None]),
-                self.state,
-                torch.from_numpy(elapsed[:, None]),
-                torch.from_numpy(starts[:, None]),
-            )
-        return actions[:, 0].numpy()
-
-    def steering_gradient(
-        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
-    ) -> NDArray[np.float32]:
-        """How the steering that a slot's driver would give from now on changes with each value of the frame.
-
-        For attacks. The clamp at full lock is left out, so that there is a gradient there too.
-
-        Args:
-            slot: the row of the batch, whose state is used and left as it is.
-            frame: float32 `[H, W, 3]` in [0, 255].
-            elapsed: time since the previous frame in nominal periods.
-            start: whether an episode begins with this frame.
-            steps: how many frames are counted, as if they all were this one, each after `elapsed`.
-
-        Returns:
-            float32 `[H, W, 3]`, mean steering of those steps per grey level.
-        """
-        state = None if start or self.state is None else self.state[slot : slot + 1].clone()
-        pixels = torch.from_numpy(frame[None, None]).requires_grad_(True)
-        with _frozen(self.policy):
-            features = self.policy.features(pixels).expand(-1, steps, -1)  # [1, 1, F] → [1, T, F]
-            motors, _ = self.policy.core(features, state, torch.full((1, steps), elapsed))
-            (gradient,) = torch.autograd.grad(motors[0, :, 0].mean(), pixels)
-        return gradient[0, 0].numpy()
+    @property
+    def ended(self) -> bool:
+        """Whether this was the last step of the episode."""
+        return self.terminated or self.truncated
 
 
-class ExpertDriver:
-    """The geometric expert at the wheel; looks at the true state."""
-
-    def __init__(self, expert: Expert | None = None):
-        """Take an expert."""
-        self.expert = expert or Expert()
-
-    def act(
-        self,
-        frames: NDArray[np.uint8],
-        elapsed: NDArray[np.float32],
-        starts: NDArray[np.bool_],
-        envs: Sequence[gymnasium.Env[Any, Any]],
-    ) -> NDArray[np.float32]:
-        """Steer by the true pose; see `Driver.act`. A throttle, where there is one, keeps the drawn speed."""
-        actions = [np.zeros(env.action_space.shape or 1, np.float32) for env in envs]
-        for action, env in zip(actions, envs, strict=True):
-            action[0] = self.expert.steer(env)
-        return np.stack(actions)
-
-
-Observer = Callable[[int, gymnasium.Env[Any, Any], NDArray[np.uint8], float, dict[str, Any]], None]
-"""Called after each step with the seed, the env, the frame the driver saw, its steering, and the env's info."""
+Observer = Callable[[Step], None]
+"""Looks at a step that has been made."""
+Choice = Callable[[Sequence[Any], NDArray[np.bool_]], NDArray[Any]]
+"""Maps B observations and where episodes begin, bool `[B]`, to B actions; row n is env n from call to call."""
 
 
 @dataclass
@@ -135,11 +83,88 @@ class _Slot:
     env: gymnasium.Env[Any, Any]
     seed: int
     order: int
-    observation: dict[str, Any]
-    noise: np.random.Generator
+    observation: Any
+    info: dict[str, Any]
     start: bool = True
-    offsets_m: list[float] = field(default_factory=list)
-    steering: list[float] = field(default_factory=list)
+
+
+def run_episodes(
+    choose: Choice,
+    envs: Sequence[gymnasium.Env[Any, Any]],
+    seeds: Sequence[int],
+    options: Callable[[int], dict[str, Any] | None] | None = None,
+    observer: Observer | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Run one episode for each seed, as many at a time as there are envs.
+
+    Args:
+        choose: says what to do.
+        envs: where; they stay open. Those that are not needed are left alone.
+        seeds: one for each episode.
+        options: gives `reset`'s options for the n-th episode, such as the road to drive on.
+        observer: looks at every step, before the next episode begins in its env.
+        on_step: called with the number of steps made since the last call.
+
+    Raises:
+        ValueError: if there is no seed.
+    """
+    if not seeds:
+        raise ValueError("at least one seed is needed to drive, got none.")
+    waiting = list(enumerate(seeds))
+
+    def begin(env: gymnasium.Env[Any, Any]) -> _Slot:
+        order, seed = waiting.pop(0)
+        observation, info = env.reset(seed=int(seed), options=options(order) if options else None)
+        return _Slot(env, int(seed), order, observation, info)
+
+    slots: list[_Slot | None] = [begin(env) for env in envs[: len(seeds)]]
+    while any(slots):
+        # A slot without an episode repeats the last observation of a busy one: the driver's batch keeps its size.
+        busy = [slot for slot in slots if slot is not None]
+        rows = [slot if slot is not None else busy[0] for slot in slots]
+        starts = np.array([slot is None or slot.start for slot in slots])
+        actions = choose([row.observation for row in rows], starts)
+        for number, slot in enumerate(slots):
+            if slot is None:
+                continue
+            observation, reward, terminated, truncated, info = slot.env.step(actions[number])
+            if observer is not None:
+                seen, seen_info, action = slot.observation, slot.info, actions[number]
+                where = slot.order, slot.seed, slot.env
+                observer(Step(*where, seen, seen_info, action, float(reward), terminated, truncated, info))
+            slot.observation, slot.info, slot.start = observation, info, False
+            if terminated or truncated:
+                slots[number] = begin(slot.env) if waiting else None
+        if on_step is not None:
+            on_step(len(busy))
+
+
+def drive_episodes(
+    driver: Driver,
+    envs: Sequence[gymnasium.Env[Any, Any]],
+    seeds: Sequence[int],
+    options: Callable[[int], dict[str, Any] | None] | None = None,
+    observer: Observer | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Let a driver drive in envs with a camera; see `run_episodes`.
+
+    Attacks in a `PerturbedEnv` are given the gradient of the driver, if it has one.
+    """
+    # Slot n is env n: the driver is shown the env whose frame stands in its row, which idle rows borrow.
+    steering_gradient = getattr(driver, "steering_gradient", None)
+    for number, env in enumerate(envs):
+        layer = perturbed_layer(env)
+        if layer is not None and layer.composition.attacks and steering_gradient is not None:
+            layer.gradient = partial(steering_gradient, number)
+
+    def choose(observations: Sequence[Any], starts: NDArray[np.bool_]) -> NDArray[np.float32]:
+        frames = np.stack([observation["camera"] for observation in observations])
+        elapsed = np.array([float(observation["elapsed"][0]) for observation in observations], np.float32)
+        return driver.act(frames, elapsed, starts, envs[: len(observations)])
+
+    run_episodes(choose, envs, seeds, options, observer, on_step)
 
 
 def rollout(
@@ -172,58 +197,51 @@ def rollout(
     Returns:
         What each episode left behind, in the order of the seeds.
     """
-    if not seeds:
-        raise ValueError("at least one seed is needed to drive, got none.")
-    waiting = list(enumerate(seeds))
     results: dict[int, Drive] = {}
-    slots: list[_Slot | None] = []
-    steering_gradient = getattr(driver, "steering_gradient", None)
+    offsets_m: dict[int, list[float]] = {}
+    steering: dict[int, list[float]] = {}
 
-    def begin(env: gymnasium.Env[Any, Any]) -> _Slot:
-        order, seed = waiting.pop(0)
-        observation, _ = env.reset(seed=int(seed), options=options(order) if options else None)
-        return _Slot(env, int(seed), order, observation, np.random.default_rng([noise_seed, int(seed)]))
+    def note(step: Step) -> None:
+        offsets_m.setdefault(step.order, []).append(float(step.info["lateral_offset_m"]))
+        steering.setdefault(step.order, []).append(step.steering)
+        if observer is not None:
+            observer(step)
+        if step.ended:
+            drive = _finish(step, offsets_m.pop(step.order), steering.pop(step.order))
+            results[step.order] = drive
+            if on_episode is not None:
+                on_episode(drive)
 
-    envs = [make_env(number) for number in range(min(side_by_side, len(seeds)))]
-    for number, env in enumerate(envs):
-        layer = perturbed_layer(env)
-        if layer is not None and layer.composition.attacks and steering_gradient is not None:
-            layer.gradient = partial(steering_gradient, number)
+    envs: list[gymnasium.Env[Any, Any]] = []
     try:
-        slots = [begin(env) for env in envs]
-        while any(slots):
-            # A slot without an episode repeats the last frame of a busy one: the driver's batch keeps its size.
-            busy = [slot for slot in slots if slot is not None]
-            rows = [slot if slot is not None else busy[0] for slot in slots]
-            frames = np.stack([row.observation["camera"] for row in rows])
-            if perturbation is not None:
-                for number, slot in enumerate(slots):
-                    if slot is not None:
-                        frames[number] = perturbation(frames[number][None], slot.noise)[0]
-            elapsed = np.array([float(row.observation["elapsed"][0]) for row in rows], np.float32)
-            starts = np.array([slot is None or slot.start for slot in slots])
-            actions = driver.act(frames, elapsed, starts, [row.env for row in rows])
-            for number, slot in enumerate(slots):
-                if slot is None:
-                    continue
-                slot.observation, _, terminated, truncated, info = slot.env.step(actions[number])
-                slot.start = False
-                slot.offsets_m.append(float(info["lateral_offset_m"]))
-                slot.steering.append(float(actions[number, 0]))
-                if observer is not None:
-                    observer(slot.seed, slot.env, frames[number], slot.steering[-1], info)
-                if terminated or truncated:
-                    drive = _finish(slot, info)
-                    results[slot.order] = drive
-                    if on_episode is not None:
-                        on_episode(drive)
-                    slots[number] = begin(slot.env) if waiting else None
-            if on_step is not None:
-                on_step(len(busy))
+        for number in range(min(side_by_side, len(seeds))):
+            env = make_env(number)
+            envs.append(env if perturbation is None else PerturbedCamera(env, perturbation, noise_seed))
+        drive_episodes(driver, envs, seeds, options, note, on_step)
     finally:
         for env in envs:
             env.close()
     return [results[order] for order in range(len(seeds))]
+
+
+class PerturbedCamera(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """An env whose frames are changed by a function; every episode has a generator of its own from its seed."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], perturbation: Perturbation, noise_seed: int = 0):
+        """Wrap an env with a camera; `noise_seed` fixes the perturbation together with the seed of each episode."""
+        super().__init__(env)
+        self._perturbation, self._noise_seed = perturbation, noise_seed
+        self._draws = np.random.default_rng(noise_seed)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode; a seed fixes its frames too."""
+        if seed is not None:
+            self._draws = np.random.default_rng([self._noise_seed, seed])
+        return super().reset(seed=seed, options=options)
+
+    def observation(self, observation: Any) -> Any:
+        """Change the frame."""
+        return {**observation, "camera": self._perturbation(observation["camera"][None], self._draws)[0]}
 
 
 def perturbed_layer(env: gymnasium.Env[Any, Any]) -> PerturbedEnv | None:
@@ -235,29 +253,17 @@ def perturbed_layer(env: gymnasium.Env[Any, Any]) -> PerturbedEnv | None:
     return None
 
 
-@contextmanager
-def _frozen(policy: DrivingPolicy) -> Iterator[None]:
-    """Keep no gradients of the weights, which would cost a third of the time."""
-    trained = [weight for weight in policy.parameters() if weight.requires_grad]
-    for weight in trained:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in trained:
-            weight.requires_grad_(True)
-
-
-def _finish(slot: _Slot, info: dict[str, Any]) -> Drive:
-    """Turn a slot's episode into a `Drive`."""
+def _finish(step: Step, offsets_m: list[float], steering: list[float]) -> Drive:
+    """Turn an episode that has ended into a `Drive`."""
+    info = step.info
     return Drive(
-        seed=slot.seed,
+        seed=step.seed,
         track=str(info.get("track", "")),
         distance_m=float(info["progress_m"]),
         duration_s=float(info["time_s"]),
         crashed=bool(info["crashed"]),
         lane_width_m=float(info["lane_width_m"]),
-        lateral_offset_m=np.asarray(slot.offsets_m),
-        steering=np.asarray(slot.steering),
-        period_s=float(info["time_s"]) / len(slot.offsets_m),
+        lateral_offset_m=np.asarray(offsets_m),
+        steering=np.asarray(steering),
+        period_s=float(info["time_s"]) / len(offsets_m),
     )

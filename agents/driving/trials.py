@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from agents.driving.driver import Driver, PolicyDriver, RescaledTime
 from agents.driving.expert import Expert
 from agents.driving.metrics import Drive
-from agents.driving.rollout import SIDE_BY_SIDE, Driver, ExpertDriver, Observer, PolicyDriver, rollout
+from agents.driving.rollout import SIDE_BY_SIDE, Observer, rollout
 from agents.runs.workers import run_jobs
 from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -76,33 +75,6 @@ class _Group:
     trial: int
     first: int
     part: Trial
-
-
-class RescaledTime:
-    """A driver whose clock counts in another period than the env's."""
-
-    def __init__(self, driver: Driver, factor: float):
-        """Wrap a driver; `factor` is the env's period divided by the driver's own."""
-        self.driver, self.factor = driver, np.float32(factor)
-
-    def act(
-        self,
-        frames: NDArray[np.uint8],
-        elapsed: NDArray[np.float32],
-        starts: NDArray[np.bool_],
-        envs: Sequence[gymnasium.Env[Any, Any]],
-    ) -> NDArray[np.float32]:
-        """Steer; see `Driver.act`."""
-        return self.driver.act(frames, elapsed * self.factor, starts, envs)
-
-    def steering_gradient(
-        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
-    ) -> NDArray[np.float32]:
-        """How the steering changes with the frame; see `PolicyDriver.steering_gradient`."""
-        inner = getattr(self.driver, "steering_gradient", None)
-        if inner is None:
-            raise ValueError("this driver has no gradient to attack: attacks need a policy at the wheel.")
-        return inner(slot, frame, elapsed * float(self.factor), start, steps)
 
 
 def drive_trials(
@@ -193,7 +165,7 @@ def drive_together(
         The drives, in the order of the runs.
     """
     world = trial.world
-    driver: Driver = ExpertDriver(Expert())
+    driver: Driver = Expert()
     if trial.policy is not None:
         policy = policy or load_policy(trial.policy)
         fit = policy.config.preprocessing

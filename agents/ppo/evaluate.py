@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.driving.metrics import Estimate, bootstrap
+from agents.driving.rollout import Step, run_episodes
 
 EVALUATION_SEED = 1_000_000
 """Seed of the first episode that a policy is judged on while training."""
@@ -47,7 +48,7 @@ class Score:
     steps: int
     """Length."""
     crashed: bool
-    """Whether it ended in a crash; of worlds that tell."""
+    """Whether it ended in a crash; of envs that report it."""
 
 
 def evaluate(
@@ -75,6 +76,23 @@ def evaluate(
     return scores
 
 
+class ActorChoice:
+    """What a learner does without chance, for `agents.driving.rollout.run_episodes`; keeps the states.
+
+    Attributes:
+        state: what `predict` returned last; None before the first step.
+    """
+
+    def __init__(self, model: Actor):
+        self.model = model
+        self.state: Any = None
+
+    def __call__(self, observations: Sequence[Any], starts: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return the likeliest actions."""
+        actions, self.state = self.model.predict(_stack(observations), self.state, starts, deterministic=True)
+        return actions
+
+
 def _side_by_side(
     model: Actor,
     make_env: Callable[[], gymnasium.Env[Any, Any]],
@@ -84,25 +102,27 @@ def _side_by_side(
     """Run some episodes at the same time, each in an env of its own."""
     count = len(seeds)
     rewards, steps, crashed = np.zeros(count), np.zeros(count, int), np.zeros(count, bool)
-    going, state = np.ones(count, bool), None
-    worlds: list[gymnasium.Env[Any, Any]] = []
+    ended = 0
+
+    def note(step: Step) -> None:
+        nonlocal ended
+        rewards[step.order] += step.reward
+        steps[step.order] += 1
+        crashed[step.order] = bool(step.info.get("crashed", False))
+        ended += step.ended
+
+    def count_steps(made: int) -> None:
+        nonlocal ended
+        if on_step is not None:
+            on_step(made, ended)
+        ended = 0
+
+    envs: list[gymnasium.Env[Any, Any]] = []
     try:
-        worlds += [make_env() for _ in seeds]
-        observations = [env.reset(seed=int(seed))[0] for env, seed in zip(worlds, seeds, strict=True)]
-        while going.any():
-            actions, state = model.predict(_stack(observations), state, deterministic=True)
-            before = going.copy()
-            for number in np.flatnonzero(before):
-                observation, reward, terminated, truncated, info = worlds[number].step(actions[number])
-                observations[number] = observation
-                rewards[number] += float(reward)
-                steps[number] += 1
-                going[number] = not (terminated or truncated)
-                crashed[number] = bool(info.get("crashed", False))
-            if on_step is not None:
-                on_step(int(before.sum()), int((before & ~going).sum()))
+        envs += [make_env() for _ in seeds]
+        run_episodes(ActorChoice(model), envs, seeds, observer=note, on_step=count_steps)
     finally:
-        for env in worlds:
+        for env in envs:
             env.close()
     return [
         Score(int(seed), float(reward), int(length), bool(crash))

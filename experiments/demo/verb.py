@@ -25,15 +25,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.driving.record import News, RecorderConfig, record, with_vehicle
-from agents.driving.rollout import Driver, ExpertDriver, PolicyDriver, rollout
+from agents.driving.driver import Driver, PolicyDriver
+from agents.driving.expert import Expert
+from agents.driving.record import RecorderConfig, RecordingProgress, record, with_vehicle
+from agents.driving.rollout import Step, rollout
 from agents.imitation.train import ImitationConfig, Progress, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
@@ -67,7 +67,7 @@ class DemoConfig:
     variety: float = 0.35
     """Variety of looks and cameras on the unseen roads, in [0, 1]."""
     recorded_variety: float = 0.6
-    """Variety of looks and cameras in the recording, in [0, 1]: more, so that rare looks are not news on the road."""
+    """Variety of looks and cameras in the recording, in [0, 1]: more, so that rare looks are not made on the road."""
     validation: float = 0.12
     """Share of the episodes that choose the best epoch."""
     training: ImitationConfig = ImitationConfig(epochs=8)
@@ -143,8 +143,8 @@ def drive_levels(
     done = [0] * len(jobs)
     with progress("driving", steps * len(jobs), "steps") as bar:
 
-        def note(news: tuple[int, int | NoiseLevel]) -> None:
-            number, what = news
+        def note(made: tuple[int, int | NoiseLevel]) -> None:
+            number, what = made
             if isinstance(what, NoiseLevel):
                 levels[number] = what
                 done[number] = steps  # a crash ends a drive early
@@ -166,7 +166,7 @@ def _drive_levels(jobs: Iterable[_Level], report: Callable[[tuple[int, int | Noi
 def _drive_level(job: _Level, report: Callable[[tuple[int, int | NoiseLevel]], None]) -> None:
     """Drive all roads with one driver under one variance."""
     world = job.world
-    driver: Driver = ExpertDriver()
+    driver: Driver = Expert()
     if job.policy is not None:
         policy = load_policy(job.policy)
         fit = policy.config.preprocessing
@@ -175,10 +175,8 @@ def _drive_level(job: _Level, report: Callable[[tuple[int, int | NoiseLevel]], N
     trails: dict[int, list[tuple[float, float]]] = {seed: [] for seed in job.seeds}
     outlines: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
-    def observe(
-        seed: int, env: gymnasium.Env[Any, Any], frame: NDArray[np.uint8], steering: float, info: dict[str, Any]
-    ) -> None:
-        inside = env.unwrapped
+    def observe(step: Step) -> None:
+        seed, inside = step.seed, step.env.unwrapped
         assert isinstance(inside, LaneKeepingEnv)
         pose = inside.vehicle_state
         trails[seed].append((pose.x, pose.y))
@@ -357,8 +355,8 @@ def _record(config: DemoConfig, world: LaneKeepingConfig, seed: int, place: Path
     )
     with progress("recording the expert", config.frames) as bar:
 
-        def note(news: News) -> None:
-            bar.advance(news.frames)
+        def note(made: RecordingProgress) -> None:
+            bar.advance(made.frames)
 
         record(place, world, recorder, config.workers, note)
     return load_episodes(place)

@@ -13,11 +13,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from agents.driving.driver import PolicyDriver, RescaledTime
 from agents.driving.metrics import Drive
-from agents.driving.rollout import PolicyDriver, rollout
-from agents.driving.trials import RescaledTime
+from agents.driving.rollout import Step, rollout
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise, PerturbedEnv
 from envs.scene.scene import Scene
@@ -72,21 +71,19 @@ def film_drive(
     with one_thread(), VideoWriter(path, 1 / world.period_s) as writer:
         reel = Reel(writer, world.period_s, world.episode_s)
 
-        def observe(
-            seed: int, env: gymnasium.Env[Any, Any], frame: NDArray[np.uint8], steering: float, info: dict[str, Any]
-        ) -> None:
+        def observe(step: Step) -> None:
             nonlocal panels, view
-            inside = env.unwrapped
+            inside, info = step.env.unwrapped, step.info
             assert isinstance(inside, LaneKeepingEnv) and driver.state is not None
             if panels is None or view is None:
-                panels = DriveFilm(policy, inside.track, world.period_s, f"road {seed}", wrong)
+                panels = DriveFilm(policy, inside.track, world.period_s, f"road {step.seed}", wrong)
                 view = _large_view(inside)
             pose = inside.vehicle_state
             large = view.frame(pose.x, pose.y, pose.yaw, float(inside.track.project((pose.x, pose.y)).s), pose.speed)
             moment = Moment(
                 view=large,
-                insight=look_inside(policy, torch.from_numpy(frame), driver.state),
-                steering=steering,
+                insight=look_inside(policy, torch.from_numpy(step.frame), driver.state),
+                steering=step.steering,
                 x=pose.x,
                 y=pose.y,
                 yaw=pose.yaw,

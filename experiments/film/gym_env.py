@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
+from agents.driving.rollout import Step, run_episodes
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.envs import make_world
+from agents.ppo.evaluate import ActorChoice
 from experiments.console import progress
 from experiments.film import canvas as drawing
 from experiments.film.canvas import ACCENT, BACKGROUND, Box, Picture
@@ -90,19 +93,23 @@ def film_world(directory: Path, world: str, seed: int, path: Path, seconds: floa
     steps = max(1, round(seconds / period_s))
     panels = WorldFilm(policy, period_s, f"{world}, seed {seed}")
     env = make_world(world)
-    total, over, step, state = 0.0, False, 0, None
+    choose = ActorChoice(model)
+    total, made, over = 0.0, 0, False
     try:
         with progress("filming", steps) as bar, VideoWriter(path, 1 / period_s) as writer:
-            observation, _ = env.reset(seed=seed)
-            while step < steps and not over:
-                action, state = model.predict(observation, state, deterministic=True)
-                content, _ = model.policy.adapter(model.policy.adapter.batched(observation))
-                mine = torch.from_numpy(state[:, : model.policy.actor_state_size])  # The critic's part comes after it.
-                insight = look_inside(policy, content[0], mine)
-                observation, reward, terminated, truncated, _ = env.step(action)
-                total, over, step = total + float(reward), terminated or truncated, step + 1
-                writer.append(panels.draw(insight, action, total, step * period_s))
+
+            def draw(step: Step) -> None:
+                nonlocal total, made, over
+                content, _ = model.policy.adapter(model.policy.adapter.batched(step.observation))
+                # The critic's part comes after the actor's.
+                state = torch.from_numpy(choose.state[:, : model.policy.actor_state_size])
+                insight = look_inside(policy, content[0], state)
+                total, made = total + step.reward, made + 1
+                over = step.terminated or (step.truncated and made < steps)
+                writer.append(panels.draw(insight, step.action, total, made * period_s))
                 bar.advance()
+
+            run_episodes(choose, [TimeLimit(env, steps)], [seed], observer=draw)
     finally:
         env.close()
-    return f"{step} steps, reward {total:.1f}" + (" at the end of the episode" if over else " so far")
+    return f"{made} steps, reward {total:.1f}" + (" at the end of the episode" if over else " so far")

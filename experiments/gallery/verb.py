@@ -22,8 +22,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.driving.driver import PolicyDriver
 from agents.driving.expert import Expert
-from agents.driving.rollout import PolicyDriver
 from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import (

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from agents.driving.record import News, RecorderConfig, record, with_vehicle
+from agents.driving.record import RecorderConfig, RecordingProgress, record, with_vehicle
 from agents.imitation.train import ImitationConfig
 from agents.runs.directory import to_json, versions
 from agents.runs.files import make_directory
@@ -228,8 +228,8 @@ def _record(options: LiquidClaim) -> None:
     )
     with progress("recording the expert", options.frames) as bar:
 
-        def note(news: News) -> None:
-            bar.advance(news.frames)
+        def note(made: RecordingProgress) -> None:
+            bar.advance(made.frames)
 
         kept = record(
             options.out / "recording",

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agents.driving.driver import PolicyDriver
 from agents.driving.metrics import INTERVENTION_S, Drive
-from agents.driving.rollout import SIDE_BY_SIDE, PolicyDriver
+from agents.driving.rollout import SIDE_BY_SIDE
 from agents.driving.trials import Run, Trial, drive_together, expected_steps
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import Composition, parse

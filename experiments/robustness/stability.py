@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.driving.rollout import PolicyDriver
+from agents.driving.driver import PolicyDriver
+from agents.driving.rollout import Step
 from agents.driving.trials import Trial, drive_together
 from envs.lane_keeping.env import LaneKeepingEnv
 from envs.perturbations import Clip, RecordedEpisode, parse
@@ -74,7 +75,7 @@ class StateWatch:
         starts: NDArray[np.bool_],
         envs: Sequence[gymnasium.Env[Any, Any]],
     ) -> NDArray[np.float32]:
-        """Steer; see `agents.driving.rollout.Driver`."""
+        """Steer; see `agents.driving.driver.Driver`."""
         before = self.driver.state
         actions = self.driver.act(frames, elapsed, starts, envs)
         after = self.driver.state
@@ -132,10 +133,8 @@ def clean_footage(policy: DrivingPolicy, trial: Trial) -> list[Footage]:
     speeds: dict[int, list[float]] = {run.seed: [] for run in trial.runs}
     clips: dict[int, Clip] = {}
 
-    def observe(
-        seed: int, env: gymnasium.Env[Any, Any], frame: NDArray[np.uint8], steering: float, info: dict[str, Any]
-    ) -> None:
-        inside = env.unwrapped
+    def observe(step: Step) -> None:
+        seed, frame, inside = step.seed, step.frame, step.env.unwrapped
         assert isinstance(inside, LaneKeepingEnv)
         state = inside.vehicle_state
         seen[seed].append(frame.copy())

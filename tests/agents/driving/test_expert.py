@@ -9,7 +9,7 @@ import pytest
 import envs
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
 from agents.driving.metrics import closed_loop
-from agents.driving.rollout import ExpertDriver, rollout
+from agents.driving.rollout import rollout
 
 
 def make(_: int, **options: object) -> gymnasium.Env:
@@ -17,7 +17,7 @@ def make(_: int, **options: object) -> gymnasium.Env:
 
 
 def test_holds_the_middle_of_its_lane_on_random_roads():
-    figures = closed_loop(rollout(ExpertDriver(), make, range(6)))
+    figures = closed_loop(rollout(Expert(), make, range(6)))
     assert figures["crashes"].value == 0
     assert figures["mean_offset_lane"].value < 0.02
 
@@ -34,8 +34,8 @@ def test_comes_back_to_the_middle_from_the_side_of_the_lane():
 
 
 def test_looking_too_far_ahead_cuts_bends():
-    far = closed_loop(rollout(ExpertDriver(Expert(ExpertConfig(lookahead_s=0.6))), make, range(4)))
-    near = closed_loop(rollout(ExpertDriver(), make, range(4)))
+    far = closed_loop(rollout(Expert(ExpertConfig(lookahead_s=0.6))), make, range(4))
+    near = closed_loop(rollout(Expert(), make, range(4)))
     assert near["mean_offset_m"].value < 0.5 * far["mean_offset_m"].value
 
 

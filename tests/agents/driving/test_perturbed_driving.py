@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from agents.driving.driver import PolicyDriver, RescaledTime
+from agents.driving.expert import Expert
 from agents.driving.open_loop import evaluate_open_loop, evaluate_perturbed
-from agents.driving.rollout import ExpertDriver, PolicyDriver, rollout
-from agents.driving.trials import RescaledTime, Run, Trial, drive_trials
+from agents.driving.rollout import rollout
+from agents.driving.trials import Run, Trial, drive_trials
 from agents.ppo.envs import DrawnPerturbations, make_world
 from agents.recordings.episodes import EpisodeSet
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
@@ -97,7 +99,7 @@ def test_attacks_steer_to_one_side_more_than_chance_and_pgd_more_than_fgsm() -> 
 
 
 def test_attacks_on_a_driver_without_gradient_say_so() -> None:
-    for driver in (ExpertDriver(), RescaledTime(ExpertDriver(), 1.0)):
+    for driver in (Expert(), RescaledTime(Expert(), 1.0)):
         with pytest.raises(ValueError, match="attacks need a policy"):
             rollout(driver, lambda _: PerturbedEnv(LaneKeepingEnv(WORLD), "pgd:1"), [1])
 

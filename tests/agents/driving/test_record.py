@@ -17,7 +17,7 @@ import pytest
 
 from agents.driving import record as recorder
 from agents.driving.expert import DisturbanceConfig
-from agents.driving.record import News, RecorderConfig, episode_seed, record, remove_leftovers
+from agents.driving.record import RecorderConfig, RecordingProgress, attempt_seed, record, remove_leftovers
 from agents.recordings import load_episodes
 from agents.recordings.native import episode_directories
 from agents.runs.workers import WorkerLost, run_jobs
@@ -32,8 +32,8 @@ FRAMES = RecorderConfig(frames=70, seed=3)
 
 
 def test_records_exactly_the_frames_asked_for(tmp_path: Path):
-    seen: list[News] = []
-    result = record(tmp_path / "data", WORLD, FRAMES, on_news=seen.append)
+    seen: list[RecordingProgress] = []
+    result = record(tmp_path / "data", WORLD, FRAMES, on_progress=seen.append)
     episodes = load_episodes(tmp_path / "data")
     assert [len(episode) for episode in episodes] == [30, 30, 10]
     assert result.frames == sum(news.frames for news in seen) == 70
@@ -42,7 +42,7 @@ def test_records_exactly_the_frames_asked_for(tmp_path: Path):
     assert first.frames().shape == (30, 24, 48, 3)
     assert set(first.extras) == {"lateral_offset_m", "speed_mps"}
     assert first.meta.vehicle == "bicycle" and first.meta.nominal_period_s == 0.05
-    assert first.meta.seed == episode_seed(3, 0) != episodes[1].meta.seed
+    assert first.meta.seed == attempt_seed(3, 0) != episodes[1].meta.seed
     np.testing.assert_allclose(np.diff(first.time_s), 0.05, atol=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pyt
     steer = recorder.Expert.steer
 
     def blind(self: recorder.Expert, env: gymnasium.Env[Any, Any]) -> float:
-        first = env.unwrapped.np_random_seed == episode_seed(0, 0, attempt=0)
+        first = env.unwrapped.np_random_seed == attempt_seed(0, 0, attempt=0)
         return 1.0 if first else steer(self, env)
 
     monkeypatch.setattr(recorder.Expert, "steer", blind)
@@ -89,7 +89,7 @@ def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pyt
 
 def test_a_road_that_nobody_can_drive_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recorder.Expert, "steer", lambda self, env: 1.0)
-    monkeypatch.setattr(recorder, "MOST_TRIES", 2)
+    monkeypatch.setattr(recorder, "MAX_ATTEMPTS", 2)
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
     with pytest.raises(ValueError, match="left the road in all of 2 draws"):
         record(tmp_path / "data", world, RecorderConfig(frames=200))

@@ -12,7 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agents.driving.rollout import ExpertDriver, PolicyDriver, rollout
+from agents.driving.driver import PolicyDriver
+from agents.driving.expert import Expert
+from agents.driving.rollout import Step, rollout
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -87,8 +89,8 @@ def test_noise_belongs_to_the_episode_and_repeats():
     def noise(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         return rng.integers(0, 256, frames.shape).astype(np.uint8)
 
-    def look(seed: int, env: Any, frame: NDArray[np.uint8], steering: float, info: dict[str, Any]) -> None:
-        seen.setdefault(seed, []).append(frame.copy())
+    def look(step: Step) -> None:
+        seen.setdefault(step.seed, []).append(step.frame.copy())
 
     class Still(BarDriver):
         def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> NDArray[np.float32]:
@@ -119,7 +121,7 @@ def test_options_reach_the_env_and_no_seeds_are_an_error():
 def test_the_expert_leaves_a_throttle_alone():
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=1.0)
     plain, with_throttle = (
-        rollout(ExpertDriver(), lambda _, throttle=throttle: LaneKeepingEnv(replace(world, throttle=throttle)), [4])[0]
+        rollout(Expert(), lambda _, throttle=throttle: LaneKeepingEnv(replace(world, throttle=throttle)), [4])[0]
         for throttle in (False, True)
     )
     np.testing.assert_array_equal(plain.lateral_offset_m, with_throttle.lateral_offset_m)

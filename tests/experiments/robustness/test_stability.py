@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.driving.rollout import PolicyDriver
+from agents.driving.driver import PolicyDriver
 from agents.driving.trials import Run, Trial, drive_together
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.road.random_road import RandomRoadConfig

@@ -1,0 +1,145 @@
+"""What steers: one protocol for our policies, the expert, and drivers that others made.
+
+    driver: Driver = PolicyDriver(load_policy("runs/mine/policy"))
+    actions = driver.act(frames, elapsed, starts, envs)  # uint8 [B, H, W, 3] → [B, M]
+
+A driver keeps the state of each row of its batch itself; `starts` says where an episode begins. Our policies see frames
+alone; `agents.driving.expert.Expert` looks at the envs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policies.policy import DrivingPolicy
+
+
+class Driver(Protocol):
+    """Whatever steers a batch of cars.
+
+    A driver that can say how its steering changes with its frame has a `steering_gradient` too, with the arguments of
+    `PolicyDriver.steering_gradient`; attacks need it.
+    """
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer.
+
+        Args:
+            frames: uint8 `[B, H, W, 3]`.
+            elapsed: `[B]` time since the previous frame in nominal periods.
+            starts: `[B]` True where an episode begins.
+            envs: the B envs, for drivers that may look at the true state; empty where there is none, as on recordings.
+
+        Returns:
+            `[B, M]` actions in [−1, 1], the first one steering, positive left.
+        """
+        ...
+
+
+class PolicyDriver:
+    """A `DrivingPolicy` at the wheel; keeps the state of each row.
+
+    Attributes:
+        policy: in evaluation mode.
+        state: `[B, S]` after the last frames; None before the first.
+    """
+
+    def __init__(self, policy: DrivingPolicy):
+        """Take a policy, in evaluation mode from here on."""
+        self.policy = policy.eval()
+        self.state: torch.Tensor | None = None
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer by camera alone; see `Driver.act`."""
+        with torch.inference_mode():
+            actions, self.state = self.policy(
+                torch.from_numpy(frames[:, None]),
+                self.state,
+                torch.from_numpy(elapsed[:, None]),
+                torch.from_numpy(starts[:, None]),
+            )
+        return actions[:, 0].numpy()
+
+    def steering_gradient(
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
+    ) -> NDArray[np.float32]:
+        """How the steering that a slot's driver would give from now on changes with each value of the frame.
+
+        For attacks. The clamp at full lock is left out, so that there is a gradient there too.
+
+        Args:
+            slot: the row of the batch, whose state is used and left as it is.
+            frame: float32 `[H, W, 3]` in [0, 255].
+            elapsed: time since the previous frame in nominal periods.
+            start: whether an episode begins with this frame.
+            steps: how many frames are counted, as if they all were this one, each after `elapsed`.
+
+        Returns:
+            float32 `[H, W, 3]`, mean steering of those steps per grey level.
+        """
+        state = None if start or self.state is None else self.state[slot : slot + 1].clone()
+        pixels = torch.from_numpy(frame[None, None]).requires_grad_(True)
+        with frozen(self.policy):
+            features = self.policy.features(pixels).expand(-1, steps, -1)  # [1, 1, F] → [1, T, F]
+            motors, _ = self.policy.core(features, state, torch.full((1, steps), elapsed))
+            (gradient,) = torch.autograd.grad(motors[0, :, 0].mean(), pixels)
+        return gradient[0, 0].numpy()
+
+
+class RescaledTime:
+    """A driver whose clock counts in another period than the env's."""
+
+    def __init__(self, driver: Driver, factor: float):
+        """Wrap a driver; `factor` is the env's period divided by the driver's own."""
+        self.driver, self.factor = driver, np.float32(factor)
+
+    def act(
+        self,
+        frames: NDArray[np.uint8],
+        elapsed: NDArray[np.float32],
+        starts: NDArray[np.bool_],
+        envs: Sequence[gymnasium.Env[Any, Any]],
+    ) -> NDArray[np.float32]:
+        """Steer; see `Driver.act`."""
+        return self.driver.act(frames, elapsed * self.factor, starts, envs)
+
+    def steering_gradient(
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
+    ) -> NDArray[np.float32]:
+        """How the steering changes with the frame; see `PolicyDriver.steering_gradient`."""
+        inner = getattr(self.driver, "steering_gradient", None)
+        if inner is None:
+            raise ValueError("this driver has no gradient to attack: attacks need a policy at the wheel.")
+        return inner(slot, frame, elapsed * float(self.factor), start, steps)
+
+
+@contextmanager
+def frozen(module: torch.nn.Module) -> Iterator[None]:
+    """Keep no gradients of a module's weights meanwhile: they would cost a third of the time of an attack."""
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
