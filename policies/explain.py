@@ -42,19 +42,20 @@ class Insight:
     recurrent_currents: Tensor
 
 
-def look_inside(policy: DrivingPolicy, frame: Tensor, state: Tensor) -> Insight:
+def look_inside(policy: DrivingPolicy, frame: Tensor, state: Tensor, preprocessed: bool = False) -> Insight:
     """Say what went on inside a driver at one frame.
 
     Args:
         policy: the driver.
         frame: uint8 `[H, W, 3]` RGB that it has just seen.
         state: `[1, S]` or `[S]` state after that frame.
+        preprocessed: whether the frame is cropped and resized already.
 
     Returns:
         The insight, all tensors without gradients.
     """
     with torch.no_grad():
-        seen = policy.config.preprocessing(frame)
+        seen = frame if preprocessed else policy.config.preprocessing(frame)
         maps = policy.head.feature_maps(whiten(seen[None]))
         features = policy.head.read_out(maps[-1])[0]
         state = state.reshape(-1)

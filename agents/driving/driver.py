@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from policies.policy import DrivingPolicy
+from policies.preprocessing import Preprocessing
 
 
 class Driver(Protocol):
@@ -54,13 +55,47 @@ class PolicyDriver:
 
     Attributes:
         policy: in evaluation mode.
+        preprocessing: how frames are cropped and resized for it.
         state: `[B, S]` after the last frames; None before the first.
     """
 
-    def __init__(self, policy: DrivingPolicy):
-        """Take a policy, in evaluation mode from here on."""
+    def __init__(self, policy: DrivingPolicy, preprocessing: Preprocessing | None = None):
+        """Take a policy, in evaluation mode from here on.
+
+        Args:
+            policy: who drives.
+            preprocessing: crop and resize for a camera other than the policy's own, which is used when None.
+
+        Raises:
+            ValueError: if `preprocessing` ends at another size than the policy's.
+        """
         self.policy = policy.eval()
+        own = policy.config.preprocessing
+        self.preprocessing = own if preprocessing is None else preprocessing
+        if (self.preprocessing.height, self.preprocessing.width) != (own.height, own.width):
+            raise ValueError(
+                f"this policy's head sees {own.height}×{own.width} pixels, and the preprocessing ends at "
+                f"{self.preprocessing.height}×{self.preprocessing.width}."
+            )
         self.state: torch.Tensor | None = None
+
+    def steer_sequences(
+        self, frames: NDArray[np.uint8], elapsed: NDArray[np.float32], state: torch.Tensor | None
+    ) -> tuple[NDArray[np.float32], torch.Tensor]:
+        """Steer through whole sequences; the driver's own state stays as it is.
+
+        Args:
+            frames: uint8 `[B, T, H, W, 3]`.
+            elapsed: `[B, T]` in nominal periods.
+            state: `[B, S]` before the first frame; fresh when None.
+
+        Returns:
+            Steering `[B, T]` in [−1, 1] and the state `[B, S]` after the last frame.
+        """
+        with torch.inference_mode():
+            pixels = self.preprocessing(torch.from_numpy(frames))
+            actions, state = self.policy(pixels, state, torch.from_numpy(elapsed), preprocessed=True)
+        return actions[:, :, 0].numpy(), state
 
     def act(
         self,
@@ -72,10 +107,11 @@ class PolicyDriver:
         """Steer by camera alone; see `Driver.act`."""
         with torch.inference_mode():
             actions, self.state = self.policy(
-                torch.from_numpy(frames[:, None]),
+                self.preprocessing(torch.from_numpy(frames[:, None])),
                 self.state,
                 torch.from_numpy(elapsed[:, None]),
                 torch.from_numpy(starts[:, None]),
+                preprocessed=True,
             )
         return actions[:, 0].numpy()
 
@@ -99,7 +135,9 @@ class PolicyDriver:
         state = None if start or self.state is None else self.state[slot : slot + 1].clone()
         pixels = torch.from_numpy(frame[None, None]).requires_grad_(True)
         with frozen(self.policy):
-            features = self.policy.features(pixels).expand(-1, steps, -1)  # [1, 1, F] → [1, T, F]
+            features = self.policy.features(self.preprocessing(pixels), preprocessed=True).expand(
+                -1, steps, -1
+            )  # [1, 1, F] → [1, T, F]
             motors, _ = self.policy.core(features, state, torch.full((1, steps), elapsed))
             (gradient,) = torch.autograd.grad(motors[0, :, 0].mean(), pixels)
         return gradient[0, 0].numpy()

@@ -1,29 +1,28 @@
-"""A driver on recorded frames: what would it have steered?
+"""The one open loop: a driver on recorded frames. What would it have steered?
 
-Open loop: the recorded car does not react. Episodes run side by side from their first frame to their last with the
-state carried, as on a road.
+The recorded car does not react. Episodes run from their first frame to their last with the state carried, as on a road.
 
     predictions = predict(policy, episodes)  # float32 [T] for each episode
+    for response in respond(driver, episodes, "fog:3"):  # what a driver steered on some frames of one episode
+        error = response.steering - response.recorded
 
-A recorded episode under a perturbation, with what is known of the car and its camera.
-
-Blur, fog and shadows move as fast as the ground does: at so many camera heights a second. A recording names the speed
-at best, so the height of the camera is guessed from the kind of vehicle, and the speed from that where it is missing.
-
-    perturbed = PerturbedRecording(episode, "motion_blur:3", seed=7)
-    shown = perturbed.take(0, 64)  # frames, elapsed, and which of the 64 they are
+Frames may be perturbed. Blur, fog and shadows move as fast as the ground does: at so many camera heights a second. A
+recording names the speed at best, so the height of the camera is guessed from the kind of vehicle, and the speed from
+that where it is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agents.driving.driver import Driver, PolicyDriver
 from agents.driving.metrics import Estimate, open_loop
-from agents.recordings.episodes import Episode, EpisodeSet
+from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeSet
 from envs.perturbations import Clip, Recorded, RecordedEpisode
 from policies.policy import DrivingPolicy
 
@@ -90,141 +89,241 @@ Perturbation = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uin
 """Changes frames `[n, H, W, 3]`; draws from the generator it is given."""
 
 
+@dataclass
+class Response:
+    """What a driver steered on some frames of one episode, in their order."""
+
+    episode: int
+    """Number of the episode."""
+    index: NDArray[np.intp]
+    """`[n]` which of its frames; some are left out where a perturbation drops frames."""
+    frames: NDArray[np.uint8]
+    """`[n, H, W, 3]` as the driver saw them."""
+    steering: NDArray[np.float32]
+    """`[n]` in [−1, 1], positive left."""
+    recorded: NDArray[np.float32]
+    """`[n]` the recorded steering; with the other sign where left and right are exchanged."""
+    state: torch.Tensor | None
+    """`[1, S]` state of a policy after the last of them; None for other drivers."""
+
+
+def respond(
+    driver: Driver,
+    episodes: Sequence[Episode] | EpisodeSet,
+    perturbation: str = "",
+    noise: Perturbation | None = None,
+    seed: int = 0,
+    side_by_side: int = 1,
+    steps: int = 64,
+    on_frames: Callable[[int], None] | None = None,
+) -> Iterator[Response]:
+    """Show a driver recorded episodes, each from its first frame to its last.
+
+    Args:
+        driver: a `PolicyDriver`, or any other, which is shown one frame at a time.
+        episodes: recorded at the size that the driver sees; elapsed times count in their nominal period.
+        perturbation: in the syntax of `envs.perturbations.parse`.
+        noise: changes the frames before the perturbation does.
+        seed: of both; every episode has draws of its own from it and its number.
+        side_by_side: episodes in one batch; drivers other than a `PolicyDriver` see one at a time.
+        steps: most frames in a response.
+        on_frames: called with the number of recorded frames done since the last call.
+
+    Yields:
+        What it steered, some frames at a time; those of one episode in order, episodes in between each other.
+
+    Raises:
+        ValueError: if the frames have another size than the driver sees, or the perturbation cannot be applied to
+            recordings.
+    """
+    order = sorted(range(len(episodes)), key=lambda number: -len(episodes[number]))
+    together = side_by_side if isinstance(driver, PolicyDriver) else 1
+    for first in range(0, len(order), together):
+        numbers = order[first : first + together]
+        shown = [_shown(episodes[number], number, perturbation, noise, seed, steps, on_frames) for number in numbers]
+        state: torch.Tensor | None = None
+        rows = list(range(len(numbers)))
+        while True:
+            pieces = [(place, piece) for place, row in enumerate(rows) if (piece := next(shown[row], None)) is not None]
+            if not pieces:
+                break
+            begins = state is None
+            if state is not None:
+                state = state[[place for place, _ in pieces]]
+            rows = [rows[place] for place, _ in pieces]
+            parts = [piece for _, piece in pieces]
+            if isinstance(driver, PolicyDriver):
+                steering, state = _sequences(driver, parts, state)
+            else:
+                steering = [_one_by_one(driver, parts[0], begins)]
+                state = torch.empty(1, 0)
+            for place, (row, piece) in enumerate(zip(rows, parts, strict=True)):
+                episode = episodes[numbers[row]]
+                recorded = piece.sign * episode.steering[piece.index]
+                own = state[place : place + 1] if isinstance(driver, PolicyDriver) else None
+                yield Response(numbers[row], piece.index, piece.frames, steering[place], recorded, own)
+
+
+@dataclass
+class _Piece:
+    """Frames `[n, H, W, 3]` to show next, with their times `[n]` and numbers `[n]`, and the sign of the labels."""
+
+    frames: NDArray[np.uint8]
+    elapsed: NDArray[np.float32]
+    index: NDArray[np.intp]
+    sign: float
+
+
+def _shown(
+    episode: Episode,
+    number: int,
+    perturbation: str,
+    noise: Perturbation | None,
+    seed: int,
+    steps: int,
+    on_frames: Callable[[int], None] | None,
+) -> Iterator[_Piece]:
+    """Give the frames of an episode that a driver is shown, `steps` at a time but for the last ones."""
+    recording = PerturbedRecording(episode, perturbation, episode_seed(seed, number))
+    draws = np.random.default_rng([seed, number])
+    waiting: _Piece | None = None
+    for start in range(0, len(episode), steps):
+        stop = min(start + steps, len(episode))
+        frames = None if noise is None else noise(episode.frames(start, stop), draws)
+        shown = recording.take(start, stop, frames)
+        piece = _Piece(
+            shown.frames, np.clip(shown.elapsed, *ELAPSED_RANGE), start + shown.kept, recording.steering_sign
+        )
+        if waiting is not None:
+            # Pieces are made whole again where frames were left out, so that episodes run in step.
+            piece = _Piece(
+                np.concatenate([waiting.frames, piece.frames]),
+                np.concatenate([waiting.elapsed, piece.elapsed]),
+                np.concatenate([waiting.index, piece.index]),
+                piece.sign,
+            )
+        if on_frames is not None:
+            on_frames(stop - start)
+        whole = len(piece.index) if stop == len(episode) else len(piece.index) // steps * steps
+        for begin in range(0, whole, steps):
+            part = slice(begin, min(begin + steps, whole))
+            yield _Piece(piece.frames[part], piece.elapsed[part], piece.index[part], piece.sign)
+        waiting = _Piece(piece.frames[whole:], piece.elapsed[whole:], piece.index[whole:], piece.sign)
+
+
+def _sequences(
+    driver: PolicyDriver, pieces: Sequence[_Piece], state: torch.Tensor | None
+) -> tuple[list[NDArray[np.float32]], torch.Tensor]:
+    """Steer through B pieces at once; shorter ones, which are the last of their episodes, are filled up."""
+    longest = max(len(piece.index) for piece in pieces)
+    frames = np.zeros((len(pieces), longest, *pieces[0].frames.shape[1:]), np.uint8)
+    elapsed = np.ones((len(pieces), longest), np.float32)
+    for row, piece in enumerate(pieces):
+        frames[row, : len(piece.index)] = piece.frames
+        elapsed[row, : len(piece.index)] = piece.elapsed
+    steering, state = driver.steer_sequences(frames, elapsed, state)
+    return [steering[row, : len(piece.index)] for row, piece in enumerate(pieces)], state
+
+
+def _one_by_one(driver: Driver, piece: _Piece, begins: bool) -> NDArray[np.float32]:
+    """Steer through a piece, frame by frame."""
+    steered = [
+        driver.act(piece.frames[step][None], piece.elapsed[step : step + 1], np.array([begins and step == 0]), ())[0, 0]
+        for step in range(len(piece.index))
+    ]
+    return np.array(steered, np.float32)
+
+
+def as_driver(driver: DrivingPolicy | Driver, preprocessed: bool = False) -> Driver:
+    """Return a driver as it is, and a policy as a driver; `preprocessed` as `DrivingPolicy.forward` has it."""
+    if not isinstance(driver, DrivingPolicy):
+        return driver
+    return PolicyDriver(driver, driver.config.preprocessing.after if preprocessed else None)
+
+
 def predict(
-    policy: DrivingPolicy,
+    driver: DrivingPolicy | Driver,
     episodes: Sequence[Episode] | EpisodeSet,
     side_by_side: int = 16,
     steps: int = 64,
     perturbation: Perturbation | None = None,
     seed: int = 0,
     on_frames: Callable[[int], None] | None = None,
+    preprocessed: bool = False,
 ) -> list[NDArray[np.float32]]:
     """Run a driver over recorded episodes.
 
     Args:
-        policy: the driver; its mode (training or evaluation) is put back afterwards.
-        episodes: recorded at the size that the policy's preprocessing names as source.
+        driver: a policy, whose mode (training or evaluation) is put back afterwards, or any driver.
+        episodes: recorded at the size that it sees.
         side_by_side: episodes in one batch.
         steps: frames in one call.
-        perturbation: changes the frames before the policy sees them.
+        perturbation: changes the frames before the driver sees them.
         seed: seed of the perturbation; every episode has a generator of its own.
         on_frames: called with the number of frames done since the last call.
+        preprocessed: whether the frames are cropped and resized already, as a policy does it.
 
     Returns:
         Predicted steering in [−1, 1], float32 `[T]`, for each episode.
 
     Raises:
-        ValueError: if the frames have another size than the policy expects.
+        ValueError: if the frames have another size than the driver sees.
     """
-    order = sorted(range(len(episodes)), key=lambda index: -len(episodes[index]))
-    results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(episodes)
-    was_training = policy.training
-    policy.eval()
+    training = isinstance(driver, DrivingPolicy) and driver.training
+    parts: list[list[NDArray[np.float32]]] = [[] for _ in episodes]
     try:
-        for first in range(0, len(order), side_by_side):
-            chosen = order[first : first + side_by_side]
-            generators = [np.random.default_rng([seed, index]) for index in chosen]
-            longest = len(episodes[chosen[0]])
-            parts: list[list[NDArray[np.float32]]] = [[] for _ in chosen]
-            state = None
-            for start in range(0, longest, steps):
-                active = [row for row, index in enumerate(chosen) if len(episodes[index]) > start]
-                stop = min(start + steps, longest)
-                counts = [min(stop, len(episodes[chosen[row]])) - start for row in active]
-                elapsed = np.ones((len(active), stop - start), np.float32)
-                frames: NDArray[np.uint8] | None = None
-                for row, count in zip(active, counts, strict=True):
-                    episode = episodes[chosen[row]]
-                    pictures = episode.frames(start, start + count)
-                    if perturbation is not None:
-                        pictures = perturbation(pictures, generators[row])
-                    if frames is None:
-                        frames = np.zeros((len(active), stop - start, *pictures.shape[1:]), np.uint8)
-                    frames[row, :count] = pictures
-                    elapsed[row, :count] = episode.elapsed(start, start + count)
-                assert frames is not None
-                with torch.inference_mode():
-                    steering, state = policy(
-                        torch.from_numpy(frames),
-                        None if state is None else state[: len(active)],  # longest first: the rest have ended
-                        torch.from_numpy(elapsed),
-                    )
-                for row, count in zip(active, counts, strict=True):
-                    parts[row].append(steering[row, :count, 0].numpy())
-                if on_frames is not None:
-                    on_frames(sum(counts))
-            for row, index in enumerate(chosen):
-                results[index] = np.concatenate(parts[row])
+        for response in respond(
+            as_driver(driver, preprocessed), episodes, "", perturbation, seed, side_by_side, steps, on_frames
+        ):
+            parts[response.episode].append(response.steering)
     finally:
-        policy.train(was_training)
-    return results
+        if isinstance(driver, DrivingPolicy):
+            driver.train(training)
+    return [np.concatenate(part) for part in parts]
 
 
 def evaluate_open_loop(
-    policy: DrivingPolicy,
+    driver: DrivingPolicy | Driver,
     episodes: EpisodeSet,
     training_mean: float,
-    perturbation: Perturbation | None = None,
+    noise: Perturbation | None = None,
     seed: int = 0,
     on_frames: Callable[[int], None] | None = None,
+    preprocessed: bool = False,
+    perturbation: str = "",
 ) -> dict[str, Estimate]:
-    """Return the figures of `agents.driving.metrics.open_loop` for a driver on recorded episodes."""
-    predictions = predict(policy, episodes, perturbation=perturbation, seed=seed, on_frames=on_frames)
-    return open_loop(predictions, [episode.steering for episode in episodes], training_mean, seed=seed)
-
-
-def evaluate_perturbed(
-    policy: DrivingPolicy,
-    episodes: EpisodeSet,
-    training_mean: float,
-    perturbation: str,
-    seed: int = 0,
-    on_frames: Callable[[int], None] | None = None,
-    steps: int = 64,
-) -> dict[str, Estimate]:
-    """Return the figures of `agents.driving.metrics.open_loop` for a driver on perturbed recordings.
+    """Return the figures of `agents.driving.metrics.open_loop` for a driver on recorded episodes.
 
     Where frames are left out, the driver answers for those that it is shown; where left and right are exchanged, so are
     the labels.
 
     Args:
-        policy: the driver, in evaluation mode from here on.
-        episodes: recorded at the size that the policy's preprocessing names as source.
+        driver: a policy, in evaluation mode from here on, or any driver.
+        episodes: recorded at the size that it sees.
         training_mean: what the driver that R² compares with always steers.
-        perturbation: in the syntax of `envs.perturbations.parse`.
-        seed: of the perturbation, together with the episode's number.
+        noise: changes the frames before the perturbation does.
+        seed: of noise and perturbation, together with the episode's number.
         on_frames: called with the number of recorded frames done since the last call.
-        steps: frames in memory at a time.
+        preprocessed: whether the frames are cropped and resized already, as a policy does it.
+        perturbation: in the syntax of `envs.perturbations.parse`.
 
     Raises:
         ValueError: if a perturbation does not exist or cannot be applied to recordings.
     """
-    policy.eval()
-    predictions, targets = [], []
-    for number, episode in enumerate(episodes):
-        recorded = PerturbedRecording(episode, perturbation, episode_seed(seed, number))
-        state: torch.Tensor | None = None
-        steered, labels = [], []
-        for start in range(0, len(episode), steps):
-            stop = min(start + steps, len(episode))
-            shown = recorded.take(start, stop)
-            if len(shown.frames):
-                with torch.inference_mode():
-                    steering, state = policy(
-                        torch.from_numpy(shown.frames[None]), state, torch.from_numpy(shown.elapsed[None])
-                    )
-                steered.append(steering[0, :, 0].numpy())
-                labels.append(recorded.steering_sign * episode.steering[start:stop][shown.kept])
-            if on_frames is not None:
-                on_frames(stop - start)
-        predictions.append(np.concatenate(steered))
-        targets.append(np.concatenate(labels))
+    steered: list[list[NDArray[np.float32]]] = [[] for _ in episodes]
+    recorded: list[list[NDArray[np.float32]]] = [[] for _ in episodes]
+    for response in respond(
+        as_driver(driver, preprocessed), episodes, perturbation, noise, seed, 16, on_frames=on_frames
+    ):
+        steered[response.episode].append(response.steering)
+        recorded[response.episode].append(response.recorded)
+    predictions, targets = ([np.concatenate(part) for part in parts] for parts in (steered, recorded))
     return open_loop(predictions, targets, training_mean, seed=seed)
 
 
-def score(policy: DrivingPolicy, episodes: EpisodeSet) -> dict[str, float]:
+def score(driver: DrivingPolicy | Driver, episodes: EpisodeSet, preprocessed: bool = False) -> dict[str, float]:
     """Return RMSE, R² and correlation on recorded episodes, without intervals: the figures of a validation pass."""
-    predicted = np.concatenate(predict(policy, episodes)).astype(np.float64)
+    predicted = np.concatenate(predict(driver, episodes, preprocessed=preprocessed)).astype(np.float64)
     target = np.concatenate([episode.steering for episode in episodes]).astype(np.float64)
     squared = np.square(predicted - target).mean()
     variance = target.var()

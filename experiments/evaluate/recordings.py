@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from agents.driving.driver import PolicyDriver
 from agents.driving.metrics import Estimate, open_loop
-from agents.driving.open_loop import evaluate_open_loop, evaluate_perturbed
+from agents.driving.open_loop import evaluate_open_loop
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
 from envs.perturbations import GaussianNoise
 from experiments.console import duration, progress, show, table
 from experiments.training_sets import FrameOptions, choose_preprocessing
 from policies.checkpoint import load_policy
-from policies.policy import DrivingPolicy
+from policies.preprocessing import Preprocessing
 
 MEAN = "predict the mean"
 """Name of the driver that always steers the recording's mean."""
@@ -84,9 +85,11 @@ def evaluate_recordings(
     warnings = episodes.warnings
     if options.last < 1:
         _, episodes = split_by_time_block(episodes, options.last, gap_s=0.0)
-    loaded = {
-        name: fit_policy(load_policy(path), name, episodes.frame_size, options) for name, path in policies.items()
-    }
+    loaded: dict[str, PolicyDriver] = {}
+    for name, path in policies.items():
+        policy = load_policy(path)
+        fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, options)
+        loaded[name] = PolicyDriver(policy, fit)
     targets = [episode.steering for episode in episodes]
     mean = float(np.concatenate(targets).mean())
 
@@ -99,14 +102,16 @@ def evaluate_recordings(
         cells.append([name, condition(variance, perturbation, bool(perturbations)), *shown])
 
     with progress("testing", episodes.frame_count * len(loaded) * (len(variances) + len(perturbations))) as bar:
-        for name, policy in loaded.items():
+        for name, driver in loaded.items():
             # Elapsed time counts in the policy's own period, whatever the recording's rate.
-            timed = episodes.with_nominal_period(policy.config.nominal_period_s)
+            timed = episodes.with_nominal_period(driver.policy.config.nominal_period_s)
             for variance in variances:
                 noise = GaussianNoise(variance) if variance else None
-                add(name, variance, evaluate_open_loop(policy, timed, mean, noise, noise_seed, bar.advance))
+                add(name, variance, evaluate_open_loop(driver, timed, mean, noise, noise_seed, bar.advance))
             for perturbation in perturbations:
-                figures = evaluate_perturbed(policy, timed, mean, perturbation, noise_seed, bar.advance)
+                figures = evaluate_open_loop(
+                    driver, timed, mean, None, noise_seed, bar.advance, perturbation=perturbation
+                )
                 add(name, 0.0, figures, perturbation)
     add(MEAN, 0.0, open_loop([np.full_like(target, mean) for target in targets], targets, mean))
     title = f"{episodes.frame_count:,} frames ({duration(episodes.duration_s)}), with 95 % intervals"
@@ -136,25 +141,28 @@ def condition(variance: float, perturbation: str, perturbed: bool) -> str:
     return perturbation or (f"noise variance {variance:g}" if variance else "clean")
 
 
-def fit_policy(
-    policy: DrivingPolicy, name: str, frame_size: tuple[int, int], options: RecordingOptions
-) -> DrivingPolicy:
-    """Make a policy take frames of another size, by the crops that were given.
+def fit_preprocessing(
+    fit: Preprocessing, name: str, frame_size: tuple[int, int], options: RecordingOptions
+) -> Preprocessing:
+    """Return how frames of a size are cropped and resized for a policy, by the crops that were given.
+
+    Args:
+        fit: the policy's own preprocessing.
+        name: of the policy, for the error.
+        frame_size: rows and columns of the frames.
+        options: hold the crops.
 
     Raises:
         ValueError: if the size differs and no crop was given, or nothing is left after it.
     """
-    fit = policy.config.preprocessing
     crops = options.crops
     if crops is None:
         if frame_size == (fit.source_height, fit.source_width):
-            return policy
+            return fit
         guess = choose_preprocessing(frame_size, FrameOptions(fit.height, fit.width)).crop_top
         raise ValueError(
             f"the policy {name} takes frames of {fit.source_width}×{fit.source_height} pixels and the recording has "
             f"{frame_size[1]}×{frame_size[0]}: say how to fit them, such as --crop-top {guess} (then resized)."
         )
     rows, columns = frame_size
-    fitted = replace(fit, source_height=rows, source_width=columns, **crops)
-    policy.config = replace(policy.config, preprocessing=fitted)
-    return policy
+    return replace(fit, source_height=rows, source_width=columns, **crops)

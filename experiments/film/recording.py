@@ -1,6 +1,6 @@
 """A film of a driver that is shown a recorded episode: what it would have steered, beside the human.
 
-film_recording(policy, load_episodes("tub")[0], Path("tub.mp4"), title="tub")
+film_recording(PolicyDriver(policy), load_episodes("tub")[0], Path("tub.mp4"), title="tub")
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents.driving.open_loop import PerturbedRecording
+from agents.driving.driver import PolicyDriver
+from agents.driving.open_loop import respond
 from agents.recordings.episodes import Episode, EpisodeSet
 from envs.perturbations import GaussianNoise
 from experiments.film.films import RecordingFilm
@@ -19,11 +20,10 @@ from experiments.film.reel import Filmed, Reel
 from experiments.film.video import VideoWriter
 from experiments.machine import one_thread
 from policies.explain import look_inside
-from policies.policy import DrivingPolicy
 
 
 def film_recording(
-    policy: DrivingPolicy,
+    driver: PolicyDriver,
     episode: Episode,
     path: Path,
     title: str,
@@ -36,8 +36,8 @@ def film_recording(
     """Show a driver a recorded episode and film what it would have steered.
 
     Args:
-        policy: the driver.
-        episode: recorded at the size that the policy sees.
+        driver: the driver, with the preprocessing that fits the frames.
+        episode: recorded at the size that its preprocessing names as source.
         path: the MP4 file.
         title: a few words in the picture.
         seconds: longest film.
@@ -57,28 +57,30 @@ def film_recording(
     """
     period_s = episode.meta.nominal_period_s
     steps = min(len(episode), max(1, round(seconds / period_s)))
-    policy.eval()
-    timed = EpisodeSet((episode,)).with_nominal_period(policy.config.nominal_period_s)[0]
-    noise, generator = GaussianNoise(noise_variance), np.random.default_rng(seed)
+    policy = driver.policy
+    timed = EpisodeSet((episode.slice(0, steps),)).with_nominal_period(policy.config.nominal_period_s)
+    noise = GaussianNoise(noise_variance) if noise_variance else None
     limit = min(1.0, 1.15 * float(np.abs(episode.steering[:steps]).max(initial=0.1)))
     panels = RecordingFilm(policy, period_s, title, limit)
-    state: torch.Tensor | None = None
-    perturbed = PerturbedRecording(timed, perturbation, seed)
     with one_thread(), VideoWriter(path, 1 / period_s) as writer:
         reel = Reel(writer, period_s, steps * period_s)
-        for step in range(steps):
-            clean = episode.frames(step, step + 1)
-            shown = perturbed.take(step, step + 1, noise(clean, generator))
-            if not len(shown.frames):
+
+        def advance_to(step: int) -> None:
+            while reel.count < step:
                 reel.stay()
-            else:
-                frames, elapsed = torch.from_numpy(shown.frames), torch.from_numpy(shown.elapsed)
-                with torch.inference_mode():
-                    steering, state = policy(frames[None], state, elapsed[None])
-                insight = look_inside(policy, frames[0], state)
-                human = perturbed.steering_sign * float(episode.steering[step])
-                time_s = float(episode.time_s[step] - episode.time_s[0])
-                reel.append(panels.draw(clean[0], insight, float(steering[0, 0, 0]), human, time_s))
+                if on_frame is not None:
+                    on_frame()
+
+        for response in respond(driver, timed, perturbation, noise, seed, steps=1):
+            step = int(response.index[0])
+            advance_to(step)
+            assert response.state is not None
+            seen = driver.preprocessing(torch.from_numpy(response.frames[0]))
+            insight = look_inside(policy, seen, response.state, preprocessed=True)
+            human, steering = float(response.recorded[0]), float(response.steering[0])
+            time_s = float(episode.time_s[step] - episode.time_s[0])
+            reel.append(panels.draw(episode.frames(step, step + 1)[0], insight, steering, human, time_s))
             if on_frame is not None:
                 on_frame()
+        advance_to(steps)
     return Filmed(writer.frame_count, reel.poster, reel.preview)

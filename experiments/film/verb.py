@@ -15,12 +15,13 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from agents.driving.driver import PolicyDriver
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import GaussianNoise, parse
 from experiments.console import expand_tracks, progress, screen
-from experiments.evaluate.recordings import RecordingOptions, fit_policy
+from experiments.evaluate.recordings import RecordingOptions, fit_preprocessing
 from experiments.film.drive import describe_drive, film_drive
 from experiments.film.recording import film_recording
 from experiments.film.reel import Filmed
@@ -130,13 +131,13 @@ def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Film
     episodes = load_episodes(wanted.data, wanted.nominal_period_s)
     if wanted.last < 1:
         _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
-    policy = fit_policy(policy, name, episodes.frame_size, wanted)
+    fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, wanted)
     # The film runs at the recording's own rate; the driver's clock counts in its own period.
     episode = max(episodes, key=len)
     steps = min(len(episode), round(options.seconds / episode.meta.nominal_period_s))
     with progress("filming", steps) as bar:
         return film_recording(
-            policy,
+            PolicyDriver(policy, fit),
             episode,
             options.out,
             wanted.data[0].name,
