@@ -102,7 +102,9 @@ class Response:
     steering: NDArray[np.float32]
     """`[n]` in [−1, 1], positive left."""
     recorded: NDArray[np.float32]
-    """`[n]` the recorded steering; with the other sign where left and right are exchanged."""
+    """`[n]` the recorded steering, times `sign`."""
+    sign: float
+    """−1 where a perturbation exchanges left and right, else 1."""
     state: torch.Tensor | None
     """`[1, S]` state of a policy after the last of them; None for other drivers."""
 
@@ -161,7 +163,7 @@ def respond(
                 episode = episodes[numbers[row]]
                 recorded = piece.sign * episode.steering[piece.index]
                 own = state[place : place + 1] if isinstance(driver, PolicyDriver) else None
-                yield Response(numbers[row], piece.index, piece.frames, steering[place], recorded, own)
+                yield Response(numbers[row], piece.index, piece.frames, steering[place], recorded, piece.sign, own)
 
 
 @dataclass

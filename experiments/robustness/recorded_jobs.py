@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from agents.driving.open_loop import PerturbedRecording, episode_seed
+from agents.driving.driver import Driver, PolicyDriver
+from agents.driving.open_loop import respond
 from agents.recordings import load_episodes
-from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeSet
+from agents.recordings.episodes import EpisodeSet
 from agents.recordings.splits import split_by_time_block
 from experiments.robustness.jobs import ConditionRow, PolicyRun, cached_policy, condition_columns
-from policies.policy import DrivingPolicy
 from policies.preprocessing import Preprocessing
 
 BLOCK = 50
 """Recorded frames in a block; neighbouring frames are not independent."""
-PIECE = 64
-"""Frames that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -111,51 +108,33 @@ class RecordedJob:
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]]:
         """Steer; rows of the results, by effect seed, episode and block."""
         assert self.policy_run.policy is not None
-        policy = _fitted_policy(self.policy_run.policy, self.policy_run.fingerprint, self.preprocessing)
+        policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
+        driver = PolicyDriver(policy, self.preprocessing)
         episodes = self.data.load().with_nominal_period(policy.config.nominal_period_s)
         mean = float(np.concatenate([episode.steering for episode in episodes]).mean())
         return [
             asdict(row)
             for effect_seed in self._seeds
-            for number, episode in enumerate(episodes)
-            for row in self._episode(policy, episode, number, effect_seed, mean, report)
+            for row in self._rows(driver, episodes, effect_seed, mean, report)
         ]
 
-    def _episode(
-        self,
-        policy: DrivingPolicy,
-        episode: Episode,
-        number: int,
-        effect_seed: int,
-        mean: float,
-        report: Callable[[int], None],
+    def _rows(
+        self, driver: Driver, episodes: EpisodeSet, effect_seed: int, mean: float, report: Callable[[int], None]
     ) -> list[BlockRow]:
-        """Steer through an episode from its first frame to its last, the state carried."""
-        effects = PerturbedRecording(episode, self.perturbation, episode_seed(effect_seed, number))
-        state: torch.Tensor | None = None
-        # For each block: frames, squared error, absolute error, squared target.
-        sums = np.zeros((-(-len(episode) // BLOCK), 4))
-        for start in range(0, len(episode), PIECE):
-            stop = min(start + PIECE, len(episode))
-            shown = effects.take(start, stop)
-            report(stop - start)
-            if not len(shown.frames):
-                continue
-            elapsed = np.clip(shown.elapsed, *ELAPSED_RANGE)
-            with torch.inference_mode():
-                steering, state = policy(
-                    torch.from_numpy(shown.frames[None]), state, torch.from_numpy(elapsed.astype(np.float32)[None])
-                )
-            recorded = effects.steering_sign * episode.steering[start:stop][shown.kept].astype(np.float64)
-            error = steering[0, :, 0].numpy().astype(np.float64) - recorded
-            spread = np.square(recorded - effects.steering_sign * mean)
+        """Steer through all episodes; rows by episode and block."""
+        # For each episode and block: frames, squared error, absolute error, squared target.
+        sums = [np.zeros((-(-len(episode) // BLOCK), 4)) for episode in episodes]
+        for response in respond(driver, episodes, self.perturbation, seed=effect_seed, on_frames=report):
+            recorded = response.recorded.astype(np.float64)
+            error = response.steering.astype(np.float64) - recorded
+            spread = np.square(recorded - response.sign * mean)
             values = np.stack([np.ones_like(error), error**2, np.abs(error), spread], axis=1)
-            np.add.at(sums, (start + shown.kept) // BLOCK, values)
+            np.add.at(sums[response.episode], response.index // BLOCK, values)
         columns = condition_columns(self.policy_run, self.perturbation)
         return [
             BlockRow(
                 **columns,
-                source=episode.meta.source,
+                source=episodes[number].meta.source,
                 episode=number,
                 block=block,
                 effect_seed=effect_seed,
@@ -164,7 +143,8 @@ class RecordedJob:
                 absolute_error=float(absolute),
                 squared_target=float(spread),
             )
-            for block, (count, squared, absolute, spread) in enumerate(sums)
+            for number, blocks in enumerate(sums)
+            for block, (count, squared, absolute, spread) in enumerate(blocks)
         ]
 
 
@@ -174,10 +154,3 @@ def _load(data: RecordedData) -> EpisodeSet:
     if data.last < 1:
         _, episodes = split_by_time_block(episodes, data.last, gap_s=0.0)
     return episodes
-
-
-@lru_cache(maxsize=4)
-def _fitted_policy(path: Path, fingerprint: str, preprocessing: Preprocessing) -> DrivingPolicy:
-    policy = cached_policy(path, fingerprint)
-    fitted = DrivingPolicy(replace(policy.config, preprocessing=preprocessing), policy.head, policy.core)
-    return fitted.eval()

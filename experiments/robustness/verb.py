@@ -28,7 +28,7 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from envs.road.files import load_track
 from experiments.console import check_json, expand_tracks, progress, say, write_results
-from experiments.evaluate.recordings import RecordingOptions, fit_policy
+from experiments.evaluate.recordings import RecordingOptions, fit_preprocessing
 from experiments.policy_paths import check_frame_size
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
@@ -179,7 +179,8 @@ def make_jobs(
     for policy_run in policy_runs:
         if policy_run.policy is None:
             continue
-        fit = fit_policy(load_policy(policy_run.policy), policy_run.driver, frame_size, wanted).config.preprocessing
+        own = load_policy(policy_run.policy).config.preprocessing
+        fit = fit_preprocessing(own, policy_run.driver, frame_size, wanted)
         jobs += [
             RecordedJob(policy_run, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
         ]

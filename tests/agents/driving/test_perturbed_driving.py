@@ -11,7 +11,8 @@ import torch
 
 from agents.driving.driver import PolicyDriver, RescaledTime
 from agents.driving.expert import Expert
-from agents.driving.open_loop import evaluate_open_loop, evaluate_perturbed
+from agents.driving.metrics import Estimate
+from agents.driving.open_loop import evaluate_open_loop
 from agents.driving.rollout import rollout
 from agents.driving.trials import Run, Trial, drive_trials
 from agents.ppo.envs import DrawnPerturbations, make_world
@@ -123,17 +124,18 @@ def test_trials_pair_their_perturbations(tmp_path: Path) -> None:
 def test_recordings_under_the_same_perturbations() -> None:
     episodes = EpisodeSet((episode(70), episode(30)))
     policy = make_policy("gru", source_height=episodes.frame_size[0], source_width=episodes.frame_size[1])
-    plain = evaluate_open_loop(policy, episodes, 0.0)
     frames: list[int] = []
-    clean = evaluate_perturbed(policy, episodes, 0.0, "", on_frames=frames.append)
+
+    def evaluate(perturbation: str) -> dict[str, Estimate]:
+        return evaluate_open_loop(policy, episodes, 0.0, on_frames=frames.append, perturbation=perturbation)
+
+    clean = evaluate("")
     assert sum(frames) == 100
-    for name, estimate in plain.items():
-        assert clean[name].value == pytest.approx(estimate.value, rel=1e-4, abs=1e-6, nan_ok=True)
-    noisy = evaluate_perturbed(policy, episodes, 0.0, "variance:5")
-    assert noisy["rmse"] != clean["rmse"] and noisy == evaluate_perturbed(policy, episodes, 0.0, "variance:5")
-    assert evaluate_perturbed(policy, episodes, 0.0, "lower_rate:4+mirrored:5")["rmse"].value > 0.0
+    noisy = evaluate("variance:5")
+    assert noisy["rmse"] != clean["rmse"] and noisy == evaluate("variance:5")
+    assert evaluate("lower_rate:4+mirrored:5")["rmse"].value > 0.0
     with pytest.raises(ValueError, match="needs a world that answers"):
-        evaluate_perturbed(policy, episodes, 0.0, "friction:3")
+        evaluate("friction:3")
 
 
 def test_training_draws_another_perturbation_each_episode() -> None:
