@@ -34,7 +34,7 @@ def test_comes_back_to_the_middle_from_the_side_of_the_lane():
 
 
 def test_looking_too_far_ahead_cuts_bends():
-    far = closed_loop(rollout(Expert(ExpertConfig(lookahead_s=0.6))), make, range(4))
+    far = closed_loop(rollout(Expert(ExpertConfig(lookahead_s=0.6)), make, range(4)))
     near = closed_loop(rollout(Expert(), make, range(4)))
     assert near["mean_offset_m"].value < 0.5 * far["mean_offset_m"].value
 
