@@ -214,7 +214,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         return self._observe(), reward, self._crashed, truncated, self._info()
 
     def render(self) -> NDArray[np.uint8] | None:
-        """A picture for people, uint8 `[540, 960, 3]`; None without a render mode."""
+        """A picture for people, uint8 `[720, 1280, 3]`; None without a render mode."""
         return None if self.render_mode is None else self.picture()
 
     def picture(self, frame: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -225,11 +225,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
                 change it.
 
         Returns:
-            uint8 `[540, 960, 3]` RGB.
+            uint8 `[720, 1280, 3]` RGB.
         """
         scene, state, info = self.scene, self._state, self._info()
         if self._view is None:
-            self._view = HumanView(scene, self.config.height, self.config.width)
+            self._view = HumanView(scene, self.config.height, self.config.width, self.config.period_s)
         return self._view.draw(
             Moment(
                 frame=self._frame if frame is None else frame,

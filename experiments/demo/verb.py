@@ -41,13 +41,13 @@ from agents.recordings.splits import split_by_episode
 from agents.runs.directory import RunDirectory, command, to_json, versions
 from agents.runs.files import PARTIAL, make_directory, replacing_directory, write_json
 from agents.runs.workers import run_jobs
+from envs.dashboard.panels import highlight
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise
 from experiments.console import check_json, duration, progress, say, screen, table, write_results
 from experiments.demo.report import Material, write_report
 from experiments.demo.results import NoiseLevel, Results, Road
-from experiments.film.drive import film_drive
-from experiments.film.panels import highlight
+from experiments.film.drive import Take, film_drive
 from experiments.machine import machine, one_thread
 from experiments.record import WORLD
 from policies.checkpoint import load_policy, save_policy
@@ -313,7 +313,7 @@ def demonstrate(options: DemoOptions, config: DemoConfig, place: Path) -> tuple[
         expert, *levels = drive_levels(place / "policy", world, seeds, config.noise_variances, config.workers)
     with clock.part("filming"), progress("filming", round(config.film_s / world.period_s)) as bar:
         film_world = replace(world, episode_s=config.film_s)
-        filmed = film_drive(policy, film_world, seeds[0], place / "drive.mp4", on_frame=bar.advance)
+        filmed = film_drive(Take(policy, "LTC, 19 neurons"), film_world, seeds[0], place / "drive.mp4", bar.advance)
     core = policy.core
     results = Results(
         command=command(),

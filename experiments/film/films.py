@@ -2,33 +2,31 @@
 
 One object draws one film, since the strips remember the last seconds:
 
-    film = DriveFilm(policy, track, period_s=0.05, title="road 7")
-    picture = film.draw(moment)  # uint8 [540, 960, 3]
+    film = DriveFilm(policy, track, period_s=0.05, name="ltc", condition="random road, seed 7; clean", aspect=2.0)
+    picture = film.draw(moment)  # uint8 [720, 1280, 3]
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.dashboard.canvas import BACKGROUND, DRIVER, HEIGHT, REFERENCE, WIDTH, Box, Picture, enlarge, fit, panel
+from envs.dashboard.layout import Plan, plan
+from envs.dashboard.panels import MEMORY_S, Header, MapPanel, SeenPanel, SteeringPanel, StripPanel
+from envs.lane_keeping.dashboard import offset_strip
 from envs.road.track import Track
-from experiments.film import canvas as drawing
-from experiments.film.canvas import ACCENT, ALARM, BACKGROUND, MUTED, SECOND, TEXT, Box, Picture, enlarge, fit
 from experiments.film.neurons import ActivityPanel, CircuitPanel, OwnRange
-from experiments.film.panels import MapPanel, SeenPanel, SteeringPanel, StripPanel
 from policies.cores import LTC
 from policies.explain import Insight
 from policies.policy import DrivingPolicy
 
-HEIGHT, WIDTH = 540, 960
-"""Size of a film, pixels."""
-VIEW = Box(12, 12, 624, 312)
-"""Where the camera's picture goes."""
-MEMORY_S = 10.0
-"""Time that the strips reach back, seconds."""
-_UNITS_SHOWN = 32
+STEERING_SCALES = (0.1, 0.25, 0.5, 1.0)
+"""Limits of the strip of steering, shares of full lock."""
+_UNITS_SHOWN = 16
 """State values shown of a core without a wiring."""
 
 
@@ -38,7 +36,8 @@ class Moment:
 
     Attributes:
         view: uint8 `[h, w, 3]` picture of the camera for people, any size.
-        insight: what went on inside the driver.
+        insight: what went on inside the driver; None of a driver that cannot be looked into.
+        seen: uint8 `[h, w, 3]` frame that the driver got; shown where there is no insight.
         steering: in [−1, 1], positive left.
         x: position of the car, m.
         y: position of the car, m.
@@ -51,7 +50,8 @@ class Moment:
     """
 
     view: NDArray[np.uint8]
-    insight: Insight
+    insight: Insight | None
+    seen: NDArray[np.uint8]
     steering: float
     x: float
     y: float
@@ -66,68 +66,89 @@ class Moment:
 class DriveFilm:
     """Pictures of a drive in simulation."""
 
-    def __init__(self, policy: DrivingPolicy, track: Track, period_s: float, title: str, wrong: str = ""):
+    def __init__(
+        self,
+        policy: DrivingPolicy | None,
+        track: Track,
+        period_s: float,
+        name: str,
+        condition: str,
+        aspect: float,
+        is_clean: bool = True,
+        ghost: NDArray[np.floating] | None = None,
+    ):
         """Lay out the panels.
 
         Args:
-            policy: the driver.
+            policy: the driver, to be looked into; None of a driver that cannot be.
             track: the road.
             period_s: time between two pictures, s.
-            title: a few words at the top of the camera's picture.
-            wrong: what is wrong with the world, said beside the driver's frames.
+            name: of the driver.
+            condition: the road, and what is wrong with the world.
+            aspect: columns by rows of the camera's picture.
+            is_clean: whether nothing is wrong.
+            ghost: path `[N, 2]` of the expert on this road, m.
         """
-        steps = round(MEMORY_S / period_s)
-        self._title = title
-        note = wrong or "and where it looks"
-        self._map = MapPanel(Box(648, 12, 300, 160), track)
-        self._seen = SeenPanel(Box(648, 184, 300, 172), "WHAT IT SEES", note)
-        self._inside = InsidePanels(policy, Box(648, 368, 300, 160), Box(174, 420, 462, 108), steps)
-        self._steering = SteeringPanel(Box(12, 336, 150, 192))
-        self._offset = StripPanel(
-            Box(174, 336, 462, 72), "OFFSET FROM THE MIDDLE OF THE LANE", "± half a lane", 0.5, steps, (ACCENT,), 0.25
-        )
+        boxes = plan(aspect)
+        self._view = boxes.view
+        self._header = Header(boxes.header, name, condition, is_clean)
+        self._map = MapPanel(boxes.side_top, track, ghost)
+        self._seen = SeenPanel(boxes.side_bottom, note="lit: where it looks" if policy is not None else "")
+        self._steering = SteeringPanel(boxes.steering)
+        self._inside = None
+        if policy is not None:
+            self._inside = InsidePanels(policy, boxes.inside, boxes.strip_bottom, period_s)
+        self._offset = offset_strip(boxes.strip_top if policy is not None else boxes.below, period_s)
 
     def draw(self, moment: Moment) -> Picture:
-        """Draw one picture, uint8 `[540, 960, 3]`."""
-        picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
-        show_view(picture, moment.view)
-        chip(picture, self._title, VIEW.x + 10, VIEW.y + 10)
-        status = f"{moment.time_s:5.1f} s    {moment.way_m:.0f} m    {moment.speed_mps:.1f} m/s"
-        chip(picture, status, VIEW.x + 10, VIEW.y + VIEW.height - 32)
-        self._map.draw(picture, moment.x, moment.y, moment.yaw, moment.crashed)
-        self._seen.draw(picture, moment.insight.seen.numpy(), moment.insight.saliency.numpy())
+        """Draw one picture, uint8 `[720, 1280, 3]`."""
+        picture = blank_picture()
+        show_view(picture, moment.view, self._view)
+        status = f"{moment.time_s:.1f} s   {moment.way_m:.0f} m   {moment.speed_mps:.1f} m/s"
+        self._header.draw(picture, f"left the road   {status}" if moment.crashed else status, moment.crashed)
+        self._map.draw(picture, (moment.x, moment.y, moment.yaw, moment.crashed, DRIVER))
+        insight = moment.insight
+        if insight is None:
+            self._seen.draw(picture, moment.seen)
+        else:
+            self._seen.draw(picture, insight.seen.numpy(), insight.saliency.numpy())
         self._steering.draw(picture, moment.steering)
         self._offset.draw(picture, moment.offset_lane)
-        self._inside.draw(picture, moment.insight)
-        if moment.crashed:
-            banner(picture, "THE CAR LEFT THE ROAD")
+        if self._inside is not None and insight is not None:
+            self._inside.draw(picture, insight)
+        return picture
+
+    def end(self, picture: Picture, words: str, crashed: bool) -> Picture:
+        """Return the last picture with how the drive went in its header; nothing else is covered."""
+        picture = picture.copy()
+        self._header.draw(picture, words, crashed)
         return picture
 
 
 class RecordingFilm:
     """Pictures of a driver on recorded frames: the human's steering beside the driver's."""
 
-    def __init__(self, policy: DrivingPolicy, period_s: float, title: str, limit: float = 1.0):
+    def __init__(self, policy: DrivingPolicy, period_s: float, name: str, condition: str, aspect: float):
         """Lay out the panels.
 
         Args:
             policy: the driver.
             period_s: time between two frames, s.
-            title: a few words at the top of the camera's picture.
-            limit: largest steering that the strip shows, in (0, 1].
+            name: of the driver.
+            condition: the recording, and what is wrong with its frames.
+            aspect: columns by rows of its frames.
         """
-        steps = round(MEMORY_S / period_s)
-        self._title = title
-        self._seen = SeenPanel(Box(648, 12, 300, 172), "WHAT IT SEES", "and where it looks")
-        self._inside = InsidePanels(policy, Box(648, 196, 300, 212), Box(648, 420, 300, 108), steps)
-        self._steering = SteeringPanel(Box(12, 336, 150, 192), reference="human")
-        note = f"last {MEMORY_S:g} s, ± {100 * limit:.0f} %"
-        self._strip = StripPanel(
-            Box(174, 336, 462, 192), "STEERING OF DRIVER AND HUMAN", note, limit, steps, (SECOND, ACCENT)
-        )
+        boxes = plan(aspect)
+        self._boxes = boxes
+        self._header = Header(boxes.header, name, condition)
+        self._seen = SeenPanel(boxes.side)
+        self._inside = InsidePanels(policy, boxes.inside, boxes.strip_bottom, period_s)
+        self._steering = SteeringPanel(boxes.steering, ("driver", "human"))
+        self._strip = steering_strip(boxes.strip_top, period_s, (("human", REFERENCE), ("driver", DRIVER)))
+        self._squares, self._count = 0.0, 0
 
     def draw(self, frame: NDArray[np.uint8], insight: Insight, steering: float, human: float, time_s: float) -> Picture:
-        """Draw one picture, uint8 `[540, 960, 3]`.
+        """Draw one picture, uint8 `[720, 1280, 3]`.
 
         Args:
             frame: uint8 `[h, w, 3]` as recorded.
@@ -136,11 +157,12 @@ class RecordingFilm:
             human: the recorded one.
             time_s: time since the start, s.
         """
-        picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
-        drawing.panel(picture, VIEW)
-        show_view(picture, frame)
-        chip(picture, self._title, VIEW.x + 10, VIEW.y + 10)
-        chip(picture, f"{time_s:5.1f} s", VIEW.x + 10, VIEW.y + VIEW.height - 32)
+        picture = blank_picture()
+        self._squares += (steering - human) ** 2
+        self._count += 1
+        show_view(picture, frame, self._boxes.view)
+        rmse = math.sqrt(self._squares / self._count)
+        self._header.draw(picture, f"{time_s:.1f} s   error so far {100 * rmse:.1f} % of full lock (RMS)")
         self._seen.draw(picture, insight.seen.numpy(), insight.saliency.numpy())
         self._inside.draw(picture, insight)
         self._steering.draw(picture, steering, human)
@@ -151,17 +173,17 @@ class RecordingFilm:
 class InsidePanels:
     """The inside of a driver: wiring and activity for a circuit, activity alone for other cores."""
 
-    def __init__(self, policy: DrivingPolicy, circuit: Box, activity: Box, steps: int):
+    def __init__(self, policy: DrivingPolicy, circuit: Box, activity: Box, period_s: float):
         """Lay out the panels.
 
         Args:
             policy: the driver.
             circuit: where the wiring goes; a core without one shows its features there.
             activity: where the last seconds go.
-            steps: frames that they show.
+            period_s: time between two pictures, s.
         """
         core = policy.core
-        note = f"last {MEMORY_S:g} s" + (", each over its own range" if activity.width > 400 else "")
+        steps = max(2, round(MEMORY_S / period_s))
         self._range = OwnRange()
         self._circuit: CircuitPanel | None = None
         self._features: ActivityPanel | None = None
@@ -172,8 +194,10 @@ class InsidePanels:
             values = core.state_size or core.input_size
             groups = [("state" if core.state_size else "features", list(range(min(values, _UNITS_SHOWN))))]
             rows = [("features", list(range(min(core.input_size, _UNITS_SHOWN))))]
-            self._features = ActivityPanel(circuit, rows, steps, f"FEATURES INTO THE {policy.config.core.upper()}")
-        self._activity = ActivityPanel(activity, groups, steps, "NEURON ACTIVITY", note)
+            caption = f"FEATURES INTO THE {policy.config.core.upper()}"
+            self._features = ActivityPanel(circuit, rows, steps, caption, axis=True)
+        note = "a row each; bright is high, over its own range"
+        self._activity = ActivityPanel(activity, groups, steps, "NEURONS" if self._circuit else "STATE", note)
 
     def draw(self, picture: Picture, insight: Insight) -> None:
         """Draw what went on at one frame."""
@@ -186,30 +210,32 @@ class InsidePanels:
         self._activity.draw(picture, activity)
 
 
-def show_view(picture: Picture, view: NDArray[np.uint8]) -> None:
+def steering_strip(box: Box, period_s: float, lines: tuple[tuple[str, tuple[int, int, int]], ...]) -> StripPanel:
+    """Return a strip of steering as a share of full lock.
+
+    Args:
+        box: where to draw.
+        period_s: time from one value to the next, s.
+        lines: name and colour of each.
+    """
+    note = "" if len(lines) > 1 else "share of full lock"
+    return StripPanel(box, "STEERING", note, period_s, STEERING_SCALES, lambda limit: f"{100 * limit:.0f} %", lines)
+
+
+def blank_picture() -> Picture:
+    """Return an empty picture of a film."""
+    return np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
+
+
+def show_view(picture: Picture, view: NDArray[np.uint8], room: Box) -> None:
     """Put the camera's picture in its place, whole."""
-    box = fit(VIEW, view.shape[1], view.shape[0])
-    box.of(picture)[:] = enlarge(view, box.width, box.height) if view.shape[:2] != (box.height, box.width) else view
+    box = fit(room, view.shape[1], view.shape[0])
+    if (box.width, box.height) != (room.width, room.height):
+        panel(picture, room)
+    box.of(picture)[:] = view if view.shape[:2] == (box.height, box.width) else enlarge(view, box.width, box.height)
 
 
-def chip(picture: Picture, words: str, x: int, y: int) -> None:
-    """Write words on a dark strip that any background shines through."""
-    width = drawing.text_width(words, 12) + 18
-    view = Box(x, y, width, 22).of(picture)
-    view[:] = (0.35 * view + 0.65 * np.array(BACKGROUND)).astype(np.uint8)
-    drawing.text(picture, words, x + 9, y + 7, 12, TEXT)
-
-
-def banner(picture: Picture, words: str) -> None:
-    """Write words across the camera's picture, in alarm."""
-    view = Box(VIEW.x, VIEW.y + VIEW.height // 2 - 24, VIEW.width, 48).of(picture)
-    view[:] = (0.25 * view + 0.75 * np.array(ALARM)).astype(np.uint8)
-    drawing.text(picture, words, VIEW.x + VIEW.width / 2, VIEW.y + VIEW.height // 2 - 8, 20, TEXT, True, "m")
-
-
-def closing(picture: Picture, words: str) -> Picture:
-    """Return a picture dimmed, with words in the middle: the last second of a film."""
-    dim = (0.35 * picture + 0.65 * np.array(BACKGROUND)).astype(np.uint8)
-    drawing.text(dim, words, WIDTH / 2, HEIGHT / 2 - 8, 18, TEXT, True, "m")
-    drawing.text(dim, "wormwheel", WIDTH / 2, HEIGHT / 2 + 24, 12, MUTED, anchor="m")
-    return dim
+def large_size(aspect: float) -> tuple[int, int]:
+    """Return rows and columns of the camera's picture in a film, for frames of a shape (columns by rows)."""
+    boxes: Plan = plan(aspect)
+    return boxes.view.height, boxes.view.width

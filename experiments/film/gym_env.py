@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
@@ -17,11 +16,11 @@ from agents.driving.rollout import Step, run_episodes
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.envs import make_world
 from agents.ppo.evaluate import ActorChoice
+from envs.dashboard.canvas import DRIVER, Picture
+from envs.dashboard.layout import plan
+from envs.dashboard.panels import Header, SeenPanel, SteeringPanel
 from experiments.console import progress
-from experiments.film import canvas as drawing
-from experiments.film.canvas import ACCENT, BACKGROUND, Box, Picture
-from experiments.film.films import HEIGHT, MEMORY_S, VIEW, WIDTH, InsidePanels, chip, show_view
-from experiments.film.panels import SeenPanel, SteeringPanel, StripPanel
+from experiments.film.films import InsidePanels, blank_picture, show_view, steering_strip
 from experiments.film.video import VideoWriter
 from policies.explain import Insight, look_inside
 from policies.policy import DrivingPolicy
@@ -30,23 +29,26 @@ from policies.policy import DrivingPolicy
 class WorldFilm:
     """Pictures of an episode: the frame, where the driver looks, its neurons, its steering and the reward so far."""
 
-    def __init__(self, policy: DrivingPolicy, period_s: float, title: str):
+    def __init__(self, policy: DrivingPolicy, period_s: float, name: str, condition: str):
         """Lay out the panels.
 
         Args:
             policy: the driver.
             period_s: time between two pictures, s.
-            title: a few words at the top of the frame.
+            name: of the driver.
+            condition: where it acts.
         """
-        steps = round(MEMORY_S / period_s)
-        self._title = title
-        self._seen = SeenPanel(Box(648, 12, 300, 172), "WHAT IT SEES", "and where it looks")
-        self._inside = InsidePanels(policy, Box(648, 196, 300, 212), Box(648, 420, 300, 108), steps)
-        self._steering = SteeringPanel(Box(12, 336, 150, 192))
-        self._strip = StripPanel(Box(174, 336, 462, 192), "STEERING", f"last {MEMORY_S:g} s", 1.0, steps, (ACCENT,))
+        fit = policy.config.preprocessing
+        boxes = plan(fit.width / fit.height)
+        self._view = boxes.view
+        self._header = Header(boxes.header, name, condition)
+        self._seen = SeenPanel(boxes.side)
+        self._inside = InsidePanels(policy, boxes.inside, boxes.strip_bottom, period_s)
+        self._steering = SteeringPanel(boxes.steering)
+        self._strip = steering_strip(boxes.strip_top, period_s, (("driver", DRIVER),))
 
     def draw(self, insight: Insight, actions: NDArray[Any], reward: float, time_s: float) -> Picture:
-        """Draw one picture, uint8 `[540, 960, 3]`.
+        """Draw one picture, uint8 `[720, 1280, 3]`.
 
         Args:
             insight: what went on inside the driver.
@@ -54,15 +56,13 @@ class WorldFilm:
             reward: sum so far.
             time_s: time since the start, s.
         """
-        picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
-        drawing.panel(picture, VIEW)
+        picture = blank_picture()
         seen = insight.seen.numpy()
-        show_view(picture, seen)
-        chip(picture, self._title, VIEW.x + 10, VIEW.y + 10)
-        status = f"{time_s:5.1f} s    reward {reward:.0f}"
+        show_view(picture, seen, self._view)
+        status = f"{time_s:.1f} s   reward {reward:.0f}"
         if len(actions) > 1:
-            status += f"    {'gas' if actions[1] > 0 else 'brake'} {100 * abs(float(actions[1])):.0f} %"
-        chip(picture, status, VIEW.x + 10, VIEW.y + VIEW.height - 32)
+            status += f"   {'gas' if actions[1] > 0 else 'brake'} {100 * abs(float(actions[1])):.0f} %"
+        self._header.draw(picture, status)
         self._seen.draw(picture, seen, insight.saliency.numpy())
         self._inside.draw(picture, insight)
         self._steering.draw(picture, float(actions[0]))
@@ -91,7 +91,7 @@ def film_world(directory: Path, world: str, seed: int, path: Path, seconds: floa
     policy = model.policy.driver()
     period_s = policy.config.nominal_period_s
     steps = max(1, round(seconds / period_s))
-    panels = WorldFilm(policy, period_s, f"{world}, seed {seed}")
+    panels = WorldFilm(policy, period_s, policy.config.core.upper(), f"{world}, seed {seed}")
     env = make_world(world)
     choose = ActorChoice(model)
     total, made, over = 0.0, 0, False

@@ -1,8 +1,9 @@
 """The panels of a film that show the inside of a driver: its wiring, alive, and its neurons over the last seconds.
 
-Each knows its box, keeps what it has to remember, and draws itself in about a millisecond.
+Each knows its box, keeps what it has to remember, and draws itself in about a millisecond. Brightness is activity,
+green a current that excites, violet one that inhibits.
 
-    panel = CircuitPanel(Box(648, 368, 300, 160), wiring)
+    panel = CircuitPanel(Box(840, 482, 428, 226), wiring)
     panel.draw(picture, features, activity, sensory_currents, recurrent_currents)
 """
 
@@ -12,15 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.film import canvas as drawing
-from experiments.film.canvas import FAINT, MUTED, PANEL, TEXT, Box, Color, Picture
-from policies.wiring.plot import EXCITATORY, INHIBITORY
+from envs.dashboard import canvas
+from envs.dashboard.canvas import CAPTION_ROWS, EXCITES, FAINT, INHIBITS, LABEL, MUTED, PANEL, TEXT, Box, Color, Picture
+from envs.dashboard.panels import LEFT_OF_STRIP, at_origin, blank, draw_time_axis
 from policies.wiring.wiring import Wiring
 
-_EXCITES, _INHIBITS = drawing.rgb(EXCITATORY), drawing.rgb(INHIBITORY)
-_POSITIVE: Color = (255, 190, 92)
-_NEGATIVE: Color = (64, 148, 255)
-_ZERO: Color = (30, 37, 51)
+_LOW: Color = (38, 46, 62)
+_HIGH: Color = (250, 250, 245)
+_STRONGEST = 14
+"""Synapses drawn at a time: all of them would be a thicket."""
 
 
 class CircuitPanel:
@@ -29,26 +30,28 @@ class CircuitPanel:
     def __init__(self, box: Box, wiring: Wiring):
         """Place the neurons."""
         self.box, self.wiring = box, wiring
-        self._background = np.full((box.height, box.width, 3), drawing.BACKGROUND, np.uint8)
-        drawing.panel(self._background, Box(0, 0, box.width, box.height), f"{wiring.units} NEURONS")
+        self._background = blank(box)
+        canvas.panel(self._background, at_origin(box), f"{wiring.units} NEURONS")
+        right = box.width - 12
+        for words, colour in (("inhibits", INHIBITS), ("excites", EXCITES), ("active", _HIGH)):
+            canvas.text(self._background, words, right, 12, LABEL - 3, colour, anchor="r")
+            right -= canvas.text_width(words, LABEL - 3) + 12
         names = ["features", *(name for name, _ in reversed(wiring.layers))]
-        columns = np.linspace(26, box.width - 30, len(names))
+        columns = np.linspace(40, box.width - 44, len(names))
         for x, name in zip(columns, names, strict=True):
-            anchor = "l" if x == columns[0] else "m"
-            left = x - 14 if anchor == "l" else x
-            drawing.text(self._background, name, left, box.height - 15, 10, MUTED, anchor=anchor)
-        top, bottom = 32, box.height - 26
+            canvas.text(self._background, name, x, box.height - 22, LABEL - 3, MUTED, anchor="m")
+        top, bottom = CAPTION_ROWS + 10, box.height - 36
         self._inputs = _column(wiring.inputs, columns[0], top, bottom)
         self._neurons = np.zeros((wiring.units, 2))
         for x, name in zip(columns[1:], names[1:], strict=True):
             self._neurons[wiring.layer(name)] = _column(len(wiring.layer(name)), x, top, bottom)
         crowd = max(size for _, size in wiring.layers)
-        self._radius = max(2.0, min(7.0, 0.36 * (bottom - top) / max(crowd, 8)))
+        self._radius = max(2.5, min(9.0, 0.36 * (bottom - top) / max(crowd, 8)))
         sensory, recurrent = wiring.sensory_array, wiring.recurrent_array
         self._paths = [np.stack([self._inputs[s], self._neurons[t]]) for s, t, _ in sensory]
         self._paths += [_bow(self._neurons[s], self._neurons[t]) for s, t, _ in recurrent]
         for path in self._paths:
-            drawing.line(self._background, path, drawing.mix(PANEL, FAINT, 0.35))
+            canvas.line(self._background, path, canvas.mix(PANEL, FAINT, 0.22))
         self._largest = np.full(2, 1e-6)
 
     def draw(
@@ -66,23 +69,31 @@ class CircuitPanel:
         found = [np.abs(currents).max(initial=1e-6) for currents in (sensory, recurrent)]
         self._largest = np.maximum(0.98 * self._largest, found)
         current = np.concatenate([sensory / self._largest[0], recurrent / self._largest[1]])
-        for number in np.argsort(np.abs(current)):
+        for number in np.argsort(np.abs(current))[-_STRONGEST:]:
             strength = abs(float(current[number]))
             if strength > 0.12:
-                colour = _EXCITES if current[number] > 0 else _INHIBITS
-                drawing.line(view, self._paths[number], drawing.mix(PANEL, colour, 0.15 + 0.85 * strength))
+                colour = EXCITES if current[number] > 0 else INHIBITS
+                canvas.line(view, self._paths[number], canvas.mix(PANEL, colour, 0.25 + 0.75 * strength), 2)
         scale = np.abs(features).max(initial=1e-6)
         for (x, y), value in zip(self._inputs, features, strict=True):
-            drawing.dot(view, x, y, 2.0, drawing.mix(FAINT, TEXT, abs(float(value)) / scale))
+            canvas.dot(view, x, y, 2.6, canvas.mix(FAINT, TEXT, abs(float(value)) / scale))
         for (x, y), value in zip(self._neurons, activity, strict=True):
-            drawing.dot(view, x, y, self._radius + 1.5, PANEL)
-            drawing.dot(view, x, y, self._radius, signed(float(value)))
+            canvas.dot(view, x, y, self._radius + 2, PANEL)
+            canvas.dot(view, x, y, self._radius, canvas.mix(_LOW, _HIGH, 0.5 + 0.5 * float(value)))
 
 
 class ActivityPanel:
     """The neurons over the last seconds, one row each, grouped by layer."""
 
-    def __init__(self, box: Box, groups: list[tuple[str, list[int]]], steps: int, caption: str, note: str = ""):
+    def __init__(
+        self,
+        box: Box,
+        groups: list[tuple[str, list[int]]],
+        steps: int,
+        caption: str,
+        note: str = "",
+        axis: bool = False,
+    ):
         """Lay out the rows.
 
         Args:
@@ -90,12 +101,13 @@ class ActivityPanel:
             groups: name and neuron ids of each group, from top to bottom.
             steps: frames that fit from left to right.
             caption: of the panel.
-            note: on the right.
+            note: what to look for.
+            axis: write the seconds below; a strip above it may have them already.
         """
         self.box, self._groups = box, groups
-        self._background = np.full((box.height, box.width, 3), drawing.BACKGROUND, np.uint8)
-        drawing.panel(self._background, Box(0, 0, box.width, box.height), caption, note)
-        inner = Box(0, 0, box.width, box.height).inset(74, 27, 12, 10)
+        self._background = blank(box)
+        canvas.panel(self._background, at_origin(box), caption, note)
+        inner = at_origin(box).inset(LEFT_OF_STRIP, CAPTION_ROWS, 16, 32 if axis else 12)
         rows = sum(len(ids) for _, ids in groups)
         gap = 3
         self._row = max(1, (inner.height - gap * (len(groups) - 1)) // max(rows, 1))
@@ -105,10 +117,12 @@ class ActivityPanel:
             # What does not fit is left out rather than squeezed to nothing.
             ids = ids[: max(1, (inner.y + inner.height - top) // self._row)]
             part = Box(inner.x, top, inner.width, self._row * len(ids))
-            middle = part.y + 0.5 * part.height - 4
-            drawing.text(self._background, name, inner.x - 8, middle, 10, MUTED, anchor="r")
+            middle = part.y + 0.5 * part.height - 6
+            canvas.text(self._background, name, inner.x - 10, middle, LABEL - 3, MUTED, anchor="r")
             self._parts.append((part, ids))
             top += part.height + gap
+        if axis:
+            draw_time_axis(self._background, inner)
         self._history = np.zeros((0, 0))
         self._steps = steps
 
@@ -121,7 +135,7 @@ class ActivityPanel:
         view = self.box.of(picture)
         view[:] = self._background
         for part, ids in self._parts:
-            colours = signed_colors(self._history[ids])
+            colours = activity_colors(self._history[ids])
             part.of(view)[:] = cv2.resize(colours, (part.width, part.height), interpolation=cv2.INTER_NEAREST)
 
 
@@ -142,22 +156,16 @@ class OwnRange:
         return np.asarray((values - 0.5 * (self._low + self._high)) / half)
 
 
-def signed(value: float) -> Color:
-    """Colour of an activity: blue below zero, amber above, full at ±1."""
-    return drawing.mix(_ZERO, _POSITIVE if value > 0 else _NEGATIVE, abs(value) ** 0.8)
-
-
-def signed_colors(values: NDArray[np.floating]) -> Picture:
-    """Colours `[..., 3]` of activities; NaN is the colour of the panel."""
-    share = np.minimum(np.abs(values), 1.0)[..., None] ** 0.8
-    ends = np.where(values[..., None] > 0, np.array(_POSITIVE), np.array(_NEGATIVE))
-    colours = np.array(_ZERO) + share * (ends - np.array(_ZERO))
+def activity_colors(values: NDArray[np.floating]) -> Picture:
+    """Colours `[..., 3]` of activities in [−1, 1], dark to bright; NaN is the colour of the panel."""
+    share = 0.5 + 0.5 * np.clip(values, -1.0, 1.0)[..., None]
+    colours = np.array(_LOW) + share * (np.array(_HIGH) - np.array(_LOW))
     return np.where(np.isnan(colours), np.array(PANEL), colours).astype(np.uint8)
 
 
 def _column(count: int, x: float, top: float, bottom: float) -> NDArray[np.float64]:
     """Places of `count` neurons in a column, spread evenly; a few stand closer together."""
-    middle, half = 0.5 * (top + bottom), 0.5 * min(bottom - top, 22.0 * (count - 1))
+    middle, half = 0.5 * (top + bottom), 0.5 * min(bottom - top, 26.0 * (count - 1))
     return np.stack([np.full(count, x), np.linspace(middle - half, middle + half, count)], axis=1)
 
 

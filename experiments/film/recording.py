@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from agents.driving.driver import PolicyDriver
@@ -26,6 +25,7 @@ def film_recording(
     driver: PolicyDriver,
     episode: Episode,
     path: Path,
+    name: str,
     title: str,
     seconds: float = 30.0,
     noise_variance: float = 0.0,
@@ -39,7 +39,8 @@ def film_recording(
         driver: the driver, with the preprocessing that fits the frames.
         episode: recorded at the size that its preprocessing names as source.
         path: the MP4 file.
-        title: a few words in the picture.
+        name: of the driver.
+        title: of the recording.
         seconds: longest film.
         noise_variance: of the noise on the driver's frames.
         seed: of the noise and the perturbation.
@@ -60,8 +61,9 @@ def film_recording(
     policy = driver.policy
     timed = EpisodeSet((episode.slice(0, steps),)).with_nominal_period(policy.config.nominal_period_s)
     noise = GaussianNoise(noise_variance) if noise_variance else None
-    limit = min(1.0, 1.15 * float(np.abs(episode.steering[:steps]).max(initial=0.1)))
-    panels = RecordingFilm(policy, period_s, title, limit)
+    height, width = episode.frames(0, 1).shape[1:3]
+    wrong = perturbation or (f"noise variance {noise_variance:g}" if noise_variance else "")
+    panels = RecordingFilm(policy, period_s, name, f"{title};  {wrong}" if wrong else title, width / height)
     with one_thread(), VideoWriter(path, 1 / period_s) as writer:
         reel = Reel(writer, period_s, steps * period_s)
 
@@ -83,4 +85,5 @@ def film_recording(
             if on_frame is not None:
                 on_frame()
         advance_to(steps)
+        reel.close()
     return Filmed(writer.frame_count, reel.poster, reel.preview)

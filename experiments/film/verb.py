@@ -2,8 +2,10 @@
 
 wormwheel render --policy runs/demo/policy --out drive.mp4
 wormwheel render --policy runs/tub/policy --data tub --last 0.2 --out tub.mp4
+wormwheel render --policy runs/ltc --side-by-side --perturbation fog:3 --out fog.mp4   # clean beside fog
+wormwheel render --policy runs/ltc runs/lstm --side-by-side --out two.mp4
 
-A PPO driver is filmed in the world that it learnt in.
+A PPO driver is filmed in the world that it was trained in.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import GaussianNoise, parse
 from experiments.console import expand_tracks, progress, screen
 from experiments.evaluate.recordings import RecordingOptions, fit_preprocessing
-from experiments.film.drive import describe_drive, film_drive
+from experiments.film.drive import Take, describe_drive, film_drive, film_two
 from experiments.film.recording import film_recording
 from experiments.film.reel import Filmed
 from experiments.film.video import VideoWriter, check_preview, write_preview
@@ -43,8 +45,8 @@ from policies.policy import DrivingPolicy
 class RenderOptions:
     """Film a driver at work: what it sees, where it looks, what its neurons do, where the car goes."""
 
-    policy: Path
-    """Directory of the policy, such as runs/demo/policy."""
+    policy: tuple[Path, ...]
+    """Directory of the policy, such as runs/demo/policy; two with --side-by-side."""
     out: Path = Path("drive.mp4")
     """The film to write, H.264 in MP4."""
     preview: Path | None = None
@@ -57,6 +59,9 @@ class RenderOptions:
     """Variance of Gaussian noise on the driver's frames, pixels in [0, 1]."""
     perturbation: str = ""
     """What else goes wrong: names of `wormwheel gallery` with a severity, joined by +, such as rain:2+latency:1."""
+    side_by_side: bool = False
+    """Film two drives of the same road beside one another: two policies, or one policy, clean and as --perturbation
+    and --noise-variance say."""
     noise_seed: int | None = None
     """Seed of the noise and of the perturbation; --seed when not given."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
@@ -66,7 +71,18 @@ class RenderOptions:
     """Where it drives; the size of the frames is the policy's."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and what goes together."""
+        if len(self.policy) != 1 and not (self.side_by_side and len(self.policy) == 2):
+            raise ValueError(
+                f"policy must be one directory, or two with --side-by-side, got {len(self.policy)}"
+                f"{' with' if self.side_by_side else ' without'} it."
+            )
+        if self.side_by_side and self.recordings.data:
+            raise ValueError("--side-by-side films drives on simulated roads; leave --data out.")
+        if self.side_by_side and len(self.policy) == 1 and not (self.perturbation or self.noise_variance):
+            raise ValueError(
+                "--side-by-side needs a second policy, or --perturbation or --noise-variance for the same policy."
+            )
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"seconds must be a positive number, got {self.seconds}.")
         if self.seed < 0:
@@ -82,9 +98,9 @@ class RenderOptions:
 
 def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
-    named = name_policies([options.policy])
-    ((name, place),) = named.items()
-    policy, learnt = load_policy(place), LANE_KEEPING if options.recordings.data else common_world([place])
+    named = name_policies(options.policy)
+    name, place = next(iter(named.items()))
+    policy, learnt = load_policy(place), LANE_KEEPING if options.recordings.data else common_world(list(named.values()))
     if learnt != LANE_KEEPING:
         from experiments.film.gym_env import film_world  # Has Stable-Baselines3 in tow.
 
@@ -106,23 +122,30 @@ def run(options: RenderOptions) -> Path:
         steps = max(1, round(options.seconds / options.world.period_s))
         world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
         with progress("filming", steps) as bar:
-            filmed = film_drive(
-                policy,
-                world,
-                options.seed,
-                options.out,
-                options.noise_variance,
-                bar.advance,
-                options.perturbation,
-                options.noise_seed,
-            )
-        assert filmed.drive is not None
-        found = describe_drive(filmed.drive)
+            take = Take(policy, name, options.noise_variance, options.perturbation, options.noise_seed)
+            if options.side_by_side:
+                left, right = _pair(take, list(named.items()))
+                filmed, other = film_two((left, right), world, options.seed, options.out, bar.advance)
+                assert filmed.drive is not None
+                words = [f"{side.name}, {side.wrong}: " for side in (left, right)]
+                found = f"{words[0]}{describe_drive(filmed.drive)}; {words[1]}{describe_drive(other)}"
+            else:
+                filmed = film_drive(take, world, options.seed, options.out, bar.advance)
+                assert filmed.drive is not None
+                found = describe_drive(filmed.drive)
     screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
     if options.preview is not None:
         size = write_preview(options.preview, filmed.preview)
         screen().print(f"{options.preview}: {size / 1e6:.2f} MB", markup=False, soft_wrap=True)
     return options.out
+
+
+def _pair(take: Take, named: list[tuple[str, Path]]) -> tuple[Take, Take]:
+    """Return what is left and right: two policies, or one clean and perturbed."""
+    if len(named) == 1:
+        return replace(take, noise_variance=0.0, perturbation=""), take
+    name, place = named[1]
+    return take, replace(take, policy=load_policy(place), name=name)
 
 
 def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Filmed:
@@ -140,6 +163,7 @@ def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Film
             PolicyDriver(policy, fit),
             episode,
             options.out,
+            name,
             wanted.data[0].name,
             options.seconds,
             options.noise_variance,

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.dashboard.canvas import DRIVER, FAINT, MUTED, PANEL, Box, Picture, line
 from envs.perturbations import Clip, Moment, PerturbedEnv, parse
-from experiments.film.canvas import ACCENT, FAINT, MUTED, PANEL, Box, Picture, line
 
 PLOTTED = 60
 """Periods in a plot of ways; half as many in one of time."""
@@ -40,7 +40,7 @@ def plot_way(cells: Sequence[str], make: Callable[[str], PerturbedEnv], seed: in
         picture = _empty(box)
         line(picture, place(ways[0]), MUTED, 1)
         if number:
-            line(picture, place(way), ACCENT, 2)
+            line(picture, place(way), DRIVER, 2)
         pictures.append(picture)
     return pictures
 
@@ -94,7 +94,7 @@ def _clock(perturbation: str, period_s: float, seed: int, box: Box) -> Picture:
         stairs += [(begin, taken), (min(end, periods), taken)]
     corner = np.array([6.0, box.height - 8.0])
     line(picture, np.array([[0.0, 0.0], [periods, periods]]) * [across, -up] + corner, FAINT, 1)
-    line(picture, np.array(stairs) * [across, -up] + corner, ACCENT, 1)
+    line(picture, np.array(stairs) * [across, -up] + corner, DRIVER, 1)
     return picture
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from agents.driving.driver import PolicyDriver
 from agents.driving.expert import Expert
 from envs import LANE_KEEPING
+from envs.dashboard.canvas import BACKGROUND, DRIVER, MUTED, TEXT, Box, Picture, text
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import (
     FAMILIES,
@@ -37,7 +38,6 @@ from envs.perturbations import (
 )
 from envs.perturbations.env import camera_clip
 from experiments.console import progress, screen
-from experiments.film.canvas import ACCENT, BACKGROUND, MUTED, TEXT, Box, Picture, text
 from experiments.gallery.plots import plot_time, plot_way
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -204,7 +204,7 @@ def _block(name: str, family: str, pictures: Sequence[Picture], options: Gallery
     head = _HEAD if family else 0
     block = np.full((head + _CAPTION + height + _GAP, len(pictures) * (width + _GAP) + _GAP, 3), BACKGROUND, np.uint8)
     if family:
-        text(block, family.upper(), _GAP, 11, 14, ACCENT, bold=True)
+        text(block, family.upper(), _GAP, 11, 14, DRIVER, bold=True)
     captions = [name, *(f"{severity}: {dose:g}" for severity, dose in doses.items())]
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x = _GAP + number * (width + _GAP)

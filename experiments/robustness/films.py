@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from envs.dashboard.canvas import Picture
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.film.canvas import Picture
-from experiments.film.drive import describe_drive, film_drive
+from experiments.film.drive import Take, describe_drive, film_drive
 from experiments.robustness.findings import Failure
 from policies.checkpoint import load_policy
 
@@ -69,12 +69,15 @@ def film_failures(
         path = directory / f"{name}-road-{failure.road_seed}-{failure.effect_seed}.mp4"
         directory.mkdir(parents=True, exist_ok=True)
         filmed = film_drive(
-            load_policy(policy),
+            Take(
+                load_policy(policy),
+                failure.driver,
+                perturbation=failure.condition.perturbation,
+                noise_seed=failure.effect_seed,
+            ),
             replace(world, episode_s=seconds),
             failure.road_seed,
             path,
-            perturbation=failure.condition.perturbation,
-            noise_seed=failure.effect_seed,
         )
         assert filmed.drive is not None
         command = replay_command(policy, failure, world, float(seconds), path.name)

@@ -11,12 +11,12 @@ import torch
 
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.writer import EpisodeWriter
+from envs.dashboard.canvas import Box, fit, text, text_width
+from envs.dashboard.panels import highlight
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import main
-from experiments.film.canvas import Box, fit, text, text_width
-from experiments.film.drive import film_drive
+from experiments.film.drive import Take, film_drive
 from experiments.film.neurons import OwnRange
-from experiments.film.panels import highlight
 from policies.checkpoint import save_policy
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -56,8 +56,8 @@ def test_film_of_a_drive(policy: Path, tmp_path: Path, capsys: pytest.CaptureFix
     arguments = ["render", "--policy", str(policy), "--out", str(out), "--preview", str(preview), "--seconds", "0.6"]
     assert main([*arguments, "--seed", "3", *WORLD]) == 0
     frames = decode(out)
-    assert len(frames) == 12 + 30  # the drive, and the last picture for a moment
-    assert frames[0].shape == (540, 960, 3)
+    assert len(frames) == 12 + 40  # the drive, and the last picture for a moment
+    assert frames[0].shape == (720, 1280, 3)
     assert 1_000 < preview.stat().st_size < 1_500_000
     assert "without leaving the road" in capsys.readouterr().out
     # The road moves, the frame of the panels stays.
@@ -71,10 +71,10 @@ def test_the_same_seed_gives_the_same_pictures(policy: Path, tmp_path: Path):
 
     world = LaneKeepingConfig(vehicle="bicycle", episode_s=0.3)
     for name in ("a", "b"):
-        film_drive(load_policy(policy), world, 5, tmp_path / f"{name}.mp4", noise_variance=0.1)
+        film_drive(Take(load_policy(policy), "ltc", noise_variance=0.1), world, 5, tmp_path / f"{name}.mp4")
     # The pictures repeat exactly; the encoder repeats them to a grey level or two.
     assert np.abs(decode(tmp_path / "a.mp4")[3].astype(int) - decode(tmp_path / "b.mp4")[3]).mean() < 0.1
-    film_drive(load_policy(policy), world, 6, tmp_path / "c.mp4", noise_variance=0.1)
+    film_drive(Take(load_policy(policy), "ltc", noise_variance=0.1), world, 6, tmp_path / "c.mp4")
     assert np.abs(decode(tmp_path / "a.mp4")[3].astype(int) - decode(tmp_path / "c.mp4")[3]).mean() > 3
 
 
@@ -97,7 +97,7 @@ def test_film_of_a_recording_by_any_core(core: str, tmp_path: Path):
     arguments = ["render", "--policy", str(place), "--data", str(data), "--crop-top", "20", "--out", str(out)]
     assert main([*arguments, "--seconds", "0.5"]) == 0
     frames = decode(out)
-    assert len(frames) == 10 and frames[0].shape == (540, 960, 3)
+    assert len(frames) == 10 and frames[0].shape == (720, 1280, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Small things to draw on a picture: clean text, smooth lines, panels. Fast enough for every frame of a film.
 
 Pictures are uint8 `[H, W, 3]` RGB, positions `(x, y)` in pixels from the top left, and everything is drawn in place.
+A colour has one meaning wherever it appears; `DRIVER`, `REFERENCE`, `ALARM`, `EXCITES` and `INHIBITS` say which.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -23,11 +23,25 @@ PANEL: Color = (22, 28, 40)
 FAINT: Color = (58, 68, 86)
 MUTED: Color = (138, 150, 170)
 TEXT: Color = (232, 238, 247)
-ACCENT: Color = (255, 183, 77)
-"""The driver: its steering, its way."""
-SECOND: Color = (92, 191, 255)
-"""What it is compared with: the human, the middle of the lane."""
+DRIVER: Color = (255, 183, 77)
+"""The driver: its steering, its path."""
+REFERENCE: Color = (92, 191, 255)
+"""What it is compared with: the human, the expert, another driver."""
 ALARM: Color = (255, 99, 92)
+"""Leaving the road."""
+EXCITES: Color = (96, 211, 148)
+"""Current that raises a neuron's voltage."""
+INHIBITS: Color = (198, 120, 221)
+"""Current that lowers it."""
+
+HEIGHT, WIDTH = 720, 1280
+"""Size of a film and of the human view, pixels."""
+LABEL, CAPTION, TITLE = 18, 18, 24
+"""Sizes of letters, pixels: legible when the picture is shown at half its size."""
+MARGIN = 12
+"""Between panels, pixels."""
+CAPTION_ROWS = 38
+"""Rows of a panel that its caption takes."""
 
 _ABOVE = 4
 """Rows kept above the capital letters, for dots and accents."""
@@ -61,7 +75,7 @@ def text(
     content: str,
     x: float,
     y: float,
-    size: int = 12,
+    size: int = LABEL,
     color: Color = TEXT,
     bold: bool = False,
     anchor: str = "l",
@@ -90,7 +104,7 @@ def text(
     picture[y0:y1, x0:x1] = (below + share * (np.array(color, np.float32) - below) + 0.5).astype(np.uint8)
 
 
-def text_width(content: str, size: int = 12, bold: bool = False) -> int:
+def text_width(content: str, size: int = LABEL, bold: bool = False) -> int:
     """Return the width of a line in pixels."""
     return _letters(content, size, bold).shape[1]
 
@@ -110,8 +124,8 @@ def dot(picture: Picture, x: float, y: float, radius: float, color: Color) -> No
     cv2.circle(picture, centre, round(radius * scale), color, -1, cv2.LINE_AA, _SUBPIXEL)
 
 
-def panel(picture: Picture, box: Box, caption: str = "", note: str = "", radius: int = 6) -> None:
-    """Draw a panel with round corners, a caption at the top left and a note at the top right."""
+def panel(picture: Picture, box: Box, caption: str = "", note: str = "", radius: int = 8) -> None:
+    """Draw a panel with round corners, a caption at the top left and, dimmer behind it, what to look for."""
     view = box.of(picture)
     shape = np.zeros(view.shape[:2], np.uint8)
     for x in (radius, box.width - 1 - radius):
@@ -122,9 +136,17 @@ def panel(picture: Picture, box: Box, caption: str = "", note: str = "", radius:
     share = shape[..., None] / 255.0
     view[:] = np.round(view + share * (np.array(PANEL) - view)).astype(np.uint8)
     if caption:
-        text(picture, caption, box.x + 10, box.y + 8, 11, MUTED, bold=True)
-    if note:
-        text(picture, note, box.x + box.width - 10, box.y + 8, 11, MUTED, anchor="r")
+        text(picture, caption, box.x + 12, box.y + 11, CAPTION, TEXT, bold=True)
+    left = text_width(caption, CAPTION, bold=True) + 24
+    if note and left + text_width(note, LABEL - 2) + 8 <= box.width:
+        text(picture, note, box.x + left, box.y + 12, LABEL - 2, MUTED)
+
+
+def chip(picture: Picture, words: str, x: int, y: int, color: Color = TEXT) -> None:
+    """Write words on a dark strip that any background shines through."""
+    view = Box(x, y, text_width(words) + 20, 32).of(picture)
+    view[:] = (0.3 * view + 0.7 * np.array(BACKGROUND)).astype(np.uint8)
+    text(picture, words, x + 10, y + 9, LABEL, color)
 
 
 def fit(room: Box, width: int, height: int) -> Box:
@@ -154,6 +176,8 @@ def rgb(code: str) -> Color:
 @lru_cache(maxsize=8)
 def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
     """Return the font that matplotlib brings along."""
+    import matplotlib  # Takes a moment, and only pictures for people need it.
+
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
