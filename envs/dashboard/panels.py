@@ -37,7 +37,7 @@ from envs.road.track import Track
 
 MEMORY_S = 10.0
 """Time that the lines reach back, s."""
-LEFT_OF_STRIP = 92
+LEFT_OF_STRIP = 114
 """Columns left of a strip's lines, for its labels."""
 _WHEEL_RAD = math.radians(120)
 """What the wheel turns at full lock."""
@@ -203,9 +203,8 @@ class SteeringPanel:
         canvas.panel(self._background, at_origin(box), "STEERING")
         below = 60 if names else 34
         room = at_origin(box).inset(14, CAPTION_ROWS, 14, below)
-        # The scale ends 30 degrees below the hub: the circle may reach beyond the room there.
-        self._radius = min(0.46 * room.width, room.height / (1.12 + math.cos(math.pi - _WHEEL_RAD)))
-        self._centre = np.array([0.5 * box.width, room.y + 1.12 * self._radius])
+        self._radius = min(0.46 * room.width, room.height / (1.14 + 0.78))  # Marks above the hub, the rim below it.
+        self._centre = np.array([0.5 * box.width, room.y + 1.14 * self._radius])
         for value in np.linspace(-1, 1, 21):
             strong = round(value * 10) % 5 == 0
             self._mark(self._background, value, 1.0, 1.1 if strong else 1.05, MUTED if strong else FAINT, 1)

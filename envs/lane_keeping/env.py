@@ -60,7 +60,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     is for how many nominal periods the next action is held, any number in (0, 10]; it counts for one step.
 
     ## Rendering
-    `render_mode="rgb_array"`: 960×540 RGB: the camera, a map with the car, steering, offset, speed and time.
+    `render_mode="rgb_array"`: 1280×720 RGB: the camera, a map with the car, steering, offset, speed and time.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}

@@ -285,7 +285,7 @@ def test_render_gives_a_large_picture_that_changes() -> None:
     for _ in range(2):
         pictures.append(env.render())
         env.step(follow(env))
-    assert pictures[0].shape == (540, 960, 3) and pictures[0].dtype == np.uint8
+    assert pictures[0].shape == (720, 1280, 3) and pictures[0].dtype == np.uint8
     assert not np.array_equal(pictures[0], pictures[1])
     assert env.metadata["render_fps"] == 20
     assert LaneKeepingEnv(**BICYCLE).render() is None

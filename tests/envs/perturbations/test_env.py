@@ -232,7 +232,7 @@ def test_wrapped_further_and_drawn() -> None:
     env = make("darkness:5", render_mode="rgb_array")
     observation, _ = StopAfterLaps(env, 1.0).reset(seed=0)
     dark = env.render()
-    assert dark.shape == (540, 960, 3) and observation["camera"].max() <= 13
+    assert dark.shape == (720, 1280, 3) and observation["camera"].max() <= 13
     assert not np.array_equal(dark, env.unwrapped.render())
 
 

@@ -11,12 +11,15 @@ import torch
 
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.writer import EpisodeWriter
-from envs.dashboard.canvas import Box, fit, text, text_width
-from envs.dashboard.panels import highlight
+from envs.dashboard.canvas import DRIVER, Box, fit, text, text_width
+from envs.dashboard.panels import StripPanel, highlight
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import main
-from experiments.film.drive import Take, film_drive
+from experiments.film import drive as drive_module
+from experiments.film.drive import Take, film_drive, film_two
 from experiments.film.neurons import OwnRange
+from experiments.film.reel import LAST_S, SLOW_S, SLOWER, Reel
+from experiments.film.video import VideoWriter
 from policies.checkpoint import save_policy
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -85,8 +88,84 @@ def test_a_crash_ends_the_film_and_is_said(policy: Path, tmp_path: Path, capsys:
     assert "left the road after" in capsys.readouterr().out
     frames = decode(out)
     assert len(frames) < 300
-    red = frames[-31][160:176, 30:60].reshape(-1, 3).mean(0)  # the banner on the last picture of the drive
+    red = frames[-1][16:22, 1150:1250].reshape(-1, 3).mean(0)  # the outcome, in the header: nothing else is covered
     assert red[0] > red[1] + 50
+    assert np.abs(frames[-1][70:].astype(int) - frames[-41][70:]).mean() < 1
+
+
+def test_a_crash_is_shown_slowly_and_is_the_poster(policy: Path, tmp_path: Path):
+    from policies.checkpoint import load_policy
+
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.3, speed_mps=(6.0, 6.0), episode_s=30.0)
+    filmed = film_drive(Take(load_policy(policy), "ltc"), world, 1, tmp_path / "drive.mp4")
+    assert filmed.drive is not None and filmed.drive.crashed
+    steps = round(filmed.drive.duration_s / world.period_s)
+    slow = min(steps, round(SLOW_S / world.period_s))
+    assert filmed.frames == steps + (SLOWER - 1) * slow + round(LAST_S / world.period_s)
+    frames = decode(tmp_path / "drive.mp4")
+    last = frames[-round(LAST_S / world.period_s) - 1]
+    assert np.abs(filmed.poster.astype(int) - last).mean() < 3  # the moment of leaving, not calm driving
+    first_slow = steps - slow
+    chip = (slice(84, 100), slice(30, 300))  # says that it is slow
+    assert np.abs(frames[first_slow][chip].astype(int) - frames[first_slow - 1][chip]).mean() > 10
+    assert np.abs(frames[first_slow].astype(int) - frames[first_slow + 2]).mean() < 1.5  # one picture, three times
+
+
+def test_memory_does_not_grow_with_the_film(tmp_path: Path):
+    picture = np.zeros((720, 1280, 3), np.uint8)
+    with VideoWriter(tmp_path / "long.mp4", 20.0) as writer:
+        reel = Reel(writer, 0.05, 3600.0)
+        for _ in range(400):
+            reel.append(picture)
+        assert len(reel._held) <= 40 and len(reel.preview) <= 80
+        reel.close()
+    assert writer.frame_count == 400
+
+
+def test_two_drives_side_by_side(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "two.mp4"
+    arguments = ["render", "--policy", str(policy), "--out", str(out), "--side-by-side", "--seconds", "1"]
+    assert main([*arguments, "--perturbation", "darkness:5", "--seed", "3", *WORLD]) == 0
+    words = capsys.readouterr().out
+    assert "clean: " in words and "darkness, severity 5 of 5: " in words
+    frames = decode(out)
+    assert frames[0].shape == (720, 1280, 3) and len(frames) == 20 + 40
+    # What the drivers get stands below: clean on the left, dark on the right.
+    left, right = frames[10][570:680, 230:450], frames[10][570:680, 830:1050]
+    assert left.mean() > right.mean() + 10
+    other = save_policy(DrivingPolicy.create(PolicyConfig(core="lstm"), seed=0), tmp_path / "lstm")
+    assert main(["render", "--policy", str(policy), str(other), *arguments[3:], "--seed", "3", *WORLD]) == 0
+    assert "lstm, clean: " in capsys.readouterr().out
+
+
+def test_a_failing_drive_beside_another_ends_the_film(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from policies.checkpoint import load_policy
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the simulator died")
+
+    monkeypatch.setattr(drive_module, "_large_view", fail)
+    take = Take(load_policy(policy), "ltc")
+    world = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0)
+    with pytest.raises(RuntimeError, match="the simulator died"):
+        film_two((take, take), world, 3, tmp_path / "two.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_scale_of_a_strip_grows_to_what_there_is():
+    box = Box(0, 0, 500, 140)
+    picture = np.zeros((140, 500, 3), np.uint8)
+    strip = StripPanel(box, "X", "", 0.05, (0.1, 1.0), lambda limit: f"{limit:g}", (("a", DRIVER),))
+    tops = []
+    for values in ([0.09] * 20, [0.9] * 5):
+        for value in values:
+            strip.draw(picture, value)
+        amber = np.abs(picture[40:108].astype(int) - np.array(DRIVER)).sum(-1) < 30
+        tops.append(np.flatnonzero(amber.any(1))[0])
+        first = np.flatnonzero(amber.any(0))[0]
+    assert tops[0] < 12 and tops[1] < 12  # near the top in both: the scale went from 0.1 to 1
+    rows = np.flatnonzero(np.abs(picture[40:108, first + 2].astype(int) - np.array(DRIVER)).sum(-1) < 60)
+    assert rows.size and rows.min() > 20  # what was high before is low on the new scale
 
 
 @pytest.mark.parametrize("core", sorted(set(CORES) & {"lstm", "feedforward", "ltc"}))
@@ -112,6 +191,8 @@ def test_film_of_a_recording_by_any_core(core: str, tmp_path: Path):
         (["--data", "DATA"], "say how to fit them"),
         (["--track", "no-such.csv"], "no-such.csv"),
         (["--policy", "no-such-policy"], "no-such-policy"),
+        (["--side-by-side"], "needs a second policy"),
+        (["--policy", "a", "b"], "two with --side-by-side"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
