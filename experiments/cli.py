@@ -1,14 +1,15 @@
 """The `wormwheel` command.
 
 Each verb is a frozen dataclass of options, from which its command line is made, and a function that takes it. A verb's
-module is imported when it is called for, so `wormwheel --help` answers at once.
+module is imported when it runs; help is read from its source, so it comes at once. Whatever happens to the screen,
+work goes on and results are written (`experiments.streams`).
 
     wormwheel record --out runs/record --frames 2000
 
-Modules that are run by `python -m`: their command line, told and failing as that of `wormwheel`.
+Modules that are run by `python -m` have the same command line:
 
-if __name__ == "__main__":
-run_script(Options, run)
+    if __name__ == "__main__":
+        run_script(Options, run)
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import itertools
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tyro
+from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
+from experiments.help.declared import read_options
+from experiments.help.page import help_page
+from experiments.streams import LastingStream, lasting_streams
 
 ROOMS = ("policies", "envs", "agents")
 """The packages beside this one; other distributions own such names."""
@@ -98,7 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
-    """Do what a command line asked for, and tell in one line what cannot be done.
+    """Do what a command line asked for, and say in one line what cannot be done.
+
+    Printing never fails meanwhile, so nothing is lost that was to be written after it; what became of standard output
+    is in the exit code.
 
     Args:
         name: the line begins with it.
@@ -107,15 +117,30 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     Returns:
         The exit code; see `main`.
     """
+    with lasting_streams() as (out, _):
+        code = _attempt(name, work)
+        out.flush()
+        return code or _code_of(name, out)
+
+
+def _code_of(name: str, out: LastingStream) -> int:
+    """Return the exit code for what became of standard output."""
+    if out.failure is None:
+        return 0
+    if isinstance(out.failure, BrokenPipeError):
+        return PIPE_CLOSED
+    reason = out.failure.strerror if isinstance(out.failure, OSError) and out.failure.strerror else str(out.failure)
+    _complain(name, f"standard output could not be written ({reason}); files are complete")
+    return USAGE_ERROR
+
+
+def _attempt(name: str, work: Callable[[], int]) -> int:
+    """Run, and turn what went wrong into a line and an exit code."""
     try:
         return work()
     except KeyboardInterrupt:
         _complain(name, "stopped by Ctrl-C; what was complete is kept")
         return INTERRUPTED
-    except BrokenPipeError:  # before OSError, which it is
-        # Python flushes standard output once more at exit; let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK) == "1":
             traceback.print_exc()
@@ -139,8 +164,9 @@ def describe(error: Exception) -> str:
         place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         return _one_line(f"{place}{error.strerror}. Check the path, its rights and the space on the disk.")
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return _one_line(f"this needs the package {error.name}, which is not installed: pip install {error.name}")
-    return _one_line(str(error) or type(error).__name__)
+        top = error.name.split(".")[0]
+        return _one_line(f"this needs the package {top}, which is not installed: {install_advice(top)}")
+    return adapt_advice(_one_line(str(error) or type(error).__name__))
 
 
 def _describe_field(found: Mapping[str, Any]) -> str:
@@ -202,58 +228,114 @@ def _run(arguments: list[str]) -> int:
     group = arguments[0]
     if any(name.startswith(f"{group} ") for name in VERBS):
         if len(arguments) > 1 and arguments[1] not in ("-h", "--help"):
-            raise ValueError(f"there is no verb '{group} {arguments[1]}'. {_known(group)}")
+            given = " ".join(arguments[:2])
+            near = [f"wormwheel {name}" for name in nearest(given, [one for one in VERBS if one.startswith(group)])]
+            raise ValueError(f"there is no verb {given!r}.{_offer(near)} {_known(group)}")
         print(_overview(group))
         return 0 if len(arguments) > 1 else USAGE_ERROR
-    raise ValueError(f"there is no verb {group!r}. {_known('')}")
+    near = [f"wormwheel {name}" for name in _near_verbs(arguments)]
+    raise ValueError(f"there is no verb {group!r}.{_offer(near)} {_known('')}")
+
+
+def _near_verbs(arguments: list[str]) -> list[str]:
+    """Return the verbs that may have been meant: by two words, by the first, or by the second word of a verb."""
+    groups = {word: name for name in VERBS for word in (*name.split(), name)}
+    words = [" ".join(arguments[:2]), arguments[0]]
+    return list(dict.fromkeys(groups[found] for word in words for found in nearest(word, groups)))[:3]
+
+
+def _offer(near: list[str]) -> str:
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _call(name: str, arguments: list[str]) -> int:
     """Run one verb."""
     if not any(isinstance(handler, _Notes) for handler in logging.getLogger().handlers):
         logging.getLogger().addHandler(_Notes(logging.WARNING))
-    verb = VERBS[name]
+    verb, program = VERBS[name], f"wormwheel {name}"
+    if _show_help(program, verb.module, verb.options, arguments):
+        return 0
     module = importlib.import_module(verb.module)
-    kind, program = getattr(module, verb.options), f"wormwheel {name}"
+    kind = getattr(module, verb.options)
     options = parse_options(kind, program, arguments)
-    if options is not None and hasattr(module, "defaults_for"):
+    if hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
         options = parse_options(kind, program, arguments, default=module.defaults_for(options))
-    if options is None:
-        return 0
     getattr(module, verb.function)(options)
     return 0
 
 
+def _show_help(program: str, module: str, kind: str, arguments: list[str], omit_prefixes: bool = False) -> bool:
+    """Print the help that was asked for; returns whether it was."""
+    asked = {word for word in arguments if word in ("-h", "--help", "--help-all")}
+    if asked:
+        width = shutil.get_terminal_size().columns
+        print(help_page(program, module, kind, "--help-all" in asked, width, omit_prefixes))
+    return bool(asked)
+
+
 def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) -> Any:
-    """Return the options, or None after help was shown; what is wrong with them becomes one line."""
+    """Return the options; what is wrong with them becomes one line.
+
+    Args:
+        kind: dataclass of the options.
+        program: how it is called.
+        arguments: what follows.
+        **more: for `tyro.cli`.
+
+    Raises:
+        ValueError: if they are wrong.
+    """
     import tyro
 
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
             return tyro.cli(kind, prog=program, args=arguments, **more)
-    except SystemExit as leaving:
-        if leaving.code:
-            raise ValueError(f"{_gist(told.getvalue())} See {program} --help.") from None
-        return None
+    except SystemExit:
+        raise ValueError(
+            f"{_gist(told.getvalue())}{_meant(kind, arguments, 'config' in more)} See {program} --help."
+        ) from None
+
+
+def _meant(kind: Any, arguments: list[str], omit_prefixes: bool) -> str:
+    """Return what may have been meant by options that there are not."""
+    module = sys.modules[kind.__module__]
+    name = module.__spec__.name if module.__spec__ is not None else kind.__module__
+    try:
+        known = read_options(name, kind.__name__, omit_prefixes).names()
+    except (KeyError, OSError):
+        return ""
+    for word in arguments:
+        option = word.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in known:
+            return did_you_mean(option, known)
+    return ""
 
 
 def _gist(box: str) -> str:
-    """Return what a framed message of tyro says, without its frame and what follows its first rule."""
-    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]
-    upto = next((number for number, line in enumerate(lines) if line and not line.strip("─")), len(lines))
-    return " ".join(line for line in lines[:upto] if line).strip().rstrip(".") + "."
+    """Return what a framed message of tyro says, without its frame, drawn in lines or in ASCII, and what follows it."""
+    lines = [line.strip(" │╭╮╰╯|+") for line in box.splitlines()[1:]]
+    said = itertools.takewhile(
+        lambda line: line.strip("─-"), itertools.dropwhile(lambda line: not line.strip("─-"), lines)
+    )
+    return " ".join(said).strip().rstrip(".") + "."
 
 
 def _overview(group: str) -> str:
     """List the verbs, or those of a group."""
     names = [name for name in VERBS if name.startswith(group)]
-    wide = max(map(len, names))
-    lines = [f"  {name:<{wide}}  {VERBS[name].summary}" for name in names]
+    wide, width = max(map(len, names)), shutil.get_terminal_size().columns
+    hang = " " * (wide + 4)
+    lines = [
+        textwrap.fill(f"  {name:<{wide}}  {VERBS[name].summary}", max(width, 40), subsequent_indent=hang)
+        for name in names
+    ]
     usage = f"usage: wormwheel {group + ' ' if group else ''}VERB [OPTIONS]"
     example = f"Options with units and defaults: wormwheel {names[0]} --help"
-    about = "Train, test and explain lane-keeping drivers whose brain is a liquid neural circuit."
+    about = textwrap.fill(
+        "Train, test and explain lane-keeping drivers whose brain is a liquid neural circuit.", max(width, 40)
+    )
     return "\n".join([usage, "", about, "", *lines, "", example, "wormwheel --version shows the version."])
 
 
@@ -267,15 +349,8 @@ def _one_line(text: str) -> str:
 
 
 def _complain(name: str, line: str) -> None:
-    """Print the one line."""
-    try:
-        print(f"{name}: {line}", file=sys.stderr)
-    except OSError:
-        pass  # Nobody listens; the exit code still tells.
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Print the one line; where nobody listens, the exit code still tells."""
+    print(f"{name}: {line}", file=sys.stderr)
 
 
 Options = TypeVar("Options")
@@ -306,9 +381,12 @@ def run_script(
     more = {} if description is None else {"description": description}
 
     def work() -> int:
-        options = parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more)
-        if options is not None:
-            run(options)
+        import tyro
+
+        module = sys.modules[kind.__module__].__spec__
+        if module is not None and _show_help(called, module.name, kind.__name__, words, omit_prefixes=True):
+            return 0
+        run(parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more))
         return 0
 
     sys.exit(guarded(called.split()[-1].rpartition(".")[2], work))
@@ -318,3 +396,7 @@ def _started() -> str:
     """What the process was started by."""
     spec = sys.modules["__main__"].__spec__
     return f"python -m {spec.name}" if spec is not None else f"python {os.path.basename(sys.argv[0])}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@ terminal sees bars; a file or a pipe sees a plain line every tenth of the way.
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -28,24 +30,18 @@ MILESTONES = 10
 """Plain progress lines for one piece of work when the output is not a terminal."""
 LEAST_PAUSE_S = 2.0
 """Shortest time between two such lines, the last one excepted."""
-
-
-class _Screen(Console):
-    """A console that leaves a closed pipe to the command, which knows the exit code."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise instead of exiting."""
-        raise
+WORD = 24
+"""Longest word, in columns of the screen, that a table makes room for; a path is broken sooner than the table."""
 
 
 def screen() -> Console:
-    """Return the console for results."""
-    return _Screen(file=sys.stdout, highlight=False, width=_width(sys.stdout.isatty()))
+    """Return the console for results: as wide as COLUMNS says, as the terminal, or 80 columns."""
+    return Console(file=sys.stdout, highlight=False, width=shutil.get_terminal_size().columns)
 
 
 def side_screen() -> Console:
     """Return the console for progress and notices."""
-    return _Screen(file=sys.stderr, highlight=False, width=_width(sys.stderr.isatty()))
+    return Console(file=sys.stderr, highlight=False, width=shutil.get_terminal_size().columns)
 
 
 def say(text: str) -> None:
@@ -143,7 +139,7 @@ def duration(seconds: float) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """Print a table of results.
+    """Print a table of results; one that the screen is too narrow for becomes a block of lines for each row.
 
     Args:
         title: above it; may be empty.
@@ -151,14 +147,38 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], lef
         rows: cells.
         left: columns from the left that hold text; the others are right-aligned figures.
     """
+    shown = screen()
+    if title:
+        shown.print(Text(title, style="bold"), soft_wrap=True)
+    least = [_narrowest(name, [row[number] for row in rows], number < left) for number, name in enumerate(columns)]
+    if sum(least) + 3 * len(columns) + 1 > shown.width:
+        _print_blocks(shown, columns, rows)
+        return
     grid = Table(show_header=any(columns), header_style="bold")
     for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number < left else "right", overflow="fold")
+        grid.add_column(column, justify="left" if number < left else "right", overflow="fold", min_width=least[number])
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))  # Text: what looks like rich's markup stays as it is
-    if title:
-        screen().print(Text(title, style="bold"), soft_wrap=True)
-    screen().print(grid)
+    shown.print(grid)
+
+
+def _narrowest(heading: str, cells: Sequence[str], is_text: bool) -> int:
+    """Return the width of a column in which no word and no figure is broken, as far as that is at most `WORD` wide."""
+    pieces = [word for cell in (heading, *(cells if is_text else ())) for word in cell.split()]
+    return max((min(cell_len(piece), WORD) for piece in (*pieces, *(() if is_text else cells))), default=0)
+
+
+def _print_blocks(shown: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as lines of heading and cell."""
+    wide = max(map(cell_len, columns))
+    for row in rows:
+        for name, cell in zip(columns, row, strict=True):
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(width=min(wide, shown.width // 3), style="bold", overflow="fold")
+            grid.add_column(overflow="fold")
+            grid.add_row(Text(name), Text(cell))
+            shown.print(grid)
+        shown.print()
 
 
 def show(estimate: Estimate, digits: int) -> str:
@@ -269,8 +289,3 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return plain(value.item())
     return value
-
-
-def _width(terminal: bool) -> int | None:
-    """Return the terminal's own width, or one that keeps tables whole in a file."""
-    return None if terminal else 160

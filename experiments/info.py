@@ -1,6 +1,7 @@
 """`wormwheel info`: what is there?
 
 wormwheel info cores
+wormwheel info cores ltc
 wormwheel info policy runs/mine/policy
 wormwheel info data tub
 wormwheel info perturbations
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rich.text import Text
 from tyro.conf import Positional
 
 from agents.runs.directory import versions
 from experiments.console import check_json, duration, plain, screen, table, write_results
+from experiments.help.advice import did_you_mean
+from experiments.help.page import plain_words
 
 Row = list[str]
 
@@ -29,8 +33,8 @@ class InfoOptions:
 
     what: Positional[Literal["cores", "policy", "data", "env", "perturbations", "versions"]] = "versions"
     """What to show."""
-    paths: Positional[tuple[Path, ...]] = ()
-    """Policy directories for "policy", recordings for "data"."""
+    names: Positional[tuple[str, ...]] = ()
+    """Cores to show in detail for "cores", policy directories for "policy", recordings for "data"."""
     json: Path | None = None
     """File for what was shown, as JSON."""
 
@@ -39,17 +43,17 @@ def run(options: InfoOptions) -> None:
     """Show it."""
     check_json(options.json)
     needs_paths = options.what in ("policy", "data")
-    if needs_paths and not options.paths:
+    if needs_paths and not options.names:
         raise ValueError(f"wormwheel info {options.what} needs at least one path.")
-    if options.paths and not needs_paths:
-        raise ValueError(f"wormwheel info {options.what} takes no path, got {options.paths[0]}.")
+    if options.names and not needs_paths and options.what != "cores":
+        raise ValueError(f"wormwheel info {options.what} takes no name, got {options.names[0]}.")
     shown: Any
     if options.what == "cores":
-        shown = _cores()
+        shown = _cores(options.names)
     elif options.what == "policy":
-        shown = [_policy(path) for path in options.paths]
+        shown = [_policy(Path(name)) for name in options.names]
     elif options.what == "data":
-        shown = [_data(path) for path in options.paths]
+        shown = [_data(Path(name)) for name in options.names]
     elif options.what == "env":
         shown = _env()
     elif options.what == "perturbations":
@@ -73,29 +77,59 @@ def attribute_docs(kind: type[Any]) -> dict[str, str]:
     return docs
 
 
-def _cores() -> list[dict[str, Any]]:
-    """Show the cores, their size as a driver has them, and their options."""
+def _cores(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Show the catalogue of cores, or the cores that are named with their options."""
+    from policies.cores import CORES
+
+    unknown = [name for name in names if name not in CORES]
+    if unknown:
+        raise ValueError(
+            f"there is no core {unknown[0]!r}.{did_you_mean(unknown[0], CORES)} There is: {', '.join(CORES)}."
+        )
+    found = [_core(name) for name in names or CORES]
+    if not names:
+        rows = [[c["core"], c["about"], str(c["state"]), f"{c['parameters']:,}"] for c in found]
+        table("cores, as a driver has them by default", ["core", "what it is", "state", "parameters"], rows, left=2)
+        screen().print("One of them with its options: wormwheel info cores ltc", markup=False)
+    for one in found if names else ():
+        head = f"{one['core']}: {one['about']} {one['state']} state values, {one['parameters']:,} parameters."
+        screen().print(Text(head, style="bold"))
+        for paragraph in one["detail"].split("\n\n"):
+            # What is indented is a formula or code and stays as it is.
+            screen().print(Text(paragraph if paragraph.startswith(" ") else " ".join(paragraph.split())))
+        rows = [[option, _short(about["default"]), about["about"]] for option, about in one["options"].items()]
+        table(f"--core {one['core']} --core-options NAME=VALUE ...", ["name", "default", "meaning"], rows, left=3)
+    return found
+
+
+def _core(name: str) -> dict[str, Any]:
+    """Describe one core as a driver has it by default."""
     from policies.cores import CORES
     from policies.policy import DrivingPolicy, PolicyConfig
 
-    found: list[dict[str, Any]] = []
-    for name, spec in CORES.items():
-        core = DrivingPolicy.create(PolicyConfig(core=name)).core
-        parameters = sum(value.numel() for value in core.parameters())
-        docs = attribute_docs(spec.config)
-        options = {
-            item.name: {"default": plain(_default(item)), "about": docs[item.name]} for item in fields(spec.config)
-        }
-        about = (inspect.getdoc(type(core)) or "").split("\n")[0]
-        found.append(
-            {"core": name, "about": about, "state": core.state_size, "parameters": parameters, "options": options}
-        )
-    rows = [[c["core"], c["about"], str(c["state"]), f"{c['parameters']:,}"] for c in found]
-    table("cores, as a driver has them by default", ["core", "what it is", "state", "parameters"], rows, left=2)
-    for one in found:
-        rows = [[option, str(about["default"]), about["about"]] for option, about in one["options"].items()]
-        table(f"--core {one['core']} --core-options NAME=VALUE ...", ["name", "default", "meaning"], rows, left=3)
-    return found
+    core = DrivingPolicy.create(PolicyConfig(core=name)).core
+    kind = CORES[name].config
+    docs = attribute_docs(kind)
+    options = {
+        item.name: {"default": plain(_default(item)), "about": plain_words(docs[item.name])} for item in fields(kind)
+    }
+    first, _, _ = (inspect.getdoc(type(core)) or "").partition("\n\n")
+    detail = inspect.getdoc(inspect.getmodule(type(core))) or ""
+    return {
+        "core": name,
+        "about": _sentence(first),
+        "detail": plain_words(detail.partition("\n\n")[2].strip()),
+        "state": core.state_size,
+        "parameters": sum(value.numel() for value in core.parameters()),
+        "options": options,
+    }
+
+
+def _sentence(docstring: str) -> str:
+    """Return the first line of a docstring as a plain sentence: shapes such as `[B, N]` say nothing in a catalogue."""
+    line = plain_words(" ".join(docstring.split()))
+    parts = [part for part in re.split(r"(?<=[;:]) ", line.rstrip(".")) if not re.search(r"\[[A-Z]\w*(, \w+)*\]", part)]
+    return " ".join(parts).rstrip(";: ") + "."
 
 
 def _default(item: Any) -> Any:

@@ -56,7 +56,9 @@ class CTRNNConfig:
 
 
 class CTRNN(Core):
-    """Leaky units; the state is h, `[B, N]`.
+    """Leaky units with a learned time constant each.
+
+    The state is h, `[B, N]`.
 
     Attributes:
         config: its numbers.

@@ -74,7 +74,9 @@ class NeuralODEConfig:
 
 
 class NeuralODE(Core):
-    """A state that flows; `[B, N]`.
+    """A state that flows along the vector field of a small network.
+
+    The state is x, `[B, N]`.
 
     Attributes:
         config: its numbers.
