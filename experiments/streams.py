@@ -122,7 +122,7 @@ def lasting_streams() -> Iterator[tuple[LastingStream, LastingStream]]:
     """
     before = sys.stdout, sys.stderr
     out, err = LastingStream(before[0]), LastingStream(before[1])
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         yield out, err
     finally:
