@@ -20,8 +20,8 @@ from policies.wiring.wiring import Wiring
 
 _LOW: Color = (38, 46, 62)
 _HIGH: Color = (250, 250, 245)
-_STRONGEST = 14
-"""Synapses drawn at a time: all of them would be a thicket."""
+_STRONGEST = 6
+"""Synapses drawn into each layer at a time: all of them would be a thicket."""
 
 
 class CircuitPanel:
@@ -52,7 +52,9 @@ class CircuitPanel:
         self._paths += [_bow(self._neurons[s], self._neurons[t]) for s, t, _ in recurrent]
         for path in self._paths:
             canvas.line(self._background, path, canvas.mix(PANEL, FAINT, 0.22))
-        self._largest = np.full(2, 1e-6)
+        targets = np.concatenate([sensory[:, 1], recurrent[:, 1]]).astype(int)
+        self._into = [np.flatnonzero(np.isin(targets, list(wiring.layer(name)))) for name, _ in reversed(wiring.layers)]
+        self._largest = np.full(len(self._into), 1e-6)
 
     def draw(
         self,
@@ -65,15 +67,16 @@ class CircuitPanel:
         """Draw features `[F]`, activities `[N]` in [−1, 1] and the synapses' currents `[S_in]` and `[S_rec]`."""
         view = self.box.of(picture)
         view[:] = self._background
-        # Both kinds of synapse use the full range of brightness: there are more sensory ones, and they are stronger.
-        found = [np.abs(currents).max(initial=1e-6) for currents in (sensory, recurrent)]
+        currents = np.concatenate([sensory, recurrent])
+        # The synapses into each layer use the full range of brightness: the first ones are many and strong.
+        found = [np.abs(currents[numbers]).max(initial=1e-6) for numbers in self._into]
         self._largest = np.maximum(0.98 * self._largest, found)
-        current = np.concatenate([sensory / self._largest[0], recurrent / self._largest[1]])
-        for number in np.argsort(np.abs(current))[-_STRONGEST:]:
-            strength = abs(float(current[number]))
-            if strength > 0.12:
-                colour = EXCITES if current[number] > 0 else INHIBITS
-                canvas.line(view, self._paths[number], canvas.mix(PANEL, colour, 0.25 + 0.75 * strength), 2)
+        for numbers, largest in zip(self._into, self._largest, strict=True):
+            for number in numbers[np.argsort(np.abs(currents[numbers]))[-_STRONGEST:]]:
+                strength = abs(float(currents[number])) / largest
+                if strength > 0.12:
+                    colour = EXCITES if currents[number] > 0 else INHIBITS
+                    canvas.line(view, self._paths[number], canvas.mix(PANEL, colour, 0.25 + 0.75 * strength), 2)
         scale = np.abs(features).max(initial=1e-6)
         for (x, y), value in zip(self._inputs, features, strict=True):
             canvas.dot(view, x, y, 2.6, canvas.mix(FAINT, TEXT, abs(float(value)) / scale))
