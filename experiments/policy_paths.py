@@ -1,15 +1,20 @@
 """Where policies lie, which world they learnt in, and whether they fit the one that is asked for.
 
-A verb takes a policy directory or a run directory that holds one. What drives is a directory with `config.json` and
-weights, whoever trained it; a PPO learner for a world without frames has `learner.safetensors` alone.
+A verb takes a policy directory, a run directory that holds one, or any driver that `agents.driving.open_driver` opens.
+What drives is a directory with `config.json` and weights, whoever trained it; a PPO learner for a world without frames
+has `learner.safetensors` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from agents.driving.driver import OpenedDriver, PolicyDriver
+from agents.driving.driver_options import DriverOptions, DriverSpec
+from agents.driving.open_driver import HOW, split_factory
+from agents.driving.trials import open_for
 from agents.ppo.checkpoint import FILE, read_record
 from envs.lane_keeping.env import LaneKeepingConfig
 from policies.checkpoint import read_config
@@ -32,9 +37,7 @@ def find_policy(given: Path, frameless: bool = False) -> Path:
     if any((inner / name).is_file() for name in ("config.json", FILE)):
         path = inner
     elif (given / "metrics.jsonl").is_file() or (given / "tensorboard").is_dir():
-        raise ValueError(
-            f"{given} is the directory of a run that has not kept a policy yet; go on with it by --resume."
-        )
+        raise ValueError(f"{given} is the directory of a run that has not kept a policy yet; resume it by --resume.")
     else:
         path = given
     if (path / FILE).is_file() and not (path / "config.json").is_file():
@@ -64,6 +67,71 @@ def name_policies(paths: Iterable[Path], frameless: bool = False) -> dict[str, P
             raise ValueError(f"{given} was given twice; name each policy once.")
         found[name] = path
     return found
+
+
+def name_drivers(sources: Iterable[str], options: DriverOptions) -> dict[str, DriverSpec]:
+    """Give each driver a short name that no other one has, after a look at what it lies in.
+
+    Args:
+        sources: what `agents.driving.open_driver.open_driver` takes; run directories become policy directories.
+        options: for all of them.
+
+    Raises:
+        ValueError: if there is no driver, or one is named twice.
+        OSError: if a file is not there.
+    """
+    found: dict[str, DriverSpec] = {}
+    for given in sources:
+        place = Path(given)
+        if split_factory(given) is not None or place.is_file():
+            source, name = given, place.name.removesuffix(".onnx").removesuffix(".zip")
+        elif not place.exists():
+            raise FileNotFoundError(f"there is no driver {given}. {HOW}")
+        else:
+            policy = find_policy(place)
+            source, name = str(policy), policy.resolve().parent.name if policy.name == "policy" else policy.name
+        if name in found:
+            name = given
+        if name in found:
+            raise ValueError(f"{given} was given twice; name each driver once.")
+        found[name] = DriverSpec(source, options)
+    return found
+
+
+def open_drivers(
+    drivers: Mapping[str, DriverSpec], world: LaneKeepingConfig, throttle: bool | None = None
+) -> dict[str, OpenedDriver]:
+    """Open drivers for LaneKeeping, and check that they fit it.
+
+    Args:
+        drivers: by name.
+        world: where they drive.
+        throttle: whether there is a second action; as the world says when None.
+
+    Raises:
+        ValueError: if a driver cannot be opened, has another number of motors, or sees frames of another size than is
+            asked for.
+    """
+    opened = {name: open_for(spec, world) for name, spec in drivers.items()}
+    wanted = 2 if (world.throttle if throttle is None else throttle) else 1
+    plain = LaneKeepingConfig()
+    for name, driver in opened.items():
+        if isinstance(driver, PolicyDriver):
+            check_motors({name: Path(drivers[name].source)}, wanted == 2)
+        sees = driver.frame_size
+        asked = (world.height, world.width)
+        if asked not in ((plain.height, plain.width), sees) and sees is not None:
+            raise ValueError(
+                f"{name} takes frames of {sees[1]}×{sees[0]} pixels, and --width and --height ask for "
+                f"{asked[1]}×{asked[0]}: leave them out, every driver gets frames of its own size; or say how the "
+                "camera's frames fit it (--crop-top …)."
+            )
+    return opened
+
+
+def has_gradient(driver: OpenedDriver) -> bool:
+    """Whether attacks can ask how its steering changes with its frame."""
+    return getattr(driver, "steering_gradient", None) is not None
 
 
 def world_of(directory: Path) -> str | None:

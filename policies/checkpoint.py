@@ -20,6 +20,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from policies.car import CarInfo
+from policies.cores import import_core, is_known
 from policies.policy import DrivingPolicy, PolicyConfig
 
 FORMAT = "wormwheel-policy"
@@ -90,12 +92,20 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_policy(directory: str | Path, device: str | torch.device = "cpu") -> DrivingPolicy:
-    """Read a policy directory.
+def policy_directory(given: str | Path) -> Path:
+    """Return the policy directory of a run directory; any other directory as it is."""
+    inner = Path(given) / "policy"
+    return inner if (inner / "config.json").is_file() else Path(given)
+
+
+def load_policy(directory: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> DrivingPolicy:
+    """Read a policy directory, or that of a run directory.
 
     Args:
-        directory: what `save_policy` wrote.
+        directory: what `save_policy` wrote, or a run directory that holds it as `policy`.
         device: where the policy's tensors go.
+        trust: import the module of a core of one's own (`mypackage.mycore:Leaky`), which runs its code. Cores that
+            are registered (`policies.cores.register_core`, entry points `wormwheel.cores`) need no trust.
 
     Returns:
         The policy, in evaluation mode.
@@ -103,8 +113,17 @@ def load_policy(directory: str | Path, device: str | torch.device = "cpu") -> Dr
     Raises:
         CheckpointError: if there is no policy, it is corrupt, foreign, or newer than this program.
     """
+    directory = policy_directory(directory)
     config = read_config(directory)
-    path = Path(directory) / "model.safetensors"
+    path = directory / "model.safetensors"
+    core = config["policy"].get("core")
+    if isinstance(core, str) and not is_known(core) and ":" in core:
+        if not trust:
+            raise CheckpointError(
+                f"{directory} has a core of its own, {core}, and loading it would run that code: if you trust it, give "
+                "--trust (load_policy(…, trust=True)), or register the core before."
+            )
+        import_core(core)
     try:
         policy = DrivingPolicy.create(PolicyConfig.from_json(config["policy"]))
     except ValueError as error:
@@ -144,6 +163,22 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
+def _car_lines(car: CarInfo | None) -> list[str]:
+    """Say what the policy's steering means."""
+    if car is None or not car.to_json():
+        return ["- learnt in a car and a camera that are not known: on another car find its gain with `wormwheel fit`"]
+    words = {
+        "full_lock_curvature_per_m": "{:.3g} 1/m of curvature at full lock",
+        "lane_width_m": "lanes of {:.3g} m",
+        "speed_mps": "{:.3g} m/s",
+        "camera_height_m": "camera {:.3g} m high",
+        "camera_pitch_deg": "tilted {:.3g}° down",
+        "camera_hfov_deg": "{:.3g}° wide",
+        "camera_horizon": "horizon at {:.0%} of the height from the top",
+    }
+    return ["- learnt in (means): " + ", ".join(words[name].format(value) for name, value in car.to_json().items())]
+
+
 def _model_card(policy: DrivingPolicy, notes: dict[str, Any]) -> str:
     """Describe the policy in Markdown."""
     config = policy.config
@@ -158,6 +193,7 @@ def _model_card(policy: DrivingPolicy, notes: dict[str, Any]) -> str:
         f"- frames: uint8 RGB {fit.source_height}×{fit.source_width}, seen at {fit.height}×{fit.width}, one every "
         f"{config.nominal_period_s:g} s",
         "- output: steering in [−1, 1] of full lock, positive left",
+        *_car_lines(config.car),
         "",
         "```python",
         "from policies.checkpoint import load_policy",

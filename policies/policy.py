@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policies.car import CarInfo
 from policies.cores import Core, make_core
 from policies.perception import HEADS, ConvHead, HeadConfig, whiten
 from policies.preprocessing import Preprocessing
@@ -30,6 +31,7 @@ class PolicyConfig:
         preprocessing: crop and resize before the head.
         motors: M, motor outputs: 1 is steering, 2 adds throttle.
         nominal_period_s: time between frames that `elapsed = 1` stands for, seconds.
+        car: the car, lane and camera that it learnt in; None where they are not known.
     """
 
     core: str = "ltc"
@@ -38,6 +40,7 @@ class PolicyConfig:
     preprocessing: Preprocessing = Preprocessing()
     motors: int = 1
     nominal_period_s: float = 0.05
+    car: CarInfo | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -48,7 +51,12 @@ class PolicyConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the config as plain JSON values."""
-        return asdict(self)
+        values = asdict(self)
+        if self.car is None:
+            del values["car"]  # as files of earlier versions have it
+        else:
+            values["car"] = self.car.to_json()
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PolicyConfig:
@@ -62,7 +70,9 @@ class PolicyConfig:
             head: dict[str, Any] = {
                 key: tuple(v) if isinstance(v, list) else v for key, v in values.pop("head").items()
             }
-            return cls(head=HeadConfig(**head), preprocessing=Preprocessing(**values.pop("preprocessing")), **values)
+            car = CarInfo(**values.pop("car")) if values.get("car") is not None else None
+            fit = Preprocessing(**values.pop("preprocessing"))
+            return cls(head=HeadConfig(**head), preprocessing=fit, **{**values, "car": car})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the policy's config does not have the fields of this version: {error}.") from error
 

@@ -50,21 +50,45 @@ class Driver(Protocol):
         ...
 
 
+class OpenedDriver(Driver, Protocol):
+    """A driver that says what it takes, as `agents.driving.open_driver.open_driver` returns it.
+
+    `steering_gradient`, with the arguments of `PolicyDriver.steering_gradient`, is there where attacks can ask for it.
+    """
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Rows and columns of the frames that it takes; None where any size will do."""
+        ...
+
+    @property
+    def period_s(self) -> float | None:
+        """Time between two frames that it expects, seconds; None where it does not say."""
+        ...
+
+    @property
+    def motors(self) -> int:
+        """Number of actions: 1 is steering, 2 adds throttle."""
+        ...
+
+
 class PolicyDriver:
     """A `DrivingPolicy` at the wheel; keeps the state of each row.
 
     Attributes:
         policy: in evaluation mode.
         preprocessing: how frames are cropped and resized for it.
+        steering_gain: what its steering is multiplied with.
         state: `[B, S]` after the last frames; None before the first.
     """
 
-    def __init__(self, policy: DrivingPolicy, preprocessing: Preprocessing | None = None):
+    def __init__(self, policy: DrivingPolicy, preprocessing: Preprocessing | None = None, steering_gain: float = 1.0):
         """Take a policy, in evaluation mode from here on.
 
         Args:
             policy: who drives.
             preprocessing: crop and resize for a camera other than the policy's own, which is used when None.
+            steering_gain: for a car whose full lock turns it less or more than the one that the policy learnt in.
 
         Raises:
             ValueError: if `preprocessing` ends at another size than the policy's.
@@ -77,7 +101,29 @@ class PolicyDriver:
                 f"this policy's head sees {own.height}×{own.width} pixels, and the preprocessing ends at "
                 f"{self.preprocessing.height}×{self.preprocessing.width}."
             )
+        self.steering_gain = steering_gain
         self.state: torch.Tensor | None = None
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Rows and columns of the frames that it takes."""
+        return self.preprocessing.source_height, self.preprocessing.source_width
+
+    @property
+    def period_s(self) -> float | None:
+        """Time between two frames that `elapsed = 1` stands for, seconds."""
+        return self.policy.config.nominal_period_s
+
+    @property
+    def motors(self) -> int:
+        """Number of actions: 1 is steering, 2 adds throttle."""
+        return self.policy.config.motors
+
+    def _amplified(self, motors: torch.Tensor) -> torch.Tensor:
+        """Multiply the steering of unclamped motors `[..., M]` by the gain, and clamp to full lock."""
+        if self.steering_gain != 1.0:
+            motors = torch.cat([self.steering_gain * motors[..., :1], motors[..., 1:]], dim=-1)
+        return motors.clamp(-1, 1)
 
     def steer_sequences(
         self, frames: NDArray[np.uint8], elapsed: NDArray[np.float32], state: torch.Tensor | None
@@ -94,8 +140,8 @@ class PolicyDriver:
         """
         with torch.inference_mode():
             pixels = self.preprocessing(torch.from_numpy(frames))
-            actions, state = self.policy(pixels, state, torch.from_numpy(elapsed), preprocessed=True)
-        return actions[:, :, 0].numpy(), state
+            motors, state = self.policy.motors(pixels, state, torch.from_numpy(elapsed), preprocessed=True)
+        return self._amplified(motors)[:, :, 0].numpy(), state
 
     def act(
         self,
@@ -106,14 +152,14 @@ class PolicyDriver:
     ) -> NDArray[np.float32]:
         """Steer by camera alone; see `Driver.act`."""
         with torch.inference_mode():
-            actions, self.state = self.policy(
+            motors, self.state = self.policy.motors(
                 self.preprocessing(torch.from_numpy(frames[:, None])),
                 self.state,
                 torch.from_numpy(elapsed[:, None]),
                 torch.from_numpy(starts[:, None]),
                 preprocessed=True,
             )
-        return actions[:, 0].numpy()
+        return self._amplified(motors)[:, 0].numpy()
 
     def steering_gradient(
         self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
@@ -140,7 +186,7 @@ class PolicyDriver:
             )  # [1, 1, F] → [1, T, F]
             motors, _ = self.policy.core(features, state, torch.full((1, steps), elapsed))
             (gradient,) = torch.autograd.grad(motors[0, :, 0].mean(), pixels)
-        return gradient[0, 0].numpy()
+        return np.float32(self.steering_gain) * gradient[0, 0].numpy()
 
 
 class RescaledTime:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from agents.driving.car import car_of_env
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
 from agents.driving.rollout import Step, drive_episodes
 from agents.recordings.episodes import EpisodeMeta
@@ -245,7 +246,9 @@ def _record_attempt(
             nonlocal unreported
             seen = step.seen_info
             if not len(recording):
-                recording.meta = replace(meta, extra={"lane_width_m": float(seen["lane_width_m"])})
+                lane_width_m = float(seen["lane_width_m"])
+                car = car_of_env(step.env, lane_width_m).to_json()
+                recording.meta = replace(meta, extra={"lane_width_m": lane_width_m, "car": car})
             recording.append(
                 step.frame,
                 driver.label,

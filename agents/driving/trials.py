@@ -19,9 +19,11 @@ from typing import Any
 import gymnasium
 import torch
 
-from agents.driving.driver import Driver, PolicyDriver, RescaledTime
+from agents.driving.driver import Driver, OpenedDriver, PolicyDriver, RescaledTime
+from agents.driving.driver_options import DriverSpec
 from agents.driving.expert import Expert
 from agents.driving.metrics import Drive
+from agents.driving.open_driver import open_driver, policy_driver
 from agents.driving.rollout import SIDE_BY_SIDE, Observer, rollout
 from agents.runs.workers import run_jobs
 from envs import LANE_KEEPING
@@ -29,7 +31,6 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from envs.lane_keeping.laps import StopAfterLaps
 from envs.perturbations import GaussianNoise, PerturbedEnv
 from envs.road.files import load_track
-from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy
 
 NEWS_EVERY = 200
@@ -54,10 +55,11 @@ class Run:
 class Trial:
     """One driver under one perturbation on some roads."""
 
-    policy: Path | None
-    """Policy directory; None is the expert."""
+    policy: Path | DriverSpec | None
+    """Policy directory, or any driver by what opens it; None is the expert."""
     world: LaneKeepingConfig
-    """Where it drives; the frame's size is set to that of the policy, and the road to that of a run that names one."""
+    """Where it drives; the frame's size is set to the driver's unless crops are given, and the road to that of a run
+    that names one."""
     runs: tuple[Run, ...]
     """The drives."""
     noise_variance: float = 0.0
@@ -134,6 +136,19 @@ def _lap_m(track: str, world: LaneKeepingConfig) -> float:
     ).length_m
 
 
+def open_for(
+    source: Path | DriverSpec, world: LaneKeepingConfig, loaded: DrivingPolicy | OpenedDriver | None = None
+) -> OpenedDriver:
+    """Open a driver for a world; what is loaded already is taken as it is."""
+    spec = source if isinstance(source, DriverSpec) else DriverSpec(str(source))
+    options = spec.options.resolved()
+    # Crops are counted in the world's own frames; without them the world makes frames of the driver's size.
+    camera = None if options.crops is None else (world.height, world.width)
+    if isinstance(loaded, DrivingPolicy):
+        return policy_driver(loaded, options, camera, spec.source)
+    return loaded or open_driver(spec, camera=camera)
+
+
 def _drive_groups(groups: Iterable[_Group], report: Callable[[Any], None]) -> None:
     """Drive some of the groups, on one thread: the batches are small and there are other processes."""
     threads = torch.get_num_threads()
@@ -148,7 +163,7 @@ def _drive_groups(groups: Iterable[_Group], report: Callable[[Any], None]) -> No
 def drive_together(
     trial: Trial,
     report: Callable[[int], None],
-    policy: DrivingPolicy | None = None,
+    policy: DrivingPolicy | OpenedDriver | None = None,
     watch: Callable[[PolicyDriver], Driver] | None = None,
     observer: Observer | None = None,
 ) -> list[Drive]:
@@ -157,8 +172,8 @@ def drive_together(
     Args:
         trial: what to drive.
         report: called with control steps made, or spared by an early end, since the last call.
-        policy: the trial's policy where it is loaded already.
-        watch: wraps the driver, to look at it while it drives; it must steer as it does.
+        policy: the trial's policy or driver where it is loaded already.
+        watch: wraps a policy's driver, to look at it while it drives; it must steer as it does.
         observer: looks at every step; see `agents.driving.rollout`.
 
     Returns:
@@ -167,12 +182,12 @@ def drive_together(
     world = trial.world
     driver: Driver = Expert()
     if trial.policy is not None:
-        policy = policy or load_policy(trial.policy)
-        fit = policy.config.preprocessing
-        world = replace(world, height=fit.source_height, width=fit.source_width)
-        driver = PolicyDriver(policy) if watch is None else watch(PolicyDriver(policy))
-        if not math.isclose(policy.config.nominal_period_s, world.period_s, rel_tol=1e-3):
-            driver = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
+        opened = open_for(trial.policy, world, policy)
+        rows, columns = opened.frame_size or (world.height, world.width)
+        world = replace(world, height=rows, width=columns)
+        driver = watch(opened) if watch is not None and isinstance(opened, PolicyDriver) else opened
+        if opened.period_s is not None and not math.isclose(opened.period_s, world.period_s, rel_tol=1e-3):
+            driver = RescaledTime(driver, world.period_s / opened.period_s)
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
         run = trial.runs[slot]

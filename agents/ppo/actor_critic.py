@@ -255,7 +255,7 @@ class ActorCritic(nn.Module):
         """
         mine = self.driver()
         ours, theirs = (asdict(one.config) for one in (mine, driver))
-        differing = [name for name in ours if ours[name] != theirs[name] and name != "nominal_period_s"]
+        differing = [name for name in ours if ours[name] != theirs[name] and name not in ("nominal_period_s", "car")]
         if differing:
             raise ValueError(
                 f"the driver to start from differs in {', '.join(differing)}: it has "

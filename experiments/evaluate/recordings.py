@@ -3,73 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from agents.driving.driver import PolicyDriver
+from agents.driving.driver_options import DriverSpec
 from agents.driving.metrics import Estimate, open_loop
+from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import evaluate_open_loop
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
 from envs.perturbations import GaussianNoise
 from experiments.console import duration, progress, show, table
-from experiments.training_sets import FrameOptions, choose_preprocessing
-from policies.checkpoint import load_policy
-from policies.preprocessing import Preprocessing
 
 MEAN = "predict the mean"
 """Name of the driver that always steers the recording's mean."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class RecordingOptions:
     """Recordings to test on."""
 
     data: tuple[Path, ...] = ()
     """Recordings to test on instead of driving: data sets, Donkeycar tubs, Udacity logs, ..."""
-    last: float = 1.0
+    last: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of each recording's time that counts, from its end, in (0, 1]; 0.2 is what training holds out."""
-    crop_top: int | None = None
-    """Rows cut off at the top before the frame is resized to the policy's, pixels of the recording; needed when the
-    recording has another size than the policy was trained on. 0 resizes the whole frame."""
-    crop_bottom: int | None = None
-    """Rows cut off at the bottom, pixels of the recording."""
-    crop_left: int | None = None
-    """Columns cut off on the left, pixels of the recording."""
-    crop_right: int | None = None
-    """Columns cut off on the right, pixels of the recording."""
-    nominal_period_s: float | None = None
+    nominal_period_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Time between frames of a recording whose time stamps are unusable, seconds."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not 0 < self.last <= 1:
-            raise ValueError(f"last is a share and must lie in (0, 1], got {self.last}.")
-
-    @property
-    def crops(self) -> dict[str, int] | None:
-        """The crops in pixels; None when none was given."""
-        names = ("crop_top", "crop_bottom", "crop_left", "crop_right")
-        if all(getattr(self, name) is None for name in names):
-            return None
-        return {name: getattr(self, name) or 0 for name in names}
 
 
 def evaluate_recordings(
-    policies: dict[str, Path],
+    drivers: dict[str, DriverSpec],
     options: RecordingOptions,
     variances: Sequence[float],
     noise_seed: int,
     perturbations: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Test policies on recordings and show a table.
+    """Test drivers on recordings and show a table.
 
     Args:
-        policies: directories by name.
-        options: which recordings, and how their frames fit.
+        drivers: by name; their options say how the frames fit.
+        options: which recordings.
         variances: of the noise on the frames.
         noise_seed: of the noise and the perturbations.
         perturbations: in the syntax of `envs.perturbations.parse`; each one is a row, too.
@@ -85,11 +62,7 @@ def evaluate_recordings(
     warnings = episodes.warnings
     if options.last < 1:
         _, episodes = split_by_time_block(episodes, options.last, gap_s=0.0)
-    loaded: dict[str, PolicyDriver] = {}
-    for name, path in policies.items():
-        policy = load_policy(path)
-        fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, options)
-        loaded[name] = PolicyDriver(policy, fit)
+    loaded = {name: open_driver(spec, camera=episodes.frame_size) for name, spec in drivers.items()}
     targets = [episode.steering for episode in episodes]
     mean = float(np.concatenate(targets).mean())
 
@@ -103,8 +76,8 @@ def evaluate_recordings(
 
     with progress("testing", episodes.frame_count * len(loaded) * (len(variances) + len(perturbations))) as bar:
         for name, driver in loaded.items():
-            # Elapsed time counts in the policy's own period, whatever the recording's rate.
-            timed = episodes.with_nominal_period(driver.policy.config.nominal_period_s)
+            # Elapsed time counts in the driver's own period, whatever the recording's rate.
+            timed = episodes if driver.period_s is None else episodes.with_nominal_period(driver.period_s)
             for variance in variances:
                 noise = GaussianNoise(variance) if variance else None
                 add(name, variance, evaluate_open_loop(driver, timed, mean, noise, noise_seed, bar.advance))
@@ -139,30 +112,3 @@ def condition(variance: float, perturbation: str, perturbed: bool) -> str:
     if not perturbed:
         return f"{variance:g}"
     return perturbation or (f"noise variance {variance:g}" if variance else "clean")
-
-
-def fit_preprocessing(
-    fit: Preprocessing, name: str, frame_size: tuple[int, int], options: RecordingOptions
-) -> Preprocessing:
-    """Return how frames of a size are cropped and resized for a policy, by the crops that were given.
-
-    Args:
-        fit: the policy's own preprocessing.
-        name: of the policy, for the error.
-        frame_size: rows and columns of the frames.
-        options: hold the crops.
-
-    Raises:
-        ValueError: if the size differs and no crop was given, or nothing is left after it.
-    """
-    crops = options.crops
-    if crops is None:
-        if frame_size == (fit.source_height, fit.source_width):
-            return fit
-        guess = choose_preprocessing(frame_size, FrameOptions(fit.height, fit.width)).crop_top
-        raise ValueError(
-            f"the policy {name} takes frames of {fit.source_width}×{fit.source_height} pixels and the recording has "
-            f"{frame_size[1]}×{frame_size[0]}: say how to fit them, such as --crop-top {guess} (then resized)."
-        )
-    rows, columns = frame_size
-    return replace(fit, source_height=rows, source_width=columns, **crops)

@@ -4,6 +4,7 @@
     wormwheel evaluate --policy runs/ltc --perturbations fog:3 rain:2+latency:1                # what else goes wrong
     wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
     wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
+    wormwheel evaluate --policy net.py:make --frame 66x200 --range=-1..1 --colour yuv           # a network of your own
     wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # in another world
 
 Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1], clipped, with a fixed seed.
@@ -17,76 +18,75 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 from tyro.conf import arg
 
+from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.metrics import Drive, Estimate, closed_loop
 from agents.driving.record import with_vehicle
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
-from experiments.console import check_json, expand_tracks, progress, table, write_results
+from experiments.console import check_json, expand_tracks, progress, say, table, write_results
 from experiments.evaluate.recordings import RecordingOptions, condition, condition_title, evaluate_recordings
 from experiments.policy_paths import (
     LANE_KEEPING,
-    check_frame_size,
-    check_motors,
     common_world,
     find_policy,
+    has_gradient,
+    name_drivers,
     name_policies,
+    open_drivers,
     refuse_lane_keeping,
 )
 
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A number of at least 0."""
 EXPERT = "expert"
 """Name of the geometric driver in tables."""
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config={"extra": "forbid"})
 class EvaluateOptions:
     """Drive policies on roads they have not seen, or test them on recorded driving."""
 
-    policy: tuple[Path, ...] = ()
-    """Policies to compare: policy directories, or run directories that hold one. All meet the same roads and noise."""
+    policy: tuple[str, ...] = ()
+    """Drivers to compare: policy or run directories, .onnx files, .zip files of Stable-Baselines3, or file.py:factory
+    and module:factory. All get the same roads and noise."""
     env: str | None = None
     """World to drive in; by default the one that the policies learnt in: LaneKeeping, or for PPO's drivers
     CarRacing-v3, CartPole-memory, an id of Gymnasium."""
     expert: bool = False
     """Show the geometric expert too, which sees the true road: what is possible."""
-    episodes: int = 20
+    episodes: PositiveInt = 20
     """Random roads to drive; each has a look of its own."""
-    seed: int = 1000
+    seed: NonNegativeInt = 1000
     """Seed of the first road; the next ones follow it."""
-    laps: float = 1.0
+    laps: NotNegative = 1.0
     """Laps to drive on each road of --track; 0 drives for --episode-s instead."""
-    noise_variance: tuple[float, ...] = (0.0,)
+    noise_variance: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = (0.0,)
     """Variances of Gaussian noise on the frames, pixels in [0, 1]; each one is a row."""
-    noise_seed: int = 0
+    noise_seed: NonNegativeInt = 0
     """Seed of the noise and of the perturbations."""
     perturbations: tuple[str, ...] = ()
     """What else goes wrong, each one a row: names of `wormwheel gallery` with a severity, joined by +, such as fog:3 or
     rain:2+latency:1."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """Where they drive; frames have each policy's own size, so --height and --width are best left out."""
+    driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
+    """What drivers cannot say of themselves."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings to test on, instead of driving."""
-    workers: int = 2
+    workers: PositiveInt = 2
     """Processes that drive; they do not change the figures."""
     json: Path | None = None
     """File for the figures and every drive, as JSON."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.episodes < 1:
-            raise ValueError(f"episodes must be at least 1, got {self.episodes}.")
-        if self.seed < 0 or self.noise_seed < 0:
-            raise ValueError("seed and noise_seed must be at least 0.")
-        if not self.noise_variance or not all(0 <= value < float("inf") for value in self.noise_variance):
-            raise ValueError(f"noise_variance takes one or more numbers of at least 0, got {self.noise_variance}.")
+        """Check perturbations, and that options go together."""
         for text in self.perturbations:
             parse(text)
-        if not 0 <= self.laps < float("inf"):
-            raise ValueError(f"laps must be at least 0, got {self.laps}.")
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}.")
         if self.recordings.data and (self.env or self.expert):
             raise ValueError("--env and --expert are for driving, --data is for recordings: leave one of them out.")
 
@@ -133,21 +133,19 @@ def run(options: EvaluateOptions) -> None:
     check_json(options.json)
     if not (options.policy or options.expert):
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
-    found = [find_policy(path, frameless=True) for path in options.policy]
+    found = [find_policy(Path(text), frameless=True) for text in options.policy if Path(text).is_dir()]
     env = LANE_KEEPING if options.recordings.data else options.env or common_world(found)
     if env != LANE_KEEPING:
         _run_elsewhere(options, env)
         return
-    policies = name_policies(options.policy)
+    drivers = name_drivers(options.policy, options.driver)
     if options.recordings.data:
         figures: Any = evaluate_recordings(
-            policies, options.recordings, options.noise_variance, options.noise_seed, options.perturbations
+            drivers, options.recordings, options.noise_variance, options.noise_seed, options.perturbations
         )
         write_results(options.json, "evaluate", options, {"recordings": figures})
         return
-    check_motors(policies, options.world.throttle)
-    check_frame_size(policies, options.world)
-    outcomes = evaluate_driving(policies, options)
+    outcomes = evaluate_driving(drivers, options)
     _show(outcomes)
     if options.world.track != "random":
         _show_tracks(outcomes)
@@ -163,27 +161,30 @@ def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
         raise ValueError(
             f"--expert, --noise-variance and --perturbations are for LaneKeeping, not for {env}; leave them out."
         )
-    policies = name_policies(options.policy, frameless=True)
+    policies = name_policies([Path(text) for text in options.policy], frameless=True)
     seeds = range(options.seed, options.seed + options.episodes)
     write_results(options.json, "evaluate", options, {"worlds": evaluate_worlds(policies, env, seeds)})
 
 
-def evaluate_driving(policies: dict[str, Path], options: EvaluateOptions) -> list[Outcome]:
-    """Drive every policy, and the expert if asked for, under every noise level and perturbation on the same roads."""
+def evaluate_driving(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[Outcome]:
+    """Drive every driver, and the expert if asked for, under every noise level and perturbation on the same roads."""
+    opened = open_drivers(drivers, options.world)
     world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
     runs = make_runs(world, options)
-    drivers: dict[str, Path | None] = {**policies}
     trials: list[tuple[str, Trial]] = []
     if options.expert:
         trials.append((EXPERT, Trial(None, world, runs)))  # it does not look at the frames, so noise is nothing to it
         for text in options.perturbations:
             if not (parse(text).frames or parse(text).attacks):
                 trials.append((EXPERT, Trial(None, world, runs, 0.0, options.noise_seed, text)))
-    for name, path in drivers.items():
+    for name, spec in drivers.items():
         for variance in options.noise_variance:
-            trials.append((name, Trial(path, world, runs, variance, options.noise_seed)))
+            trials.append((name, Trial(spec, world, runs, variance, options.noise_seed)))
         for text in options.perturbations:
-            trials.append((name, Trial(path, world, runs, 0.0, options.noise_seed, text)))
+            if parse(text).attacks and not has_gradient(opened[name]):
+                say(f"note: {name} has no gradient to attack, so {text} is left out for it")
+                continue
+            trials.append((name, Trial(spec, world, runs, 0.0, options.noise_seed, text)))
     total = sum(expected_steps(trial) for _, trial in trials)
     with progress("driving", total, "steps") as bar:
         driven = drive_trials([trial for _, trial in trials], options.workers, bar.advance)

@@ -18,12 +18,14 @@ from typing import Annotated
 from tyro.conf import arg
 
 from agents.driving.driver import PolicyDriver
+from agents.driving.driver_options import DriverOptions
+from agents.driving.open_driver import fit_preprocessing
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import GaussianNoise, parse
 from experiments.console import expand_tracks, progress, screen
-from experiments.evaluate.recordings import RecordingOptions, fit_preprocessing
+from experiments.evaluate.recordings import RecordingOptions
 from experiments.film.drive import Take, describe_drive, film_drive, film_two
 from experiments.film.recording import film_recording
 from experiments.film.reel import Filmed
@@ -64,6 +66,8 @@ class RenderOptions:
     and --noise-variance say."""
     noise_seed: int | None = None
     """Seed of the noise and of the perturbation; --seed when not given."""
+    driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
+    """What the driver cannot say of itself."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recorded driving to show the driver, instead of a simulated road; the human's steering is drawn beside its
     own."""
@@ -154,7 +158,7 @@ def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Film
     episodes = load_episodes(wanted.data, wanted.nominal_period_s)
     if wanted.last < 1:
         _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
-    fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, wanted)
+    fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, options.driver.crops)
     # The film runs at the recording's own rate; the driver's clock counts in its own period.
     episode = max(episodes, key=len)
     steps = min(len(episode), round(options.seconds / episode.meta.nominal_period_s))

@@ -21,6 +21,8 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from agents.driving.driver_options import DriverOptions
+from agents.driving.open_driver import fit_preprocessing
 from agents.driving.record import with_vehicle
 from agents.runs.directory import RunDirectory, versions
 from agents.runs.workers import run_jobs
@@ -28,7 +30,7 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from envs.road.files import load_track
 from experiments.console import check_json, expand_tracks, progress, say, write_results
-from experiments.evaluate.recordings import RecordingOptions, fit_preprocessing
+from experiments.evaluate.recordings import RecordingOptions
 from experiments.policy_paths import check_frame_size
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
@@ -74,6 +76,8 @@ class RobustnessOptions:
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
     """Where they drive, before anything is perturbed; the frame's size is the policy's own. The suite gives the length
     of a drive unless --episode-s does."""
+    driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
+    """What drivers cannot say of themselves."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings on which the same perturbations are tried too, as far as they can be."""
     workers: int = 2
@@ -180,7 +184,7 @@ def make_jobs(
         if policy_run.policy is None:
             continue
         own = load_policy(policy_run.policy).config.preprocessing
-        fit = fit_preprocessing(own, policy_run.driver, frame_size, wanted)
+        fit = fit_preprocessing(own, policy_run.driver, frame_size, options.driver.crops)
         jobs += [
             RecordedJob(policy_run, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
         ]

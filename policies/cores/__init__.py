@@ -5,9 +5,13 @@ core = make_core("lstm", input_size=32, output_size=1, config={"hidden_size": 64
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
 
 from policies.cores.cfc import CfC, CfCConfig
 from policies.cores.core import Core as Core
@@ -19,6 +23,9 @@ from policies.cores.ltc import LTC, LTCConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
 from policies.cores.reservoir import Reservoir, ReservoirConfig
 from policies.cores.transformer import Transformer, TransformerConfig
+
+ENTRY_POINTS = "wormwheel.cores"
+"""Group of the entry points by which an installed package brings cores: a name and a class each."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,60 @@ CORES: dict[str, CoreSpec] = {
 }
 
 
+def register_core(name: str, core: type[Core], config: type[Any] | None = None) -> None:
+    """Let a core of one's own be made by name; also by `--core module:Class` and entry points `wormwheel.cores`.
+
+    Args:
+        name: for configs and the command line.
+        core: made from `(input_size, output_size, config, seed)`.
+        config: its config, a dataclass of JSON values; the type of the argument `config` when None.
+
+    Raises:
+        ValueError: if the name is taken by another core, or the core is not made so.
+    """
+    if config is None:
+        try:
+            config = get_type_hints(core.__init__)["config"]
+        except (KeyError, NameError, TypeError) as error:
+            raise ValueError(
+                f"the core {name} must be made from (input_size, output_size, config, seed) and say the type of its "
+                "config, a dataclass of JSON values."
+            ) from error
+    if not (isinstance(config, type) and is_dataclass(config)):
+        raise ValueError(f"the config of the core {name} must be a dataclass, got {config!r}.")
+    spec = CoreSpec(config, core)
+    if CORES.setdefault(name, spec) != spec:
+        raise ValueError(f"the name {name!r} is taken by another core; choose one of your own.")
+
+
+def is_known(name: str) -> bool:
+    """Whether a core of that name can be made: it ships, is registered, or a package that is installed brings it."""
+    if name not in CORES:
+        for entry in entry_points(group=ENTRY_POINTS, name=name):
+            register_core(name, entry.load())
+    return name in CORES
+
+
+def import_core(name: str) -> None:
+    """Import the core that `module:Class` names, which runs the module's code, and register it under that name.
+
+    Raises:
+        ValueError: if there is no such core.
+    """
+    if is_known(name):
+        return
+    module, _, kind = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        core = getattr(import_module(module), kind)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"there is no core {name}: {error}.") from error
+    if not (isinstance(core, type) and issubclass(core, Core)):
+        raise ValueError(f"{name} is no core: it must be a class that extends policies.cores.Core.")
+    register_core(name, core)
+
+
 def make_core(name: str, input_size: int, output_size: int, config: Any = None, seed: int = 0) -> Core:
     """Make a core.
 
@@ -64,8 +125,8 @@ def make_core(name: str, input_size: int, output_size: int, config: Any = None, 
     Raises:
         ValueError: if there is no such core, or the config is not for it.
     """
-    if name not in CORES:
-        raise ValueError(f"core must be one of {', '.join(sorted(CORES))}, got {name!r}.")
+    if not is_known(name):
+        raise ValueError(f"core must be one of {', '.join(sorted(CORES))}, or module:Class; got {name!r}.")
     return CORES[name].build(input_size, output_size, make_config(name, config), seed)
 
 
@@ -75,8 +136,8 @@ def make_config(name: str, config: Any = None) -> Any:
     Raises:
         ValueError: if there is no such core, or no such field.
     """
-    if name not in CORES:
-        raise ValueError(f"core must be one of {', '.join(sorted(CORES))}, got {name!r}.")
+    if not is_known(name):
+        raise ValueError(f"core must be one of {', '.join(sorted(CORES))}, or module:Class; got {name!r}.")
     kind = CORES[name].config
     if config is None:
         return kind()

@@ -1,0 +1,55 @@
+"""The car, lane and camera of an env, and of what was recorded in it; see `policies.car`.
+
+car_of_episodes(load_episodes("runs/record"))  # CarInfo(full_lock_curvature_per_m=1.68, lane_width_m=0.62, …)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from agents.recordings.episodes import Episode
+from envs.lane_keeping.env import LaneKeepingEnv
+from envs.perturbations.env import camera_clip
+from policies.car import CarInfo
+
+
+def car_of_env(env: gymnasium.Env[Any, Any], lane_width_m: float) -> CarInfo:
+    """Return the car of a `LaneKeeping` env after its reset, wrapped or not.
+
+    Args:
+        env: the env.
+        lane_width_m: width of the lane of this episode.
+    """
+    inside = env.unwrapped
+    assert isinstance(inside, LaneKeepingEnv)
+    camera, config, vehicle = inside.scene.params, inside.config, inside.vehicle_params
+    seen = camera_clip(camera, config.height, config.width, config.period_s)
+    return CarInfo(
+        full_lock_curvature_per_m=math.tan(vehicle.steering_limit_rad) / vehicle.wheelbase_m,
+        lane_width_m=lane_width_m,
+        speed_mps=0.5 * sum(config.speed_mps),
+        camera_height_m=camera.height_m,
+        camera_pitch_deg=camera.pitch_deg,
+        camera_hfov_deg=camera.hfov_deg,
+        camera_horizon=seen.horizon,
+    )
+
+
+def car_of_episodes(episodes: Iterable[Episode]) -> CarInfo | None:
+    """Return the mean car of recorded episodes; None where no recording knows anything of it."""
+    known: dict[str, list[float]] = {}
+    names = {item.name for item in fields(CarInfo)}
+    for episode in episodes:
+        said = episode.meta.extra.get("car")
+        for name, value in (said if isinstance(said, dict) else {}).items():
+            if name in names and isinstance(value, (int, float)):
+                known.setdefault(name, []).append(float(value))
+    if not known:
+        return None
+    return CarInfo(**{name: float(np.mean(values)) for name, values in known.items()})

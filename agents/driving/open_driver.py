@@ -1,0 +1,304 @@
+"""Any driver by what it lies in: a run or policy directory, ONNX, a zip of Stable-Baselines3, a factory in a module.
+
+    driver = open_driver("runs/mine")
+    driver = open_driver("net.py:make", DriverOptions(frame="66x200", range="-1..1"))
+    driver = open_driver("driver.onnx")
+    driver = open_driver("ppo.zip", DriverOptions(trust=True))
+
+A factory takes no arguments and returns a `Driver`, a `DrivingPolicy`, an `nn.Module` or a function of one frame.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from agents.driving.driver import OpenedDriver, PolicyDriver
+from agents.driving.driver_options import DriverOptions, DriverSpec
+from agents.driving.foreign import (
+    FunctionDriver,
+    ModuleDriver,
+    ObjectDriver,
+    OnnxDriver,
+    Sb3Driver,
+    SteeringScale,
+)
+from agents.driving.frame_format import FrameFormat
+from policies.checkpoint import load_policy
+from policies.policy import DrivingPolicy
+from policies.preprocessing import Preprocessing
+
+HOW = (
+    "A driver is a run or policy directory, an .onnx file, a .zip of Stable-Baselines3 (with --trust), or "
+    "file.py:factory or module:factory."
+)
+"""What every error of this module ends with, where the source is none of them."""
+_SB3_KINDS = {
+    "stable_baselines3.common.policies": ("stable_baselines3", "PPO"),
+    "stable_baselines3.ppo.policies": ("stable_baselines3", "PPO"),
+    "stable_baselines3.a2c.policies": ("stable_baselines3", "A2C"),
+    "stable_baselines3.sac.policies": ("stable_baselines3", "SAC"),
+    "stable_baselines3.td3.policies": ("stable_baselines3", "TD3"),
+    "sb3_contrib.common.recurrent.policies": ("sb3_contrib", "RecurrentPPO"),
+    "sb3_contrib.ppo_recurrent.policies": ("sb3_contrib", "RecurrentPPO"),
+    "sb3_contrib.tqc.policies": ("sb3_contrib", "TQC"),
+}
+"""Package and algorithm by the module of the policy's class, which a zip names."""
+
+
+def open_driver(
+    source: str | os.PathLike[str] | DriverSpec,
+    options: DriverOptions | None = None,
+    camera: tuple[int, int] | None = None,
+) -> OpenedDriver:
+    """Open a driver.
+
+    Args:
+        source: what it lies in; see above. A `DriverSpec` brings its options.
+        options: what the driver cannot say of itself; the defaults when None.
+        camera: rows and columns of the frames that it will be shown, where they are given; it is asked for frames of
+            its own size when None.
+
+    Returns:
+        The driver; `frame_size` says which frames it takes.
+
+    Raises:
+        ValueError: if there is no driver, or it cannot take such frames.
+        OSError: if a file is not there.
+        ImportError: if a module cannot be imported or a package is missing.
+    """
+    spec = source if isinstance(source, DriverSpec) else DriverSpec(os.fspath(source), options or DriverOptions())
+    text, options = spec.source, spec.options.resolved()
+    factory = split_factory(text)
+    if factory is not None:
+        return wrap_driver(_call(*factory, text), options, camera, text)
+    path = Path(text)
+    if path.is_dir():
+        return policy_driver(load_policy(path, trust=options.trust), options, camera, text)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no driver {text}. {HOW}")
+    if path.suffix == ".onnx":
+        return OnnxDriver(path, options, camera)
+    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+        return Sb3Driver(_load_sb3(path, options), options)
+    raise ValueError(describe_file(path))
+
+
+def wrap_driver(
+    made: Any, options: DriverOptions | None = None, camera: tuple[int, int] | None = None, name: str = "this driver"
+) -> OpenedDriver:
+    """Make a driver of an object: a `Driver`, a policy, an `nn.Module`, or a function of one frame.
+
+    Args:
+        made: the object.
+        options: what it cannot say.
+        camera: as `open_driver` has it.
+        name: for errors.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    options = (options or DriverOptions()).resolved()
+    if isinstance(made, PolicyDriver):
+        made = made.policy
+    if isinstance(made, DrivingPolicy):
+        return policy_driver(made, options, camera, name)
+    height, width = options.frame_size or (None, None)
+    frame_format = FrameFormat(
+        height, width, options.layout or "HWC", options.range or "0..255", options.colour or "rgb"
+    ).with_crops(options.crops)
+    integer = replace(frame_format, integer=frame_format.range == "0..255")
+    scale, period_s = SteeringScale.of(options), options.driver_period_s
+    if callable(getattr(made, "act", None)):
+        return ObjectDriver(made, integer, scale, period_s)
+    if isinstance(made, torch.nn.Module):
+        tensors = replace(frame_format, layout=options.layout or "CHW", range=options.range or "0..1")
+        return ModuleDriver(made, tensors, scale, period_s)
+    if callable(made):
+        return FunctionDriver(made, integer, scale, period_s)
+    raise ValueError(
+        f"{name} made a {type(made).__name__}: it must be a Driver with act(frames, elapsed, starts, envs), an "
+        "nn.Module, a DrivingPolicy, or a function of one frame."
+    )
+
+
+def policy_driver(
+    policy: DrivingPolicy, options: DriverOptions, camera: tuple[int, int] | None = None, name: str = "this policy"
+) -> PolicyDriver:
+    """Put a policy of ours at the wheel; arguments as `wrap_driver`.
+
+    Raises:
+        ValueError: if the camera's frames are not of the policy's size and no crop says how to fit them.
+    """
+    fit = policy.config.preprocessing
+    if camera is not None:
+        fit = fit_preprocessing(fit, name, camera, options.crops)
+    elif options.crops is not None:
+        fit = replace(fit, **options.crops)
+    return PolicyDriver(policy, fit, SteeringScale.of(options).factor)
+
+
+def fit_preprocessing(
+    fit: Preprocessing, name: str, frame_size: tuple[int, int], crops: dict[str, int] | None
+) -> Preprocessing:
+    """Return how frames of a size are cropped and resized for a policy, by the crops that were given.
+
+    Args:
+        fit: the policy's own preprocessing.
+        name: of the policy, for the error.
+        frame_size: rows and columns of the frames.
+        crops: by their names in `Preprocessing`; None when none was given.
+
+    Raises:
+        ValueError: if the size differs and no crop was given, or nothing is left after it.
+    """
+    rows, columns = frame_size
+    if crops is None:
+        if frame_size == (fit.source_height, fit.source_width):
+            return fit
+        guess = max(0, rows - round(columns * fit.height / fit.width))
+        raise ValueError(
+            f"the policy {name} takes frames of {fit.source_width}×{fit.source_height} pixels and these have "
+            f"{columns}×{rows}: say how to fit them, such as --crop-top {guess} (then resized)."
+        )
+    return replace(fit, source_height=rows, source_width=columns, **crops)
+
+
+def split_factory(text: str) -> tuple[str, str] | None:
+    """Split `module:factory` or `file.py:factory`; None for anything else, such as paths with a drive letter."""
+    place, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier() or Path(text).exists():
+        return None
+    if place.endswith(".py") or all(part.isidentifier() for part in place.split(".")):
+        return (place, name) if len(place) > 1 else None
+    return None
+
+
+def load_object(text: str) -> Any:
+    """Return what `module:name` or `file.py:name` names; imports it.
+
+    Raises:
+        ValueError: if the text names nothing.
+        FileNotFoundError: if the file is not there.
+        ImportError: if the module cannot be imported.
+    """
+    parts = split_factory(text)
+    if parts is None:
+        raise ValueError(f"{text!r} must be module:name or file.py:name.")
+    place, name = parts
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        public = [word for word in vars(module) if not word.startswith("_") and callable(vars(module)[word])]
+        raise ValueError(f"{place} has no {name!r}. It has: {', '.join(public) or 'nothing to call'}.") from None
+
+
+def _call(place: str, name: str, text: str) -> Any:
+    """Make what a factory makes."""
+    factory: Callable[[], Any] = load_object(text)
+    if isinstance(factory, torch.nn.Module) or not callable(factory):
+        return factory
+    try:
+        return factory()
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise ValueError(
+            f"{text} must be a factory without arguments that returns the driver, and calling it failed: {error}. "
+            "Where it is the function that steers, wrap it: def make(): return that_function."
+        ) from error
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module; those beside the user count, after everything installed."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}. {HOW}")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(f"wormwheel_driver_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def describe_file(path: Path) -> str:
+    """Say what a file is that is no driver by itself, and how it becomes one; one line."""
+    begin = path.read_bytes()[:8]
+    if path.suffix == ".py":
+        return f"{path} is Python code: name the factory in it that returns the driver, such as {path}:make."
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin") or _is_torch(path):
+        return (
+            f"{path} is a PyTorch file, which holds weights or a pickle and not how to use them: write a factory that "
+            f"loads it and returns the nn.Module, and give --policy file.py:factory."
+        )
+    if path.suffix == ".safetensors":
+        return (
+            f"{path} holds weights alone. Give the directory of a Wormwheel policy, {path.parent}, if it is one; else "
+            "a factory that builds the module and loads them: --policy file.py:factory."
+        )
+    if path.suffix in (".h5", ".keras", ".tflite") or begin.startswith(b"\x89HDF"):
+        return f"{path} is a Keras or TensorFlow file: convert it to ONNX (tf2onnx), or give --policy file.py:factory."
+    if path.suffix == ".zip":
+        return f"{path} is corrupt: it ends in .zip and is no zip file. {HOW}"
+    if path.suffix == ".json" and path.name == "config.json":
+        return f"{path} belongs to a policy directory: give that, {path.parent}."
+    return f"{path} is no driver that Wormwheel can open. {HOW}"
+
+
+def _is_torch(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith("/data.pkl") for name in file.namelist())
+
+
+def _load_sb3(path: Path, options: DriverOptions) -> Any:
+    """Load a zip of Stable-Baselines3 or sb3-contrib."""
+    with zipfile.ZipFile(path) as file:
+        names = set(file.namelist())
+        if "data" not in names or not names & {"policy.pth", "pytorch_variables.pth"}:
+            if _is_torch(path):
+                raise ValueError(describe_file(path))
+            raise ValueError(f"{path} is a zip that Stable-Baselines3 has not written (no data and policy.pth). {HOW}")
+        try:
+            described = json.loads(file.read("data"))
+            module = described["policy_class"]["__module__"]
+        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is corrupt: its description cannot be read ({error}).") from error
+    if not options.trust:
+        raise ValueError(
+            f"{path} is a Stable-Baselines3 zip, which holds pickles: loading it can run code that somebody put there. "
+            "If you trust where it comes from, give --trust."
+        )
+    if module not in _SB3_KINDS:
+        raise ValueError(
+            f"{path} holds a policy of {module}, which is not known here: load it in a factory of your own, --policy "
+            "file.py:factory, and return the Driver."
+        )
+    package, algorithm = _SB3_KINDS[module]
+    try:
+        loader = getattr(importlib.import_module(package), algorithm)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{path} needs {package}: pip install {package}.", name=None) from error
+    return loader.load(path, device="cpu")

@@ -1,0 +1,167 @@
+"""One driver of each kind, small enough to be made on the spot; the modules serve as `file.py:factory` too."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from policies.checkpoint import save_policy
+from policies.perception import HeadConfig
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+
+FRAME = "66x200"
+HEAD = HeadConfig(channels=(4, 4), kernels=(5, 3), strides=(4, 2), features_per_channel=2)
+
+
+def policy(core: str = "gru", seed: int = 0) -> DrivingPolicy:
+    """A policy of ours with a crop and a memory."""
+    fit = Preprocessing(48, 96, crop_top=8, height=20, width=48)
+    return DrivingPolicy.create(PolicyConfig(core=core, head=HEAD, preprocessing=fit), seed).eval()
+
+
+class Net(nn.Module):
+    """A network without memory: frames `[B, 3, 66, 200]` in [0, 1] → steering `[B, 1]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = nn.Conv2d(3, 4, 7, stride=4)
+        self.out = nn.Linear(4, 1)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.out(torch.relu(self.conv(frames)).mean((2, 3))))
+
+
+class StateStep(nn.Module):
+    """One step of a policy of ours as an ONNX graph: frame as its head sees it, state, time and start."""
+
+    def __init__(self, policy: DrivingPolicy):
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, frame: Any, state: Any, elapsed: Any, start: Any) -> Any:
+        pixels = frame.float().reshape(1, -1)
+        away = pixels - pixels.mean(dim=1, keepdim=True)
+        white = away / (away.square().mean(dim=1, keepdim=True) + 0.25).sqrt()
+        features = self.policy.head.read_out(
+            self.policy.head.feature_maps(white.view(frame.shape).permute(0, 3, 1, 2))[-1]
+        )
+        motors, after = self.policy.core(features[:, None], state, elapsed, start)
+        return motors[:, 0].clamp(-1, 1), after
+
+
+class Seen(gymnasium.Env[Any, Any]):
+    """Spaces for a Stable-Baselines3 model."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (48, 96, 3), np.uint8)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def steer(frame: NDArray[np.uint8]) -> float:
+    """A plain function: towards the brighter half."""
+    half = frame.shape[1] // 2
+    left, right = float(frame[:, :half].mean()), float(frame[:, half:].mean())
+    return (left - right) / (left + right + 1.0)
+
+
+MODULE = """
+import torch
+from policies.checkpoint import load_policy
+from tests.agents.driving.kinds import Net, steer
+
+HERE = {here!r}
+
+
+def net():
+    return Net()
+
+
+def function():
+    return steer
+
+
+def policy():
+    return load_policy(HERE + "/run")
+
+
+def text():
+    return "nothing that drives"
+
+
+def needs(argument):
+    return argument
+"""
+
+
+def make_all(place: Path) -> dict[str, str]:
+    """Make one of each kind that packages here allow; sources by kind."""
+    run = place / "run"
+    save_policy(policy(), run / "policy")
+    code = place / "net.py"
+    code.write_text(MODULE.format(here=str(place)), encoding="utf-8")
+    made = {
+        "our policy": str(run),
+        "nn.Module without memory": f"{code}:net",
+        "plain function": f"{code}:function",
+        "factory of our policy": f"{code}:policy",
+    }
+    try:
+        import onnxruntime  # noqa: F401
+
+        made["ONNX with state"] = str(export_policy(policy(), place / "policy.onnx"))
+        net = place / "net.onnx"
+        _export(Net().eval(), (torch.zeros(1, 3, 66, 200),), net, ["image"], ["angle"])
+        made["ONNX without state"] = str(net)
+    except ModuleNotFoundError:
+        pass
+    try:
+        from stable_baselines3 import PPO
+
+        model = PPO("CnnPolicy", Seen(), n_steps=8, batch_size=8, seed=0)
+        model.save(place / "ppo.zip")
+        made["SB3 PPO zip"] = str(place / "ppo.zip")
+    except ModuleNotFoundError:
+        pass
+    return made
+
+
+def export_policy(policy: DrivingPolicy, path: Path) -> Path:
+    """Write a policy's step as ONNX with the metadata of `wormwheel export`."""
+    import json
+
+    import onnx
+
+    fit = policy.config.preprocessing
+    example = (
+        torch.zeros(1, fit.height, fit.width, 3, dtype=torch.uint8),
+        torch.zeros(1, policy.core.state_size),
+        torch.ones(1, 1),
+        torch.zeros(1, 1, dtype=torch.bool),
+    )
+    _export(StateStep(policy), example, path, ["frame", "state", "elapsed", "start"], ["motors", "next_state"])
+    model = onnx.load(path)
+    described = {"preprocessing": policy.config.to_json()["preprocessing"], "period_s": 0.05, "motors": 1}
+    onnx.helper.set_model_props(model, {"wormwheel-driver": json.dumps(described)})
+    onnx.save(model, path)
+    return path
+
+
+def _export(module: nn.Module, example: Any, path: Path, inputs: list[str], outputs: list[str]) -> None:
+    """Export by torch's older exporter, which takes a tenth of the time of the new one; it says that it is older."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, example, path, input_names=inputs, output_names=outputs, dynamo=False)
