@@ -21,7 +21,7 @@ FRAME = "66x200"
 HEAD = HeadConfig(channels=(4, 4), kernels=(5, 3), strides=(4, 2), features_per_channel=2)
 
 
-def policy(core: str = "gru", seed: int = 0) -> DrivingPolicy:
+def policy(core: str = "lstm", seed: int = 1) -> DrivingPolicy:
     """A policy of ours with a crop and a memory."""
     fit = Preprocessing(48, 96, crop_top=8, height=20, width=48)
     return DrivingPolicy.create(PolicyConfig(core=core, head=HEAD, preprocessing=fit), seed).eval()

@@ -61,6 +61,13 @@ def test_a_policy_as_directory_onnx_and_factory_gives_the_same_drives(made):
     world = replace(WORLD, episode_s=2.0)
     drives = drive_trials([Trial(DriverSpec(source, OPTIONS), world, RUNS) for source in sources])
     assert max(np.ptp(drive.steering) for drive in drives[0]) > 0.01
+    frames = np.random.default_rng(0).integers(0, 256, (6, 2, 48, 96, 3)).astype(np.uint8)
+    opened = [open_driver(source, OPTIONS) for source in sources]
+    for step, pair in enumerate(frames):
+        elapsed = np.array([1.0, 0.5 + step], np.float32)
+        first, *others = (one.act(pair, elapsed, np.array([step == 0, step in (0, 3)]), ()) for one in opened)
+        for other in others:
+            np.testing.assert_allclose(other, first, atol=1e-6)
     for other in drives[1:]:
         for one, same in zip(drives[0], other, strict=True):
             np.testing.assert_allclose(same.steering, one.steering, atol=1e-4)
