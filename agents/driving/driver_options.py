@@ -85,7 +85,7 @@ class DriverOptions:
             return self
         try:
             content = json.loads(self.fit.read_text(encoding="utf-8"))
-            found = content["fit"]
+            found = content.get("figures", content)["fit"]
             suggested = {name: int(found[name]) for name in ("crop_top", "crop_bottom", "crop_left", "crop_right")}
             gain = float(found["steering_gain"])
         except (ValueError, KeyError, TypeError) as error:
