@@ -68,6 +68,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "experiments.evaluate.verb", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
+    "fit": Verb("experiments.fit", "FitOptions", "find crop and gain for another camera and another car"),
     "robustness": Verb(
         "experiments.robustness.verb",
         "RobustnessOptions",
