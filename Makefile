@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test resolve install install-dev format clean
+.PHONY: demo test docs lock resolve wheel install install-dev format clean
 
 demo: install
 	$(BIN)/wormwheel demo
@@ -18,6 +18,19 @@ test: install-dev
 # The install as a stranger has it: the public index alone, on every supported Python.
 resolve:
 	PYTHON=$(PYTHON) .ci/resolve
+
+# The wheel as a stranger has it: built from the tree, its needs from the index, run where no checkout is.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
+# The site, from docs/, the rooms' READMEs and docstrings; any warning fails.
+docs: install-dev
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+# The tested set with hashes, for `pip install --require-hashes -r requirements.lock`.
+lock: install-dev
+	$(BIN)/python .ci/lock.py
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -38,4 +51,4 @@ format:
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist site *.egg-info

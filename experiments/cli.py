@@ -254,7 +254,7 @@ def _call(name: str, arguments: list[str]) -> int:
     if not any(isinstance(handler, _Notes) for handler in logging.getLogger().handlers):
         logging.getLogger().addHandler(_Notes(logging.WARNING))
     verb, program = VERBS[name], f"wormwheel {name}"
-    if _show_help(program, verb.module, verb.options, arguments):
+    if show_help(program, verb.module, verb.options, arguments):
         return 0
     module = importlib.import_module(verb.module)
     kind = getattr(module, verb.options)
@@ -266,8 +266,16 @@ def _call(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def _show_help(program: str, module: str, kind: str, arguments: list[str], omit_prefixes: bool = False) -> bool:
-    """Print the help that was asked for; returns whether it was."""
+def show_help(program: str, module: str, kind: str, arguments: list[str], omit_prefixes: bool = False) -> bool:
+    """Print the help that was asked for; returns whether it was.
+
+    Args:
+        program: how the command is called.
+        module: where its options are declared.
+        kind: name of their dataclass.
+        arguments: what follows on the command line.
+        omit_prefixes: as in `experiments.help.declared.read_options`.
+    """
     asked = {word for word in arguments if word in ("-h", "--help", "--help-all")}
     if asked:
         width = shutil.get_terminal_size().columns
@@ -385,7 +393,7 @@ def run_script(
         import tyro
 
         module = sys.modules[kind.__module__].__spec__
-        if module is not None and _show_help(called, module.name, kind.__name__, words, omit_prefixes=True):
+        if module is not None and show_help(called, module.name, kind.__name__, words, omit_prefixes=True):
             return 0
         run(parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more))
         return 0
