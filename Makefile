@@ -29,8 +29,8 @@ docs: install-dev
 	@echo "site/index.html"
 
 # The tested set with hashes, for `pip install --require-hashes -r requirements.lock`.
-lock: install-dev
-	$(BIN)/python .ci/lock.py
+lock:
+	PYTHON=$(PYTHON) .ci/lock
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
