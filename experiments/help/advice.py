@@ -60,10 +60,10 @@ def extras() -> dict[str, list[str]]:
 
 
 def extra_of(module: str) -> str | None:
-    """Name the extra that brings a module, the smallest of several; None when none does."""
+    """Name the extra that brings a module, the first one declared of several; None when none does."""
     top = module.split(".")[0]
-    bringing = [(len(needs), name) for name, needs in extras().items() if any(top in _modules(one) for one in needs)]
-    return min((one for one in bringing if one[1] != "dev"), default=min(bringing, default=(0, None)))[1]
+    bringing = [name for name, needs in extras().items() if any(top in _modules(one) for one in needs)]
+    return next((name for name in bringing if name != "dev"), bringing[0] if bringing else None)
 
 
 def install_advice(module: str) -> str:
