@@ -22,7 +22,15 @@ from agents.recordings import comma2k19, donkeycar, lerobot, minari, native, tab
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 
-READERS: tuple[ModuleType, ...] = (native, donkeycar, lerobot, minari, udacity, comma2k19, table)
+READERS: tuple[ModuleType, ...] = (
+    native,
+    donkeycar,
+    lerobot,
+    minari,
+    udacity,
+    comma2k19,
+    table,
+)
 """The formats, in the order tried. A reader is a module with `EXPECTS` (a line on what its paths look like),
 `recognises(path) -> bool` and `read(path, options) -> EpisodeSet`."""
 
