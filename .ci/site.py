@@ -1,7 +1,7 @@
 """What `mkdocs.yml` cannot say: pages that are made from the tree, and links between docs and the rooms.
 
 - README.md is the front page; CONTRIBUTING, SECURITY, CHANGELOG and the README of each room become pages below rooms/.
-- api/ROOM.md is made for each room: every module of it, for mkdocstrings.
+- api/ is made for the rooms: a page for each folder, with every module of it, for mkdocstrings.
 - Links are written so that they work in the repository. Those that lead out of docs/ are turned to the pages made here;
   a link to a source file becomes its name. One that leads nowhere is an error.
 - Entries of the navigation without a page are left out.
@@ -35,9 +35,14 @@ def made_pages() -> dict[str, str]:
 
 def on_config(config: Any) -> Any:
     """Leave out entries of the navigation that have no page."""
-    made = {*made_pages().values(), *(f"api/{room}.md" for room in ROOMS)}
-    config.nav = _present(config.nav, made)
+    config.nav = _present(config.nav, set(made_pages().values()))
+    config.nav += [{"Reference": [{title: place} for title, place in sorted(references().items())]}]
     return config
+
+
+def references() -> dict[str, str]:
+    """Return the pages of the reference: name of a room's folder → path in the site."""
+    return {name: f"api/{name.replace('.', '-')}.md" for name in _modules()}
 
 
 def _present(entries: list[Any], made: set[str]) -> list[Any]:
@@ -56,24 +61,31 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made, and the pictures that they and the docs show."""
     for source, place in made_pages().items():
         files.append(File.generated(config, place, content=(ROOT / source).read_text(encoding="utf-8")))
-    for room in ROOMS:
-        files.append(File.generated(config, f"api/{room}.md", content=_reference(room)))
+    listed = _modules()
+    for name, place in references().items():
+        content = "\n\n".join([f"# {name}", *(f"::: {module}" for module in listed[name])]) + "\n"
+        files.append(File.generated(config, place, content=content))
     for picture in sorted((ROOT / "experiments" / "results").rglob("*.png")):
         place = f"rooms/{picture.relative_to(ROOT).as_posix()}"
         files.append(File.generated(config, place, abs_src_path=str(picture)))
     return files
 
 
-def _reference(room: str) -> str:
-    modules = []
-    for path in sorted((ROOT / room).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        if parts[-1] == "__main__" or any(part.startswith("_") and part != "__init__" for part in parts):
-            continue
-        name = ".".join(parts).removesuffix(".__init__")
-        if path.name != "__init__.py" or len(path.read_text(encoding="utf-8").splitlines()) > 1:
-            modules.append(name)
-    return "\n\n".join([f"# {room}", *(f"::: {name}" for name in modules)]) + "\n"
+def _modules() -> dict[str, list[str]]:
+    """List the modules of each folder of a room; those right in the room stand under its own name."""
+    found: dict[str, list[str]] = {}
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            if any(part.startswith("_") and part != "__init__" for part in parts) or "templates" in parts:
+                continue
+            lines = path.read_text(encoding="utf-8").splitlines()
+            if path.name == "__init__.py" and len(lines) <= 1:
+                continue
+            name = ".".join(parts).removesuffix(".__init__")
+            folder = ".".join(parts[:2]) if len(parts) > 2 and parts[1] != "__init__" else room
+            found.setdefault(folder, []).append(name)
+    return found
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
