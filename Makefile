@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 demo: install
 	$(BIN)/wormwheel demo
-	@echo "To go on in this shell: source $(BIN)/activate; then: wormwheel --help"
+	@echo "To continue in this shell: source $(BIN)/activate; then: wormwheel --help"
 
 test: install-dev
 	$(BIN)/ruff check .

@@ -297,13 +297,13 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     """
     import tyro
 
-    told = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(message):
             return tyro.cli(kind, prog=program, args=arguments, **more)
     except SystemExit:
         raise ValueError(
-            f"{_gist(told.getvalue())}{_meant(kind, arguments, 'config' in more)} See {program} --help."
+            f"{_gist(message.getvalue())}{_meant(kind, arguments, 'config' in more)} See {program} --help."
         ) from None
 
 
@@ -358,7 +358,7 @@ def _one_line(text: str) -> str:
 
 
 def _complain(name: str, line: str) -> None:
-    """Print the one line; where nobody listens, the exit code still tells."""
+    """Print the one line; where nobody listens, the exit code says it."""
     print(f"{name}: {line}", file=sys.stderr)
 
 

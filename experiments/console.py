@@ -107,7 +107,7 @@ def progress(title: str, total: int, unit: str = "frames") -> Iterator[Bar]:
         unit: of what.
 
     Yields:
-        The bar, to be told of what is done.
+        The bar, to be updated with what is done.
     """
     if not sys.stderr.isatty():
         bar = Bar(title, total, unit, None)
@@ -201,7 +201,7 @@ def new_directory(wanted: Path | None, default: str, taken_by: str, reuse: bool)
     if wanted is not None:
         if (wanted / taken_by).exists() and not reuse:
             raise ValueError(
-                f"{wanted} already holds results, which are not written over: give another --out, or --resume to go on."
+                f"{wanted} already holds results, which are not written over: give another --out, or --resume to continue it."
             )
         return wanted
     path, number = Path(default), 1

@@ -57,6 +57,6 @@ def plot_lengths(curves: dict[str, dict[int, float]], path: Path) -> None:
 
 
 def _styles() -> Iterator[str]:
-    """Lines that can be told apart."""
+    """Line styles that differ in more than colour."""
     for marker, number in product("o^s", range(10)):
         yield f"{marker}-C{number}"

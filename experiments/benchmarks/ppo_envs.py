@@ -79,7 +79,7 @@ def measure_vector_envs(
         The steps a second of each turn.
 
     Raises:
-        AssertionError: if they do not show the same, or what is learnt in them is not the same.
+        AssertionError: if they do not show the same, or what is learned in them is not the same.
     """
 
     def maker() -> gymnasium.Env[Any, Any]:

@@ -5,7 +5,7 @@ joint positions and velocities, cut into windows of 20 steps; the score is the m
 the simulator's own units. All cores have 32 units and a linear read-out of all of them.
 
 The published rollouts came from a trained controller with 5 % random actions. Here the robot is driven by random gaits
-(a sine a joint, drawn anew for every rollout) with the same share of random actions, so the figures have the published
+(a sine a joint, drawn for every rollout) with the same share of random actions, so the figures have the published
 unit and protocol, but not the published data: compare cores within the table, and the table with its two baselines.
 
     python -m experiments.tasks.half_cheetah --seeds 3

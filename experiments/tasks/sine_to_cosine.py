@@ -1,7 +1,7 @@
 """Sine to cosine: hear sin(ωt + φ), answer cos(ωt + φ).
 
 The smallest task with a hidden state: the answer is not a function of the input alone, as a sine passes every value
-once rising and once falling, so a core has to remember where it came from. Frequency and phase are drawn anew for every
+once rising and once falling, so a core has to remember where it came from. Frequency and phase are drawn for every
 sequence. The score is the mean squared error after the first `warm_up` steps; always answering 0 scores 0.5.
 
     python -m experiments.tasks.sine_to_cosine --seeds 3
