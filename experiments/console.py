@@ -201,7 +201,8 @@ def new_directory(wanted: Path | None, default: str, taken_by: str, reuse: bool)
     if wanted is not None:
         if (wanted / taken_by).exists() and not reuse:
             raise ValueError(
-                f"{wanted} holds results, which are not written over: give another --out, or --resume to continue it."
+                f"{wanted} already holds results, which are not written over: give another --out, or --resume to "
+                "continue it."
             )
         return wanted
     path, number = Path(default), 1
