@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +66,7 @@ def run(options: InfoOptions) -> None:
 
 def attribute_docs(kind: type[Any]) -> dict[str, str]:
     """Return what the docstring of each field of a dataclass says, by field; empty where it says nothing."""
-    source = inspect.getsource(kind)
+    source = "\n".join(inspect.getsource(base) for base in reversed(kind.__mro__) if is_dataclass(base))
     docs = {item.name: "" for item in fields(kind)}
     # `name: type = default` and the string below it, or the lines of an Attributes section.
     for match in re.finditer(r'^    (\w+):[^\n]*(?:\n        [^\n]*|\n    \))*\n    """(.*?)"""', source, re.M | re.S):

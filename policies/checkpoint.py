@@ -3,13 +3,16 @@
     save_policy(policy, "runs/mine/policy", notes={"data": "…"})
     policy = load_policy("runs/mine/policy")
 
-Nothing that is loaded can run code. Each file is written beside its place and moved there, weights last, so a kill
-leaves a directory that loads.
+Nothing that is loaded can run code. Each file is written beside its place and moved there, weights last. The weights
+file carries the config that it was saved with and a digest of its numbers, and `config.json` names that digest: after a
+kill between the two, the earlier policy loads whole, whatever was being saved over it; altered weights are refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -26,6 +29,13 @@ from policies.policy import DrivingPolicy, PolicyConfig
 
 FORMAT = "wormwheel-policy"
 FORMAT_VERSION = 1
+LARGEST_CONFIG = 64 * 2**20
+"""Most bytes of a `config.json`: a wiring of a million synapses, and room for notes."""
+
+LARGEST_WEIGHTS = 2**30
+"""Most bytes of a `model.safetensors`; head and core together may have a sixth of that."""
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
@@ -44,20 +54,22 @@ def save_policy(policy: DrivingPolicy, directory: str | Path, notes: Mapping[str
         The directory.
 
     Raises:
-        OSError: if the directory cannot be written; an earlier checkpoint there is still whole.
+        OSError: if the directory cannot be written; an earlier checkpoint there still loads.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        "weights_sha256": _digest(tensors),
         "policy": policy.config.to_json(),
         "notes": dict(notes or {}),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+    weights = safetensors.torch.save(tensors, {"format": FORMAT, "config": json.dumps(config)})
     _replace(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     _replace(directory / "README.md", _model_card(policy, dict(notes or {})).encode())
-    _replace(directory / "model.safetensors", safetensors.torch.save(tensors, {"format": FORMAT}))
+    _replace(directory / "model.safetensors", weights)
     return directory
 
 
@@ -72,19 +84,32 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{directory} is not a policy directory: it has no config.json. Give the directory that training wrote, "
-            "such as runs/NAME/policy."
-        ) from error
-    except (NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        if not path.is_file():
+            raise CheckpointError(
+                f"{directory} is not a policy directory: it has no config.json. Give the directory that training "
+                "wrote, such as runs/NAME/policy."
+            )
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise CheckpointError(f"{path} is corrupt: {path.stat().st_size:,} bytes are more than a config has.")
+        return _checked(path, path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is corrupt: expected JSON ({error}). Train again or restore a copy.") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT or "policy" not in config:
+
+
+def _checked(path: Path, text: str) -> dict[str, Any]:
+    """Parse a config and check that it is one of ours."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and lists in lists in lists
+        raise CheckpointError(f"{path} is corrupt: expected JSON ({error}). Train again or restore a copy.") from error
+    known = isinstance(config, dict) and config.get("format") == FORMAT and isinstance(config.get("policy"), dict)
+    if not known:
         raise CheckpointError(f"{path} was not written by Wormwheel: expected a JSON object with format {FORMAT!r}.")
     version = config.get("format_version")
     if not isinstance(version, int) or version < 1:
-        raise CheckpointError(f"{path} is corrupt: format_version must be a positive integer, got {version!r}.")
+        raise CheckpointError(f"{path} is corrupt: format_version must be a positive integer, got {version!r:.80}.")
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {version}, this program reads up to {FORMAT_VERSION}. Update Wormwheel."
@@ -116,6 +141,18 @@ def load_policy(directory: str | Path, device: str | torch.device = "cpu", trust
     directory = policy_directory(directory)
     config = read_config(directory)
     path = directory / "model.safetensors"
+    tensors, metadata = _read_weights(path)
+    digest, described_in = _digest(tensors), directory / "config.json"
+    if config.get("weights_sha256") not in (None, digest) and "config" in metadata:
+        own = _checked(path, metadata["config"])
+        if own.get("weights_sha256") != digest:
+            raise CheckpointError(f"{path} is corrupt: its numbers were altered. Train again or restore a copy.")
+        _log.warning(
+            "%s belongs to another save than model.safetensors, as a kill while saving leaves it: the policy that was "
+            "saved before is loaded.",
+            described_in,
+        )
+        config, described_in = own, path
     core = config["policy"].get("core")
     if isinstance(core, str) and not is_known(core) and ":" in core:
         if not trust:
@@ -126,16 +163,10 @@ def load_policy(directory: str | Path, device: str | torch.device = "cpu", trust
         import_core(core)
     try:
         policy = DrivingPolicy.create(PolicyConfig.from_json(config["policy"]))
-    except ValueError as error:
-        raise CheckpointError(f"{Path(directory) / 'config.json'} does not describe a policy: {error}") from error
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{directory} has no model.safetensors: the policy is incomplete.") from error
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is corrupt ({error}). Train again or restore a copy.") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{described_in} does not describe a policy: {error}") from error
+    expected = {name: _kind(tensor) for name, tensor in policy.state_dict().items()}
+    found = {name: _kind(tensor) for name, tensor in tensors.items()}
     if expected != found:
         names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise CheckpointError(
@@ -144,8 +175,40 @@ def load_policy(directory: str | Path, device: str | torch.device = "cpu", trust
         )
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point()):
         raise CheckpointError(f"{path} holds values that are not finite: the training that wrote it had diverged.")
+    if config.get("weights_sha256") not in (None, digest):
+        raise CheckpointError(f"{path} is not what its config.json was saved with. Restore a copy of both.")
     policy.load_state_dict(tensors)
     return policy.to(device).eval()
+
+
+def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read tensors and metadata of a safetensors file."""
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path.parent} has no model.safetensors: the policy is incomplete.")
+        if path.stat().st_size > LARGEST_WEIGHTS:
+            raise CheckpointError(f"{path} is corrupt: {path.stat().st_size:,} bytes are more than a policy has.")
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is corrupt ({error}). Train again or restore a copy.") from error
+
+
+def _kind(tensor: torch.Tensor) -> tuple[str, tuple[int, ...]]:
+    return "floats" if tensor.is_floating_point() else str(tensor.dtype), tuple(tensor.shape)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -11,13 +11,20 @@ table S1) for 78×200 frames with its 79,420 parameters, and `small` for 96×48 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from policies.limits import Units, check_parameters
 
-@dataclass(frozen=True)
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class HeadConfig:
     """The shape of a conv head.
 
@@ -26,14 +33,14 @@ class HeadConfig:
         kernels: square kernel size of each convolution, pixels.
         strides: stride of each convolution, pixels.
         features_per_channel: features that each channel of the last map is reduced to.
-        dropout: fraction of the last map's values dropped while training, in [0, 1).
+        dropout: fraction of the last map's values dropped while training.
     """
 
-    channels: tuple[int, ...] = (16, 24, 32, 32, 8)
-    kernels: tuple[int, ...] = (5, 3, 3, 3, 3)
-    strides: tuple[int, ...] = (2, 2, 2, 1, 1)
-    features_per_channel: int = 4
-    dropout: float = 0.0
+    channels: tuple[Units, ...] = (16, 24, 32, 32, 8)
+    kernels: tuple[Pixels, ...] = (5, 3, 3, 3, 3)
+    strides: tuple[Pixels, ...] = (2, 2, 2, 1, 1)
+    features_per_channel: Units = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def __post_init__(self) -> None:
         """Check that the layers agree."""
@@ -42,10 +49,6 @@ class HeadConfig:
                 "channels, kernels and strides must name the same number of layers, at least one; "
                 f"got {len(self.channels)}, {len(self.kernels)} and {len(self.strides)}."
             )
-        if min(*self.channels, *self.kernels, *self.strides, self.features_per_channel) < 1:
-            raise ValueError("channels, kernels, strides and features_per_channel must all be at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
 
 
 HEADS = {
@@ -73,6 +76,7 @@ class ConvHead(nn.Module):
         convolutions: list[nn.Module] = []
         channels, rows, columns = 3, height, width
         for out_channels, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
+            check_parameters("a convolution", channels * out_channels * kernel**2)
             # Weights are drawn below, from the generator that owns them.
             convolutions.append(
                 nn.utils.skip_init(nn.Conv2d, channels, out_channels, kernel, stride=stride, padding=kernel // 2)
@@ -86,6 +90,7 @@ class ConvHead(nn.Module):
             raise ValueError(
                 f"frames of {height}×{width} pixels are too small for {len(config.channels)} convolutions."
             )
+        check_parameters("the head's read-out", channels * rows * columns * config.features_per_channel)
         self.convolutions = nn.ModuleList(convolutions)
         self.dropout = nn.Dropout(config.dropout)
         self.readout_weight = nn.Parameter(torch.empty(channels, rows * columns, config.features_per_channel))
@@ -150,16 +155,17 @@ def whiten(frames: Tensor) -> Tensor:
     Returns:
         `[N, 3, H, W]` float32 in channels-last memory.
     """
-    if frames.requires_grad:  # for attacks: the same sums, without writing over what the gradient needs
-        flat = frames.flatten(1)
-        variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
-        return ((flat - mean) * torch.rsqrt(variance + 0.25)).view(frames.shape).permute(0, 3, 1, 2)
-    pixels = torch.empty(frames.shape[0], frames[0].numel(), dtype=torch.float32, device=frames.device)
-    pixels.copy_(frames.reshape(pixels.shape))
-    # The norm is one fast pass; torch's own variance takes several times as long on a CPU.
-    mean = pixels.mean(dim=1, keepdim=True)
-    mean_square = torch.linalg.vector_norm(pixels, dim=1, keepdim=True).square() / pixels.shape[1]
-    variance = (mean_square - mean.square()).clamp_min(0)
+    # Two passes, the spread being taken around the mean: in one, the squares of a bright flat frame cancel to noise.
     # A floor of half a grey level: a black frame stays a black frame instead of amplified noise.
-    pixels.sub_(mean).mul_(torch.rsqrt(variance + 0.25))
+    if frames.requires_grad:  # for attacks: the same sums, without writing over what the gradient needs
+        centred = frames.flatten(1).float()
+        centred = centred - centred.mean(dim=1, keepdim=True)
+        variance = centred.square().mean(dim=1, keepdim=True)
+        return (centred * torch.rsqrt(variance + 0.25)).view(frames.shape).permute(0, 3, 1, 2)
+    pixels = torch.empty(frames.shape[0], math.prod(frames.shape[1:]), dtype=torch.float32, device=frames.device)
+    pixels.copy_(frames.reshape(pixels.shape))
+    pixels.sub_(pixels.mean(dim=1, keepdim=True))
+    # The norm is one fast pass; torch's own variance takes several times as long on a CPU.
+    variance = torch.linalg.vector_norm(pixels, dim=1, keepdim=True).square() / pixels.shape[1]
+    pixels.mul_(torch.rsqrt(variance + 0.25))
     return pixels.view(frames.shape).permute(0, 3, 1, 2)

@@ -8,19 +8,22 @@ The motor neurons are the steering: nothing stands between the circuit's output 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, field
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from policies.car import CarInfo
 from policies.cores import Core, make_core
+from policies.limits import Positive
 from policies.perception import HEADS, ConvHead, HeadConfig, whiten
 from policies.preprocessing import Preprocessing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class PolicyConfig:
     """What a driver is made of; enough to build it again.
 
@@ -38,16 +41,9 @@ class PolicyConfig:
     core_options: dict[str, Any] = field(default_factory=dict)
     head: HeadConfig = HEADS["small"]
     preprocessing: Preprocessing = Preprocessing()
-    motors: int = 1
-    nominal_period_s: float = 0.05
+    motors: Annotated[int, Field(ge=1, le=1024)] = 1
+    nominal_period_s: Positive = 0.05
     car: CarInfo | None = None
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.motors < 1:
-            raise ValueError(f"motors must be at least 1, got {self.motors}.")
-        if not self.nominal_period_s > 0:
-            raise ValueError(f"nominal_period_s must be positive, got {self.nominal_period_s}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the config as plain JSON values."""
@@ -67,12 +63,20 @@ class PolicyConfig:
         """
         try:
             values = dict(values)
-            head: dict[str, Any] = {
-                key: tuple(v) if isinstance(v, list) else v for key, v in values.pop("head").items()
-            }
+            head = HeadConfig(**values.pop("head"))
             car = CarInfo(**values.pop("car")) if values.get("car") is not None else None
             fit = Preprocessing(**values.pop("preprocessing"))
-            return cls(head=HeadConfig(**head), preprocessing=fit, **{**values, "car": car})
+            return cls(head=head, preprocessing=fit, **{**values, "car": car})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            if "argument" in first["type"]:  # missing or unexpected
+                raise ValueError(
+                    f"the policy's config does not have the fields of this version: {field}: {first['msg']}."
+                ) from error
+            raise ValueError(
+                f"the policy's config is wrong: {field}: {first['msg']}, got {first['input']!r:.80}."
+            ) from error
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the policy's config does not have the fields of this version: {error}.") from error
 

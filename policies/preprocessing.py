@@ -8,14 +8,19 @@ Part of every policy and of its checkpoint, so whoever loads a policy needs noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+Side = Annotated[int, Field(ge=1, le=16384)]
+Crop = Annotated[int, Field(ge=0, le=16384)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Preprocessing:
     """Crop and resize of a frame.
 
@@ -30,22 +35,20 @@ class Preprocessing:
         width: columns that the head sees, pixels.
     """
 
-    source_height: int = 48
-    source_width: int = 96
-    crop_top: int = 0
-    crop_bottom: int = 0
-    crop_left: int = 0
-    crop_right: int = 0
-    height: int = 48
-    width: int = 96
+    source_height: Side = 48
+    source_width: Side = 96
+    crop_top: Crop = 0
+    crop_bottom: Crop = 0
+    crop_left: Crop = 0
+    crop_right: Crop = 0
+    height: Side = 48
+    width: Side = 96
 
     def __post_init__(self) -> None:
         """Check that something is left after the crop."""
-        if min(self.crop_top, self.crop_bottom, self.crop_left, self.crop_right) < 0:
-            raise ValueError("crops are counted in pixels from the edge and cannot be negative.")
         rows = self.source_height - self.crop_top - self.crop_bottom
         columns = self.source_width - self.crop_left - self.crop_right
-        if min(rows, columns, self.height, self.width) < 1:
+        if min(rows, columns) < 1:
             raise ValueError(
                 f"nothing is left of a {self.source_height}×{self.source_width} frame after cropping {self.crop_top} + "
                 f"{self.crop_bottom} rows and {self.crop_left} + {self.crop_right} columns; crop less."

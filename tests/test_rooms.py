@@ -105,9 +105,6 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 KNOWN: list[list[str]] = [
-    ["policies.wiring.plot", "policies.wiring.read_csv", "policies.wiring.wiring"],
-    ["policies.cores.cfc", "policies.cores.from_ncps", "policies.cores.ltc"],
-    ["policies.cores", "policies.cores.reservoir"],
     ["agents.ppo.algorithm", "agents.ppo.checkpoint", "agents.ppo.rollout", "agents.ppo.update"],
 ]
 """Circles that are being opened; none may be added."""

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from policies.cores.cfc import CfC
-from policies.cores.ltc import LTC
+from policies.cores.from_ncps import cfc_from_ncps, ltc_from_ncps
 
 INPUTS = 32
 LSTM_UNITS = 64
@@ -43,11 +42,11 @@ def peers(units: int) -> dict[str, nn.Module]:
     else:
         wiring = wirings.AutoNCP(units, motors, sparsity_level=sparsity)
     made: dict[str, nn.Module] = {"LTC, ncps": reference.LTC(INPUTS, wiring, batch_first=True)}
-    made["LTC"] = LTC.from_ncps(made["LTC, ncps"])
+    made["LTC"] = ltc_from_ncps(made["LTC, ncps"])
     if units != 302:  # the reference's wired CfC needs the layers of an NCP
         ncp = wirings.AutoNCP(units, motors, sparsity_level=sparsity)
         made["wired CfC, ncps"] = reference.CfC(INPUTS, ncp, batch_first=True)
-        made["wired CfC"] = CfC.from_ncps(made["wired CfC, ncps"])
+        made["wired CfC"] = cfc_from_ncps(made["wired CfC, ncps"])
     made["LSTM, torch"] = nn.LSTM(INPUTS, LSTM_UNITS, batch_first=True)
     torch.random.set_rng_state(state)
     return made

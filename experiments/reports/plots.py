@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from agents.driving.statistics import Estimate
 from agents.runs.files import replacing
+from policies.wiring.plot import plot
 from policies.wiring.wiring import Wiring
 
 
@@ -192,7 +193,7 @@ def wiring_figure(wiring: Wiring, theme: Theme = PAGE) -> Figure:
     """Draw a circuit with its excitatory and inhibitory synapses."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained", facecolor="none")
     axes = figure.add_subplot()
-    wiring.draw(axes)
+    plot(wiring, axes)
     for label in axes.texts:
         label.set_color(theme.text)
         label.set_fontsize(7)

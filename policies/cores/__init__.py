@@ -41,13 +41,19 @@ class CoreSpec:
     build: Callable[[int, int, Any, int], Core]
 
 
+def _make_reservoir(input_size: int, output_size: int, config: ReservoirConfig, seed: int) -> Core:
+    """Make the core that the config names, frozen, with a read-out; both are drawn from `seed`."""
+    frozen = make_core(config.core, input_size, config.features, config.core_options, seed)
+    return Reservoir(frozen, output_size, config, seed)
+
+
 CORES: dict[str, CoreSpec] = {
     "ltc": CoreSpec(LTCConfig, LTC.build),
     "cfc": CoreSpec(CfCConfig, CfC),
     "ctrnn": CoreSpec(CTRNNConfig, CTRNN),
     "neural_ode": CoreSpec(NeuralODEConfig, NeuralODE),
     "lrc": CoreSpec(LRCConfig, LRC),
-    "reservoir": CoreSpec(ReservoirConfig, Reservoir),
+    "reservoir": CoreSpec(ReservoirConfig, _make_reservoir),
     "transformer": CoreSpec(TransformerConfig, Transformer),
     "gru": CoreSpec(GRUConfig, GRU),
     "lstm": CoreSpec(LSTMConfig, LSTM),

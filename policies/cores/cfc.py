@@ -17,10 +17,11 @@ Mixed memory puts an LSTM cell in front: (h, c) ← LSTM(x, (h, c)), then h ← 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,12 +29,14 @@ from policies.cores.activations import check_activation
 from policies.cores.cfc_layer import HEADS, CfCLayer
 from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
 from policies.kernels.cell.program import record
-from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.kernels.cell.sequence import CELL, run_sequence
+from policies.kernels.choose import check_kernel
+from policies.limits import Layers, Positive, Seed, Units, check_parameters
 from policies.wiring.named import check_wiring, choose_wiring
 from policies.wiring.wiring import Wiring
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class CfCConfig:
     """Shape and mode."""
 
@@ -41,31 +44,31 @@ class CfCConfig:
     """"ncp" (AutoNCP), "fully_connected", "random", "published_driver", a wiring's `to_json()`; None for a fully
     connected CfC with a backbone. A `CfC` that is given a wiring ignores this and the next three."""
 
-    units: int = 19
+    units: Units = 19
     """N, units; motor neurons included when wired."""
 
-    sparsity: float = 0.5
+    sparsity: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the possible synapses that an "ncp" or "random" wiring leaves out."""
 
-    wiring_seed: int = 22222
+    wiring_seed: Seed = 22222
     """Seed of the wiring's draws; apart from the weights' seed, so that drivers compare on one circuit."""
 
-    mode: str = "default"
+    mode: Literal["default", "no_gate", "pure"] = "default"
     """"default", "no_gate" or "pure"."""
 
     mixed_memory: bool = False
     """Whether an LSTM cell carries the memory."""
 
-    backbone_units: int = 128
+    backbone_units: Units = 128
     """Units of each backbone layer; without a wiring only."""
 
-    backbone_layers: int = 1
+    backbone_layers: Layers = 1
     """Backbone layers, 0 for none; without a wiring only."""
 
     backbone_activation: str = "lecun_tanh"
     """A name in `policies.cores.activations.ACTIVATIONS`; without a wiring only."""
 
-    gate_span: float | None = None
+    gate_span: Positive | None = None
     """Elapsed time, nominal periods, over which the gates' opening times are spread at the start (see `cfc_layer`): the
     longest time that the core must tell from others. None draws the gates as published."""
 
@@ -76,22 +79,13 @@ class CfCConfig:
     """What runs the sequence: "auto", "reference" or "cpu"."""
 
     def __post_init__(self) -> None:
-        """Check the choices and numbers."""
+        """Check the names, and that a span has gates to spread."""
         if self.wiring is not None:
             check_wiring(self.wiring)
-        if self.mode not in HEADS:
-            raise ValueError(f"mode must be one of {', '.join(HEADS)}, got {self.mode!r}.")
-        if self.units < 1 or self.backbone_units < 1 or self.backbone_layers < 0:
-            raise ValueError(
-                "units and backbone_units must be at least 1 and backbone_layers at least 0, got "
-                f"{self.units}, {self.backbone_units} and {self.backbone_layers}."
-            )
-        if self.gate_span is not None and not (self.gate_span > 0 and "time_b" in HEADS[self.mode]):
-            raise ValueError(
-                f"gate_span must be a positive time, for a mode with a gate; got {self.gate_span} in {self.mode!r}."
-            )
+        if self.gate_span is not None and "time_b" not in HEADS[self.mode]:
+            raise ValueError(f"gate_span is for a mode with a gate, mode {self.mode!r} has none. Leave it out.")
         check_activation(self.backbone_activation)
-        check_kernel(self.kernel)
+        check_kernel(CELL, self.kernel)
 
 
 class CfC(Core):
@@ -111,7 +105,7 @@ class CfC(Core):
         self,
         input_size: int,
         output_size: int,
-        config: CfCConfig = CfCConfig(),
+        config: CfCConfig | None = None,
         seed: int = 0,
         wiring: Wiring | None = None,
     ):
@@ -120,7 +114,7 @@ class CfC(Core):
         Args:
             input_size: F, features a step.
             output_size: M, motor outputs a step.
-            config: its shape and mode.
+            config: its shape and mode; the defaults when None.
             seed: of the initial weights; torch's global generators are left alone.
             wiring: instead of the one that the config names.
 
@@ -129,13 +123,12 @@ class CfC(Core):
                 more or fewer than the motors.
         """
         super().__init__()
-        if wiring is None and config.wiring is not None:
-            outputs = (
-                config.wiring["layers"][0][1] if config.readout and isinstance(config.wiring, dict) else output_size
-            )
-            wiring = choose_wiring(
-                config.wiring, config.units, config.sparsity, config.wiring_seed, input_size, outputs
-            )
+        config = config or CfCConfig()
+        if wiring is None and isinstance(config.wiring, dict):
+            wiring = Wiring.from_json(config.wiring)
+        elif wiring is None and config.wiring is not None:
+            named = config.wiring, config.units, config.sparsity, config.wiring_seed
+            wiring = choose_wiring(*named, input_size, output_size)
         if wiring is not None and wiring.inputs != input_size:
             raise ValueError(f"the wiring has {wiring.inputs} inputs, needed are {input_size}.")
         width = config.units if wiring is None else wiring.outputs
@@ -144,6 +137,11 @@ class CfC(Core):
             raise ValueError(f"without a read-out the {width} units are the outputs, needed are {output_size}.")
         self.config, self.wiring = config, wiring
         self.units = config.units if wiring is None else wiring.units
+        hidden = config.backbone_units if config.backbone_layers and wiring is None else 0
+        hears = hidden or input_size + self.units
+        check_parameters(
+            "this CfC", hidden * (input_size + self.units + config.backbone_layers * hidden) + 4 * self.units * hears
+        )
         self.input_size, self.output_size = input_size, output_size
         self.state_size = self.units * (1 + config.mixed_memory)
         self._width = width
@@ -166,14 +164,7 @@ class CfC(Core):
             self.readout = readout(width, output_size) if reads_out else nn.Identity()
         outside, _, inside = self._weights()
         self._hearing = len(outside) - 4 * self.units * config.mixed_memory
-        self._tape = record(self._step, inside, len(outside), self.state_size)
-
-    @classmethod
-    def from_ncps(cls, module: nn.Module, kernel: str = "auto") -> CfC:
-        """Return a core that computes what an `ncps.torch.CfC` computes; see `policies.cores.from_ncps`."""
-        from policies.cores.from_ncps import cfc_from_ncps
-
-        return cfc_from_ncps(module, kernel)
+        self._program = record(self._step, inside, len(outside), self.state_size)
 
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -183,7 +174,7 @@ class CfC(Core):
             inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
             outside, bias, inside = self._weights()
             drive = functional.linear(inputs, outside, bias)
-            states = run_sequence(self._step, self._tape, inside, drive, state, elapsed, starts, self.config.kernel)
+            states = run_sequence(self._step, self._program, inside, drive, state, elapsed, starts, self.config.kernel)
             return self.readout(states[..., : self._width]), states[:, -1]
 
     def cost_per_step(self) -> CoreCost:
@@ -194,7 +185,7 @@ class CfC(Core):
             synapses += int(ff1[: layer.units].sum())
         outside = self._weights()[0].numel()
         motors = self.readout.weight.numel() if isinstance(self.readout, nn.Linear) else 0
-        return measure_cost(self, int(synapses), outside + self._tape.multiply_adds + motors)
+        return measure_cost(self, int(synapses), outside + self._program.multiply_adds + motors)
 
     def _build_full(self) -> None:
         config = self.config

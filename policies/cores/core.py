@@ -85,13 +85,6 @@ def prepare(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check the arguments of a core's `forward` and fill the defaults.
 
-    Args:
-        core: the core that is called.
-        inputs: as in `Core.forward`.
-        state: as in `Core.forward`.
-        elapsed: as in `Core.forward`.
-        starts: as in `Core.forward`.
-
     Returns:
         state `[B, S]`, elapsed `[B, T]` in the dtype of the state, starts `[B, T]` bool.
 

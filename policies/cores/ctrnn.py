@@ -4,7 +4,10 @@
 
 integrated with K explicit Euler steps of length Δt / K a frame, Δt the elapsed time:
 
-    h ← h + Δt / (K tau) · (−h + tanh(W x + U h + b))
+    h ← h + r (−h + tanh(W x + U h + b)),   r = Δt / (K tau), at most 1
+
+At r = 1 a unit arrives at its target, where the explicit step would go past it and, from 2 on, ever further: so the
+state stays within [−1, 1] after however long a gap.
 
     core = CTRNN(32, 1, CTRNNConfig(units=32))
 """
@@ -13,46 +16,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
 from policies.kernels.cell.program import record
-from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.kernels.cell.sequence import CELL, run_sequence
+from policies.kernels.choose import check_kernel
+from policies.limits import Positive, Substeps, Units, check_parameters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class CTRNNConfig:
     """Size, solver steps and the initial time constant."""
 
-    units: int = 32
+    units: Units = 32
     """N, units."""
 
-    substeps: int = 6
-    """K, Euler steps a frame. The step is stable while Δt / K is below twice the smallest time constant."""
+    substeps: Substeps = 6
+    """K, Euler steps a frame; accurate while Δt / K is well below the smallest time constant."""
 
-    tau_init: float = 1.0
-    """Initial time constant of every unit, in nominal frame periods, > 0. It is learned, and stays positive."""
+    tau_init: Positive = 1.0
+    """Initial time constant of every unit, in nominal frame periods. It is learned, and stays positive."""
 
-    spectral_radius: float = 1.0
+    spectral_radius: Positive = 1.0
     """Largest absolute eigenvalue of the initial U: below 1 the memory fades, above 1 the units may ring on."""
 
     kernel: str = "auto"
     """What runs the sequence: "auto", "reference" or "cpu"."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.units < 1 or self.substeps < 1:
-            raise ValueError(f"units and substeps must be at least 1, got {self.units} and {self.substeps}.")
-        if not (self.tau_init > 0 and self.spectral_radius > 0):
-            raise ValueError(
-                f"tau_init and spectral_radius must be positive, got {self.tau_init} and {self.spectral_radius}."
-            )
-        check_kernel(self.kernel)
+        """Check the name of the kernel."""
+        check_kernel(CELL, self.kernel)
 
 
 class CTRNN(Core):
@@ -68,17 +67,19 @@ class CTRNN(Core):
         readout: N units → M motors.
     """
 
-    def __init__(self, input_size: int, output_size: int, config: CTRNNConfig = CTRNNConfig(), seed: int = 0):
+    def __init__(self, input_size: int, output_size: int, config: CTRNNConfig | None = None, seed: int = 0):
         """Draw W and U from the Gaussian with variance 1/F and 1/N, U scaled to the spectral radius.
 
         Args:
             input_size: F, features a step.
             output_size: M, motor outputs a step.
-            config: its numbers.
+            config: its numbers; the defaults when None.
             seed: of the initial weights; torch's global generators are left alone.
         """
         super().__init__()
+        config = config or CTRNNConfig()
         units = config.units
+        check_parameters("this CT-RNN", units * (units + input_size))
         self.input_size, self.output_size, self.state_size = input_size, output_size, units
         self.config = config
         with seeded(seed):
@@ -89,7 +90,7 @@ class CTRNN(Core):
             self.recurrent = nn.Parameter(recurrent * (config.spectral_radius / largest_eigenvalue(recurrent)))
             self.raw_tau = nn.Parameter(torch.full((units,), inverse_softplus(config.tau_init)))
             self.readout = readout(units, output_size)
-        self._tape = record(self._step, self._weights(), units, units)
+        self._program = record(self._step, self._weights(), units, units)
 
     @property
     def tau(self) -> Tensor:
@@ -104,7 +105,7 @@ class CTRNN(Core):
             inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
             drive = self.inputs_to_units(inputs)
             states = run_sequence(
-                self._step, self._tape, self._weights(), drive, state, elapsed, starts, self.config.kernel
+                self._step, self._program, self._weights(), drive, state, elapsed, starts, self.config.kernel
             )
             return self.readout(states), states[:, -1]
 
@@ -112,15 +113,17 @@ class CTRNN(Core):
         """Count synapses and multiply-adds."""
         outside = self.inputs_to_units.weight.numel()
         synapses = outside + self.recurrent.numel()
-        return measure_cost(self, synapses, outside + self._tape.multiply_adds + self.readout.weight.numel())
+        return measure_cost(self, synapses, outside + self._program.multiply_adds + self.readout.weight.numel())
 
     def _weights(self) -> dict[str, Tensor]:
         return {"recurrent": self.recurrent, "rate": 1 / (self.config.substeps * self.tau)}
 
     def _step(self, ops: Any, weights: Mapping[str, Any], drive: Any, state: Any, elapsed: Any) -> Any:
+        rate = ops.gather(elapsed, [0] * self.state_size) * weights["rate"]
+        rate = rate / (ops.activation("relu", rate - 1.0) + 1.0)  # min(rate, 1)
         for _ in range(self.config.substeps):
             target = ops.tanh(ops.linear(weights["recurrent"], state, drive))
-            state = state + (target - state) * weights["rate"] * elapsed
+            state = state + (target - state) * rate
         return state
 
 

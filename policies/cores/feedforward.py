@@ -9,8 +9,9 @@ The baseline that shows what memory is worth. Its state has size 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from policies.cores.activations import Activation, check_activation
@@ -24,16 +25,17 @@ from policies.cores.core import (
     seeded,
     zero_last_column,
 )
+from policies.limits import Layers, Units, check_parameters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class FeedForwardConfig:
     """A multi-layer perceptron."""
 
-    hidden_size: int = 64
+    hidden_size: Units = 64
     """Units of each hidden layer."""
 
-    hidden_layers: int = 1
+    hidden_layers: Layers = 1
     """Hidden layers; 0 makes the core one linear map."""
 
     activation: str = "relu"
@@ -43,12 +45,7 @@ class FeedForwardConfig:
     """Feed log(elapsed) as one more feature; its weights start at zero."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.hidden_size < 1 or self.hidden_layers < 0:
-            raise ValueError(
-                f"hidden_size must be at least 1 and hidden_layers at least 0, got {self.hidden_size} and "
-                f"{self.hidden_layers}."
-            )
+        """Check the name of the activation."""
         check_activation(self.activation)
 
 
@@ -60,24 +57,24 @@ class FeedForward(Core):
         layers: the MLP.
     """
 
-    def __init__(
-        self, input_size: int, output_size: int, config: FeedForwardConfig = FeedForwardConfig(), seed: int = 0
-    ):
+    def __init__(self, input_size: int, output_size: int, config: FeedForwardConfig | None = None, seed: int = 0):
         """Build the MLP with weights drawn from `seed`.
 
         Args:
             input_size: F, features a step.
             output_size: M, motor outputs a step.
-            config: its shape.
+            config: its shape; the defaults when None.
             seed: of the initial weights; torch's global generators are left alone.
         """
         super().__init__()
+        config = config or FeedForwardConfig()
         self.input_size, self.output_size, self.state_size = input_size, output_size, 0
         self.config = config
         sizes = [input_size + config.elapsed_input] + [config.hidden_size] * config.hidden_layers + [output_size]
+        check_parameters("this network", sum(a * b for a, b in pairwise(sizes)))
         with seeded(seed):
             layers: list[nn.Module] = []
-            for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+            for size_in, size_out in pairwise(sizes):
                 layers += [nn.Linear(size_in, size_out), Activation(config.activation)]
             self.layers = nn.Sequential(*layers[:-1])
         if config.elapsed_input:

@@ -1,29 +1,25 @@
-"""Take over an LTC of the reference package, `ncps` for torch.
+"""Take over circuits of the reference package, `ncps` for torch, with their weights.
 
-The package keeps dense `[source, target]` matrices with masks; here each synapse has its own numbers. In its softplus
+    core = ltc_from_ncps(ncps.torch.LTC(32, wiring))
+    core = cfc_from_ncps(ncps.torch.CfC(32, wiring))
+
+An `ncps` LTC keeps dense `[source, target]` matrices with masks; here each synapse has its own numbers. In its softplus
 mode the raw values are taken as they are. In its clipping mode the values themselves are the conductances, so they
-pass an inverse softplus.
-
-Take over the weights of an `ncps.torch.CfC`, fully connected or wired, in any mode, with or without mixed memory.
+pass an inverse softplus. A CfC is taken fully connected or wired, in any mode, with or without mixed memory.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from policies.cores.ltc import LTCConfig
-from policies.kernels.ltc.reference import EPSILON
-from policies.wiring.wiring import Wiring
-
-if TYPE_CHECKING:
-    from policies.cores.ltc import LTC
-
-
 from policies.cores.cfc import CfC, CfCConfig, layer_spans
 from policies.cores.cfc_layer import HEADS, CfCLayer
+from policies.cores.ltc import LTC, LTCConfig, inverse_softplus
+from policies.kernels.ltc.reference import EPSILON
+from policies.wiring.wiring import Wiring
 
 _POSITIVE = ("gleak", "cm", "w", "sensory_w")
 
@@ -49,9 +45,15 @@ def wiring_from_ncps(wiring: Any) -> Wiring:
 
 
 def ltc_from_ncps(module: nn.Module, kernel: str = "auto") -> LTC:
-    """Return an `LTC` with the outputs of `module`, an `ncps.torch.LTC` or `LTCCell`; see `LTC.from_ncps`."""
-    from policies.cores.ltc import LTC, inverse_softplus
+    """Return a core with the outputs of `module` on the same inputs, to rounding.
 
+    Args:
+        module: an `ncps.torch.LTC` or `LTCCell`.
+        kernel: what runs the core; a value of `LTCConfig.kernel`.
+
+    Raises:
+        ValueError: if it is neither, or has something that an `LTC` has not, such as mixed memory.
+    """
     if getattr(module, "use_mixed", False):
         raise ValueError("this ncps LTC has a mixed memory (an LSTM beside it), which LTC has not.")
     cell: Any = getattr(module, "rnn_cell", module)
@@ -99,14 +101,14 @@ def cfc_from_ncps(module: Any, kernel: str = "auto") -> CfC:
 
     Args:
         module: an `ncps.torch.CfC`.
-        kernel: as in `CfCConfig`.
+        kernel: what runs the core; a value of `CfCConfig.kernel`.
 
     Raises:
         ValueError: if it is none, or was built with backbone dropout, which has no counterpart here.
     """
     cell = getattr(module, "rnn_cell", None)
     if cell is None or not hasattr(module, "use_mixed"):
-        raise ValueError(f"CfC.from_ncps needs an ncps.torch.CfC, got {type(module).__name__}.")
+        raise ValueError(f"cfc_from_ncps needs an ncps.torch.CfC, got {type(module).__name__}.")
     wiring = _wiring(cell._wiring) if hasattr(cell, "_wiring") else None
     cells = [cell] if wiring is None else list(cell._layers)
     config = _config(module, cells[0], wiring, kernel)
@@ -136,7 +138,7 @@ def _config(module: Any, cell: Any, wiring: Wiring | None, kernel: str) -> CfCCo
         )
     layers = list(cell.backbone or [])
     if any(isinstance(layer, nn.Dropout) for layer in layers):
-        raise ValueError("CfC.from_ncps takes no backbone dropout. Build the peer with backbone_dropout=0.")
+        raise ValueError("cfc_from_ncps takes no backbone dropout. Build the peer with backbone_dropout=0.")
     return CfCConfig(
         wiring=None,
         units=int(module.state_size),

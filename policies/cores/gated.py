@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from policies.cores.core import (
@@ -36,30 +36,27 @@ from policies.cores.core import (
     zero_last_column,
 )
 from policies.cores.segments import split_at_starts, start_columns, transforms_active
+from policies.kernels.choose import is_exporting
+from policies.limits import Units, check_parameters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class GatedConfig:
     """A gated layer."""
 
-    hidden_size: int = 64
+    hidden_size: Units = 64
     """N, units."""
 
     elapsed_input: bool = True
     """Feed log(elapsed) as one more feature; its weights start at zero. False ignores elapsed time."""
 
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.hidden_size < 1:
-            raise ValueError(f"hidden_size must be at least 1, got {self.hidden_size}.")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class LSTMConfig(GatedConfig):
     """An LSTM of one layer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class GRUConfig(GatedConfig):
     """A GRU of one layer."""
 
@@ -94,6 +91,7 @@ class Gated(Core):
         units, rows = config.hidden_size, self._gates * config.hidden_size
         self.input_size, self.output_size, self.state_size = input_size, output_size, self._parts * units
         self.config = config
+        check_parameters("this gated layer", rows * (units + input_size + 1))
         bound = 1 / math.sqrt(units)
         with seeded(seed):
             self.weight_ih = nn.Parameter(torch.empty(rows, input_size + config.elapsed_input))
@@ -109,7 +107,20 @@ class Gated(Core):
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run the layer; see `Core.forward`. What the state packs is told above."""
+        """Run the layer; see `Core.forward`. The module says what the state packs."""
+        if torch.compiler.is_compiling() and not is_exporting():
+            # torch's compiler has no gradient for the library call that it finds for an LSTM on a CPU, and cannot
+            # follow stretches whose lengths depend on the data: the fused call stays one call between its graphs.
+            return self._run_eagerly(inputs, state, elapsed, starts)
+        return self._run(inputs, state, elapsed, starts)
+
+    @torch.compiler.disable
+    def _run_eagerly(self, *arguments: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self._run(*arguments)  # type: ignore[arg-type]
+
+    def _run(
+        self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         resets = starts is not None
         with full_precision(inputs):
             inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
@@ -162,13 +173,16 @@ class Gated(Core):
 
 
 class LSTM(Gated):
-    """One LSTM layer; the weights have the layout of `torch.nn.LSTM` (gates in the order i, f, g, o)."""
+    """A layer of long short-term memory.
+
+    The weights have the layout of `torch.nn.LSTM`: gates in the order i, f, g, o.
+    """
 
     _gates, _parts = 4, 2
 
-    def __init__(self, input_size: int, output_size: int, config: LSTMConfig = LSTMConfig(), seed: int = 0):
+    def __init__(self, input_size: int, output_size: int, config: LSTMConfig | None = None, seed: int = 0):
         """Build it; see `Gated`."""
-        super().__init__(input_size, output_size, config, seed)
+        super().__init__(input_size, output_size, config or LSTMConfig(), seed)
 
     def _layer(self, inputs: Tensor, state: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h, c = state.unsqueeze(0).chunk(2, dim=2)  # [1, B, N] each
@@ -182,13 +196,16 @@ class LSTM(Gated):
 
 
 class GRU(Gated):
-    """One GRU layer; the weights have the layout of `torch.nn.GRU` (gates in the order r, z, n)."""
+    """A layer of gated recurrent units.
+
+    The weights have the layout of `torch.nn.GRU`: gates in the order r, z, n.
+    """
 
     _gates, _parts = 3, 1
 
-    def __init__(self, input_size: int, output_size: int, config: GRUConfig = GRUConfig(), seed: int = 0):
+    def __init__(self, input_size: int, output_size: int, config: GRUConfig | None = None, seed: int = 0):
         """Build it; see `Gated`."""
-        super().__init__(input_size, output_size, config, seed)
+        super().__init__(input_size, output_size, config or GRUConfig(), seed)
 
     def _layer(self, inputs: Tensor, state: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         start = state.unsqueeze(0)  # [1, B, N]

@@ -7,8 +7,10 @@ With s = sigmoid(sigma (u − mu)) at every synapse, u the feature or the neuron
     v ← v + eps dv/dt,   eps = sigmoid(e) Δt (asymmetric) or (sigmoid(e + k) − sigmoid(e − k)) Δt (symmetric),
     e = W [x, v] + b
 
-The elastance eps, which depends on inputs and state, smooths the oscillations that LTCs can fall into. The state is v,
-`[B, N]` in the order of the wiring's neuron ids; the outputs are the motor neurons' v, scaled and shifted.
+A step that would go past the resting potential vleak tanh(g) / sigmoid(f), eps sigmoid(f) > 1 after a long gap, ends
+there: explicit steps of that size would swing ever further. The elastance eps, which depends on inputs and state,
+smooths the oscillations that LTCs can fall into. The state is v, `[B, N]` in the order of the wiring's neuron ids; the
+outputs are the motor neurons' v, scaled and shifted.
 
     core = LRC(32, 1, LRCConfig(units=19))
 """
@@ -16,22 +18,23 @@ The elastance eps, which depends on inputs and state, smooths the oscillations t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, seeded
 from policies.kernels.cell.program import record
-from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.kernels.cell.sequence import CELL, run_sequence
+from policies.kernels.choose import check_kernel
+from policies.limits import Seed, Substeps, Units, check_parameters
 from policies.wiring.named import check_wiring, choose_wiring
 from policies.wiring.wiring import Wiring
 
-ELASTANCES = ("asymmetric", "symmetric")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class LRCConfig:
     """Wiring, form of the elastance, solver steps."""
 
@@ -39,32 +42,28 @@ class LRCConfig:
     """"ncp" (AutoNCP), "fully_connected", "random", "published_driver", or a wiring's `to_json()`. An `LRC` that is
     given a wiring ignores this and the next three."""
 
-    units: int = 19
+    units: Units = 19
     """N, neurons in all, motor neurons included."""
 
-    sparsity: float = 0.5
+    sparsity: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the possible synapses that an "ncp" or "random" wiring leaves out."""
 
-    wiring_seed: int = 22222
+    wiring_seed: Seed = 22222
     """Seed of the wiring's draws; apart from the weights' seed, so that drivers compare on one circuit."""
 
-    elastance: str = "asymmetric"
+    elastance: Literal["asymmetric", "symmetric"] = "asymmetric"
     """"asymmetric" or "symmetric"."""
 
-    substeps: int = 1
+    substeps: Substeps = 1
     """K, steps a frame, each of length Δt / K."""
 
     kernel: str = "auto"
     """What runs the sequence: "auto", "reference" or "cpu"."""
 
     def __post_init__(self) -> None:
-        """Check the choices and numbers."""
+        """Check the names of wiring and kernel."""
         check_wiring(self.wiring)
-        if self.elastance not in ELASTANCES:
-            raise ValueError(f"elastance must be one of {', '.join(ELASTANCES)}, got {self.elastance!r}.")
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}.")
-        check_kernel(self.kernel)
+        check_kernel(CELL, self.kernel)
 
 
 class LRC(Core):
@@ -91,7 +90,7 @@ class LRC(Core):
         self,
         input_size: int,
         output_size: int,
-        config: LRCConfig = LRCConfig(),
+        config: LRCConfig | None = None,
         seed: int = 0,
         wiring: Wiring | None = None,
     ):
@@ -100,7 +99,7 @@ class LRC(Core):
         Args:
             input_size: F, features a step.
             output_size: M, motor outputs a step.
-            config: its choices.
+            config: its choices; the defaults when None.
             seed: of the initial weights; torch's global generators are left alone.
             wiring: instead of the one that the config names.
 
@@ -108,6 +107,7 @@ class LRC(Core):
             ValueError: if the wiring has other numbers of inputs or outputs.
         """
         super().__init__()
+        config = config or LRCConfig()
         self.wiring = choose_wiring(
             config.wiring if wiring is None else wiring.to_json(),
             config.units,
@@ -117,6 +117,7 @@ class LRC(Core):
             output_size,
         )
         units = self.wiring.units
+        check_parameters("this elastance", units * (input_size + units))
         self.input_size, self.output_size, self.state_size = input_size, output_size, units
         self.config = config
         with seeded(seed):
@@ -135,7 +136,7 @@ class LRC(Core):
             self.width = nn.Parameter(torch.ones(units))
         self.output_w = nn.Parameter(torch.ones(output_size))
         self.output_b = nn.Parameter(torch.zeros(output_size))
-        self._tape = record(self._step, self._weights(), units + input_size, units)
+        self._program = record(self._step, self._weights(), units + input_size, units)
 
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -147,14 +148,14 @@ class LRC(Core):
             elastance = nn.functional.linear(inputs, weight, self.elastance.bias)
             drive = torch.cat((elastance, inputs), dim=2)  # [B, T, N + F]
             states = run_sequence(
-                self._step, self._tape, self._weights(), drive, state, elapsed, starts, self.config.kernel
+                self._step, self._program, self._weights(), drive, state, elapsed, starts, self.config.kernel
             )
             return states[..., : self.output_size] * self.output_w + self.output_b, states[:, -1]
 
     def cost_per_step(self) -> CoreCost:
         """Count synapses of the wiring and multiply-adds, those of the dense elastance included."""
         outside = self.input_size * self.state_size + self.output_size
-        return measure_cost(self, self.wiring.synapse_count, outside + self._tape.multiply_adds)
+        return measure_cost(self, self.wiring.synapse_count, outside + self._program.multiply_adds)
 
     def _weights(self) -> dict[str, Tensor]:
         weights = {name: getattr(self, name) for name in ("gleak", "vleak")}
@@ -189,13 +190,16 @@ class LRC(Core):
             if len(self.wiring.recurrent):
                 f_inside, g_inside = self._synapses(ops, weights, "", state)
                 f, g = f + f_inside, g + g_inside
-            slope = ops.tanh(g) * weights["vleak"] - state * ops.sigmoid(f)
+            conductance = ops.sigmoid(f)
+            slope = ops.tanh(g) * weights["vleak"] - state * conductance
             e = ops.linear(weights["elastance"], state, e_outside)
             if self.config.elastance == "symmetric":
                 elastance = ops.sigmoid(e + weights["k"]) - ops.sigmoid(e + weights["minus_k"])
             else:
                 elastance = ops.sigmoid(e)
-            state = state + elastance * slope * (elapsed * (1 / self.config.substeps))
+            step = elastance * (elapsed * (1 / self.config.substeps))
+            past = ops.activation("relu", step * conductance - 1.0)
+            state = state + slope * (step / (past + 1.0))
         return state
 
 

@@ -9,24 +9,23 @@ inputs, the voltages stay between the reversal potentials.
 
     core = LTC(Wiring.auto_ncp(units=19, outputs=1, inputs=32))
     outputs, state = core(torch.randn(8, 16, 32))
-
-What can be set about an LTC: its wiring, its solver, its maps, the ranges of its initial values.
-
-core = make_core("ltc", input_size=32, output_size=1, config=LTCConfig(solver="rk4", substeps=2))
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost
+from policies.kernels.choose import check_kernel, choose_kernel, is_traced
 from policies.kernels.ltc import dispatch, reference
 from policies.kernels.ltc.reference import Circuit
+from policies.limits import Positive, Seed, Substeps, Units
 from policies.wiring.named import check_wiring, choose_wiring
 from policies.wiring.wiring import Wiring
 
@@ -35,11 +34,11 @@ if TYPE_CHECKING:
 
     from policies.kernels.ltc.cpu.inference import Inference
 
-SOLVERS = (*reference.SOLVERS, "adaptive")
-MAPPINGS = ("affine", "linear", "none")
+Mapping = Literal["affine", "linear", "none"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class LTCConfig:
     """Solver, maps and initial values of an LTC, and the wiring when it is made by name."""
 
@@ -47,85 +46,64 @@ class LTCConfig:
     """Wiring to make: "ncp" (AutoNCP), "fully_connected", "random" or "published_driver"; or a wiring's `to_json()`.
     An `LTC` that is given a wiring ignores this and the next three."""
 
-    units: int = 19
+    units: Units = 19
     """N, neurons in all, motor neurons included."""
 
-    sparsity: float = 0.5
+    sparsity: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the possible synapses that an "ncp" or "random" wiring leaves out."""
 
-    wiring_seed: int = 22222
+    wiring_seed: Seed = 22222
     """Seed of the wiring's draws; apart from the weights' seed, so that drivers compare on one circuit."""
 
-    solver: str = "fused"
+    solver: Literal["fused", "euler", "rk4", "adaptive"] = "fused"
     """"fused" (semi-implicit, first order), "euler", "rk4" or "adaptive" (Dormand-Prince; needs the extra `ode`)."""
 
-    substeps: int = 6
+    substeps: Substeps = 6
     """Solver steps a frame; the adaptive solver chooses its own."""
 
-    rtol: float = 1e-5
+    rtol: Positive = 1e-5
     """Relative tolerance of the adaptive solver."""
 
-    atol: float = 1e-6
+    atol: Positive = 1e-6
     """Absolute tolerance of the adaptive solver, in voltage."""
 
-    input_mapping: str = "affine"
+    input_mapping: Mapping = "affine"
     """How inputs enter: "affine" u·w + b, "linear" u·w, "none"."""
 
-    output_mapping: str = "affine"
+    output_mapping: Mapping = "affine"
     """How motor voltages leave: "affine" v·w + b, "linear" v·w, "none"."""
 
     kernel: str = "auto"
     """What runs the fused solver: "auto", "reference", "cpu" or "cuda"."""
 
-    gleak_init: tuple[float, float] = (0.001, 1.0)
-    """Range of the initial leak conductances, > 0."""
+    gleak_init: tuple[Positive, Positive] = (0.001, 1.0)
+    """Range of the initial leak conductances."""
 
-    vleak_init: tuple[float, float] = (-0.2, 0.2)
+    vleak_init: tuple[Number, Number] = (-0.2, 0.2)
     """Range of the initial leak potentials."""
 
-    cm_init: tuple[float, float] = (0.4, 0.6)
-    """Range of the initial membrane capacitances, > 0."""
+    cm_init: tuple[Positive, Positive] = (0.4, 0.6)
+    """Range of the initial membrane capacitances."""
 
-    w_init: tuple[float, float] = (0.001, 1.0)
-    """Range of the initial synaptic conductances, > 0."""
+    w_init: tuple[Positive, Positive] = (0.001, 1.0)
+    """Range of the initial synaptic conductances."""
 
-    sigma_init: tuple[float, float] = (3.0, 8.0)
+    sigma_init: tuple[Number, Number] = (3.0, 8.0)
     """Range of the initial synapse steepnesses."""
 
-    mu_init: tuple[float, float] = (0.3, 0.8)
+    mu_init: tuple[Number, Number] = (0.3, 0.8)
     """Range of the voltages at which the synapses are half open, initially."""
 
     def __post_init__(self) -> None:
-        """Check the choices and ranges.
-
-        Raises:
-            ValueError: if one is not allowed; the message says which are.
-        """
+        """Check the names, that the kernel has the solver, and that ranges run upwards."""
         check_wiring(self.wiring)
-        _one_of("solver", self.solver, SOLVERS)
-        _one_of("input_mapping", self.input_mapping, MAPPINGS)
-        _one_of("output_mapping", self.output_mapping, MAPPINGS)
-        _one_of("kernel", self.kernel, dispatch.KERNELS)
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}.")
+        check_kernel(dispatch.LTC_KERNELS, self.kernel)
         if self.solver != "fused" and self.kernel not in ("auto", "reference"):
             raise ValueError(f"kernel {self.kernel!r} runs the fused solver only, got solver={self.solver!r}.")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}.")
         for name in ("gleak", "vleak", "cm", "w", "sigma", "mu"):
             low, high = getattr(self, f"{name}_init")
-            if not low <= high or (name in ("gleak", "cm", "w") and low <= 0):
-                raise ValueError(
-                    f"{name}_init must be a range (low, high)"
-                    f"{' of positive values' if name in ('gleak', 'cm', 'w') else ''}, got {(low, high)}."
-                )
-            # JSON knows no tuples.
-            object.__setattr__(self, f"{name}_init", (float(low), float(high)))
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+            if low > high:
+                raise ValueError(f"{name}_init must be a range (low, high), got {(low, high)}.")
 
 
 class LTC(Core):
@@ -198,24 +176,6 @@ class LTC(Core):
         named = config.wiring, config.units, config.sparsity, config.wiring_seed
         return cls(choose_wiring(*named, input_size, output_size), config, seed)
 
-    @classmethod
-    def from_ncps(cls, module: nn.Module, kernel: str = "auto") -> LTC:
-        """Take over wiring and weights of an `ncps.torch.LTC` or `LTCCell`; see `policies.cores.from_ncps`.
-
-        Args:
-            module: the reference package's module.
-            kernel: as in `LTCConfig`.
-
-        Returns:
-            A core with the same outputs, to rounding.
-
-        Raises:
-            ValueError: if the module has something that an `LTC` has not, such as mixed memory.
-        """
-        from policies.cores.from_ncps import ltc_from_ncps
-
-        return ltc_from_ncps(module, kernel)
-
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -233,18 +193,58 @@ class LTC(Core):
         Raises:
             ValueError: if a shape disagrees with `inputs`, or `elapsed` is not positive.
         """
-        if not torch.is_grad_enabled() and inputs.is_cpu and inputs.dtype is torch.float32:
-            result = self._infer(inputs, state, elapsed, starts)
-            if result is not None:
-                return result
+        route, _ = self.choose_route(inputs)
+        if route == "inference" and self._fast.takes(inputs, state, elapsed, starts):
+            return self._fast.run(inputs, state, elapsed, starts)
         with full_precision(inputs):
             inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
-            if inputs.is_cpu and inputs.dtype is torch.float32 and self._uses_cpu_kernel():
-                result = self._run_eagerly(inputs, state, elapsed, starts)
-                if result is not None:
-                    return result
+            if route == "inference":
+                return self._fast.run(*(x.contiguous() for x in (inputs, state, elapsed, starts)))
+            if route == "training":
+                from policies.kernels.ltc.cpu.training import run_core
+
+                lists, substeps = self._lists(), self.config.substeps
+                return run_core(self._parameters, lists, self.output_size, substeps, inputs, state, elapsed, starts)
             motors, voltages = self._run(inputs, state, elapsed, starts, self.output_size)
             return self._map_outputs(motors), voltages[:, -1]
+
+    def choose_route(self, inputs: Tensor) -> tuple[str, str]:
+        """Say how `forward` will run, and why.
+
+        Returns:
+            "inference" (CPU kernel from raw parameters to outputs, nothing kept), "training" (likewise, with one
+            backward pass for all of it), or "op" (maps, softplus and the kernel of `dispatch` one after the other);
+            and the reason.
+
+        Raises:
+            ValueError: if the kernel that the config names cannot run.
+            ModuleNotFoundError: likewise.
+        """
+        if self.config.solver != "fused":
+            return "op", f"the CPU kernel has no {self.config.solver} solver"
+        if not inputs.is_cpu or not len(inputs):
+            return "op", "the inputs are not on the CPU, or there are none"
+        if is_traced(inputs):
+            return "op", "something traces"
+        if choose_kernel(dispatch.LTC_KERNELS, self.config.kernel, "cpu", torch.float32) != "cpu":
+            return "op", "the CPU kernel is not wanted or not there"
+        from policies.kernels.ltc.cpu.inference import are_plain
+
+        if torch.is_grad_enabled():
+            if are_plain(self._parameters):
+                return "training", "gradients are on"
+        elif self._fast.adopt(self._parameters):
+            return "inference", "gradients are off"
+        return "op", "a parameter is no plain float32 tensor on the CPU"
+
+    @property
+    def _fast(self) -> Inference:
+        if self._inference is None:
+            from policies.kernels.ltc.cpu.inference import Inference
+
+            sizes = self.input_size, self.output_size, self.config.substeps
+            self._inference = Inference(self.state_size, self._lists(), *sizes)
+        return self._inference
 
     def voltages(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -332,35 +332,8 @@ class LTC(Core):
             )
         return voltages[..., :motors], voltages
 
-    def _uses_cpu_kernel(self) -> bool:
-        if self.config.solver != "fused" or torch.compiler.is_compiling():
-            return False
-        return dispatch.choose_kernel(self.config.kernel, "cpu", torch.float32) == "cpu"
-
     def _lists(self) -> tuple[Tensor, ...]:
         return self.sensory_source, self.sensory_target, self.source, self.target
-
-    def _run_eagerly(
-        self, inputs: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor
-    ) -> tuple[Tensor, Tensor] | None:
-        """Run on the CPU without the detour through small operations and the op; None if something traces."""
-        from policies.kernels.ltc.cpu.training import run_core
-
-        lists, substeps = self._lists(), self.config.substeps
-        return run_core(self._parameters, lists, self.output_size, substeps, inputs, state, elapsed, starts)
-
-    def _infer(
-        self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
-        """Run without gradients on the CPU, in a tenth of the time of `forward`'s usual way; None if it cannot."""
-        if not self._uses_cpu_kernel():
-            return None
-        if self._inference is None:
-            from policies.kernels.ltc.cpu.inference import Inference
-
-            sizes = self.input_size, self.output_size, self.config.substeps
-            self._inference = Inference(self.state_size, self._lists(), *sizes)
-        return self._inference.run(self._parameters, inputs, state, elapsed, starts)
 
     def _map_inputs(self, inputs: Tensor) -> Tensor:
         if self.input_w is not None:

@@ -2,8 +2,9 @@
 
     dx/dt = f(x, I; theta),   y = W_out x + b_out,   f = W_n a(… a(W_1 [x, I] + b_1) …) + b_n
 
-I is held over a frame; each frame is integrated over its elapsed time Δt. Solvers: `euler` and `rk4` with K equal
-steps, and `adaptive` (Dormand-Prince through torchdiffeq, the extra `ode`), which solves every frame on its own.
+I is held over a frame; each frame is integrated over its elapsed time Δt, at most `longest_gap`. Solvers: `euler` and
+`rk4` with K equal steps, and `adaptive` (Dormand-Prince through torchdiffeq, the extra `ode`), which solves every frame
+on its own.
 
     core = NeuralODE(32, 1, NeuralODEConfig(units=32, layers=2, width=64, activation="leaky_relu"))
 """
@@ -12,65 +13,62 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from policies.cores.activations import check_activation
 from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
 from policies.kernels.cell.program import record
-from policies.kernels.cell.sequence import check_kernel, run_sequence
+from policies.kernels.cell.sequence import CELL, run_sequence
 from policies.kernels.cell.step import TorchOps
+from policies.kernels.choose import check_kernel
+from policies.limits import Positive, Substeps, Units, check_parameters
 
-SOLVERS = ("euler", "rk4", "adaptive")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class NeuralODEConfig:
     """Size of the state and of the field, and how it is integrated."""
 
-    units: int = 32
+    units: Units = 32
     """N, numbers of the state x."""
 
-    layers: int = 2
+    layers: Annotated[int, Field(ge=2, le=256)] = 2
     """n, linear layers of f, at least 2: n − 1 hidden ones and the last."""
 
-    width: int = 64
+    width: Units = 64
     """k, units of each hidden layer."""
 
     activation: str = "tanh"
     """After every layer but the last; a name in `policies.cores.activations.ACTIVATIONS`."""
 
-    solver: str = "rk4"
+    solver: Literal["euler", "rk4", "adaptive"] = "rk4"
     """"euler", "rk4" or "adaptive"."""
 
-    substeps: int = 2
+    substeps: Substeps = 2
     """K, solver steps a frame; the adaptive solver chooses its own."""
 
-    rtol: float = 1e-5
+    longest_gap: Positive = 10.0
+    """Longest span that one frame is integrated over, nominal frame periods. A longer gap counts as this long: nothing
+    in a learned field brings the state back, so it would drift off with the time."""
+
+    rtol: Positive = 1e-5
     """Relative tolerance of the adaptive solver."""
 
-    atol: float = 1e-6
+    atol: Positive = 1e-6
     """Absolute tolerance of the adaptive solver."""
 
     kernel: str = "auto"
     """What runs the fixed-step solvers: "auto", "reference" or "cpu"."""
 
     def __post_init__(self) -> None:
-        """Check the choices and numbers."""
-        if self.units < 1 or self.width < 1 or self.layers < 2 or self.substeps < 1:
-            raise ValueError(
-                "units, width and substeps must be at least 1 and layers at least 2, got "
-                f"{self.units}, {self.width}, {self.substeps} and {self.layers}."
-            )
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}.")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}.")
+        """Check the names of activation and kernel."""
         check_activation(self.activation)
-        check_kernel(self.kernel)
+        check_kernel(CELL, self.kernel)
 
 
 class NeuralODE(Core):
@@ -84,28 +82,30 @@ class NeuralODE(Core):
         readout: N → M motors.
     """
 
-    def __init__(self, input_size: int, output_size: int, config: NeuralODEConfig = NeuralODEConfig(), seed: int = 0):
+    def __init__(self, input_size: int, output_size: int, config: NeuralODEConfig | None = None, seed: int = 0):
         """Draw the weights from `seed`.
 
         Args:
             input_size: F, features a step.
             output_size: M, motor outputs a step.
-            config: its numbers.
+            config: its numbers; the defaults when None.
             seed: of the initial weights; torch's global generators are left alone.
 
         Raises:
             ModuleNotFoundError: if the solver is adaptive and torchdiffeq is not installed.
         """
         super().__init__()
+        config = config or NeuralODEConfig()
         if config.solver == "adaptive" and importlib.util.find_spec("torchdiffeq") is None:
-            raise ModuleNotFoundError("solver='adaptive' needs torchdiffeq: pip install 'wormwheel[ode]'.")
+            raise ModuleNotFoundError("solver='adaptive' needs torchdiffeq: pip install -e '.[ode]' in a checkout.")
         self.input_size, self.output_size, self.state_size = input_size, output_size, config.units
         self.config = config
         sizes = [input_size + config.units, *[config.width] * (config.layers - 1), config.units]
+        check_parameters("this field", sum(a * b for a, b in pairwise(sizes)))
         with seeded(seed):
-            self.field = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+            self.field = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
             self.readout = readout(config.units, output_size)
-        self._tape = record(self._step, self._weights(), config.width, config.units)
+        self._program = record(self._step, self._weights(), config.width, config.units)
 
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -113,13 +113,14 @@ class NeuralODE(Core):
         """Integrate frame after frame; see `Core.forward`."""
         with full_precision(inputs):
             inputs, state, elapsed, starts = enter(self, inputs, state, elapsed, starts)
+            elapsed = elapsed.clamp(max=self.config.longest_gap)
             first = self._linear(0)
             drive = nn.functional.linear(inputs, first.weight[:, : self.input_size], first.bias)
             if self.config.solver == "adaptive":
                 states = self._solve(drive, state, elapsed, starts)
             else:
                 states = run_sequence(
-                    self._step, self._tape, self._weights(), drive, state, elapsed, starts, self.config.kernel
+                    self._step, self._program, self._weights(), drive, state, elapsed, starts, self.config.kernel
                 )
             return self.readout(states), states[:, -1]
 
@@ -127,7 +128,7 @@ class NeuralODE(Core):
         """Count synapses and multiply-adds; those of the adaptive solver as if it took K Euler steps."""
         synapses = sum(self._linear(k).weight.numel() for k in range(self.config.layers))
         outside = self.input_size * self.config.width + self.readout.weight.numel()
-        return measure_cost(self, synapses, outside + self._tape.multiply_adds)
+        return measure_cost(self, synapses, outside + self._program.multiply_adds)
 
     def _linear(self, k: int) -> nn.Linear:
         layer = self.field[k]

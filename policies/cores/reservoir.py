@@ -4,23 +4,26 @@
 
 Only W and b are trained: by gradient descent like any core, or at once by ridge regression on recorded features:
 
-    reservoir = Reservoir(32, 1, ReservoirConfig(core="ctrnn", features=64, core_options={"units": 128}))
+    frozen = make_core("ctrnn", input_size=32, output_size=64, config={"units": 128}, seed=0)
+    reservoir = Reservoir(frozen, output_size=1)  # or by name: make_core("reservoir", 32, 1)
     features, _ = reservoir.features(inputs)
     error = reservoir.fit_readout(features, targets, ridge=1e-3)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from policies.cores.core import Core, CoreCost, full_precision, measure_cost, readout, seeded
+from policies.limits import Units
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class ReservoirConfig:
     """What is frozen, and how much of it the read-out sees."""
 
@@ -30,48 +33,39 @@ class ReservoirConfig:
     core_options: dict[str, Any] = field(default_factory=dict)
     """Fields of that core's config that differ from its defaults."""
 
-    features: int = 32
+    features: Units = 32
     """D, outputs of the frozen core: random mixtures of its units, or motor neurons where it has no read-out."""
 
     def __post_init__(self) -> None:
-        """Check the choices."""
+        """A reservoir in a reservoir would have no end."""
         if self.core == "reservoir":
             raise ValueError("a reservoir cannot hold a reservoir: name another core.")
-        if self.features < 1:
-            raise ValueError(f"features must be at least 1, got {self.features}.")
 
 
 class Reservoir(Core):
     """A frozen random core and a trained linear read-out.
 
     Attributes:
-        config: its choices.
+        config: what the frozen core was made from, or None.
         frozen: the core; its parameters take no gradient, but gradients pass through to inputs and state.
         readout: D features → M motors, the only part that learns.
     """
 
-    def __init__(self, input_size: int, output_size: int, config: ReservoirConfig = ReservoirConfig(), seed: int = 0):
-        """Draw the frozen core and the first read-out from `seed`.
+    def __init__(self, frozen: Core, output_size: int, config: ReservoirConfig | None = None, seed: int = 0):
+        """Freeze a core and draw the first read-out from `seed`.
 
         Args:
-            input_size: F, features a step.
+            frozen: the core; its D outputs are the features.
             output_size: M, motor outputs a step.
-            config: its choices.
-            seed: of all weights; torch's global generators are left alone.
-
-        Raises:
-            ValueError: if there is no such core, or its options are wrong.
+            config: what the frozen core was made from, kept for whoever asks.
+            seed: of the read-out's initial weights; torch's global generators are left alone.
         """
         super().__init__()
-        from policies.cores import make_core  # the registry knows this file
-
         self.config = config
-        self.frozen = make_core(config.core, input_size, config.features, config.core_options, seed)
-        self.frozen.requires_grad_(False)
-        self.input_size, self.output_size = input_size, output_size
-        self.state_size = self.frozen.state_size
+        self.frozen = frozen.requires_grad_(False)
+        self.input_size, self.state_size, self.output_size = frozen.input_size, frozen.state_size, output_size
         with seeded(seed):
-            self.readout = readout(config.features, output_size)
+            self.readout = readout(frozen.output_size, output_size)
 
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, elapsed: Tensor | None = None, starts: Tensor | None = None
@@ -104,9 +98,9 @@ class Reservoir(Core):
         Raises:
             ValueError: if a shape is wrong or `ridge` is negative.
         """
-        if features.shape[:-1] != targets.shape[:-1] or features.shape[-1] != self.config.features:
+        if features.shape[:-1] != targets.shape[:-1] or features.shape[-1] != self.frozen.output_size:
             raise ValueError(
-                f"features must be [..., {self.config.features}] and targets [..., {self.output_size}] with equal "
+                f"features must be [..., {self.frozen.output_size}] and targets [..., {self.output_size}] with equal "
                 f"leading sizes, got {tuple(features.shape)} and {tuple(targets.shape)}."
             )
         if targets.shape[-1] != self.output_size:

@@ -13,38 +13,39 @@ and whether it counts; `[B, (W − 1) · (2 · D · layers + 2)]`. Zeros are an 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from policies.cores.core import Core, CoreCost, enter, full_precision, measure_cost, readout, seeded
+from policies.limits import Units, check_parameters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class TransformerConfig:
     """Size and window."""
 
-    model_size: int = 32
+    model_size: Units = 32
     """D, numbers of a token."""
 
-    heads: int = 4
+    heads: Units = 4
     """Attention heads; D / heads must be even."""
 
-    layers: int = 2
+    layers: Annotated[int, Field(ge=1, le=256)] = 2
     """Blocks of attention and feed-forward."""
 
-    feedforward_size: int = 64
+    feedforward_size: Units = 64
     """Hidden units of the feed-forward part of a block."""
 
-    window: int = 32
-    """W, tokens that a token attends to, itself included; at least 2."""
+    window: Annotated[int, Field(ge=2, le=100_000)] = 32
+    """W, tokens that a token attends to, itself included."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        if min(self.model_size, self.heads, self.layers, self.feedforward_size) < 1 or self.window < 2:
-            raise ValueError(f"all sizes must be at least 1 and window at least 2, got {self}.")
+        """Check that the heads share the token evenly."""
         if self.model_size % (2 * self.heads):
             raise ValueError(f"model_size must be a multiple of 2 · heads = {2 * self.heads}, got {self.model_size}.")
 
@@ -60,21 +61,23 @@ class Transformer(Core):
         readout: D → M motors.
     """
 
-    def __init__(
-        self, input_size: int, output_size: int, config: TransformerConfig = TransformerConfig(), seed: int = 0
-    ):
+    def __init__(self, input_size: int, output_size: int, config: TransformerConfig | None = None, seed: int = 0):
         """Draw the weights from `seed`.
 
         Args:
             input_size: F, features a step.
             output_size: M, motor outputs a step.
-            config: its numbers.
+            config: its numbers; the defaults when None.
             seed: of the initial weights; torch's global generators are left alone.
         """
         super().__init__()
+        config = config or TransformerConfig()
         self.input_size, self.output_size = input_size, output_size
         self.config = config
+        size, hidden = config.model_size, config.feedforward_size
+        check_parameters("this Transformer", size * (input_size + config.layers * (4 * size + 2 * hidden)))
         self.state_size = (config.window - 1) * (2 * config.model_size * config.layers + 2)
+        check_parameters("the window of one sample", self.state_size)
         with seeded(seed):
             self.embed = nn.Linear(input_size, config.model_size)
             self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))

@@ -1,1 +1,4 @@
-"""Fused sequence kernels of the cores, each beside a readable torch reference."""
+"""What runs the cores, fast: each kernel is held to a readable reference beside it."""
+
+WIDTH = 16
+"""Numbers in a vector of the CPU kernels, and samples of the batch that are computed side by side."""

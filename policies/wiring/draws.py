@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.limits import check_synapses
 from policies.wiring.synapses import Synapse
 
 Layers = tuple[tuple[str, int], ...]
@@ -44,6 +45,9 @@ def draw_ncp(
             "inputs and motor must be at least 1 and recurrent_command_synapses at least 0, got "
             f"{inputs}, {motor} and {recurrent_command_synapses}."
         )
+    check_synapses(
+        inputs * sensory_fanout + inter * (inter_fanout + 1) + recurrent_command_synapses + motor * motor_fanin
+    )
     rng = np.random.RandomState(seed)
     motor_ids = np.arange(motor)
     command_ids = np.arange(motor, motor + command)
@@ -93,6 +97,7 @@ def draw_published_driver(seed: int) -> Drawn:
 
 def draw_fully_connected(units: int, outputs: int, inputs: int, seed: int, self_connections: bool) -> Drawn:
     """Connect everything to everything; see `Wiring.fully_connected`."""
+    check_synapses(units * (units + inputs))
     rng = np.random.default_rng(seed)
     pairs = [(s, t) for s in range(units) for t in range(units) if self_connections or s != t]
     recurrent = _polarised(rng, pairs)
@@ -104,6 +109,7 @@ def draw_random(units: int, outputs: int, inputs: int, sparsity: float, seed: in
     """Draw every possible synapse with equal chance; see `Wiring.random`."""
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}.")
+    check_synapses(units * (units + inputs))  # choosing among the possible ones takes memory for all of them
     rng = np.random.default_rng(seed)
 
     def draw(sources: int) -> list[tuple[int, int]]:

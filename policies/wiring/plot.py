@@ -1,4 +1,7 @@
-"""Draw a wiring: layers from left to right, excitatory and inhibitory synapses by colour."""
+"""Draw a wiring: layers from left to right, excitatory and inhibitory synapses by colour.
+
+ax = plot(Wiring.auto_ncp(units=19, outputs=1, inputs=32))
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ LAYER_COLOURS = {"sensory": "#8d99ae", "inter": "#4f8fc0", "command": "#8e6bbf",
 _DEFAULT_COLOUR = "#4f8fc0"
 
 
-def draw_wiring(wiring: Wiring, ax: Any = None) -> Any:
+def plot(wiring: Wiring, ax: Any = None) -> Any:
     """Draw the circuit on matplotlib axes.
 
     Args:

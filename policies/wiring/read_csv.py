@@ -5,6 +5,8 @@
     AVA,motor,-1
 
 One synapse a line. A source `input:3` is feature number 3; every other name is a neuron.
+
+    wiring = read_csv("worm.csv", motors=("motor",))
 """
 
 from __future__ import annotations
@@ -14,15 +16,28 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from policies.limits import MOST_NEURONS, MOST_SYNAPSES
 from policies.wiring.synapses import Synapse
 from policies.wiring.wiring import Wiring
 
 HEADER = ["source", "target", "polarity"]
-_INPUT = re.compile(r"input:(\d+)")
+_INPUT = re.compile(r"input:(\d{1,9})")
 
 
-def read_wiring(path: Path, motors: int | Sequence[str] = 1, inputs: int | None = None) -> Wiring:
-    """Read the file; see `Wiring.from_csv` for the arguments and the errors."""
+def read_csv(path: str | Path, motors: int | Sequence[str] = 1, inputs: int | None = None) -> Wiring:
+    """Read a circuit, for instance a measured connectome, from a CSV file.
+
+    Args:
+        path: file with the header `source,target,polarity`; sources named `input:0`, `input:1`, … are features.
+        motors: names of the motor neurons in the order of the outputs; or, for neurons that are numbered from 0,
+            how many of the first ones are motor neurons.
+        inputs: number of features; the highest one in the file plus one when None.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line is malformed; the message names file and line.
+    """
+    path = Path(path)
     rows = _read_rows(path)
     neurons = _order_neurons(path, rows, motors)
     number = {name: index for index, name in enumerate(neurons)}
@@ -38,6 +53,8 @@ def read_wiring(path: Path, motors: int | Sequence[str] = 1, inputs: int | None 
             )
         into[pair] = line, polarity
     found = max((source for source, _ in sensory), default=-1) + 1
+    if found > MOST_NEURONS:
+        raise ValueError(f"{path}: features must have numbers below {MOST_NEURONS:,}, got input:{found - 1}.")
     if inputs is None:
         inputs = found
     if inputs < max(found, 1):
@@ -56,7 +73,7 @@ def _synapses(found: dict[tuple[int, int], tuple[int, int]]) -> tuple[Synapse, .
 
 def _read_rows(path: Path) -> list[tuple[int, str, str, int]]:
     """Return line number, source, target and polarity of every synapse."""
-    rows = []
+    rows: list[tuple[int, str, str, int]] = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             reader = csv.reader(file)
@@ -73,6 +90,8 @@ def _read_rows(path: Path) -> list[tuple[int, str, str, int]]:
                     raise ValueError(f"{path}, line {line}: polarity must be 1 or -1, got {cells[2]!r}.")
                 if _INPUT.fullmatch(cells[1]):
                     raise ValueError(f"{path}, line {line}: a synapse cannot end at {cells[1]}, inputs only send.")
+                if len(rows) == MOST_SYNAPSES:
+                    raise ValueError(f"{path}, line {line}: there are more than {MOST_SYNAPSES:,} synapses.")
                 rows.append((line, cells[0], cells[1], int(cells[2])))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: not a CSV text file: {error}") from error
@@ -87,7 +106,12 @@ def _order_neurons(path: Path, rows: list[tuple[int, str, str, int]], motors: in
     if isinstance(motors, int):
         if not all(name.isdecimal() for name in names):
             raise ValueError(f"{path}: the neurons have names, so say which are the motor neurons: motors=('NAME', …).")
-        count = max(int(name) for name in names) + 1
+        # Longer ones are refused by length: digits without end take time to read as a number.
+        count = max((int(name) if len(name) < 10 else 10**9) for name in names) + 1
+        if count > MOST_NEURONS:
+            raise ValueError(
+                f"{path}: neurons must have numbers below {MOST_NEURONS:,}, got one of {count - 1:,} or more."
+            )
         if not 1 <= motors <= count:
             raise ValueError(f"{path}: motors must be between 1 and the {count} neurons, got {motors}.")
         return [str(number) for number in range(count)]

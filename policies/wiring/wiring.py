@@ -3,22 +3,23 @@
 A wiring is a value: frozen, hashable, saved with the policy. Neuron ids run motor first, then command, then inter,
 so the first `outputs` neurons are always the motor neurons. The neural circuit policy (NCP) layout is the one of
 Lechner et al., "Neural circuit policies enabling auditable autonomy", Nature Machine Intelligence 2020:
-sensory inputs → inter → command (recurrent) → motor. `wiring_draws` has the random draws.
+sensory inputs → inter → command (recurrent) → motor. `draws` has the random draws, `read_csv`
+reads a measured circuit from a file, `plot` draws one.
 
     wiring = Wiring.auto_ncp(units=19, outputs=1, inputs=32)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.limits import MOST_NEURONS
 from policies.wiring import draws as wiring_draws
 from policies.wiring.synapses import Synapse, as_array, as_matrix, from_matrix, in_order
 
@@ -55,6 +56,11 @@ class Wiring:
             raise ValueError(f"A wiring needs at least 1 input, got {self.inputs}.")
         if not self.layers or any(size < 1 for _, size in self.layers):
             raise ValueError(f"Every layer needs at least 1 neuron, got {self.layers}.")
+        if max(self.units, self.inputs) > MOST_NEURONS:
+            raise ValueError(
+                f"A wiring must have at most {MOST_NEURONS:,} neurons and as many inputs, got {self.units:,} and "
+                f"{self.inputs:,}."
+            )
         if self.names and len(self.names) != self.units:
             raise ValueError(f"names must name all {self.units} neurons, got {len(self.names)}.")
         sensory = in_order(self.sensory, self.inputs, self.units, "sensory")
@@ -153,24 +159,6 @@ class Wiring:
             ValueError: if `sparsity` is out of range.
         """
         return cls(inputs, *wiring_draws.draw_random(units, outputs, inputs, sparsity, seed))
-
-    @classmethod
-    def from_csv(cls, path: str | Path, motors: int | Sequence[str] = 1, inputs: int | None = None) -> Wiring:
-        """Read a circuit, for instance a measured connectome, from a CSV file; see `policies.wiring.read_csv`.
-
-        Args:
-            path: file with the header `source,target,polarity`; sources named `input:0`, `input:1`, … are features.
-            motors: names of the motor neurons in the order of the outputs; or, for neurons that are numbered from 0,
-                how many of the first ones are motor neurons.
-            inputs: number of features; the highest one in the file plus one when None.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if a line is malformed; the message names file and line.
-        """
-        from policies.wiring.read_csv import read_wiring
-
-        return read_wiring(Path(path), motors, inputs)
 
     @classmethod
     def from_adjacency(
@@ -285,15 +273,5 @@ class Wiring:
                 tuple((int(s), int(t), int(p)) for s, t, p in data["recurrent"]),
                 tuple(str(name) for name in data.get("names", ())),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise ValueError(f"This is no wiring: {error!r} in {str(data)[:80]}") from error
-
-    def draw(self, ax: Any = None) -> Any:
-        """Draw the circuit, layers from left to right, polarity by colour; return the matplotlib axes.
-
-        Args:
-            ax: matplotlib axes to draw on; new ones when None.
-        """
-        from policies.wiring.plot import draw_wiring
-
-        return draw_wiring(self, ax)

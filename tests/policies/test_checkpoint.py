@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,15 @@ def test_a_failed_save_leaves_the_old_policy_whole(saved: Path, monkeypatch: pyt
         ("config.json", None, "not a policy directory"),
         ("config.json", b"{", "corrupt"),
         ("config.json", b"\xff\xfe\x00", "corrupt"),
+        ("config.json", b"[" * 100_000 + b"]" * 100_000, "corrupt"),
+        ("config.json", b'{"format_version": ' + b"9" * 5000 + b"}", "corrupt"),
         ("config.json", b"[]", "not written by Wormwheel"),
         ("config.json", b'{"format": "other", "policy": {}}', "not written by Wormwheel"),
+        (
+            "config.json",
+            b'{"format": "wormwheel-policy", "format_version": 1, "policy": []}',
+            "not written by Wormwheel",
+        ),
         ("model.safetensors", None, "no model.safetensors"),
         ("model.safetensors", b"", "corrupt"),
         ("model.safetensors", b"\x80\x04K\x01.", "corrupt"),
@@ -86,3 +94,98 @@ def test_weights_that_do_not_fit_or_are_not_finite_are_refused(saved: Path):
     safetensors.torch.save_file(tensors, saved / "model.safetensors")
     with pytest.raises(CheckpointError, match=f"the first is '{name}'"):
         load_policy(saved)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("motors", "one"),
+        ("motors", 10**9),
+        ("nominal_period_s", float("inf")),
+        ("nominal_period_s", [0.05]),
+        ("core", {"name": "ltc"}),
+        ("core_options", ["units"]),
+        ("core_options", {"units": 10**6}),
+        ("core_options", {"units": float("inf")}),
+        ("core_options", {"substeps": 10**12}),
+        ("core_options", {"wiring": {"format": 1, "inputs": float("inf"), "layers": [["motor", 1]]}}),
+        ("core_options", {"wiring": {"format": 1, "inputs": 32, "layers": [["motor", 10**9]]}}),
+        ("core_options", {"wiring": {"format": 1, "inputs": 32, "layers": [["motor", -5]]}}),
+        ("head", {"channels": [16, 24, 32, 32, 10**6]}),
+        ("head", {"channels": [100_000] * 5}),
+        ("head", {"channels": "many"}),
+        ("head", None),
+        ("preprocessing", {"source_height": 10**12}),
+        ("preprocessing", {"height": 16384, "width": 16384}),
+        ("preprocessing", 3),
+    ],
+)
+def test_wrong_types_and_absurd_sizes_are_one_error_before_memory_is_taken(saved: Path, field: str, value: object):
+    config = json.loads((saved / "config.json").read_text())
+    config["policy"][field] = value
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json does not describe a policy"):
+        load_policy(saved)
+
+
+def test_a_kill_while_another_architecture_is_saved_over_leaves_the_earlier_policy(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    frames = torch.randint(0, 256, (1, 3, 48, 96, 3), dtype=torch.uint8)
+    before = load_policy(saved)(frames)[0]
+    replaced: list[str] = []
+    replace = checkpoint._replace
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == "model.safetensors":
+            raise KeyboardInterrupt
+        replaced.append(path.name)
+        replace(path, content)
+
+    monkeypatch.setattr(checkpoint, "_replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_policy(DrivingPolicy.create(PolicyConfig(core="lstm"), seed=3), saved)
+    assert "config.json" in replaced  # the config on disk is the new one's
+    loaded = load_policy(saved)
+    assert loaded.config.core == "ltc" and torch.equal(loaded(frames)[0], before)
+    assert "saved before" in caplog.text
+
+
+def test_altered_weights_are_refused(saved: Path):
+    path = saved / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1  # one bit of one number, which stays finite
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="altered"):
+        load_policy(saved)
+
+
+def test_policies_without_a_digest_still_load(saved: Path):
+    config = json.loads((saved / "config.json").read_text())
+    config.pop("weights_sha256")
+    (saved / "config.json").write_text(json.dumps(config))
+    tensors = safetensors.torch.load_file(saved / "model.safetensors")
+    safetensors.torch.save_file(tensors, saved / "model.safetensors", {"format": "wormwheel-policy"})
+    assert load_policy(saved).config == PolicyConfig()
+
+
+def test_files_that_are_too_large_to_be_ours_are_refused_unread(saved: Path):
+    for name, size in (("model.safetensors", 2**31), ("config.json", 2**27)):
+        content = (saved / name).read_bytes()
+        with (saved / name).open("r+b") as file:
+            file.truncate(size)  # a hole: nothing is on the disk
+        with pytest.raises(CheckpointError, match=f"{name} is corrupt: .* bytes are more than"):
+            load_policy(saved)
+        (saved / name).write_bytes(content)
+    load_policy(saved)
+
+
+def test_what_is_no_file_is_not_waited_for(saved: Path):
+    for name in ("config.json", "model.safetensors"):
+        content = (saved / name).read_bytes()
+        (saved / name).unlink()
+        os.mkfifo(saved / name)
+        with pytest.raises(CheckpointError, match=name):
+            load_policy(saved)
+        (saved / name).unlink()
+        (saved / name).write_bytes(content)

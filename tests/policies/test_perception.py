@@ -58,3 +58,20 @@ def test_whitened_frames_have_zero_mean_and_unit_variance_whatever_the_exposure(
     assert (whiten(darker) - white).abs().mean() < 0.03
     black = torch.zeros(1, 48, 96, 3, dtype=torch.uint8)
     assert whiten(black).abs().max() == 0
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+@pytest.mark.parametrize("size", [(48, 96), (720, 1280)])
+@pytest.mark.parametrize("level", [0, 128, 250])
+def test_flat_frames_are_whitened_exactly_however_bright(size, level, with_gradient):
+    """A whitewashed wall: the spread of one grey level must not be lost beside the squares of 250."""
+    generator = torch.Generator().manual_seed(0)
+    frames = level + (torch.rand(1, *size, 3, generator=generator) < 0.3).to(torch.uint8)
+    exact = frames.double() - frames.double().mean()
+    exact = (exact / (exact.square().mean() + 0.25).sqrt()).permute(0, 3, 1, 2)
+    given = frames.float().requires_grad_() if with_gradient else frames
+    torch.testing.assert_close(whiten(given).detach().double(), exact, rtol=0, atol=1e-4)
+
+
+def test_no_frames_are_no_matter():
+    assert whiten(torch.zeros(0, 48, 96, 3, dtype=torch.uint8)).shape == (0, 3, 48, 96)

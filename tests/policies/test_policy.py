@@ -95,3 +95,22 @@ def test_preprocessed_frames_are_said_to_be_so_and_not_cropped_again():
     with pytest.raises(ValueError, match="120×160×3 pixels, got uint8 48×96×3"):
         policy.motors(small)
     assert policy.config.preprocessing == fit
+
+
+@pytest.mark.parametrize("core", ["ltc", "lstm"])
+def test_an_empty_batch_drives(core: str):
+    policy = DrivingPolicy.create(PolicyConfig(core=core)).eval()
+    steering, state = policy(random_frames(0, 3, 48, 96))
+    assert steering.shape == (0, 3, 1) and state.shape == (0, policy.core.state_size)
+    fit = Preprocessing(source_height=120, source_width=160, height=48, width=96)
+    assert (
+        DrivingPolicy.create(PolicyConfig(core=core, preprocessing=fit))(random_frames(0, 3, 120, 160))[0].numel() == 0
+    )
+
+
+def test_a_config_that_is_wrong_names_the_field():
+    values = PolicyConfig().to_json()
+    with pytest.raises(ValueError, match="nominal_period_s: .* greater than 0, got -1"):
+        PolicyConfig.from_json({**values, "nominal_period_s": -1})
+    with pytest.raises(ValueError, match=r"channels\.0"):
+        PolicyConfig.from_json({**values, "head": {**values["head"], "channels": [0, 1, 1, 1, 1]}})

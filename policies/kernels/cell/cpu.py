@@ -1,10 +1,8 @@
-"""A tape over whole sequences on the CPU: one `torch.library` op, forwards and backwards in numba.
+"""A program over whole sequences on the CPU: one `torch.library` op, forwards and backwards in numba.
 
-Forwards only the states are kept; backwards every step is computed again from them. The batch is cut
-into tiles of lanes, spread over threads. Gradients reach drive, start state, elapsed and weights. Single precision is
+Forwards only the states are kept; backwards every step is computed again from them. The batch is cut into tiles of
+samples side by side, spread over threads. Gradients reach drive, start state, elapsed and weights. Single precision is
 the fast one; double precision is there for checks.
-
-A tape over whole sequences of one tile of the batch, forwards and backwards, in numba; see `tape_loops`.
 """
 
 from __future__ import annotations
@@ -17,9 +15,10 @@ import torch
 from torch import Tensor
 
 from policies.kernels.cell.interpreter import LINEAR, run_step, run_step_back
-from policies.kernels.cell.program import Tape
-from policies.kernels.cell.simd import WIDTH
+from policies.kernels.cell.program import Program
+from policies.kernels.first_order import refuse_second_derivatives
 from policies.kernels.jit import compiled
+from policies.kernels.simd import WIDTH
 from policies.kernels.threads import side_by_side
 
 
@@ -36,14 +35,14 @@ def run_tile(
     states: Any,
     rows: int,
     first: int,
-    lanes: int,
+    width: int,
 ) -> None:
     """Run the sequences of the samples from `first` on.
 
     Args:
-        code: as `Tape.code`.
-        indices: as `Tape.indices`.
-        constants: as `Tape.constants`, in the dtype of the weights.
+        code: as `Program.code`.
+        indices: as `Program.indices`.
+        constants: as `Program.constants`, in the dtype of the weights.
         weights: flat.
         drive: `[B, T, P]`.
         state: `[B, S]` before the first step.
@@ -52,17 +51,17 @@ def run_tile(
         states: `[B, T, S]` after each step, written.
         rows: of the register file.
         first: first sample of the tile.
-        lanes: lanes of the tile, a multiple of 16; the last ones may lie beyond the batch and compute on zeros.
+        width: samples of the tile, a multiple of 16; the last ones may lie beyond the batch and compute on zeros.
     """
-    size, at_next = state.shape[1], (rows - state.shape[1]) * lanes
-    samples = min(lanes, state.shape[0] - first)
-    file = np.zeros(rows * lanes, weights.dtype)
+    size, at_next = state.shape[1], (rows - state.shape[1]) * width
+    samples = min(width, state.shape[0] - first)
+    file = np.zeros(rows * width, weights.dtype)
     for t in range(drive.shape[1]):
-        _load(drive, state, elapsed, starts, states, file, t, first, samples, lanes)
-        run_step(code, indices, constants, weights, file, lanes)
-        for lane in range(samples):
+        _load(drive, state, elapsed, starts, states, file, t, first, samples, width)
+        run_step(code, indices, constants, weights, file, width)
+        for sample in range(samples):
             for s in range(size):
-                states[first + lane, t, s] = file[at_next + s * lanes + lane]
+                states[first + sample, t, s] = file[at_next + s * width + sample]
 
 
 @compiled
@@ -83,57 +82,42 @@ def run_tile_back(
     weight_grad: Any,
     rows: int,
     first: int,
-    lanes: int,
+    width: int,
 ) -> None:
     """Run the sequences of a tile backwards, computing every step again from the saved states.
 
-    Args:
-        code: as in `run_tile`, and so are the arguments up to `states`.
-        indices: see there.
-        constants: see there.
-        weights: see there.
-        drive: see there.
-        state: see there.
-        elapsed: see there.
-        starts: see there.
-        states: what `run_tile` wrote.
-        states_grad: `[B, T, S]` gradient of `states`.
-        drive_grad: `[B, T, P]`, written.
-        state_grad: `[B, S]`, written.
-        elapsed_grad: `[B, T]`, written.
-        weight_grad: in the layout of `Tape.places`; added to.
-        rows: as in `run_tile`, and so are the next two.
-        first: see there.
-        lanes: see there.
+    Beside the arguments of `run_tile`, whose `states` were written, `states_grad` `[B, T, S]` is the gradient of those.
+    Written are `drive_grad` `[B, T, P]`, `state_grad` `[B, S]` and `elapsed_grad` `[B, T]`; the gradients of the
+    weights are added to `weight_grad`, in the layout of `Program.places`.
     """
-    size, at_elapsed = state.shape[1], drive.shape[2] * lanes
-    samples = min(lanes, state.shape[0] - first)
-    at_state, at_next = at_elapsed + lanes, (rows - size) * lanes
+    size, at_elapsed = state.shape[1], drive.shape[2] * width
+    samples = min(width, state.shape[0] - first)
+    at_state, at_next = at_elapsed + width, (rows - size) * width
     widest = 0
     for i in range(code.shape[0]):
         if code[i, 0] == LINEAR:
             widest = max(widest, code[i, 5])
-    file = np.zeros(rows * lanes, weights.dtype)
-    grad = np.zeros(rows * lanes, weights.dtype)
-    turned = np.zeros((widest + WIDTH) * lanes, weights.dtype)
-    carry = np.zeros(size * lanes, weights.dtype)
+    file = np.zeros(rows * width, weights.dtype)
+    grad = np.zeros(rows * width, weights.dtype)
+    turned = np.zeros((widest + WIDTH) * width, weights.dtype)
+    carry = np.zeros(size * width, weights.dtype)
     for t in range(drive.shape[1] - 1, -1, -1):
-        _load(drive, state, elapsed, starts, states, file, t, first, samples, lanes)
-        run_step(code, indices, constants, weights, file, lanes)
+        _load(drive, state, elapsed, starts, states, file, t, first, samples, width)
+        run_step(code, indices, constants, weights, file, width)
         grad[:] = 0
-        for lane in range(samples):
-            for s in range(lane, size * lanes, lanes):
-                grad[at_next + s] = states_grad[first + lane, t, s // lanes] + carry[s]
-        run_step_back(code, indices, constants, weights, file, grad, weight_grad, turned, lanes)
-        for lane in range(samples):
+        for sample in range(samples):
+            for s in range(sample, size * width, width):
+                grad[at_next + s] = states_grad[first + sample, t, s // width] + carry[s]
+        run_step_back(code, indices, constants, weights, file, grad, weight_grad, turned, width)
+        for sample in range(samples):
             for p in range(drive.shape[2]):
-                drive_grad[first + lane, t, p] = grad[p * lanes + lane]
-            elapsed_grad[first + lane, t] = grad[at_elapsed + lane]
-            for s in range(lane, size * lanes, lanes):
-                carry[s] = 0 if starts[first + lane, t] else grad[at_state + s]
-    for lane in range(samples):
+                drive_grad[first + sample, t, p] = grad[p * width + sample]
+            elapsed_grad[first + sample, t] = grad[at_elapsed + sample]
+            for s in range(sample, size * width, width):
+                carry[s] = 0 if starts[first + sample, t] else grad[at_state + s]
+    for sample in range(samples):
         for s in range(size):
-            state_grad[first + lane, s] = carry[s * lanes + lane]
+            state_grad[first + sample, s] = carry[s * width + sample]
 
 
 @compiled
@@ -147,36 +131,35 @@ def _load(
     t: int,
     first: int,
     samples: int,
-    lanes: int,
+    width: int,
 ) -> None:
     """Fill drive, elapsed and previous state of step t into a register file; where a sample starts, the state is 0."""
-    at_elapsed = drive.shape[2] * lanes
-    for lane in range(samples):
+    at_elapsed = drive.shape[2] * width
+    for sample in range(samples):
         for p in range(drive.shape[2]):
-            file[p * lanes + lane] = drive[first + lane, t, p]
-        file[at_elapsed + lane] = elapsed[first + lane, t]
-        at = at_elapsed + lanes + lane
+            file[p * width + sample] = drive[first + sample, t, p]
+        file[at_elapsed + sample] = elapsed[first + sample, t]
+        at = at_elapsed + width + sample
         for s in range(state.shape[1]):
-            if starts[first + lane, t]:
-                file[at + s * lanes] = 0
+            if starts[first + sample, t]:
+                file[at + s * width] = 0
             else:
-                file[at + s * lanes] = states[first + lane, t - 1, s] if t > 0 else state[first + lane, s]
+                file[at + s * width] = states[first + sample, t - 1, s] if t > 0 else state[first + sample, s]
 
 
-VECTOR = 16
-"""Lanes of a tile are a multiple of this."""
-
-LANES = (32, 64)
-"""Least and most lanes of a tile, batch permitting. A tile of 16 takes nearly as long as one of 32, so splitting it
+TILE = (32, 64)
+"""Least and most samples of a tile, batch permitting. A tile of 16 takes nearly as long as one of 32, so splitting it
 over threads gains nothing; more than 64 push the register file out of the cache."""
 
 
-def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor) -> Tensor:
-    """Run a tape over a batch of sequences.
+def run_program(
+    program: Program, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor
+) -> Tensor:
+    """Run a program over a batch of sequences.
 
     Args:
-        tape: the recorded step.
-        weights: flat, in the order of `tape.weights`.
+        program: the recorded step.
+        weights: flat, in the order of `program.weights`.
         drive: `[B, T, P]`.
         state: `[B, S]` before the first step.
         elapsed: `[B, T]`.
@@ -185,10 +168,20 @@ def tape_sequence(tape: Tape, weights: Tensor, drive: Tensor, state: Tensor, ela
     Returns:
         `[B, T, S]` state after each step.
     """
-    constants = tape.constants if weights.dtype == torch.float64 else tape.single_constants
+    constants = program.constants if weights.dtype == torch.float64 else program.single_constants
     run = _forward_op if torch.compiler.is_compiling() else _Sequence.apply
     states: Tensor = run(
-        weights, drive, state, elapsed, starts, tape.code, tape.indices, constants, tape.places, tape.rows, tape.spread
+        weights,
+        drive,
+        state,
+        elapsed,
+        starts,
+        program.code,
+        program.indices,
+        constants,
+        program.places,
+        program.rows,
+        program.spread,
     )
     return states
 
@@ -202,19 +195,19 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments: Any) -> Tensor:
-        """Run the kernel; arguments as `_forward`."""
         return _forward(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep arguments and states."""
         *tensors, ctx.rows, ctx.spread = inputs
         ctx.save_for_backward(output, *tensors)
 
     @staticmethod
     def backward(ctx: Any, states_grad: Tensor) -> Any:
-        """Return gradients for weights, drive, state and elapsed."""
-        grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows, ctx.spread)
+        with torch.no_grad():
+            grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows, ctx.spread)
+        _, weights, drive, state, elapsed, *_ = ctx.saved_tensors
+        grads = refuse_second_derivatives(grads, (states_grad, weights, drive, state, elapsed))
         return *grads, None, None, None, None, None, None, None
 
 
@@ -223,20 +216,11 @@ class _SequenceGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        """Run the kernel; arguments as `_backward`."""
         return _backward(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep nothing."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Refuse."""
-        # On purpose: a compiled backward pass leaves no graph behind it. The reference kernel does.
-        raise NotImplementedError(
-            "the CPU kernel has no second derivatives. Build the core with kernel='reference' to take them."
-        )
+        pass
 
 
 def _forward(
@@ -254,8 +238,8 @@ def _forward(
 ) -> Tensor:
     states = drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
     arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
-    lanes = _lanes(len(state))
-    _over_tiles(len(state), lanes, lambda _, first: run_tile(*arrays, rows, first, lanes))
+    width = _tile_width(len(state))
+    _over_tiles(len(state), width, lambda _, first: run_tile(*arrays, rows, first, width))
     return states
 
 
@@ -275,22 +259,24 @@ def _backward(
     spread: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     batch_size = len(elapsed)
-    lanes = _lanes(batch_size)
-    weight_grads = np.zeros((-(-batch_size // lanes), spread), _array(weights).dtype)
+    width = _tile_width(batch_size)
+    weight_grads = np.zeros((-(-batch_size // width), spread), _array(weights).dtype)
     # Not `empty_like`, which would copy strides that the kernel cannot use.
     drive_grad, state_grad, elapsed_grad = (x.new_empty(x.shape) for x in (drive, state, elapsed))
     arrays = [_array(x) for x in (code, indices, constants, weights, drive, state, elapsed, starts, states)]
     results = [_array(x) for x in (states_grad, drive_grad, state_grad, elapsed_grad)]
 
     def run(tile: int, first: int) -> None:
-        run_tile_back(*arrays, *results, weight_grads[tile], rows, first, lanes)
+        run_tile_back(*arrays, *results, weight_grads[tile], rows, first, width)
 
-    _over_tiles(batch_size, lanes, run)
+    _over_tiles(batch_size, width, run)
     return torch.from_numpy(weight_grads.sum(axis=0)[_array(places)]), drive_grad, state_grad, elapsed_grad
 
 
-_forward_op = torch.library.custom_op("wormwheel::tape", _forward, mutates_args=(), device_types="cpu")
-_backward_op = torch.library.custom_op("wormwheel::tape_backward", _backward, mutates_args=(), device_types="cpu")
+_forward_op = torch.library.custom_op("wormwheel::cell_sequence_cpu", _forward, mutates_args=(), device_types="cpu")
+_backward_op = torch.library.custom_op(
+    "wormwheel::cell_sequence_cpu_backward", _backward, mutates_args=(), device_types="cpu"
+)
 
 
 @_forward_op.register_fake
@@ -315,20 +301,20 @@ def _array(x: Tensor) -> np.ndarray[Any, Any]:
     return x.detach().contiguous().numpy()
 
 
-def _lanes(batch_size: int) -> int:
-    """Return the lanes of a tile: enough tiles for all threads, but not too small ones."""
-    least, most = LANES
+def _tile_width(batch_size: int) -> int:
+    """Return the samples of a tile: enough tiles for all threads, but not too small ones."""
+    least, most = TILE
     share = min(max(-(-batch_size // torch.get_num_threads()), least), most, batch_size)
-    return -(-share // VECTOR) * VECTOR
+    return -(-share // WIDTH) * WIDTH
 
 
-def _over_tiles(batch_size: int, lanes: int, run: Callable[[int, int], None]) -> None:
+def _over_tiles(batch_size: int, width: int, run: Callable[[int, int], None]) -> None:
     """Call `run(tile, first sample)` for every tile, on as many threads as torch uses."""
-    tiles = range(-(-batch_size // lanes))
+    tiles = range(-(-batch_size // width))
     threads = min(torch.get_num_threads(), len(tiles))
 
     def share(thread: int) -> None:
         for tile in tiles[thread::threads]:
-            run(tile, tile * lanes)
+            run(tile, tile * width)
 
     side_by_side(share, threads)

@@ -1,13 +1,9 @@
-"""The numba loops that run a tape: one step forwards, one step backwards.
+"""The numba loops that run a program: one step forwards, one step backwards.
 
-A tile is some samples (lanes, a multiple of 16) of the batch. Its register file holds `lanes` neighbours for each row
-of the tape, so the rows of a value lie one behind the other: an elementwise instruction is one loop over all of them.
-What is more than such a loop is in `tape_rows`.
-
-Sums and products on rows of lanes, which the instructions of a tape are made of; see `tape_loops`.
-
-A row is `lanes` neighbouring numbers, one for each sample of the tile; `lanes` is a multiple of 16. A product with a
-matrix adds up rows of lanes in registers. All but those that say so add to what is there, as gradients need it.
+A tile is some samples of the batch. Its register file holds `width` neighbours for each row of the program, one for
+each sample, `width` a multiple of 16; the rows of a value lie one behind the other, so an elementwise instruction is
+one loop over all of them. A product with a matrix adds up rows in registers. All functions on rows but those that say
+so add to what is there, as gradients need it.
 """
 
 from __future__ import annotations
@@ -16,77 +12,80 @@ import math
 from typing import Any
 
 from policies.kernels.cell.program import Code
-from policies.kernels.cell.simd import WIDTH, exp, fma, load, load_wide, sigmoid, splat, splat_wide, store, tanh, total
 from policies.kernels.jit import compiled
+from policies.kernels.simd import WIDTH, exp, load, load_wide, sigmoid, splat, store, tanh, total
 
-ADD, SUBTRACT, MULTIPLY = int(Code.ADD), int(Code.SUBTRACT), int(Code.MULTIPLY)
+LINEAR, GATHER, SCATTER, COPY, AFFINE, ADD, SUBTRACT, MULTIPLY = (int(code) for code in list(Code)[:8])
+ADD_WEIGHT, MULTIPLY_WEIGHT, TANH, SIGMOID, EXP, ABS, LEAKY_RELU, SILU, GELU, DIVIDE = (
+    int(code) for code in list(Code)[8:]
+)
+
+_ROOT_HALF = math.sqrt(0.5)
+_GAUSS = 1 / math.sqrt(2 * math.pi)
 
 
 @compiled
-def add_matrix(y: Any, x: Any, weights: Any, rows: int, columns: int, down: int, across: int, lanes: int) -> None:
+def add_matrix(y: Any, x: Any, weights: Any, rows: int, columns: int, down: int, across: int, width: int) -> None:
     """Add a matrix times rows: y[r] += Σ_c weights[r · down + c · across] · x[c], four rows of y in registers."""
-    pairs, fours = lanes // (2 * WIDTH) * 2 * WIDTH, rows // 4 * 4
-    for lane in range(0, pairs, 2 * WIDTH):
+    pairs, fours = width // (2 * WIDTH) * 2 * WIDTH, rows // 4 * 4
+    for sample in range(0, pairs, 2 * WIDTH):
         for r in range(0, fours, 4):
-            at, w = r * lanes + lane, r * down
-            y0, y1 = load_wide(y, at), load_wide(y, at + lanes)
-            y2, y3 = load_wide(y, at + 2 * lanes), load_wide(y, at + 3 * lanes)
+            at, w = r * width + sample, r * down
+            y0, y1 = load_wide(y, at), load_wide(y, at + width)
+            y2, y3 = load_wide(y, at + 2 * width), load_wide(y, at + 3 * width)
             for c in range(columns):
-                value = load_wide(x, c * lanes + lane)
-                y0 = fma(splat_wide(weights[w]), value, y0)
-                y1 = fma(splat_wide(weights[w + down]), value, y1)
-                y2 = fma(splat_wide(weights[w + 2 * down]), value, y2)
-                y3 = fma(splat_wide(weights[w + 3 * down]), value, y3)
+                value = load_wide(x, c * width + sample)
+                y0 = y0 + weights[w] * value
+                y1 = y1 + weights[w + down] * value
+                y2 = y2 + weights[w + 2 * down] * value
+                y3 = y3 + weights[w + 3 * down] * value
                 w += across
             store(y, at, y0)
-            store(y, at + lanes, y1)
-            store(y, at + 2 * lanes, y2)
-            store(y, at + 3 * lanes, y3)
-    for lane in range(pairs, lanes, WIDTH):  # at most once: the same for sixteen lanes
+            store(y, at + width, y1)
+            store(y, at + 2 * width, y2)
+            store(y, at + 3 * width, y3)
+    for sample in range(pairs, width, WIDTH):  # at most once: the same for sixteen samples
         for r in range(0, fours, 4):
-            at, w = r * lanes + lane, r * down
-            z0, z1, z2, z3 = load(y, at), load(y, at + lanes), load(y, at + 2 * lanes), load(y, at + 3 * lanes)
+            at, w = r * width + sample, r * down
+            z0, z1, z2, z3 = load(y, at), load(y, at + width), load(y, at + 2 * width), load(y, at + 3 * width)
             for c in range(columns):
-                term = load(x, c * lanes + lane)
-                z0 = fma(splat(weights[w]), term, z0)
-                z1 = fma(splat(weights[w + down]), term, z1)
-                z2 = fma(splat(weights[w + 2 * down]), term, z2)
-                z3 = fma(splat(weights[w + 3 * down]), term, z3)
+                term = load(x, c * width + sample)
+                z0 = z0 + weights[w] * term
+                z1 = z1 + weights[w + down] * term
+                z2 = z2 + weights[w + 2 * down] * term
+                z3 = z3 + weights[w + 3 * down] * term
                 w += across
             store(y, at, z0)
-            store(y, at + lanes, z1)
-            store(y, at + 2 * lanes, z2)
-            store(y, at + 3 * lanes, z3)
-    for lane in range(0, lanes, WIDTH):
+            store(y, at + width, z1)
+            store(y, at + 2 * width, z2)
+            store(y, at + 3 * width, z3)
+    for sample in range(0, width, WIDTH):
         for r in range(fours, rows):
-            last = load(y, r * lanes + lane)
+            last = load(y, r * width + sample)
             for c in range(columns):
-                last = fma(splat(weights[r * down + c * across]), load(x, c * lanes + lane), last)
-            store(y, r * lanes + lane, last)
+                last = last + weights[r * down + c * across] * load(x, c * width + sample)
+            store(y, r * width + sample, last)
 
 
 @compiled
-def add_row(y: Any, to: int, x: Any, source: int, weight: Any, lanes: int) -> None:
+def add_row(y: Any, to: int, x: Any, source: int, weight: Any, width: int) -> None:
     """Add weight · x to y, one row."""
-    for lane in range(0, lanes, WIDTH):
-        store(y, to + lane, fma(splat(weight), load(x, source + lane), load(y, to + lane)))
+    for sample in range(0, width, WIDTH):
+        store(y, to + sample, load(y, to + sample) + weight * load(x, source + sample))
 
 
 @compiled
-def copy_row(y: Any, to: int, x: Any, source: int, lanes: int) -> None:
+def copy_row(y: Any, to: int, x: Any, source: int, width: int) -> None:
     """Copy one row."""
-    for lane in range(0, lanes, WIDTH):
-        store(y, to + lane, load(x, source + lane))
+    for sample in range(0, width, WIDTH):
+        store(y, to + sample, load(x, source + sample))
 
 
 @compiled
-def row_and_weight(y: Any, x: Any, at: int, weight: Any, adds: bool, lanes: int) -> None:
+def row_and_weight(y: Any, x: Any, at: int, weight: Any, adds: bool, width: int) -> None:
     """Set y to x + weight or to x · weight, one row."""
-    kind = y.dtype.type
-    factor = kind(1) if adds else weight
-    term = weight if adds else kind(0)
-    for lane in range(0, lanes, WIDTH):
-        store(y, at + lane, fma(splat(factor), load(x, at + lane), splat(term)))
+    for sample in range(0, width, WIDTH):
+        store(y, at + sample, load(x, at + sample) + weight if adds else load(x, at + sample) * weight)
 
 
 @compiled
@@ -98,10 +97,13 @@ def add(y: Any, x: Any, factor: Any) -> None:
 
 @compiled
 def combine(what: int, y: Any, x: Any, z: Any) -> None:
-    """Set y to x + z, x − z or x · z."""
+    """Set y to x + z, x − z, x · z or x / z."""
     if what == MULTIPLY:
         for j in range(y.size):
             y[j] = x[j] * z[j]
+    elif what == DIVIDE:
+        for j in range(y.size):
+            y[j] = x[j] / z[j]
     elif what == ADD:
         for j in range(y.size):
             y[j] = x[j] + z[j]
@@ -111,13 +113,18 @@ def combine(what: int, y: Any, x: Any, z: Any) -> None:
 
 
 @compiled
-def combine_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any) -> None:
+def combine_back(what: int, y: Any, x: Any, z: Any, dy: Any, dx: Any, dz: Any) -> None:
     """Add the gradients of `combine` to those of x and z, which may be the same rows."""
     if what == MULTIPLY:
         for j in range(dy.size):
             dx[j] += dy[j] * z[j]
         for j in range(dy.size):
             dz[j] += dy[j] * x[j]
+    elif what == DIVIDE:
+        for j in range(dy.size):
+            dx[j] += dy[j] / z[j]
+        for j in range(dy.size):
+            dz[j] -= dy[j] * y[j] / z[j]
     else:
         sign = dy.dtype.type(1 if what == ADD else -1)
         add(dx, dy, dy.dtype.type(1))
@@ -125,100 +132,97 @@ def combine_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any) -> None:
 
 
 @compiled
-def combine_one(what: int, y: Any, x: Any, z: Any, rows: int, lane: int, lanes: int) -> None:
-    """As `combine` in sixteen lanes, every row of x with the same z."""
-    one = splat(y.dtype.type(-1 if what == SUBTRACT else 1))
-    for at in range(lane, rows * lanes, lanes):
+def combine_one(what: int, y: Any, x: Any, z: Any, rows: int, sample: int, width: int) -> None:
+    """As `combine` for sixteen samples, every row of x with the same z."""
+    for at in range(sample, rows * width, width):
         if what == MULTIPLY:
-            store(y, at, fma(load(x, at), z, splat(y.dtype.type(0))))
+            store(y, at, load(x, at) * z)
+        elif what == DIVIDE:
+            store(y, at, load(x, at) / z)
+        elif what == ADD:
+            store(y, at, load(x, at) + z)
         else:
-            store(y, at, fma(z, one, load(x, at)))
+            store(y, at, load(x, at) - z)
 
 
 @compiled
-def combine_one_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any, rows: int, lane: int, lanes: int) -> Any:
+def combine_one_back(what: int, x: Any, z: Any, dy: Any, dx: Any, dz: Any, rows: int, sample: int, width: int) -> Any:
     """Add the gradients of `combine_one` to dx and return dz with its own."""
-    one = splat(dy.dtype.type(1))
-    sign = splat(dy.dtype.type(-1 if what == SUBTRACT else 1))
-    for at in range(lane, rows * lanes, lanes):
+    for at in range(sample, rows * width, width):
         slope = load(dy, at)
         if what == MULTIPLY:
-            dz = fma(slope, load(x, at), dz)
-            store(dx, at, fma(slope, z, load(dx, at)))
+            dz = dz + slope * load(x, at)
+            store(dx, at, load(dx, at) + slope * z)
+        elif what == DIVIDE:
+            dz = dz - slope * load(x, at) / (z * z)
+            store(dx, at, load(dx, at) + slope / z)
         else:
-            dz = fma(slope, sign, dz)
-            store(dx, at, fma(slope, one, load(dx, at)))
+            dz = dz - slope if what == SUBTRACT else dz + slope
+            store(dx, at, load(dx, at) + slope)
     return dz
 
 
 @compiled
-def product(x: Any, at: int, y: Any, to: int, lanes: int) -> Any:
-    """Σ over lanes of one row of x times one row of y."""
+def product(x: Any, at: int, y: Any, to: int, width: int) -> Any:
+    """Sum over the samples one row of x times one row of y."""
     acc = splat(x.dtype.type(0))
-    for lane in range(0, lanes, WIDTH):
-        acc = fma(load(x, at + lane), load(y, to + lane), acc)
+    for sample in range(0, width, WIDTH):
+        acc = acc + load(x, at + sample) * load(y, to + sample)
     return total(acc)
 
 
 @compiled
-def turn(turned: Any, x: Any, rows: int, columns: int, lanes: int) -> None:
-    """Transpose the rows of x: turned[lane · columns + r] = x[r · lanes + lane], 0 for r from `rows` on."""
-    for lane in range(lanes):
+def turn(turned: Any, x: Any, rows: int, columns: int, width: int) -> None:
+    """Transpose the rows of x: turned[sample · columns + r] = x[r · width + sample], 0 for r from `rows` on."""
+    for sample in range(width):
         for r in range(rows):
-            turned[lane * columns + r] = x[r * lanes + lane]
+            turned[sample * columns + r] = x[r * width + sample]
         for r in range(rows, columns):
-            turned[lane * columns + r] = 0
-
-
-LINEAR, GATHER, SCATTER, COPY, AFFINE, ADD, SUBTRACT, MULTIPLY = (int(code) for code in list(Code)[:8])
-ADD_WEIGHT, MULTIPLY_WEIGHT, TANH, SIGMOID, EXP, ABS, LEAKY_RELU, SILU, GELU = (int(code) for code in list(Code)[8:])
-
-_ROOT_HALF = math.sqrt(0.5)
-_GAUSS = 1 / math.sqrt(2 * math.pi)
+            turned[sample * columns + r] = 0
 
 
 @compiled
-def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, lanes: int) -> None:
+def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, width: int) -> None:
     """Run all instructions on a register file.
 
     Args:
-        code: as `Tape.code`.
-        indices: as `Tape.indices`.
-        constants: as `Tape.constants`, in the dtype of the file.
+        code: as `Program.code`.
+        indices: as `Program.indices`.
+        constants: as `Program.constants`, in the dtype of the file.
         weights: flat.
-        file: `[rows · lanes]`; drive, elapsed and state are filled in.
-        lanes: samples side by side, a multiple of 16.
+        file: `[rows · width]`; drive, elapsed and state are filled in.
+        width: samples side by side, a multiple of 16.
     """
     kind = file.dtype.type
     half, one = kind(0.5), kind(1)
     for i in range(code.shape[0]):
         what, out, rows, a, b, a_rows, b_rows, weight, index, constant, spread = code[i]
-        size = rows * lanes
-        y = file[out * lanes : out * lanes + size]
-        x = file[a * lanes : a * lanes + a_rows * lanes]
+        size = rows * width
+        y = file[out * width : out * width + size]
+        x = file[a * width : a * width + a_rows * width]
         if what == LINEAR:
             if b >= 0:
-                y[:] = file[b * lanes : b * lanes + size]
+                y[:] = file[b * width : b * width + size]
             else:
                 y[:] = kind(0)
-            add_matrix(y, x, weights[weight:], rows, a_rows, a_rows, 1, lanes)
+            add_matrix(y, x, weights[weight:], rows, a_rows, a_rows, 1, width)
         elif what == SCATTER:
             y[:] = kind(0)
             for s in range(a_rows):
-                add_row(y, indices[index + s] * lanes, x, s * lanes, weights[weight + s], lanes)
+                add_row(y, indices[index + s] * width, x, s * width, weights[weight + s], width)
         elif what == GATHER:
             for r in range(rows):
-                copy_row(y, r * lanes, x, indices[index + r] * lanes, lanes)
+                copy_row(y, r * width, x, indices[index + r] * width, width)
         elif what == ADD_WEIGHT or what == MULTIPLY_WEIGHT:
             for r in range(rows):
-                row_and_weight(y, x, r * lanes, weights[weight + r], what == ADD_WEIGHT, lanes)
-        elif what == ADD or what == SUBTRACT or what == MULTIPLY:
-            z = file[b * lanes : b * lanes + b_rows * lanes]
+                row_and_weight(y, x, r * width, weights[weight + r], what == ADD_WEIGHT, width)
+        elif what == ADD or what == SUBTRACT or what == MULTIPLY or what == DIVIDE:
+            z = file[b * width : b * width + b_rows * width]
             if b_rows == rows:
                 combine(what, y, x, z)
             else:
-                for lane in range(0, lanes, WIDTH):
-                    combine_one(what, y, x, load(z, lane), rows, lane, lanes)
+                for sample in range(0, width, WIDTH):
+                    combine_one(what, y, x, load(z, sample), rows, sample, width)
         elif what == COPY:
             y[:] = x
         elif what == AFFINE:
@@ -259,62 +263,60 @@ def run_step_back(
     grad: Any,
     weight_grad: Any,
     turned: Any,
-    lanes: int,
+    width: int,
 ) -> None:
-    """Run the instructions in reverse on the gradients.
+    """Run the instructions of `run_step` in reverse on the gradients.
 
-    Args:
-        code: as in `run_step`, and so are the next three.
-        indices: see there.
-        constants: see there.
-        weights: see there.
-        file: `[rows · lanes]` as `run_step` left it.
-        grad: `[rows · lanes]`; the gradient of the next state is filled in, everything else is 0.
-        weight_grad: gradients of the weights, each row of a matrix rounded up to 16 (`Tape.places`); added to.
-        turned: scratch of `lanes` times the columns of the largest matrix, rounded up to 16.
-        lanes: as in `run_step`.
+    Of its arguments, `file` `[rows · width]` is as it left it. Beside them, `grad` `[rows · width]` holds the gradient
+    of the next state and is 0 everywhere else; the gradients of the weights are added to `weight_grad`, in which each
+    row of a matrix is rounded up to 16 (`Program.places`); `turned` is scratch of `width` times the columns of the
+    largest matrix, rounded up to 16.
     """
     kind = file.dtype.type
     half, one = kind(0.5), kind(1)
     for i in range(code.shape[0] - 1, -1, -1):
         what, out, rows, a, b, a_rows, b_rows, weight, index, constant, spread = code[i]
-        size = rows * lanes
-        y = file[out * lanes : out * lanes + size]
-        x = file[a * lanes : a * lanes + a_rows * lanes]
-        dy = grad[out * lanes : out * lanes + size]
-        dx = grad[a * lanes : a * lanes + a_rows * lanes]
+        size = rows * width
+        y = file[out * width : out * width + size]
+        x = file[a * width : a * width + a_rows * width]
+        dy = grad[out * width : out * width + size]
+        dx = grad[a * width : a * width + a_rows * width]
         if what == LINEAR:
             if b >= 0:
-                add(grad[b * lanes : b * lanes + size], dy, one)
-            add_matrix(dx, dy, weights[weight:], a_rows, rows, 1, a_rows, lanes)
+                add(grad[b * width : b * width + size], dy, one)
+            add_matrix(dx, dy, weights[weight:], a_rows, rows, 1, a_rows, width)
             columns = (a_rows + WIDTH - 1) // WIDTH * WIDTH
-            turn(turned, x, a_rows, columns, lanes)
-            # dW += dy xᵀ, which is a matrix times rows once more, with columns of W for lanes.
-            add_matrix(weight_grad[spread:], turned, dy, rows, lanes, lanes, 1, columns)
+            turn(turned, x, a_rows, columns, width)
+            # dW += dy xᵀ, which is again a matrix times rows, with columns of W for samples.
+            add_matrix(weight_grad[spread:], turned, dy, rows, width, width, 1, columns)
         elif what == SCATTER:
             for s in range(a_rows):
-                at = indices[index + s] * lanes
-                add_row(dx, s * lanes, dy, at, weights[weight + s], lanes)
-                weight_grad[spread + s] += product(dy, at, x, s * lanes, lanes)
+                at = indices[index + s] * width
+                add_row(dx, s * width, dy, at, weights[weight + s], width)
+                weight_grad[spread + s] += product(dy, at, x, s * width, width)
         elif what == GATHER:
             for r in range(rows):
-                add_row(dx, indices[index + r] * lanes, dy, r * lanes, one, lanes)
+                add_row(dx, indices[index + r] * width, dy, r * width, one, width)
         elif what == MULTIPLY_WEIGHT:
             for r in range(rows):
-                add_row(dx, r * lanes, dy, r * lanes, weights[weight + r], lanes)
-                weight_grad[spread + r] += product(dy, r * lanes, x, r * lanes, lanes)
-        elif what == ADD or what == SUBTRACT or what == MULTIPLY:
-            z, dz = file[b * lanes : (b + b_rows) * lanes], grad[b * lanes : (b + b_rows) * lanes]
+                add_row(dx, r * width, dy, r * width, weights[weight + r], width)
+                weight_grad[spread + r] += product(dy, r * width, x, r * width, width)
+        elif what == ADD or what == SUBTRACT or what == MULTIPLY or what == DIVIDE:
+            z, dz = file[b * width : (b + b_rows) * width], grad[b * width : (b + b_rows) * width]
             if b_rows == rows:
-                combine_back(what, x, z, dy, dx, dz)
+                combine_back(what, y, x, z, dy, dx, dz)
             else:
-                for lane in range(0, lanes, WIDTH):
-                    store(dz, lane, combine_one_back(what, x, load(z, lane), dy, dx, load(dz, lane), rows, lane, lanes))
+                for sample in range(0, width, WIDTH):
+                    store(
+                        dz,
+                        sample,
+                        combine_one_back(what, x, load(z, sample), dy, dx, load(dz, sample), rows, sample, width),
+                    )
         elif what == ADD_WEIGHT:
             add(dx, dy, one)
             for r in range(rows):
-                for lane in range(0, lanes, WIDTH):
-                    weight_grad[spread + r] += total(load(dy, r * lanes + lane))
+                for sample in range(0, width, WIDTH):
+                    weight_grad[spread + r] += total(load(dy, r * width + sample))
         elif what == COPY:
             add(dx, dy, one)
         elif what == AFFINE:

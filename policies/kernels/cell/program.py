@@ -1,13 +1,15 @@
-"""A tape: one step of a recurrent cell as a short list of instructions on rows of numbers.
+"""A program: one step of a recurrent cell as a short list of instructions on rows of numbers.
 
-The rows make up a register file: first the drive, the elapsed time and the state, then one block for the result of each
-instruction; the last block is the next state. `tape_record` writes a tape from a step, `tape_cpu` runs it forwards and
-backwards over whole sequences without Python between the steps.
+The rows make up a register file: first the drive, the elapsed time and the state, then one block for the result of
+each instruction; the last block is the next state. `record` writes a program from a step, which runs once on `Rows`
+that note every operation and compute nothing; `cpu` runs it forwards and backwards over whole sequences without Python
+between the steps.
 
-Recording a step: it runs once on `Rows`, which note every operation and compute nothing.
-
-tape = record(step, {"recurrent": torch.zeros(8, 8), "tau": torch.ones(8)}, drive_rows=8, state_rows=8)
+    program = record(step, {"recurrent": torch.zeros(8, 8), "tau": torch.ones(8)}, drive_rows=8, state_rows=8)
 """
+
+# The methods are those of the protocol `Ops`, which says what they do.
+# ruff: noqa: D102
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policies.kernels.cell.step import Step
+from policies.kernels import WIDTH
+from policies.kernels.cell.step import Ops, Step
 
 
 class Code(IntEnum):
@@ -42,17 +45,15 @@ class Code(IntEnum):
     LEAKY_RELU = 14  # slope k0 below zero
     SILU = 15
     GELU = 16
+    DIVIDE = 17  # a / b
 
 
 # Columns of the instruction table.
 COLUMNS = ("code", "out", "rows", "a", "b", "a_rows", "b_rows", "weight", "index", "constant", "spread")
 
-PADDING = 16
-"""Gradients of a matrix are added up with each row rounded up to this, so that a row is whole vectors."""
-
 
 @dataclass(frozen=True)
-class Tape:
+class Program:
     """A recorded step.
 
     Attributes:
@@ -82,8 +83,8 @@ class Tape:
     multiply_adds: int
 
 
-def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_rows: int) -> Tape:
-    """Run a step on rows and return the tape.
+def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_rows: int) -> Program:
+    """Run a step on rows and return the program.
 
     Args:
         step: the cell.
@@ -100,7 +101,8 @@ def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_row
     for name, tensor in weights.items():
         shape = tuple(tensor.shape)
         handles[name] = _Weight(shape, offset, spread)
-        padded = -(-shape[-1] // PADDING) * PADDING if len(shape) == 2 else shape[-1]
+        # Gradients of a matrix are added up with each row rounded up to whole vectors.
+        padded = -(-shape[-1] // WIDTH) * WIDTH if len(shape) == 2 else shape[-1]
         lead = shape[0] if len(shape) == 2 else 1
         places += [spread + r * padded + c for r in range(lead) for c in range(shape[-1])]
         offset, spread = offset + tensor.numel(), spread + lead * padded
@@ -113,7 +115,7 @@ def record(step: Step, weights: Mapping[str, Tensor], drive_rows: int, state_row
     if result.start + state_rows != recorder.rows or result.start <= drive_rows + 1:
         result.apply(Code.COPY)  # the last block of the file is the next state
     constants = torch.tensor(recorder.constants or [[0.0, 0.0]], dtype=torch.float64)
-    return Tape(
+    return Program(
         torch.tensor(recorder.code, dtype=torch.int64),
         torch.tensor(recorder.indices, dtype=torch.int64),
         constants,
@@ -138,7 +140,7 @@ class _Weight:
 
 
 class _Recorder:
-    """The tape being written."""
+    """The program being written."""
 
     def __init__(self, drive_rows: int, state_rows: int):
         self.code: list[list[int]] = []
@@ -152,7 +154,7 @@ class Rows:
     """A value while recording: `rows` rows of the register file from `start`."""
 
     def __init__(self, recorder: _Recorder, start: int, rows: int):
-        """Point at rows of the file."""
+        """Point at `rows` rows of the register file from `start`."""
         self.recorder, self.start, self.rows = recorder, start, rows
 
     def __repr__(self) -> str:
@@ -183,6 +185,8 @@ class Rows:
 
     def _binary(self, code: Code, other: Any) -> Rows:
         if isinstance(other, Rows):
+            if code == Code.DIVIDE and self.rows < other.rows:
+                raise ValueError(f"one number cannot be divided by {other.rows}: gather it as many times first.")
             if self.rows != other.rows and 1 not in (self.rows, other.rows):
                 raise ValueError(f"values of {self.rows} and {other.rows} numbers cannot meet.")
             if self.rows < other.rows:  # the kernel repeats b, not a
@@ -191,8 +195,8 @@ class Rows:
         if isinstance(other, _Weight):
             if other.shape != (self.rows,):
                 raise ValueError(f"a weight that meets {self.rows} numbers must have as many, got {other.shape}.")
-            if code == Code.SUBTRACT:
-                raise ValueError("subtract a weight by adding its negative.")
+            if code in (Code.SUBTRACT, Code.DIVIDE):
+                raise ValueError("add the negative of a weight, or multiply by its inverse.")
             with_weight = Code.ADD_WEIGHT if code == Code.ADD else Code.MULTIPLY_WEIGHT
             if code == Code.MULTIPLY:
                 self.recorder.multiply_adds += self.rows
@@ -201,6 +205,7 @@ class Rows:
             Code.ADD: (1.0, float(other)),
             Code.SUBTRACT: (1.0, -float(other)),
             Code.MULTIPLY: (float(other), 0.0),
+            Code.DIVIDE: (1.0 / float(other), 0.0),
         }[code]
         return self.apply(Code.AFFINE, constants=(scale, shift))
 
@@ -220,15 +225,17 @@ class Rows:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, other: Any) -> Rows:
+        return self._binary(Code.DIVIDE, other)
+
     def __neg__(self) -> Rows:
         return self * -1.0
 
 
-class RowOps:
-    """`Ops` on `Rows`."""
+class RowOps(Ops):
+    """`Ops` on `Rows`: each method notes its operation in the program."""
 
     def linear(self, weight: _Weight, x: Rows, plus: Rows | None = None) -> Rows:
-        """Note W x + plus."""
         rows, columns = weight.shape
         if columns != x.rows or (plus is not None and plus.rows != rows):
             raise ValueError(f"weight {weight.shape} does not fit {x.rows} numbers, or the term added to the product.")
@@ -236,13 +243,11 @@ class RowOps:
         return x.apply(Code.LINEAR, rows, plus, weight)
 
     def gather(self, x: Rows, index: Sequence[int]) -> Rows:
-        """Note a choice of rows."""
         start = len(x.recorder.indices)
         x.recorder.indices += [int(i) for i in index]
         return x.apply(Code.GATHER, len(index), index=start)
 
     def scatter(self, x: Rows, weight: _Weight, target: Sequence[int], rows: int) -> Rows:
-        """Note a weighted sum by target."""
         if weight.shape != (x.rows,) or len(target) != x.rows:
             raise ValueError(f"scatter needs a weight and a target for each of {x.rows} synapses, got {weight.shape}.")
         start = len(x.recorder.indices)
@@ -271,7 +276,6 @@ class RowOps:
         return parts
 
     def activation(self, name: str, x: Rows) -> Rows:
-        """Note an activation."""
         if name == "lecun_tanh":
             return 1.7159 * self.tanh(0.666 * x)
         if name in ("relu", "leaky_relu"):
@@ -279,17 +283,13 @@ class RowOps:
         return x.apply(Code[name.upper()])
 
     def tanh(self, x: Rows) -> Rows:
-        """Note a tanh."""
         return x.apply(Code.TANH)
 
     def sigmoid(self, x: Rows) -> Rows:
-        """Note a sigmoid."""
         return x.apply(Code.SIGMOID)
 
     def exp(self, x: Rows) -> Rows:
-        """Note an exponential."""
         return x.apply(Code.EXP)
 
     def abs(self, x: Rows) -> Rows:
-        """Note an absolute value."""
         return x.apply(Code.ABS)

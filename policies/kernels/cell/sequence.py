@@ -1,26 +1,23 @@
-"""Run a cell over a batch of sequences: the recorded tape on the CPU, the torch step anywhere else."""
+"""Run a cell over a batch of sequences: the recorded program on the CPU, the torch step anywhere else."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from policies.kernels.cell.program import Tape
+from policies.kernels.cell.program import Program
 from policies.kernels.cell.step import Step, TorchOps
+from policies.kernels.choose import Kernels, choose_kernel, is_exporting
 
-KERNELS = ("auto", "reference", "cpu")
-"""Values of a core's `kernel` option."""
-
-_log = logging.getLogger(__name__)
+CELL = Kernels("cell", {"cpu": (torch.float32, torch.float64)})
+"""What runs a recorded step: numba on the CPU."""
 
 
 def run_sequence(
     step: Step,
-    tape: Tape,
+    program: Program,
     weights: Mapping[str, Tensor],
     drive: Tensor,
     state: Tensor,
@@ -32,13 +29,13 @@ def run_sequence(
 
     Args:
         step: the cell.
-        tape: the same cell, recorded.
+        program: the same cell, recorded.
         weights: by name, as they were recorded.
         drive: `[B, T, P]` what the steps take from outside.
         state: `[B, S]` before the first step.
         elapsed: `[B, T]` time since the previous step.
         starts: `[B, T]` bool; True zeroes the state before that step.
-        kernel: "reference" (torch, step by step), "cpu" (numba) or "auto": numba for float tensors on the CPU.
+        kernel: "reference" (torch, step by step), "cpu" (numba) or "auto".
 
     Returns:
         `[B, T, S]` state after each step.
@@ -46,11 +43,11 @@ def run_sequence(
     Raises:
         ValueError: if the kernel is unknown or cannot run on these tensors.
     """
-    if choose_kernel(kernel, drive.device.type, drive.dtype) == "cpu" and not _being_exported():
-        from policies.kernels.cell.cpu import tape_sequence
+    if choose_kernel(CELL, kernel, drive.device.type, drive.dtype) == "cpu" and not is_exporting() and len(drive):
+        from policies.kernels.cell.cpu import run_program
 
-        flat = torch.cat([weights[name].reshape(-1) for name, _ in tape.weights])
-        return tape_sequence(tape, flat, drive, state, elapsed, starts)
+        flat = torch.cat([weights[name].reshape(-1) for name, _ in program.weights])
+        return run_program(program, flat, drive, state, elapsed, starts)
     return reference_sequence(step, weights, drive, state, elapsed, starts)
 
 
@@ -64,41 +61,3 @@ def reference_sequence(
         state = step(ops, weights, drive[:, t], state, elapsed[:, t, None])
         states.append(state)
     return torch.stack(states, dim=1)
-
-
-def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
-    """Return the kernel that runs, "reference" or "cpu".
-
-    Raises:
-        ValueError: if the kernel is unknown or cannot run on such tensors.
-    """
-    check_kernel(kernel)
-    fits = device == "cpu" and dtype in (torch.float32, torch.float64)
-    if kernel == "auto":
-        chosen = "cpu" if fits else "reference"
-        if not torch.compiler.is_compiling():
-            _log_choice(chosen, device, str(dtype).removeprefix("torch."))
-        return chosen
-    if kernel == "cpu" and not fits:
-        raise ValueError(
-            f"kernel 'cpu' runs float32 or float64 tensors on the CPU, got {dtype} on {device}. "
-            "Move the tensors, or leave the choice to kernel='auto'."
-        )
-    return kernel
-
-
-@lru_cache
-def _log_choice(chosen: str, device: str, dtype: str) -> None:
-    """Log the choice, once for each kind of tensor."""
-    _log.info("cell kernel for %s tensors on %s: %s.", dtype, device, chosen)
-
-
-def check_kernel(kernel: str) -> None:
-    """Raise ValueError unless `kernel` is in `KERNELS`."""
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}.")
-
-
-def _being_exported() -> bool:
-    """Return whether a graph for another runtime is being made, which knows torch's own operations only."""
-    return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting() or torch.jit.is_tracing()

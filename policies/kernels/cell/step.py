@@ -7,12 +7,15 @@ A core describes its step with an `Ops` object and operators:
         return state + elapsed / weights["tau"] * (target - state)
 
 With `TorchOps` that is plain torch on `[B, n]` tensors: readable, differentiable, on any device and dtype; the truth.
-With `tape_record.record` the same function runs once on rows that note every operation, and becomes a `tape.Tape`.
+With `program.record` the same function runs once on rows that note every operation, and becomes a `Program`.
 `drive` is what a step takes from outside: the input part of the cell, computed for all steps beforehand.
 
 Every value is `n` numbers a sample. Two values must have equal n, or one of them n = 1. A weight that meets a value in
 `+ − * /` must have shape `[n]`.
 """
+
+# The methods are those of the protocol `Ops`, which says what they do.
+# ruff: noqa: D102
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ Step = Callable[[Any, Mapping[str, Any], Any, Any, Any], Any]
 
 
 class Ops(Protocol):
-    """The operations that a step may use beside `+ − *` and multiplication by numbers."""
+    """The operations that a step may use beside `+ − * /`."""
 
     def linear(self, weight: Any, x: Any, plus: Any = None) -> Any:
         """Return W x + plus, W `[n, m]`."""
@@ -40,70 +43,60 @@ class Ops(Protocol):
         """Return for each of `rows` targets Σ weight · x over the synapses onto it; `weight` is `[synapses]`."""
 
     def concat(self, parts: Sequence[Any]) -> Any:
-        """Join values."""
+        """Return the values one after the other as one."""
 
     def split(self, x: Any, sizes: Sequence[int]) -> list[Any]:
-        """Cut a value."""
+        """Return stretches of a value, of the given sizes."""
 
     def activation(self, name: str, x: Any) -> Any:
         """Apply an activation of `policies.cores.activations`."""
 
     def tanh(self, x: Any) -> Any:
-        """Hyperbolic tangent."""
+        """Return (e^x − e^−x) / (e^x + e^−x)."""
 
     def sigmoid(self, x: Any) -> Any:
-        """1 / (1 + e^−x)."""
+        """Return 1 / (1 + e^−x)."""
 
     def exp(self, x: Any) -> Any:
-        """e^x."""
+        """Return e^x."""
 
     def abs(self, x: Any) -> Any:
-        """Absolute value."""
+        """Return |x|."""
 
 
-class TorchOps:
-    """`Ops` on `[B, n]` tensors."""
+class TorchOps(Ops):
+    """`Ops` on `[B, n]` tensors: each method is torch's operation of that name on features."""
 
     def linear(self, weight: Tensor, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        """Return W x + plus."""
         product = functional.linear(x, weight)
         return product if plus is None else product + plus
 
     def gather(self, x: Tensor, index: Sequence[int]) -> Tensor:
-        """Return columns of x."""
         return x[:, torch.as_tensor(index, device=x.device)]
 
     def scatter(self, x: Tensor, weight: Tensor, target: Sequence[int], rows: int) -> Tensor:
-        """Sum weighted columns by target."""
         return x.new_zeros(x.shape[0], rows).index_add(1, torch.as_tensor(target, device=x.device), x * weight)
 
     def concat(self, parts: Sequence[Tensor]) -> Tensor:
-        """Join along the features."""
         return torch.cat(list(parts), dim=1)
 
     def split(self, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        """Cut along the features."""
         return list(x.split(list(sizes), dim=1))
 
     def activation(self, name: str, x: Tensor) -> Tensor:
-        """Apply an activation."""
         if name == "lecun_tanh":
             return 1.7159 * torch.tanh(0.666 * x)
         plain: Callable[[Tensor], Tensor] = getattr(torch, name, None) or getattr(functional, name)
         return plain(x)
 
     def tanh(self, x: Tensor) -> Tensor:
-        """Hyperbolic tangent."""
         return torch.tanh(x)
 
     def sigmoid(self, x: Tensor) -> Tensor:
-        """Logistic function."""
         return torch.sigmoid(x)
 
     def exp(self, x: Tensor) -> Tensor:
-        """Exponential."""
         return torch.exp(x)
 
     def abs(self, x: Tensor) -> Tensor:
-        """Absolute value."""
         return torch.abs(x)

@@ -6,24 +6,15 @@ or raises and says why it cannot.
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-
 import torch
 from torch import Tensor
 
+from policies.kernels.choose import Kernels, choose_kernel, is_exporting
 from policies.kernels.ltc import reference
 from policies.kernels.ltc.reference import Circuit
 
-KERNELS = ("auto", "reference", "cpu", "cuda")
-"""Values of the `kernel` argument."""
-
-_log = logging.getLogger(__name__)
-_PACKAGES = {"cpu": "numba", "cuda": "triton"}
-_INSTALL = {"cpu": "pip install numba", "cuda": "pip install 'wormwheel[cuda]'"}
-_INSTALLED = {device: importlib.util.find_spec(package) is not None for device, package in _PACKAGES.items()}
-_CHOSEN: dict[tuple[str, str, torch.dtype], str] = {}
-"""What was chosen before, so that it is logged once."""
+LTC_KERNELS = Kernels("LTC", {"cpu": (torch.float32,), "cuda": (torch.float32,)})
+"""What runs the fused solver: numba on the CPU, Triton on a GPU."""
 
 
 def ltc_sequence(
@@ -70,28 +61,15 @@ def ltc_motors(
 ) -> tuple[Tensor, Tensor]:
     """As `ltc_sequence`, with the input map and the motor neurons' voltages, which a kernel may do at less cost.
 
-    Args:
-        inputs: `[B, T, I]` sensory inputs, before the input map.
-        state: as in `ltc_sequence`.
-        elapsed: as in `ltc_sequence`.
-        starts: as in `ltc_sequence`.
-        circuit: as in `ltc_sequence`.
-        substeps: as in `ltc_sequence`.
-        kernel: as in `ltc_sequence`.
-        input_w: `[I]` factors of the inputs; ones when None.
-        input_b: `[I]` added to the inputs after that; zeros when None.
-        motors: M, the first neurons.
+    `inputs` come before the input map: `input_w` `[I]` are factors of them, ones when None, and `input_b` `[I]` is
+    added after that, zeros when None. The motor neurons are the first `motors`.
 
     Returns:
         `[B, T, M]` voltages of the motor neurons and `[B, T, N]` of all, after each step.
-
-    Raises:
-        ValueError: as `ltc_sequence`.
-        ModuleNotFoundError: as `ltc_sequence`.
     """
-    if kernel == "auto" and is_exporting():
+    if (kernel == "auto" and is_exporting()) or not len(inputs):  # kernels need a sample to work on
         kernel = "reference"
-    chosen = choose_kernel(kernel, inputs.device.type, inputs.dtype)
+    chosen = choose_kernel(LTC_KERNELS, kernel, inputs.device.type, inputs.dtype)
     if chosen == "cpu":
         from policies.kernels.ltc.cpu import op as cpu
 
@@ -107,57 +85,3 @@ def ltc_motors(
     else:
         voltages = reference.ltc_sequence(inputs, state, elapsed, starts, circuit, substeps)
     return voltages[..., :motors], voltages
-
-
-def choose_kernel(kernel: str, device: str, dtype: torch.dtype) -> str:
-    """Return the kernel that runs: "reference", "cpu" or "cuda".
-
-    Args:
-        kernel: as in `ltc_sequence`.
-        device: type of the tensors' device, "cpu" or "cuda".
-        dtype: of the tensors.
-
-    Raises:
-        ValueError: as `ltc_sequence`.
-        ModuleNotFoundError: as `ltc_sequence`.
-    """
-    known = _CHOSEN.get((kernel, device, dtype))
-    if known is not None:
-        return known
-    chosen, why = _choose(kernel, device, dtype)
-    if not torch.compiler.is_compiling():
-        _CHOSEN[kernel, device, dtype] = chosen
-        if kernel == "auto":
-            name = str(dtype).removeprefix("torch.")
-            _log.info("LTC kernel for %s tensors on %s: %s (%s).", name, device, chosen, why)
-    return chosen
-
-
-def _choose(kernel: str, device: str, dtype: torch.dtype) -> tuple[str, str]:
-    """Return the kernel and the reason."""
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}.")
-    if kernel == "reference":
-        return kernel, "asked for"
-    if kernel == "auto":
-        if device not in _PACKAGES:
-            return "reference", f"there is no kernel for {device}"
-        if dtype != torch.float32:
-            return "reference", "the fused kernels compute in float32"
-        if not _INSTALLED[device]:
-            return "reference", f"{_PACKAGES[device]} is not installed"
-        return device, "fused"
-    if device != kernel or dtype != torch.float32:
-        raise ValueError(
-            f"kernel {kernel!r} runs float32 tensors on the {kernel} device, got {dtype} on {device}. "
-            "Move the tensors, or leave the choice to kernel='auto'."
-        )
-    if not _INSTALLED[kernel]:
-        raise ModuleNotFoundError(f"kernel {kernel!r} needs the package {_PACKAGES[kernel]}: {_INSTALL[kernel]}")
-    return kernel, "asked for"
-
-
-def is_exporting() -> bool:
-    """Return whether torch writes the program down for other runtimes, which know nothing of our kernels."""
-    exporting = getattr(torch.compiler, "is_exporting", lambda: False)
-    return exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()

@@ -22,6 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LONGEST_EXPLICIT = 64.0
+"""Longest elapsed time that the solvers other than "fused" follow, nominal frame periods."""
+
 EPSILON = 1e-8
 """Keeps the fused step's denominator from zero; part of the published scheme."""
 
@@ -105,12 +108,18 @@ def ltc_sequence(
         elapsed: `[B, T]` time that each step spans, in nominal frame periods, > 0.
         starts: `[B, T]` bool; True zeroes the voltages before that step.
         circuit: parameters and synapse lists.
-        substeps: K, solver steps within each step.
+        substeps: K, solver steps within each step. The explicit solvers, which are stable for short steps only, take as
+            many for each nominal period that a step spans.
         solver: "fused", "euler" or "rk4".
 
     Returns:
         `[B, T, N]` voltages after each step; the state after the sequence is the last one.
+
+    Raises:
+        ValueError: if an explicit solver is to span more than `LONGEST_EXPLICIT` periods at once.
     """
+    if solver != "fused":
+        return _explicit_sequence(inputs, state, elapsed, starts, circuit, substeps, solver)
     advance = _STEPS[solver]
     drives = circuit.sensory_drive(inputs)  # two [B, T, N]
     voltages = state
@@ -123,6 +132,34 @@ def ltc_sequence(
             voltages = advance(circuit, voltages, drive, h)
         outputs.append(voltages)
     return torch.stack(outputs, dim=1)
+
+
+def _explicit_sequence(
+    inputs: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor, circuit: Circuit, substeps: int, solver: str
+) -> Tensor:
+    """As `ltc_sequence`, with substeps that grow with the elapsed time of each sample."""
+    _check_span(elapsed, solver)
+    advance = _STEPS[solver]
+    drives = circuit.sensory_drive(inputs)  # two [B, T, N]
+    counts = substeps * elapsed.ceil().clamp_min(1)  # [B, T]
+    most = counts.amax(0).int().tolist() if len(counts) else [0] * counts.shape[1]
+    voltages, outputs = state, []
+    for t in range(inputs.shape[1]):
+        voltages = torch.where(starts[:, t, None], torch.zeros_like(voltages), voltages)
+        count = counts[:, t, None]
+        drive, h = (drives[0][:, t], drives[1][:, t]), elapsed[:, t, None] / count
+        for k in range(most[t]):
+            voltages = torch.where(k < count, advance(circuit, voltages, drive, h), voltages)
+        outputs.append(voltages)
+    return torch.stack(outputs, dim=1)
+
+
+def _check_span(elapsed: Tensor, solver: str) -> None:
+    if elapsed.numel() and float(elapsed.max()) > LONGEST_EXPLICIT:
+        raise ValueError(
+            f"solver {solver!r} follows gaps of at most {LONGEST_EXPLICIT:g} nominal frame periods, got "
+            f"{float(elapsed.max()):g}. Begin a new episode after such a gap, or choose solver='fused'."
+        )
 
 
 def _fused(circuit: Circuit, voltages: Tensor, drive: Drive, h: Tensor) -> Tensor:
@@ -160,24 +197,19 @@ def adaptive_sequence(
 
     Time is scaled so that every sample's step spans [0, 1]: samples with different elapsed times share one solve.
 
-    Args:
-        inputs: as in `ltc_sequence`.
-        state: as in `ltc_sequence`.
-        elapsed: as in `ltc_sequence`.
-        starts: as in `ltc_sequence`.
-        circuit: as in `ltc_sequence`.
-        rtol: relative tolerance of the solver.
-        atol: absolute tolerance of the solver, in voltage.
+    `rtol` is the relative and `atol` the absolute tolerance of the solver, the latter in voltage.
 
     Raises:
         ModuleNotFoundError: if torchdiffeq is not installed.
+        ValueError: if a step spans more than `LONGEST_EXPLICIT` periods.
     """
     try:
         from torchdiffeq import odeint
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "The adaptive solver needs torchdiffeq: pip install 'wormwheel[ode]', or choose solver='fused'."
+            "The adaptive solver needs torchdiffeq: pip install -e '.[ode]' in a checkout, or choose solver='fused'."
         ) from error
+    _check_span(elapsed, "adaptive")
     drives = circuit.sensory_drive(inputs)
     span = torch.tensor([0.0, 1.0], dtype=state.dtype, device=state.device)
     voltages = state

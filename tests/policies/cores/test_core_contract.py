@@ -16,7 +16,7 @@ from tests.policies.cores.variants import INPUTS, MEMORYLESS, OUTPUTS, TIMELESS,
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
 # Adaptive solvers choose their steps for the whole batch, so they agree to their tolerances only.
-TOLERANCE = {"neural-ode-adaptive": 2e-4}
+TOLERANCE = {"neural-ode-adaptive": 2e-4, "ltc-adaptive": 2e-4}
 
 
 def close(variant: str, a: torch.Tensor, b: torch.Tensor) -> None:

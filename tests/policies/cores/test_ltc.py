@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from policies.cores import make_core
+from policies.cores.from_ncps import ltc_from_ncps
 from policies.cores.ltc import LTC, LTCConfig, inverse_softplus
 from policies.kernels.ltc import reference
 from policies.wiring.wiring import Wiring
@@ -55,7 +56,7 @@ def test_outputs_and_gradients_are_the_peers(kind: str, softplus: bool, kernel: 
     with torch.no_grad():
         for name in ("input_w", "input_b", "output_w", "output_b"):
             getattr(peer.rnn_cell, name).add_(0.2 * torch.randn_like(getattr(peer.rnn_cell, name)))
-    core = LTC.from_ncps(peer, kernel=kernel)
+    core = ltc_from_ncps(peer, kernel=kernel)
     inputs, weights = torch.randn(3, 8, 6), torch.randn(3, 8, core.output_size)
     want, last = peer(inputs)
     outputs, state = core(inputs)
@@ -80,7 +81,7 @@ def test_elapsed_is_the_peers_where_it_has_no_fault() -> None:
     """The peer divides `[B]` times into `[N]` neurons; with one sample that is right."""
     peer = ncps.torch.LTC(5, ncps.wirings.AutoNCP(9, 1))
     inputs, _, elapsed, _ = sequence(1, 6)
-    torch.testing.assert_close(LTC.from_ncps(peer)(inputs, None, elapsed)[0], peer(inputs, timespans=elapsed)[0])
+    torch.testing.assert_close(ltc_from_ncps(peer)(inputs, None, elapsed)[0], peer(inputs, timespans=elapsed)[0])
 
 
 def test_cell_and_zero_conductances_of_the_peer() -> None:
@@ -88,9 +89,9 @@ def test_cell_and_zero_conductances_of_the_peer() -> None:
     with torch.no_grad():
         cell.w.mul_(2).sub_(1)
     with pytest.raises(ValueError, match=r"w of the ncps cell has negative values; call apply_weight_constraints\(\)"):
-        LTC.from_ncps(cell)
+        ltc_from_ncps(cell)
     cell.apply_weight_constraints()
-    core = LTC.from_ncps(cell)
+    core = ltc_from_ncps(cell)
     assert (core.config.substeps, core.config.input_mapping, core.config.output_mapping) == (3, "linear", "none")
     inputs = torch.randn(4, 1, 5)
     want, last = cell(inputs[:, 0], torch.zeros(4, 9))
@@ -108,7 +109,7 @@ def test_cell_and_zero_conductances_of_the_peer() -> None:
 )
 def test_what_cannot_be_taken_over_is_refused(module, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LTC.from_ncps(module())
+        ltc_from_ncps(module())
 
 
 # ---------------------------------------------------------------------- the maths
@@ -195,7 +196,9 @@ def test_times_belong_to_samples(kernel: str) -> None:
 
 def test_adaptive_solver_names_its_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torchdiffeq", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'wormwheel\[ode\]', or choose solver='fused'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"pip install -e '\.\[ode\]' in a checkout, or choose solver='fused'"
+    ):
         LTC(SMALL, LTCConfig(solver="adaptive"))(torch.zeros(1, 1, 5))
 
 
@@ -248,14 +251,14 @@ def test_registry_and_config_round_trip() -> None:
     ("options", "message"),
     [
         ({"wiring": "worm"}, "wiring must be one of ncp, fully_connected, random, published_driver, or .* got 'worm'"),
-        ({"solver": "heun"}, "solver must be one of fused, euler, rk4, adaptive, got 'heun'"),
+        ({"solver": "heun"}, "solver\n.*'fused', 'euler', 'rk4' or 'adaptive'.*'heun'"),
         ({"kernel": "gpu"}, "kernel must be one of auto"),
         ({"solver": "rk4", "kernel": "cpu"}, "kernel 'cpu' runs the fused solver only"),
-        ({"substeps": 0}, "substeps must be at least 1"),
-        ({"input_mapping": "quadratic"}, "input_mapping must be one of affine, linear, none"),
-        ({"cm_init": (0.0, 1.0)}, "cm_init must be a range .* of positive values"),
+        ({"substeps": 0}, "substeps\n.*greater than or equal to 1"),
+        ({"input_mapping": "quadratic"}, "input_mapping\n.*'affine', 'linear' or 'none'"),
+        ({"cm_init": (0.0, 1.0)}, "cm_init.0\n.*greater than 0"),
         ({"mu_init": (1.0, 0.0)}, "mu_init must be a range"),
-        ({"rtol": 0.0}, "rtol and atol must be positive"),
+        ({"rtol": 0.0}, "rtol\n.*greater than 0"),
     ],
 )
 def test_impossible_configs_are_refused(options: dict, message: str) -> None:
@@ -404,6 +407,26 @@ def test_inference_of_copies_and_substitutes() -> None:
         torch.testing.assert_close(double.float(), before, atol=1e-6, rtol=0)
         torch.testing.assert_close(core.float()(inputs, state)[0], before, atol=1e-6, rtol=0)
         assert core(inputs.requires_grad_(), state)[0].requires_grad is False
+
+
+def test_the_route_is_chosen_once_and_says_why() -> None:
+    inputs = torch.zeros(2, 3, 5)
+    core = LTC(SMALL)
+    assert core.choose_route(inputs) == ("training", "gradients are on")
+    with torch.no_grad():
+        assert core.choose_route(inputs) == ("inference", "gradients are off")
+        assert core.choose_route(inputs[:0])[0] == "op"
+        assert LTC(SMALL, LTCConfig(solver="rk4")).choose_route(inputs) == ("op", "the CPU kernel has no rk4 solver")
+        assert (
+            LTC(SMALL, LTCConfig(kernel="reference")).choose_route(inputs)[1]
+            == "the CPU kernel is not wanted or not there"
+        )
+        assert core.double().choose_route(inputs.double()) == (
+            "op",
+            "a parameter is no plain float32 tensor on the CPU",
+        )
+    assert core.float().choose_route(inputs.bfloat16())[0] == "training"
+    assert core.choose_route(inputs.to("meta"))[0] == "op"
 
 
 def test_parametrised_cores_work() -> None:

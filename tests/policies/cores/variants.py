@@ -16,6 +16,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ltc-reference": ("ltc", {"kernel": "reference"}),
     "ltc-euler": ("ltc", {"solver": "euler", "substeps": 30}),
     "ltc-rk4": ("ltc", {"solver": "rk4"}),
+    "ltc-adaptive": ("ltc", {"units": 8, "solver": "adaptive"}),
     "cfc": ("cfc", {}),
     "cfc-reference": ("cfc", {"kernel": "reference"}),
     "cfc-pure": ("cfc", {"mode": "pure"}),

@@ -9,6 +9,8 @@ import ncps.wirings
 import numpy as np
 import pytest
 
+from policies.wiring.plot import plot
+from policies.wiring.read_csv import read_csv
 from policies.wiring.wiring import Wiring
 
 SIZES = [
@@ -141,7 +143,7 @@ WORM = "source,target,polarity\ninput:1,AVA,1\n AVA , RIM,-1\n\nRIM,AVA,+1\nAVA,
 def test_reads_a_named_connectome(tmp_path) -> None:
     path = tmp_path / "worm.csv"
     path.write_text(WORM)
-    wiring = Wiring.from_csv(path, motors=("VB1",))
+    wiring = read_csv(path, motors=("VB1",))
     assert wiring.names == ("VB1", "AVA", "RIM") and wiring.inputs == 2
     assert wiring.layers == (("motor", 1), ("inter", 2))
     assert wiring.sensory == ((1, 1, 1),)
@@ -154,7 +156,7 @@ def test_reads_a_named_connectome(tmp_path) -> None:
 def test_reads_numbered_neurons(tmp_path) -> None:
     path = tmp_path / "circuit.csv"
     path.write_text("source,target,polarity\ninput:0,3,1\n3,0,-1\n")
-    wiring = Wiring.from_csv(path, motors=2, inputs=4)
+    wiring = read_csv(path, motors=2, inputs=4)
     assert (wiring.units, wiring.outputs, wiring.inputs) == (4, 2, 4)
 
 
@@ -170,25 +172,28 @@ def test_reads_numbered_neurons(tmp_path) -> None:
         ("source,target,polarity\ninput:0,0,1\n1,0,1\n1,0,-1\n", "line 4: the synapse 1 → 0 stands in line 3 too"),
         ("source,target,polarity\nA,B,1\n", "say which are the motor neurons"),
         ("source,target,polarity\n1,0,1\n", "the file has 0. For a file without inputs"),
+        ("source,target,polarity\ninput:0,999999999,1\n", "neurons must have numbers below 100,000"),
+        (f"source,target,polarity\ninput:0,{'9' * 5000},1\n", "neurons must have numbers below 100,000"),
+        ("source,target,polarity\ninput:999999999,0,1\n", "features must have numbers below 100,000"),
     ],
 )
 def test_malformed_files_name_the_line(tmp_path, text: str, message: str) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        Wiring.from_csv(path)
+        read_csv(path)
     assert "bad.csv" in str(error.value)
 
 
 def test_file_errors(tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
-        Wiring.from_csv(tmp_path / "missing.csv")
+        read_csv(tmp_path / "missing.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00source")
     with pytest.raises(ValueError, match="not a CSV text file"):
-        Wiring.from_csv(tmp_path / "binary.csv")
+        read_csv(tmp_path / "binary.csv")
     (tmp_path / "worm.csv").write_text(WORM)
     with pytest.raises(ValueError, match="not in the file: \\['VA1'\\]"):
-        Wiring.from_csv(tmp_path / "worm.csv", motors=("VB1", "VA1"))
+        read_csv(tmp_path / "worm.csv", motors=("VB1", "VA1"))
 
 
 def test_draws_every_neuron_and_synapse() -> None:
@@ -198,10 +203,46 @@ def test_draws_every_neuron_and_synapse() -> None:
     import matplotlib.pyplot as plt
 
     wiring = Wiring.auto_ncp(19, 1, 6)
-    ax = wiring.draw()
+    ax = plot(wiring)
     lines = [c for c in ax.collections if type(c).__name__ == "LineCollection"]
     assert sum(len(c.get_paths()) for c in lines) == wiring.synapse_count
     dots = [c for c in ax.collections if type(c).__name__ == "PathCollection"]
     assert sorted(len(c.get_offsets()) for c in dots) == [1, 6, 7, 11]
     ax.figure.canvas.draw()
     plt.close(ax.figure)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: Wiring.fully_connected(50_000, 1, 8),
+        lambda: Wiring.random(50_000, 1, 8, sparsity=0.999),
+        lambda: Wiring.auto_ncp(50_000, 1, 8, sparsity=0.1),
+        lambda: Wiring.ncp(8, 50_000, 50_000, 1, 1, 50_000, 1, 1),
+        lambda: Wiring(8, (("motor", 10**9),), (), ()),
+        lambda: Wiring(10**9, (("motor", 1),), (), ()),
+    ],
+)
+def test_sizes_are_checked_before_memory_is_taken(draw) -> None:
+    with pytest.raises(ValueError, match="make it smaller|at most 100,000 neurons"):
+        draw()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": float("inf")},
+        {"inputs": None},
+        {"layers": [["motor", float("nan")]]},
+        {"layers": [[]]},
+        {"layers": 3},
+        {"sensory": [[0, 0]]},
+        {"sensory": [["a", 0, 1]]},
+        {"recurrent": [[float("inf"), 0, 1]]},
+        {"names": 5},
+        {"format": [1]},
+    ],
+)
+def test_wrong_types_in_json_are_one_error(change: dict) -> None:
+    with pytest.raises(ValueError):
+        Wiring.from_json({**Wiring.auto_ncp(19, 1, 8).to_json(), **change})

@@ -6,8 +6,8 @@ of its target's numerator and denominator, x the source's voltage, s the opening
 
     Σ g_n s      Σ g_d s      Σ g_z      Σ g_z x
 
-from which the parameters' gradients follow (`cpu.py`). The sums run in float32 lanes over one sequence of 16 samples
-and in float64 beyond. See the README of this folder.
+from which the parameters' gradients follow (`packing.unpack_gradients`). The sums run in float32 over one sequence of
+16 samples and in float64 beyond. See the README two folders up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from policies.kernels.jit import compiled, inlined
 from policies.kernels.ltc.cpu.forward import (
     FLOAT,
     LONG,
+    ZERO,
     gather_rows,
     is_bounded,
     prepare_step,
@@ -36,7 +37,7 @@ def add_to(address, offset, value):
 
 @compiled
 def fill(address, rows, value):
-    """Set rows to one value."""
+    """Set rows to one float32 value."""
     use_wide_registers()
     for k in range(rows):
         store(address, k * WIDTH, splat(value))
@@ -174,9 +175,9 @@ def backward(
     rows = 3 * neurons + SYNAPSE_SUMS * (sensory + recurrent) + 2 * motors
     for b in range(first, last, WIDTH):
         count = min(WIDTH, last - b)
-        fill(sums, rows, 0.0)
+        fill(sums, rows, ZERO)
         if grad_final == 0:
-            fill(g_v, neurons, 0.0)
+            fill(g_v, neurons, ZERO)
         else:
             gather_rows(grad_final + FLOAT * b * neurons, neurons, count, neurons, g_v)
         gather_rows(state + FLOAT * b * neurons, neurons, count, neurons, v)
@@ -207,11 +208,11 @@ def backward(
                     for m in range(motors):
                         factor = 1.0 if output_w == 0 else get(output_w, m)
                         add_to(g_v, m * WIDTH, load(g_out, m * WIDTH) * factor)
-                for lane in range(count, WIDTH):
+                for sample in range(count, WIDTH):
                     for j in range(neurons):
-                        put(g_v, j * WIDTH + lane, 0.0)
+                        put(g_v, j * WIDTH + sample, 0.0)
                     for m in range(motors):
-                        put(g_out, m * WIDTH + lane, 0.0)
+                        put(g_out, m * WIDTH + sample, 0.0)
                 # Recompute the substeps.
                 if t > 0:
                     gather_rows(voltages + FLOAT * (moment - 1) * neurons, steps * neurons, count, neurons, v)
@@ -250,10 +251,10 @@ def backward(
                             )  # fmt: skip
                     g_v, g_before = g_before, g_v
                 # Sum over the substeps.
-                of_elapsed = splat(0.0)
+                of_elapsed = splat(ZERO)
                 for j in range(neurons):
                     here = j * WIDTH
-                    sum_n, sum_d, sum_c = splat(0.0), splat(0.0), splat(0.0)
+                    sum_n, sum_d, sum_c = splat(ZERO), splat(ZERO), splat(ZERO)
                     for i in range(substeps):
                         at = (i * neurons + j) * WIDTH
                         sum_n = sum_n + load(g_n, at)
@@ -271,7 +272,7 @@ def backward(
                 reset_started(starts + moment, steps, count, neurons, g_v)
             block = block_end - block_start
             if grad_u != 0:
-                fill(g_u_block, block * inputs, 0.0)
+                fill(g_u_block, block * inputs, ZERO)
             sensory_adjoint(
                 block, inputs, neurons, sensory, structure, sensory_pack, u_block, openings_block,
                 sum_n_block, sum_d_block, g_u_block if grad_u != 0 else 0, sums + row * 3 * neurons,

@@ -1,24 +1,26 @@
 """The LTC sequence on the CPU, forward: sixteen samples side by side, all steps and substeps in one function.
 
-Addresses are of float32 unless said otherwise; a row is 16 lanes, one a sample. The maths is that of `reference.py`,
-the layout that of `cpu_layout.py`, and why it is arranged so stands in the README of this folder.
+Addresses are of float32 unless said otherwise; a row is 16 floats, one a sample. The maths is that of `reference.py`,
+the layout that of `layout.py`, and why it is arranged so stands in the README two folders up.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from policies.kernels.jit import compiled, inlined
 from policies.kernels.ltc.cpu.layout import HEADER, NEURON, OFFSET, STEEPNESS, SYNAPSE, WEIGHT, WEIGHT_EREV
 from policies.kernels.simd import (
     WIDTH,
     clamp,
-    gather_tile,
+    gather_square,
     get,
     get_byte,
     get_int,
     load,
     one_plus_exp2,
     put,
-    scatter_tile,
+    scatter_square,
     splat,
     store,
     use_wide_registers,
@@ -26,6 +28,7 @@ from policies.kernels.simd import (
 
 FLOAT = 4
 LONG = 8
+ZERO = np.float32(0)
 
 
 @inlined
@@ -162,11 +165,11 @@ def gather_rows(source, stride, count, width, target):
     use_wide_registers()
     done = 0
     while done + WIDTH <= width:
-        gather_tile(source + FLOAT * done, stride, count, target + FLOAT * WIDTH * done)
+        gather_square(source + FLOAT * done, stride, count, target + FLOAT * WIDTH * done)
         done += WIDTH
     for k in range(done, width):
-        for lane in range(WIDTH):
-            put(target, k * WIDTH + lane, get(source, min(lane, count - 1) * stride + k))
+        for sample in range(WIDTH):
+            put(target, k * WIDTH + sample, get(source, min(sample, count - 1) * stride + k))
 
 
 @compiled
@@ -175,20 +178,20 @@ def scatter_rows(source, target, stride, count, width):
     use_wide_registers()
     done = 0
     while done + WIDTH <= width:
-        scatter_tile(source + FLOAT * WIDTH * done, target + FLOAT * done, stride, count)
+        scatter_square(source + FLOAT * WIDTH * done, target + FLOAT * done, stride, count)
         done += WIDTH
     for k in range(done, width):
-        for lane in range(count):
-            put(target, lane * stride + k, get(source, k * WIDTH + lane))
+        for sample in range(count):
+            put(target, sample * stride + k, get(source, k * WIDTH + sample))
 
 
 @compiled
 def reset_started(starts, stride, count, neurons, voltages):
     """Zero the voltages of the samples whose `starts` (bytes, `stride` apart) is set."""
-    for lane in range(WIDTH):
-        if get_byte(starts, min(lane, count - 1) * stride):
+    for sample in range(WIDTH):
+        if get_byte(starts, min(sample, count - 1) * stride):
             for j in range(neurons):
-                put(voltages, j * WIDTH + lane, 0.0)
+                put(voltages, j * WIDTH + sample, 0.0)
 
 
 @compiled
@@ -205,12 +208,12 @@ def prepare_step(elapsed, stride, count, substeps, neurons, neuron_pack, rate):
         rate: address of 1 + N rows.
     """
     use_wide_registers()
-    substeps_float = float(substeps)
+    substeps_float = np.float32(substeps)
     if elapsed == 0:
         store(rate, 0, splat(substeps_float))
     else:
-        for lane in range(WIDTH):
-            put(rate, lane, get(elapsed, min(lane, count - 1) * stride))
+        for sample in range(WIDTH):
+            put(rate, sample, get(elapsed, min(sample, count - 1) * stride))
         store(rate, 0, substeps_float / load(rate, 0))
     for j in range(neurons):
         store(rate, (1 + j) * WIDTH, load(rate, 0) * get(neuron_pack, j * NEURON + 2))
@@ -245,7 +248,7 @@ def forward(
         voltages: address of `[B, T, N]` to write; 0 when not wanted.
         motor_voltages: address of `[B, T, M]` to write.
         final: address of `[B, N]` to write the last voltages to; 0 when not wanted.
-        scratch: address of `cpu_layout.forward_rows` rows.
+        scratch: address of `layout.forward_rows` rows.
     """
     use_wide_registers()
     target_starts = structure + LONG * (neurons + 1 + sensory)
@@ -266,7 +269,7 @@ def forward(
         count = min(WIDTH, last - b)
         if state == 0:
             for j in range(neurons):
-                store(v, j * WIDTH, splat(0.0))
+                store(v, j * WIDTH, splat(ZERO))
         else:
             gather_rows(state + FLOAT * b * neurons, neurons, count, neurons, v)
         bounded = is_bounded(pack, neurons, v)

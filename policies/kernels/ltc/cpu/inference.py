@@ -26,18 +26,7 @@ NAMES = (
     *("raw_w", "mu", "sigma", "erev"),
     *("input_w", "input_b", "output_w", "output_b"),
 )
-"""The core's parameters in the order of a table (see `cpu_pack`), then the output map."""
-
-
-def is_traced(*tensors: Tensor) -> bool:
-    """Return whether something other than plain eager torch watches: a compiler, a tracer, a mode, a transform."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.jit.is_tracing()
-        or any(type(x) is not Tensor for x in tensors)
-    )
+"""The core's parameters in the order of a table (see `packing`), then the output map."""
 
 
 class Inference:
@@ -67,60 +56,30 @@ class Inference:
         return type(None), ()
 
     def run(
-        self,
-        parameters: Mapping[str, Tensor | None],
-        inputs: Tensor,
-        state: Tensor | None,
-        elapsed: Tensor | None,
-        starts: Tensor | None,
-    ) -> tuple[Tensor, Tensor] | None:
-        """Run the circuit; arguments as in `Core.forward`.
+        self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the circuit with the parameters last given to `adopt`.
 
         Args:
-            parameters: by the names in NAMES; None for a map that the core has not.
-            inputs: `[B, T, I]`.
+            inputs: `[B, T, I]` float32 on the CPU, contiguous, and so are the others.
             state: `[B, N]` or None.
             elapsed: `[B, T]` or None.
             starts: `[B, T]` bool or None.
 
         Returns:
-            `[B, T, M]` outputs and `[B, N]` state; None if an argument is anything but the usual, whatever it is.
+            `[B, T, M]` outputs and `[B, N]` state.
         """
-        if is_traced(inputs):
-            return None
-        structure, motors = self._structure, self._motors
-        try:
-            held = [parameters[name] for name in NAMES]
-        except KeyError:  # A parametrisation has taken one away.
-            return None
-        pointers = tuple([0 if p is None else p.data_ptr() for p in held])
-        if pointers != self._pointers and not self._adopt(held, pointers):
-            return None
-        if inputs.ndim != 3 or not _usual(inputs, torch.float32):
-            return None
+        structure, motors, pointers = self._structure, self._motors, self._pointers
+        assert pointers is not None
         batch, steps, features = inputs.shape
-        if features != self._features or not (steps and batch):
-            return None
-        state_address = elapsed_address = starts_address = 0
-        if state is not None:
-            if state.shape != (batch, structure.neurons) or not _usual(state, torch.float32):
-                return None
-            state_address = state.data_ptr()
-        if elapsed is not None:
-            if elapsed.shape != (batch, steps) or not _usual(elapsed, torch.float32):
-                return None
-            elapsed_address = elapsed.data_ptr()
-            if not all_positive(elapsed_address, batch * steps):
-                return None
-        if starts is not None:
-            if starts.shape != (batch, steps) or not _usual(starts, torch.bool):
-                return None
-            starts_address = starts.data_ptr()
         refresh_pack(*self._refresh_arguments)
         outputs, final = torch.empty(batch, steps, motors), torch.empty(batch, structure.neurons)
         sizes = (*(steps, features, structure.neurons, structure.sensory, structure.recurrent), motors, self._substeps)
         addresses = (
-            *(inputs.data_ptr(), state_address, elapsed_address, starts_address),
+            inputs.data_ptr(),
+            0 if state is None else state.data_ptr(),
+            0 if elapsed is None else elapsed.data_ptr(),
+            0 if starts is None else starts.data_ptr(),
             *(self._pack_address, structure.lists_address, pointers[-2], pointers[-1]),
             *(0, outputs.data_ptr(), final.data_ptr()),
         )
@@ -136,9 +95,32 @@ class Inference:
             )
         return outputs, final
 
-    def _adopt(self, held: Sequence[Tensor | None], pointers: tuple[int, ...]) -> bool:
-        """Take over parameters that lie elsewhere than the last ones; return False if they are not the usual."""
-        if not all(p is None or (type(p.data) is Tensor and _usual(p, torch.float32)) for p in held):
+    def takes(self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None) -> bool:
+        """Return whether `run` can have the arguments of `Core.forward` as they are, without checks and copies."""
+        if inputs.ndim != 3 or not _usual(inputs, torch.float32):
+            return False
+        batch, steps, features = inputs.shape
+        if features != self._features or not (steps and batch):
+            return False
+        if state is not None and (state.shape != (batch, self._structure.neurons) or not _usual(state, torch.float32)):
+            return False
+        if starts is not None and (starts.shape != (batch, steps) or not _usual(starts, torch.bool)):
+            return False
+        if elapsed is None:
+            return True
+        usual = elapsed.shape == (batch, steps) and _usual(elapsed, torch.float32)
+        return usual and bool(all_positive(elapsed.data_ptr(), batch * steps))
+
+    def adopt(self, parameters: Mapping[str, Tensor | None]) -> bool:
+        """Take over a core's parameters, by the names in NAMES, which are kept; return whether they are plain."""
+        try:
+            held = [parameters[name] for name in NAMES]
+        except KeyError:
+            return False
+        pointers = tuple([0 if p is None else p.data_ptr() for p in held])
+        if pointers == self._pointers:
+            return True
+        if not are_plain(parameters):
             return False
         structure = self._structure
         # Holding the storage: as long as an address is known here, nothing else can lie there.
@@ -154,6 +136,18 @@ class Inference:
         )
         self._pointers = pointers
         return True
+
+
+def are_plain(parameters: Mapping[str, Tensor | None]) -> bool:
+    """Return whether all of NAMES are there, each None or a contiguous float32 tensor on the CPU.
+
+    A parametrisation takes some away, a conversion changes the dtype, a subclass of Tensor does what it wants.
+    """
+    return all(
+        name in parameters
+        and ((p := parameters[name]) is None or (type(p.data) is Tensor and _usual(p, torch.float32)))
+        for name in NAMES
+    )
 
 
 def _usual(tensor: Tensor, dtype: torch.dtype) -> bool:

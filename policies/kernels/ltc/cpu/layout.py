@@ -16,7 +16,7 @@ NEURON = 4
 """Floats in a neuron's record: gleak, gleak · vleak, cm, vleak."""
 
 HEADER = 2
-"""Floats before the records: see `cpu_pack.pack_parameters`."""
+"""Floats before the records: see `packing.pack_parameters`."""
 
 BLOCK = 8
 """Steps whose sensory synapses the backward pass handles together."""
@@ -29,7 +29,7 @@ SYNAPSE = 8
 """Floats in a synapse's record."""
 
 SYNAPSE_SUMS = 4
-"""Rows of gradient sums a synapse: see `cpu_backward`."""
+"""Rows of gradient sums a synapse: see `backward`."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class Structure:
 
     @property
     def forward_rows(self) -> int:
-        """Rows of scratch that `cpu_forward.forward` needs."""
+        """Rows of scratch that `forward.forward` needs."""
         return self.inputs + 1 + 6 * self.neurons
 
     def sum_rows(self, motors: int) -> int:
-        """Return the rows of gradient sums of `cpu_backward`: neurons, sensory, recurrent, output map."""
+        """Return the rows of gradient sums of `backward`: neurons, sensory, recurrent, output map."""
         return 3 * self.neurons + SYNAPSE_SUMS * (self.sensory + self.recurrent) + 2 * motors
 
     def backward_rows(self, motors: int, substeps: int) -> int:
-        """Return the rows of scratch that `cpu_backward.backward` needs, without the sums."""
+        """Return the rows of scratch that `backward.backward` needs, without the sums."""
         in_block = 2 * self.inputs + self.sensory + 1 + 5 * self.neurons
         per_substep = 4 * self.neurons + self.recurrent
         return BLOCK * in_block + 3 * self.neurons + max(motors, 1) + substeps * per_substep
@@ -91,9 +91,9 @@ def structure_of(
         inputs: I.
         neurons: N.
         sensory_source: bytes of the int64 list; the contents are the key of the cache, so that it cannot go stale.
-        sensory_target: as above.
-        source: as above.
-        target: as above.
+        sensory_target: targets of the sensory synapses.
+        source: sources of the recurrent synapses.
+        target: targets of the recurrent synapses.
 
     Raises:
         ValueError: if the lists differ in length or a synapse starts or ends outside the circuit.

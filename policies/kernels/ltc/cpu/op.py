@@ -1,10 +1,8 @@
 """The fused LTC sequence on the CPU as a torch op around the numba kernels.
 
 `torch.ops.wormwheel.ltc_sequence_cpu` runs a whole sequence, differentiable in inputs, input map, start state, elapsed
-times and all parameters; it works under `torch.compile`, `torch.func` and `functional_call`. Samples go to lanes,
-groups of 16 lanes to threads, as many as torch is set to use.
-
-Run the CPU kernels on torch tensors: shapes checked, memory allocated, samples spread over threads.
+times and all parameters; it works under `torch.compile`, `torch.func` and `functional_call`. Here shapes are checked,
+memory is allocated, and groups of 16 samples side by side are spread over threads, as many as torch is set to use.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from policies.kernels.first_order import refuse_second_derivatives
 from policies.kernels.ltc.cpu.backward import backward
 from policies.kernels.ltc.cpu.forward import forward
 from policies.kernels.ltc.cpu.layout import Structure, structure_of
@@ -27,7 +25,7 @@ from policies.kernels.simd import WIDTH
 from policies.kernels.threads import scratch_addresses, side_by_side
 
 LEAST_WORK = 30_000
-"""Synapse evaluations of 16 lanes below which a further thread costs more than it brings; 0.1 to 0.2 ms."""
+"""Synapse evaluations for 16 samples below which a further thread costs more than it brings; 0.1 to 0.2 ms."""
 
 
 def structure_from(inputs: int, circuit: Sequence[Any]) -> Structure:
@@ -36,7 +34,7 @@ def structure_from(inputs: int, circuit: Sequence[Any]) -> Structure:
 
 
 def pack_circuit(parameters: Sequence[Tensor | None], structure: Structure, raw: bool = False) -> NDArray[np.float32]:
-    """Lay out the eleven parameters of a `Circuit`, input_w and input_b as `cpu_layout` says.
+    """Lay out the eleven parameters of a `Circuit`, input_w and input_b as `layout` says.
 
     Args:
         parameters: in this order; a map that is not there is None.
@@ -129,15 +127,15 @@ def run_backward(
     """Carry gradients back through `run_forward`.
 
     Args:
-        sequences: as in `run_forward`.
+        sequences: what `run_forward` was given, and so are `pack`, `structure`, `substeps` and `output_w`.
         voltages: what `run_forward` returned.
-        pack: as in `run_forward`.
-        structure: as in `run_forward`.
-        substeps: as in `run_forward`.
+        pack: packed parameters.
+        structure: synapse lists.
+        substeps: K.
         grad_motors: `[B, T, M]` gradient of the mapped motor voltages.
         grad_voltages: `[B, T, N]` gradient of all voltages.
         grad_final: `[B, N]` gradient of the last voltages.
-        output_w: as in `run_forward`.
+        output_w: `[M]` factors of the motor voltages.
         want_inputs: whether the gradient of the inputs is wanted; it is the largest.
         raw: whether the gradients are wanted before the softplus.
 
@@ -185,8 +183,8 @@ def in_parts(part: Callable[[int, int, int], None], batch: int, work: int, rows:
     Args:
         part: what to do; it must release the interpreter lock.
         batch: B.
-        work: synapse evaluations of 16 lanes that each 16 samples need.
-        rows: scratch memory of a part, rows of 16 lanes.
+        work: synapse evaluations that each 16 samples need.
+        rows: scratch memory of a part, rows of 16 floats.
     """
     tiles = -(-batch // WIDTH)
     threads = 1 if tiles == 1 else min(torch.get_num_threads(), tiles, 1 + tiles * work // LEAST_WORK)
@@ -345,12 +343,18 @@ _forward.register_autograd(_autograd, setup_context=_setup_context)
 
 
 class _Differentiable(torch.autograd.Function):
-    """The op with its gradient once more: `torch.func` refuses ops with `register_autograd`."""
+    """The op with its gradient as a Function: `torch.func` refuses ops with `register_autograd`."""
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-        """Run the op."""
         return _forward(*arguments)
 
     setup_context = staticmethod(_setup_context)
-    backward: Any = staticmethod(once_differentiable(_autograd))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:
+        with torch.no_grad():
+            grads = _autograd(ctx, *grad_outputs)
+        inputs, input_w, input_b, state, elapsed, _, *circuit, _ = ctx.saved_tensors
+        sources = (inputs, input_w, input_b, state, elapsed, *circuit[:_PARAMETERS], *grad_outputs)
+        return refuse_second_derivatives(grads, sources)

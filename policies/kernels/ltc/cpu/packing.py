@@ -20,12 +20,10 @@ from policies.kernels.ltc.cpu.layout import (
     WEIGHT,
     WEIGHT_EREV,
 )
-from policies.kernels.simd import LARGEST, get, get_int, put
+from policies.kernels.simd import LARGEST, LOG2_E, get, get_int, put
 
 TABLE = 13
 """Addresses in a table of parameters: the eleven of `Circuit`, in its order, then input_w and input_b or 0."""
-
-_MINUS_LOG2_E = -1.0 / math.log(2.0)
 
 
 @inlined
@@ -39,7 +37,7 @@ def positive(value, raw):
 
 @compiled
 def pack_parameters(table, order, lists, neurons, sensory, recurrent, inputs, raw, pack):
-    """Write the header and the records that `cpu_layout` describes.
+    """Write the header and the records that `layout` describes.
 
     The header: a bound of all voltages that start within it, the largest |vleak| or |erev|; and 1 if with such voltages
     no recurrent synapse's exponent goes beyond LARGEST, so that it need not be clamped.
@@ -77,8 +75,8 @@ def pack_parameters(table, order, lists, neurons, sensory, recurrent, inputs, ra
             source = get_int(lists, neurons + 1 + s)
             scale = get(get_int(table, 11), source) if get_int(table, 11) else 1.0
             offset = get(get_int(table, 12), source) if get_int(table, 12) else 0.0
-        put(record, STEEPNESS, sigma * _MINUS_LOG2_E * scale)
-        put(record, OFFSET, (offset - mu) * (sigma * _MINUS_LOG2_E))
+        put(record, STEEPNESS, -LOG2_E * sigma * scale)
+        put(record, OFFSET, (offset - mu) * (-LOG2_E * sigma))
         put(record, WEIGHT, w)
         put(record, WEIGHT_EREV, w * erev)
         put(record, EREV, erev)
@@ -108,7 +106,7 @@ def through_softplus(gradient, value, raw):
 
 @compiled
 def unpack_gradients(totals, pack, order, lists, neurons, sensory, recurrent, inputs, motors, raw, gradients):
-    """Turn the sums of `cpu_backward` into the gradients of the parameters.
+    """Turn the sums of `backward` into the gradients of the parameters.
 
     Args:
         totals: float64 array of the sums.
@@ -120,7 +118,7 @@ def unpack_gradients(totals, pack, order, lists, neurons, sensory, recurrent, in
         recurrent: S_rec.
         inputs: I.
         motors: M.
-        raw: as in `pack_parameters`.
+        raw: whether the parameters are stored before the softplus.
         gradients: address of floats to write: one parameter after the other, in the order of a table, then output_w
             and output_b.
     """
@@ -179,15 +177,15 @@ def _refresh_pack(table, order, lists, neurons, sensory, recurrent, inputs, copy
     `parameter.data` goes past.
 
     Args:
-        table: as in `pack_parameters`; the parameters are raw.
-        order: as in `pack_parameters`.
-        lists: as in `pack_parameters`.
+        table: address of TABLE int64 addresses of raw parameters.
+        order: address of the int64 orders.
+        lists: address of the int64 synapse lists.
         neurons: N.
         sensory: S_in.
         recurrent: S_rec.
         inputs: I.
         copy: address of `Structure.pack_size` floats, the raw values of the last time; NaN before the first.
-        pack: as in `pack_parameters`.
+        pack: address of the records that may be written again.
     """
     changed = 0
     for k in range(TABLE):

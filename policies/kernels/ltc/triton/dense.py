@@ -19,7 +19,7 @@ import triton.language as tl
 
 
 @triton.jit
-def tile_forward(
+def dense_forward(
     state,  # [B, N]
     elapsed,  # [B, T]
     starts,  # [B, T] uint8
@@ -52,8 +52,8 @@ def tile_forward(
     id_f = tl.load(free + tl.arange(0, FREE), mask=in_f, other=0)
     gl_c, vl_c, cm_c = neuron_parameters(gleak, vleak, cm, id_c, in_c)
     gl_f, vl_f, cm_f = neuron_parameters(gleak, vleak, cm, id_f, in_f)
-    slot_cc = tile_slots(slots, 0, COUPLED, COUPLED)
-    slot_fc = tile_slots(slots, COUPLED, FREE, COUPLED)
+    slot_cc = dense_slots(slots, 0, COUPLED, COUPLED)
+    slot_fc = dense_slots(slots, COUPLED, FREE, COUPLED)
     w_cc, mu_cc, sigma_cc, erev_cc = synapse_parameters(w, mu, sigma, erev, slot_cc)
     w_fc, mu_fc, sigma_fc, erev_fc = synapse_parameters(w, mu, sigma, erev, slot_fc)
     for row in range(tl.program_id(0), batch, tl.num_programs(0)):
@@ -82,7 +82,7 @@ def tile_forward(
 
 
 @triton.jit
-def tile_backward(
+def dense_backward(
     state,  # [B, N]
     elapsed,  # [B, T]
     starts,  # [B, T] uint8
@@ -125,8 +125,8 @@ def tile_backward(
     id_f = tl.load(free + lane_f, mask=in_f, other=0)
     gl_c, vl_c, cm_c = neuron_parameters(gleak, vleak, cm, id_c, in_c)
     gl_f, vl_f, cm_f = neuron_parameters(gleak, vleak, cm, id_f, in_f)
-    slot_cc = tile_slots(slots, 0, COUPLED, COUPLED)
-    slot_fc = tile_slots(slots, COUPLED, FREE, COUPLED)
+    slot_cc = dense_slots(slots, 0, COUPLED, COUPLED)
+    slot_fc = dense_slots(slots, COUPLED, FREE, COUPLED)
     w_cc, mu_cc, sigma_cc, erev_cc = synapse_parameters(w, mu, sigma, erev, slot_cc)
     w_fc, mu_fc, sigma_fc, erev_fc = synapse_parameters(w, mu, sigma, erev, slot_fc)
     zero_c, zero_f = tl.zeros_like(gl_c), tl.zeros_like(gl_f)
@@ -210,7 +210,7 @@ def tile_backward(
             g_vl_f += gl_f * sum_num_f
             g_cm_c += rate * sum_rate_c
             g_cm_f += rate * sum_rate_f
-            # Padded lanes have cm = 1 but no gradient, so they add nothing here.
+            # Padding has cm = 1 but no gradient, so it adds nothing here.
             grad_rate = tl.sum(cm_c * sum_rate_c, 0) + tl.sum(cm_f * sum_rate_f, 0)
             tl.store(grad_elapsed + at_step, -grad_rate * rate / dt)
             grad_c = tl.where(fresh, 0.0, grad_c)
@@ -249,7 +249,7 @@ def synapses_backward(v, d_num, d_den, w, mu, sigma, erev):
 
 @triton.jit
 def neuron_parameters(gleak, vleak, cm, ids, real):
-    """Load gleak, vleak and cm of some neurons; padded lanes get a circuit that stays at zero."""
+    """Load gleak, vleak and cm of some neurons; padding gets a circuit that stays at zero."""
     return (
         tl.load(gleak + ids, mask=real, other=0.0),
         tl.load(vleak + ids, mask=real, other=0.0),
@@ -258,7 +258,7 @@ def neuron_parameters(gleak, vleak, cm, ids, real):
 
 
 @triton.jit
-def tile_slots(slots, first, SOURCES: tl.constexpr, COUPLED: tl.constexpr):
+def dense_slots(slots, first, SOURCES: tl.constexpr, COUPLED: tl.constexpr):
     """Load the slots `[SOURCES, COUPLED]` of the tile's rows from `first` on."""
     return tl.load(slots + (first + tl.arange(0, SOURCES))[:, None] * COUPLED + tl.arange(0, COUPLED)[None, :])
 

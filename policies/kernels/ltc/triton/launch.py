@@ -8,10 +8,10 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from policies.kernels.ltc.triton.dense import tile_backward, tile_forward
-from policies.kernels.ltc.triton.layout import LayoutCache, list_layout, power_of_two, tile_layout
+from policies.kernels.ltc.triton.dense import dense_backward, dense_forward
+from policies.kernels.ltc.triton.layout import LayoutCache, dense_layout, power_of_two, sparse_layout
 from policies.kernels.ltc.triton.sensory import sensory_backward, sensory_forward
-from policies.kernels.ltc.triton.sparse import lists_backward, lists_forward
+from policies.kernels.ltc.triton.sparse import sparse_backward, sparse_forward
 
 PARTIAL_NUMBERS = 1 << 24
 """Most numbers that the partial sums of the parameter gradients may take, over all programs (64 MiB in float32)."""
@@ -25,16 +25,16 @@ ROWS = 32
 COLUMNS = 16
 """Neurons (forward) or inputs (backward) that a program of the sensory kernels works on at once."""
 
-LIST_TILE = 4096
-"""Elements that a program of the list kernels works on at once: neurons, padded, times synapses of each."""
+SPARSE_BLOCK = 4096
+"""Elements that a program of the sparse kernels works on at once: neurons, padded, times synapses of each."""
 
 FUSE_MULTIPLY_ADD = {"enable_fp_fusion": True}
 """Said on every launch, because Triton's default is about to change."""
 
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
-_tiles = LayoutCache(tile_layout)
-_lists = LayoutCache(list_layout)
+_dense_layouts = LayoutCache(dense_layout)
+_sparse_layouts = LayoutCache(sparse_layout)
 
 
 class Sequence:
@@ -60,26 +60,26 @@ class Sequence:
             sums = self._sensory_sums()
             before = self._before(sums)
             sizes = (self.batch, self.steps, self.neurons)
-            tile = _tiles.get(self.source, self.target, self.neurons)
-            if tile is not None:
-                tables = (tile.coupled, tile.free, tile.slots)
-                counts = (tile.coupled.numel(), tile.free.numel())
-                shape = tile_shape(tile.coupled_pad, tile.free_pad)
-                tile_forward[(self.batch,)](
+            dense = _dense_layouts.get(self.source, self.target, self.neurons)
+            if dense is not None:
+                tables = (dense.coupled, dense.free, dense.slots)
+                counts = (dense.coupled.numel(), dense.free.numel())
+                shape = dense_shape(dense.coupled_pad, dense.free_pad)
+                dense_forward[(self.batch,)](
                     *before, *tables, voltages, *sizes, *counts, **shape, SUBSTEPS=self.substeps
                 )
             else:
-                lists = _lists.get(self.source, self.target, self.neurons, self.neurons)
-                shape = lists_shape(self.neurons)
+                sparse = _sparse_layouts.get(self.source, self.target, self.neurons, self.neurons)
+                shape = sparse_shape(self.neurons)
                 shared = scratch(self.state, self.batch, shape["NEURONS"])
-                lists_forward[(self.batch,)](
+                sparse_forward[(self.batch,)](
                     *before,
                     self.source,
-                    lists.in_slots,
+                    sparse.in_slots,
                     voltages,
                     shared,
                     *sizes,
-                    lists.in_slots.shape[0],
+                    sparse.in_slots.shape[0],
                     **shape,
                     SUBSTEPS=self.substeps,
                 )
@@ -105,24 +105,32 @@ class Sequence:
         sizes = (self.batch, self.steps, self.neurons, self.synapses)
         with self._device():
             before = self._before(self._sensory_sums())
-            tile = _tiles.get(self.source, self.target, self.neurons)
-            if tile is not None:
+            dense = _dense_layouts.get(self.source, self.target, self.neurons)
+            if dense is not None:
                 synapse_sums = scratch(self.state, count, 4, self.synapses)
-                notes = scratch(self.state, count, self.substeps, 2, tile.coupled_pad + tile.free_pad)
-                tile_tables = (tile.coupled, tile.free, tile.slots)
-                counts = (tile.coupled.numel(), tile.free.numel())
-                shape = tile_shape(tile.coupled_pad, tile.free_pad)
-                tile_backward[(count,)](
-                    *before, *tile_tables, *flows, synapse_sums, notes, *sizes, *counts, **shape, SUBSTEPS=self.substeps
+                notes = scratch(self.state, count, self.substeps, 2, dense.coupled_pad + dense.free_pad)
+                dense_tables = (dense.coupled, dense.free, dense.slots)
+                counts = (dense.coupled.numel(), dense.free.numel())
+                shape = dense_shape(dense.coupled_pad, dense.free_pad)
+                dense_backward[(count,)](
+                    *before,
+                    *dense_tables,
+                    *flows,
+                    synapse_sums,
+                    notes,
+                    *sizes,
+                    *counts,
+                    **shape,
+                    SUBSTEPS=self.substeps,
                 )
             else:
-                lists = _lists.get(self.source, self.target, self.neurons, self.neurons)
-                shape = lists_shape(self.neurons)
+                sparse = _sparse_layouts.get(self.source, self.target, self.neurons, self.neurons)
+                shape = sparse_shape(self.neurons)
                 synapse_sums = self.state.new_zeros(count, 4, self.synapses)
                 notes = scratch(self.state, count, 2 * self.substeps + 2, shape["NEURONS"])
-                tables = (self.source, self.target, lists.in_slots, lists.out_slots)
-                fans = (lists.in_slots.shape[0], lists.out_slots.shape[0])
-                lists_backward[(count,)](
+                tables = (self.source, self.target, sparse.in_slots, sparse.out_slots)
+                fans = (sparse.in_slots.shape[0], sparse.out_slots.shape[0])
+                sparse_backward[(count,)](
                     *before, *tables, *flows, synapse_sums, notes, *sizes, *fans, **shape, SUBSTEPS=self.substeps
                 )
             grad_inputs, grad_sensory = self._sensory_backward(grad_sums)
@@ -138,18 +146,18 @@ class Sequence:
             return self.state.new_zeros(2, self.batch, self.steps, self.neurons)
         sums = scratch(self.state, 2, self.batch, self.steps, self.neurons)
         rows, features = self.batch * self.steps, self.inputs.shape[2]
-        lists = _lists.get(self.sensory_source, self.sensory_target, features, self.neurons)
+        sparse = _sparse_layouts.get(self.sensory_source, self.sensory_target, features, self.neurons)
         grid = (ceil_div(rows, ROWS), ceil_div(self.neurons, COLUMNS))
         sensory_forward[grid](
             self.inputs,
             *self.sensory,
             self.sensory_source,
-            lists.in_slots,
+            sparse.in_slots,
             *sums,
             rows,
             features,
             self.neurons,
-            lists.in_slots.shape[0],
+            sparse.in_slots.shape[0],
             ROWS=ROWS,
             TARGETS=COLUMNS,
             **FUSE_MULTIPLY_ADD,
@@ -164,12 +172,12 @@ class Sequence:
         grad_inputs = scratch(self.inputs, *self.inputs.shape)
         count = programs(ceil_div(rows, ROWS), 4 * synapses)
         partial = self.state.new_zeros(count, 4, synapses)
-        lists = _lists.get(self.sensory_source, self.sensory_target, features, self.neurons)
+        sparse = _sparse_layouts.get(self.sensory_source, self.sensory_target, features, self.neurons)
         sensory_backward[(count, ceil_div(features, COLUMNS))](
             self.inputs,
             *self.sensory,
             self.sensory_target,
-            lists.out_slots,
+            sparse.out_slots,
             *grad_sums,
             grad_inputs,
             partial,
@@ -177,7 +185,7 @@ class Sequence:
             features,
             self.neurons,
             synapses,
-            lists.out_slots.shape[0],
+            sparse.out_slots.shape[0],
             ROWS=ROWS,
             SOURCES=COLUMNS,
             **FUSE_MULTIPLY_ADD,
@@ -199,8 +207,8 @@ def programs(rows: int, numbers: int) -> int:
     return max(1, min(rows, MOST_PROGRAMS, PARTIAL_NUMBERS // max(numbers, 1)))
 
 
-def tile_shape(coupled_pad: int, free_pad: int) -> dict[str, int]:
-    """Return the compile-time sizes of the tile kernels: a thread keeps about eight elements of the tile."""
+def dense_shape(coupled_pad: int, free_pad: int) -> dict[str, int]:
+    """Return the compile-time sizes of the dense kernels: a thread keeps about eight elements of the dense."""
     return {
         "COUPLED": coupled_pad,
         "FREE": free_pad,
@@ -209,10 +217,10 @@ def tile_shape(coupled_pad: int, free_pad: int) -> dict[str, int]:
     }
 
 
-def lists_shape(neurons: int) -> dict[str, int]:
-    """Return the compile-time sizes of the list kernels."""
+def sparse_shape(neurons: int) -> dict[str, int]:
+    """Return the compile-time sizes of the sparse kernels."""
     width = power_of_two(neurons)
-    fan = max(1, min(8, LIST_TILE // width))
+    fan = max(1, min(8, SPARSE_BLOCK // width))
     return {"NEURONS": width, "FAN": fan, "num_warps": max(1, min(8, width * fan // 256)), **FUSE_MULTIPLY_ADD}
 
 

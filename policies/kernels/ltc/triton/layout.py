@@ -1,7 +1,7 @@
 """How a synapse list is laid out for the GPU: pure index work, done once a wiring and kept.
 
-The kernels of `cuda_tile` want the circuit as a small matrix, those of `cuda_lists` and `cuda_sensory` want one
-padded list of synapses a neuron. Both are tables of *slots*: a slot is a position in the synapse list, or -1.
+The kernels of `dense` want the circuit as a small matrix, those of `sparse` and `sensory` want one padded list of
+synapses a neuron. Both are tables of *slots*: a slot is a position in the synapse list, or -1.
 A slot table is all a kernel needs, because parameters are read, and their gradients written, through it.
 """
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
-TILE_LIMIT = 4096
-"""Most elements the parameter tile of `cuda_tile` may have: four such tiles and their gradients live in registers."""
+DENSE_LIMIT = 4096
+"""Most elements the parameter tile of `dense` may have: four such tiles and their gradients live in registers."""
 
 
 @dataclass(frozen=True)
-class TileLayout:
+class DenseLayout:
     """A circuit as one block of possible synapses, without the rows and columns that are empty.
 
     *Coupled* neurons receive a recurrent synapse; *free* ones do not (the inter neurons of an NCP), so they can only be
@@ -40,7 +40,7 @@ class TileLayout:
 
 
 @dataclass(frozen=True)
-class ListLayout:
+class SparseLayout:
     """A circuit as padded synapse lists, one for each receiving and one for each sending neuron (or input).
 
     Attributes:
@@ -52,7 +52,7 @@ class ListLayout:
     out_slots: Tensor
 
 
-def tile_layout(source: Tensor, target: Tensor, neurons: int) -> TileLayout | None:
+def dense_layout(source: Tensor, target: Tensor, neurons: int) -> DenseLayout | None:
     """Return the tile of a recurrent wiring, or None when the wiring is too large or doubles a synapse.
 
     Args:
@@ -65,7 +65,7 @@ def tile_layout(source: Tensor, target: Tensor, neurons: int) -> TileLayout | No
     is_free[coupled] = False
     free = is_free.nonzero().flatten()
     coupled_pad, free_pad = power_of_two(coupled.numel()), power_of_two(free.numel())
-    if coupled_pad * (coupled_pad + free_pad) > TILE_LIMIT:
+    if coupled_pad * (coupled_pad + free_pad) > DENSE_LIMIT:
         return None
     if torch.unique(source * neurons + target).numel() != source.numel():
         return None
@@ -74,10 +74,10 @@ def tile_layout(source: Tensor, target: Tensor, neurons: int) -> TileLayout | No
     row_of[free] = coupled_pad + torch.arange(free.numel(), device=target.device)
     slots = torch.full((coupled_pad + free_pad, coupled_pad), -1, dtype=torch.int32, device=target.device)
     slots[row_of[source], row_of[target]] = torch.arange(source.numel(), dtype=torch.int32, device=target.device)
-    return TileLayout(coupled.int(), free.int(), slots, coupled_pad, free_pad)
+    return DenseLayout(coupled.int(), free.int(), slots, coupled_pad, free_pad)
 
 
-def list_layout(source: Tensor, target: Tensor, senders: int, receivers: int) -> ListLayout:
+def sparse_layout(source: Tensor, target: Tensor, senders: int, receivers: int) -> SparseLayout:
     """Return the padded lists of a wiring; doubled synapses are allowed.
 
     Args:
@@ -86,7 +86,7 @@ def list_layout(source: Tensor, target: Tensor, senders: int, receivers: int) ->
         senders: neurons or inputs that may send.
         receivers: neurons that may receive.
     """
-    return ListLayout(_padded(target, receivers), _padded(source, senders))
+    return SparseLayout(_padded(target, receivers), _padded(source, senders))
 
 
 def power_of_two(size: int, least: int = 4) -> int:

@@ -4,14 +4,14 @@ Same equations, arguments and results as `reference.ltc_sequence` with the fused
 
     voltages = ltc_sequence(inputs, state, elapsed, starts, circuit, substeps=6)
 
-The sensory sums of all B * T steps come first (`cuda_sensory`), then one program a sequence runs the recurrent part
-through time: `cuda_tile` while the circuit's parameters fit into registers, `cuda_lists` for larger ones. The backward
+The sensory sums of all B * T steps come first (`sensory`), then one program a sequence runs the recurrent part
+through time: `dense` while the circuit's parameters fit into registers, `sparse` for larger ones. The backward
 pass keeps only the voltages after each step and computes the rest again. Sums over the batch are partial sums in a
 fixed order: no atomics, so a run repeats bit for bit on the same card.
 
 What has been checked: outputs and every gradient against the reference in Triton's interpreter, and that all kernels
-compile for compute capability 9.0 (`tests/policies/test_kernel_cuda.py`, which also runs on a GPU when it finds one).
-What has not: no GPU was at hand, so nothing has run on one and no speed has been measured.
+compile for compute capability 9.0 (`tests/policies/kernels/ltc/test_triton.py`, which also runs on a GPU when it finds
+one). What has not: no GPU was at hand, so nothing has run on one and no speed has been measured.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import os
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from policies.kernels.first_order import refuse_second_derivatives
 from policies.kernels.ltc.reference import Circuit
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -133,19 +133,21 @@ class _Differentiable(torch.autograd.Function):
         ctx.save_for_backward(output, *tensors)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_voltages):
         voltages, *tensors = ctx.saved_tensors
         groups = tensors[:4], tensors[4:15], tensors[15:]
-        *sequences, neurons, sensory, recurrent = _backward(grad_voltages, voltages, *groups, ctx.substeps)
-        return *sequences, None, *neurons, *sensory, *recurrent, None, None, None, None, None
+        with torch.no_grad():
+            *sequences, neurons, sensory, recurrent = _backward(grad_voltages, voltages, *groups, ctx.substeps)
+        grads = (*sequences, *neurons, *sensory, *recurrent)
+        grads = refuse_second_derivatives(grads, (grad_voltages, *tensors[:3], *groups[1]))
+        return *grads[:3], None, *grads[3:], None, None, None, None, None
 
 
 def _require(inputs: Tensor) -> None:
     """Raise unless Triton is there and the tensors are where it can work on them."""
     if not HAS_TRITON:
         raise ModuleNotFoundError(
-            "kernel='cuda' needs Triton: pip install 'wormwheel[cuda]' (Linux), or choose kernel='reference'."
+            "kernel='cuda' needs Triton: pip install -e '.[cuda]' in a checkout (Linux), or choose kernel='reference'."
         )
     if inputs.device.type != "cuda" and not interpreted():
         raise ValueError(

@@ -1,6 +1,6 @@
 """Triton: the recurrent part of an LTC circuit that is too large for registers, over padded synapse lists.
 
-As in `cuda_tile`, one program runs one sequence at a time through all its steps and substeps, so a thousand neurons of
+As in `dense`, one program runs one sequence at a time through all its steps and substeps, so a thousand neurons of
 one sequence fill a block of threads. Voltages go through scratch memory between substeps (one store, one barrier, then
 each neuron reads its own sources from the first-level cache), and each neuron walks its list, `FAN` synapses at a time.
 Work grows with neurons x largest fan-in, not with neurons squared.
@@ -17,7 +17,7 @@ import triton.language as tl
 
 
 @triton.jit
-def lists_forward(
+def sparse_forward(
     state,  # [B, N]
     elapsed,  # [B, T]
     starts,  # [B, T] uint8
@@ -43,31 +43,31 @@ def lists_forward(
     SUBSTEPS: tl.constexpr,
 ):
     """Write the voltages after every step."""
-    lane = tl.arange(0, NEURONS)
-    real = lane < neurons
-    gl, vl, cm_ = neuron_row(gleak, vleak, cm, lane, real)
+    neuron = tl.arange(0, NEURONS)
+    real = neuron < neurons
+    gl, vl, cm_ = neuron_row(gleak, vleak, cm, neuron, real)
     shared = scratch + tl.program_id(0).to(tl.int64) * NEURONS
     for row in range(tl.program_id(0), batch, tl.num_programs(0)):
         at_row = tl.cast(row, tl.int64)
-        v = tl.load(state + at_row * neurons + lane, mask=real, other=0.0)
+        v = tl.load(state + at_row * neurons + neuron, mask=real, other=0.0)
         for step in range(steps):
             at_step = at_row * steps + step
             v = tl.where(tl.load(starts + at_step) != 0, 0.0, v)
             rate = SUBSTEPS / tl.load(elapsed + at_step)
-            at = at_step * neurons + lane
+            at = at_step * neurons + neuron
             num = gl * vl + tl.load(numerator + at, mask=real, other=0.0)
             den = cm_ * rate + gl + tl.load(denominator + at, mask=real, other=0.0) + 1e-8
             for _ in range(SUBSTEPS):
-                tl.store(shared + lane, v)
+                tl.store(shared + neuron, v)
                 tl.debug_barrier()
-                a, a_erev = incoming(shared, w, mu, sigma, erev, source, in_slots, lane, real, neurons, fan_in, FAN)
+                a, a_erev = incoming(shared, w, mu, sigma, erev, source, in_slots, neuron, real, neurons, fan_in, FAN)
                 v = (cm_ * rate * v + num + a_erev) / (den + a)
                 tl.debug_barrier()
             tl.store(voltages + at, v, mask=real)
 
 
 @triton.jit
-def lists_backward(
+def sparse_backward(
     state,  # [B, N]
     elapsed,  # [B, T]
     starts,  # [B, T] uint8
@@ -104,9 +104,9 @@ def lists_backward(
     SUBSTEPS: tl.constexpr,
 ):
     """Write all gradients; those of the parameters as one partial sum a program."""
-    lane = tl.arange(0, NEURONS)
-    real = lane < neurons
-    gl, vl, cm_ = neuron_row(gleak, vleak, cm, lane, real)
+    neuron = tl.arange(0, NEURONS)
+    real = neuron < neurons
+    gl, vl, cm_ = neuron_row(gleak, vleak, cm, neuron, real)
     zero = tl.zeros_like(gl)
     g_gl, g_vl, g_cm = zero, zero, zero
     pid = tl.program_id(0).to(tl.int64)
@@ -124,18 +124,18 @@ def lists_backward(
             before = voltages + (at_step - 1) * neurons
             if step == 0:
                 before = state + at_row * neurons
-            v = tl.where(fresh, 0.0, tl.load(before + lane, mask=real, other=0.0))
+            v = tl.where(fresh, 0.0, tl.load(before + neuron, mask=real, other=0.0))
             dt = tl.load(elapsed + at_step)
             rate = SUBSTEPS / dt
-            at = at_step * neurons + lane
+            at = at_step * neurons + neuron
             num = gl * vl + tl.load(numerator + at, mask=real, other=0.0)
             den = cm_ * rate + gl + tl.load(denominator + at, mask=real, other=0.0) + 1e-8
             for k in range(SUBSTEPS):
                 note = notes + 2 * k * NEURONS
-                tl.store(note + lane, v)
+                tl.store(note + neuron, v)
                 tl.debug_barrier()
-                a, a_erev = incoming(note, w, mu, sigma, erev, source, in_slots, lane, real, neurons, fan_in, FAN)
-                tl.store(note + NEURONS + lane, den + a)
+                a, a_erev = incoming(note, w, mu, sigma, erev, source, in_slots, neuron, real, neurons, fan_in, FAN)
+                tl.store(note + NEURONS + neuron, den + a)
                 v = (cm_ * rate * v + num + a_erev) / (den + a)
             tl.debug_barrier()  # the notes may be read by another thread than the one that wrote them
             grad += tl.load(grad_voltages + at, mask=real, other=0.0)
@@ -143,14 +143,14 @@ def lists_backward(
             for k_back in range(SUBSTEPS):
                 note = notes + 2 * (SUBSTEPS - 1 - k_back) * NEURONS
                 after = v
-                v = tl.load(note + lane)
-                d_num = grad / tl.load(note + NEURONS + lane)
+                v = tl.load(note + neuron)
+                d_num = grad / tl.load(note + NEURONS + neuron)
                 d_den = -d_num * after
                 sum_num += d_num
                 sum_den += d_den
                 sum_rate += d_num * v + d_den
-                tl.store(shared_num + lane, d_num)
-                tl.store(shared_den + lane, d_den)
+                tl.store(shared_num + neuron, d_num)
+                tl.store(shared_den + neuron, d_den)
                 tl.debug_barrier()
                 grad = d_num * cm_ * rate + outgoing_backward(
                     v,
@@ -163,7 +163,7 @@ def lists_backward(
                     target,
                     out_slots,
                     sums,
-                    lane,
+                    neuron,
                     real,
                     neurons,
                     synapses,
@@ -178,20 +178,20 @@ def lists_backward(
             g_cm += rate * sum_rate
             tl.store(grad_elapsed + at_step, -tl.sum(cm_ * sum_rate, 0) * rate / dt)
             grad = tl.where(fresh, 0.0, grad)
-        tl.store(grad_state + at_row * neurons + lane, grad, mask=real)
-    place = neuron_partial + pid * 3 * neurons + lane
+        tl.store(grad_state + at_row * neurons + neuron, grad, mask=real)
+    place = neuron_partial + pid * 3 * neurons + neuron
     tl.store(place, g_gl, mask=real)
     tl.store(place + neurons, g_vl, mask=real)
     tl.store(place + 2 * neurons, g_cm, mask=real)
 
 
 @triton.jit
-def incoming(shared, w, mu, sigma, erev, source, in_slots, lane, real, neurons, fan_in, FAN: tl.constexpr):
+def incoming(shared, w, mu, sigma, erev, source, in_slots, neuron, real, neurons, fan_in, FAN: tl.constexpr):
     """Return `[NEURONS]` sums of a and of a * erev over the synapses that each neuron receives."""
-    a_sum = tl.zeros_like(tl.load(shared + lane))
+    a_sum = tl.zeros_like(tl.load(shared + neuron))
     a_erev_sum = a_sum
     for first in range(0, fan_in, FAN):
-        slot = fan_slots(in_slots, first, lane, real, neurons, fan_in, FAN)
+        slot = fan_slots(in_slots, first, neuron, real, neurons, fan_in, FAN)
         here = slot >= 0
         v = tl.load(shared + tl.load(source + slot, mask=here, other=0), mask=here, other=0.0)
         w_s = tl.load(w + slot, mask=here, other=0.0)
@@ -215,7 +215,7 @@ def outgoing_backward(
     target,
     out_slots,
     sums,
-    lane,
+    neuron,
     real,
     neurons,
     synapses,
@@ -225,7 +225,7 @@ def outgoing_backward(
     """Return what the synapses that each neuron sends give its voltage's gradient; add theirs to `sums` `[4, S]`."""
     grad_v = tl.zeros_like(v)
     for first in range(0, fan_out, FAN):
-        slot = fan_slots(out_slots, first, lane, real, neurons, fan_out, FAN)
+        slot = fan_slots(out_slots, first, neuron, real, neurons, fan_out, FAN)
         here = slot >= 0
         end = tl.load(target + slot, mask=here, other=0)
         d_num = tl.load(shared_num + end, mask=here, other=0.0)
@@ -245,19 +245,19 @@ def outgoing_backward(
 
 
 @triton.jit
-def fan_slots(slots, first, lane, real, neurons, fan, FAN: tl.constexpr):
+def fan_slots(slots, first, neuron, real, neurons, fan, FAN: tl.constexpr):
     """Load `[FAN, NEURONS]` slots: entries `first` to `first + FAN` of every neuron's list, -1 past its end."""
     f = first + tl.arange(0, FAN)
-    return tl.load(slots + f[:, None] * neurons + lane[None, :], mask=(f < fan)[:, None] & real[None, :], other=-1)
+    return tl.load(slots + f[:, None] * neurons + neuron[None, :], mask=(f < fan)[:, None] & real[None, :], other=-1)
 
 
 @triton.jit
-def neuron_row(gleak, vleak, cm, lane, real):
-    """Load gleak, vleak and cm `[NEURONS]`; padded lanes get a circuit that stays at zero."""
+def neuron_row(gleak, vleak, cm, neuron, real):
+    """Load gleak, vleak and cm `[NEURONS]`; padding gets a circuit that stays at zero."""
     return (
-        tl.load(gleak + lane, mask=real, other=0.0),
-        tl.load(vleak + lane, mask=real, other=0.0),
-        tl.load(cm + lane, mask=real, other=1.0),
+        tl.load(gleak + neuron, mask=real, other=0.0),
+        tl.load(vleak + neuron, mask=real, other=0.0),
+        tl.load(cm + neuron, mask=real, other=1.0),
     )
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from policies.kernels.cell import cpu as tape_cpu
+from policies.kernels.cell.cpu import run_program
 from policies.kernels.cell.program import Code, record
-from policies.kernels.cell.sequence import choose_kernel, reference_sequence, run_sequence
-from policies.kernels.cell.simd import exp, sigmoid, tanh
+from policies.kernels.cell.sequence import CELL, reference_sequence, run_sequence
 from policies.kernels.cell.step import TorchOps
+from policies.kernels.choose import choose_kernel
+from policies.kernels.simd import exp, sigmoid, tanh
 
 TOLERANCE = 1e-4
 """Of single precision, relative to the largest number of each tensor; sums over thousands of steps differ in order."""
@@ -40,7 +41,8 @@ def every_op(ops, weights, drive, state, elapsed):
     mixed = (
         0.3 * state + (elapsed - head) * 0.1 * (target * weights["bias"]) + (1.0 - ops.activation("lecun_tanh", soft))
     )
-    return mixed - 0.5 + (head + elapsed) * 0.1 * target
+    slow = mixed / (ops.abs(turned) + 1.0) + target / (elapsed + 1.0) + head / (elapsed + 2.0)
+    return slow - 0.5 + (head + elapsed) * 0.1 * target / 2.0
 
 
 def make_case(units: int, batch_size: int, steps: int, dtype: torch.dtype):
@@ -62,8 +64,8 @@ def make_case(units: int, batch_size: int, steps: int, dtype: torch.dtype):
 
 def results(kernel, weights, drive, state, elapsed, starts):
     """Return outputs, last state and the gradients of a fixed random mixture of both."""
-    tape = record(every_op, weights, drive.shape[2], state.shape[1])
-    states = run_sequence(every_op, tape, weights, drive, state, elapsed, starts, kernel)
+    program = record(every_op, weights, drive.shape[2], state.shape[1])
+    states = run_sequence(every_op, program, weights, drive, state, elapsed, starts, kernel)
     mixture = torch.linspace(-1, 1, states.numel(), dtype=states.dtype).view_as(states).sin()
     arguments = {"drive": drive, "state": state, "elapsed": elapsed, **weights}
     gradients = torch.autograd.grad((states * mixture).sum() + states[:, -1].square().sum(), list(arguments.values()))
@@ -99,8 +101,8 @@ def test_kernel_equals_the_torch_step(units, batch_size, steps, scratch_of_nan):
 
 def test_the_case_uses_every_instruction():
     weights, *_ = make_case(19, 1, 1, torch.float32)
-    tape = record(every_op, weights, 19, 19)
-    assert {Code(int(code)) for code in tape.code[:, 0]} == set(Code)
+    program = record(every_op, weights, 19, 19)
+    assert {Code(int(code)) for code in program.code[:, 0]} == set(Code)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -121,11 +123,11 @@ def test_tiles_and_threads_do_not_change_the_result(batch_size, threads):
 def test_gradients_are_those_of_finite_differences(kernel):
     weights, drive, state, elapsed, _ = make_case(3, 2, 3, torch.float64)
     starts = torch.tensor([[False, False, True], [False, False, False]])
-    tape = record(every_op, weights, 3, 3)
+    program = record(every_op, weights, 3, 3)
 
     def run(drive, state, elapsed, *values):
         named = dict(zip(weights, values, strict=True))
-        return run_sequence(every_op, tape, named, drive, state, elapsed, starts, kernel)
+        return run_sequence(every_op, program, named, drive, state, elapsed, starts, kernel)
 
     assert torch.autograd.gradcheck(run, (drive, state, elapsed, *weights.values()))
 
@@ -144,10 +146,10 @@ def test_memory_layout_does_not_matter():
 def test_the_op_compiles():
     case = make_case(5, 3, 4, torch.float32)
     weights, drive, state, elapsed, starts = case
-    tape = record(every_op, weights, 5, 5)
+    program = record(every_op, weights, 5, 5)
 
     def run(drive, state):
-        return run_sequence(every_op, tape, weights, drive, state, elapsed, starts).square().sum()
+        return run_sequence(every_op, program, weights, drive, state, elapsed, starts).square().sum()
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     expected = torch.autograd.grad(run(drive, state), (drive, state, *weights.values()))
@@ -158,8 +160,8 @@ def test_the_op_compiles():
 
 def test_second_derivatives_are_refused_by_name():
     weights, drive, state, elapsed, starts = make_case(3, 2, 2, torch.float64)
-    tape = record(every_op, weights, 3, 3)
-    states = run_sequence(every_op, tape, weights, drive, state, elapsed, starts, "cpu")
+    program = record(every_op, weights, 3, 3)
+    states = run_sequence(every_op, program, weights, drive, state, elapsed, starts, "cpu")
     (gradient,) = torch.autograd.grad(states.sum(), drive, create_graph=True)
     with pytest.raises(NotImplementedError, match="kernel='reference'"):
         gradient.sum().backward()
@@ -167,11 +169,11 @@ def test_second_derivatives_are_refused_by_name():
 
 def test_a_kernel_that_is_named_runs_or_says_why_not():
     with pytest.raises(ValueError, match="kernel must be one of auto, reference, cpu, got 'gpu'"):
-        choose_kernel("gpu", "cpu", torch.float32)
-    with pytest.raises(ValueError, match="kernel 'cpu' runs float32 or float64 tensors on the CPU, got torch.float16"):
-        choose_kernel("cpu", "cpu", torch.float16)
-    assert choose_kernel("auto", "cuda", torch.float32) == "reference"
-    assert choose_kernel("auto", "cpu", torch.float32) == "cpu"
+        choose_kernel(CELL, "gpu", "cpu", torch.float32)
+    with pytest.raises(ValueError, match="runs float32 or float64 tensors on the cpu device, got torch.float16"):
+        choose_kernel(CELL, "cpu", "cpu", torch.float16)
+    assert choose_kernel(CELL, "auto", "cuda", torch.float32) == "reference"
+    assert choose_kernel(CELL, "auto", "cpu", torch.float32) == "cpu"
 
 
 def test_a_step_that_does_not_fit_is_told():
@@ -193,10 +195,10 @@ def test_a_step_may_return_a_part_of_its_arguments():
         return state
 
     for step in (swap, keep):
-        tape = record(step, {}, 1, 4)
+        program = record(step, {}, 1, 4)
         arguments = torch.zeros(2, 3, 1), torch.randn(2, 4), torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)
         expected = reference_sequence(step, {}, *arguments)
-        found = tape_cpu.tape_sequence(tape, torch.zeros(0), *arguments)
+        found = run_program(program, torch.zeros(0), *arguments)
         assert torch.equal(found, expected)
 
 
@@ -213,11 +215,11 @@ def test_broken_inputs_show(activation):
     def step(ops, weights, drive, state, elapsed):
         return ops.activation(activation, drive) + ops.exp(drive) + ops.abs(drive)
 
-    tape = record(step, {}, 2, 2)
+    program = record(step, {}, 2, 2)
     drive = torch.zeros(3, 1, 2)
     drive[1, 0, 0] = float("nan")
     arguments = drive, torch.zeros(3, 2), torch.ones(3, 1), torch.zeros(3, 1, dtype=torch.bool)
-    found = tape_cpu.tape_sequence(tape, torch.zeros(0), *arguments)
+    found = run_program(program, torch.zeros(0), *arguments)
     assert torch.equal(found.isnan(), drive.isnan())
 
 
@@ -225,12 +227,12 @@ def test_numbers_of_any_size_end_where_torchs_do():
     def step(ops, weights, drive, state, elapsed):
         return ops.concat([ops.tanh(drive), ops.sigmoid(drive)])
 
-    tape = record(step, {}, 1, 2)
+    program = record(step, {}, 1, 2)
     values = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e30, -1e4, -89.0, 89.0, 1e4, 1e30])])
     drive = values[:, None, None]
     zeros, ones = torch.zeros(len(values), 2), torch.ones(len(values), 1)
     arguments = drive, zeros, ones, torch.zeros(len(values), 1, dtype=torch.bool)
-    found = tape_cpu.tape_sequence(tape, torch.zeros(0), *arguments)
+    found = run_program(program, torch.zeros(0), *arguments)
     expected = reference_sequence(step, {}, *arguments)
     torch.testing.assert_close(found, expected, atol=3e-7, rtol=0)
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from policies.kernels import jit, threads
+from policies.kernels import choose, threads
 from policies.kernels.ltc import dispatch, reference
 from policies.kernels.ltc.cpu import op as cpu
 from policies.kernels.ltc.cpu import op as cpu_run
@@ -338,12 +336,12 @@ def test_synapses_outside_the_circuit_are_refused() -> None:
 
 
 def test_auto_says_once_what_it_took(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(dispatch, "_CHOSEN", {})
-    with caplog.at_level(logging.INFO, logger="policies.kernels.ltc.dispatch"):
-        assert dispatch.choose_kernel("auto", "cpu", torch.float32) == "cpu"
-        assert dispatch.choose_kernel("auto", "cpu", torch.float32) == "cpu"
-        assert dispatch.choose_kernel("auto", "cpu", torch.float64) == "reference"
-        assert dispatch.choose_kernel("auto", "meta", torch.float32) == "reference"
+    monkeypatch.setattr(choose, "_CHOSEN", {})
+    with caplog.at_level(logging.INFO, logger="policies.kernels.choose"):
+        assert choose.choose_kernel(dispatch.LTC_KERNELS, "auto", "cpu", torch.float32) == "cpu"
+        assert choose.choose_kernel(dispatch.LTC_KERNELS, "auto", "cpu", torch.float32) == "cpu"
+        assert choose.choose_kernel(dispatch.LTC_KERNELS, "auto", "cpu", torch.float64) == "reference"
+        assert choose.choose_kernel(dispatch.LTC_KERNELS, "auto", "meta", torch.float32) == "reference"
     assert [record.getMessage().split(": ")[1].split()[0] for record in caplog.records] == [
         "cpu",
         "reference",
@@ -352,17 +350,19 @@ def test_auto_says_once_what_it_took(monkeypatch, caplog) -> None:
 
 
 def test_a_named_kernel_runs_or_raises(monkeypatch) -> None:
-    monkeypatch.setattr(dispatch, "_CHOSEN", {})
+    monkeypatch.setattr(choose, "_CHOSEN", {})
     with pytest.raises(ValueError, match="kernel must be one of auto, reference, cpu, cuda, got 'fast'"):
-        dispatch.choose_kernel("fast", "cpu", torch.float32)
+        choose.choose_kernel(dispatch.LTC_KERNELS, "fast", "cpu", torch.float32)
     with pytest.raises(ValueError, match="runs float32 tensors on the cpu device, got torch.float64 on cpu"):
-        dispatch.choose_kernel("cpu", "cpu", torch.float64)
+        choose.choose_kernel(dispatch.LTC_KERNELS, "cpu", "cpu", torch.float64)
     with pytest.raises(ValueError, match="on the cuda device, got torch.float32 on cpu"):
-        dispatch.choose_kernel("cuda", "cpu", torch.float32)
-    monkeypatch.setattr(dispatch, "_INSTALLED", {"cpu": False, "cuda": False})
+        choose.choose_kernel(dispatch.LTC_KERNELS, "cuda", "cpu", torch.float32)
+    monkeypatch.setattr(choose, "_INSTALLED", {"cpu": False, "cuda": False})
     with pytest.raises(ModuleNotFoundError, match="kernel 'cpu' needs the package numba"):
-        dispatch.choose_kernel("cpu", "cpu", torch.float32)
-    assert dispatch.choose_kernel("auto", "cpu", torch.float32) == "reference"
+        choose.choose_kernel(dispatch.LTC_KERNELS, "cpu", "cpu", torch.float32)
+    with pytest.raises(ModuleNotFoundError, match=r"needs the package triton, .* pip install -e '\.\[cuda\]'"):
+        choose.choose_kernel(dispatch.LTC_KERNELS, "cuda", "cpu", torch.float32)
+    assert choose.choose_kernel(dispatch.LTC_KERNELS, "auto", "cpu", torch.float32) == "reference"
 
 
 def test_dispatch_gives_the_same_either_way() -> None:
@@ -374,35 +374,3 @@ def test_dispatch_gives_the_same_either_way() -> None:
     pairs = zip(*(dispatch.ltc_motors(*given, kernel, *maps) for kernel in ("cpu", "reference")), strict=True)
     for first, second in pairs:
         torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
-
-
-# ---------------------------------------------------------------------- compiled code on disk
-
-
-def test_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path: Path, caplog) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    blocked = str(tmp_path / "file" / "below")
-    monkeypatch.setattr(jit._config, "CACHE_DIR", str(tmp_path / "numba"))
-    assert jit.cache_folder().parent == tmp_path / "numba"
-    monkeypatch.setattr(jit._config, "CACHE_DIR", "")
-    assert jit.cache_folder().parent == Path(jit.__file__).parent / "__pycache__"
-    monkeypatch.setattr(jit, "_beside", lambda: Path(blocked))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    assert jit.cache_folder().parent == tmp_path / "user" / "wormwheel"
-    monkeypatch.setenv("XDG_CACHE_HOME", blocked)
-    monkeypatch.setattr(jit.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
-    assert jit.cache_folder().parent.parent == tmp_path / "temporary"
-    monkeypatch.setattr(jit.tempfile, "gettempdir", lambda: blocked)
-    assert jit.cache_folder() is None and "compiled anew" in caplog.text
-    monkeypatch.setattr(jit, "_FOLDER", None)
-    assert jit.compiled(lambda x: x + 1)(1) == 2
-
-
-def test_changed_kernels_get_another_folder(monkeypatch, tmp_path: Path) -> None:
-    before = jit.cache_folder()
-    here = Path(jit.__file__).parent
-    shutil.copytree(here, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
-    assert jit.cache_folder().name == before.name
-    (tmp_path / "ltc" / "cpu" / "forward.py").write_text("# another")
-    assert jit.cache_folder().name != before.name

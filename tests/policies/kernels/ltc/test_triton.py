@@ -1,7 +1,7 @@
 """The Triton kernels against the reference.
 
 Where there is no GPU the kernels run in Triton's interpreter, which has to be switched on before Triton is imported:
-`test_everything_in_the_interpreter` runs this file once more in a process of its own. What the interpreter does not
+`test_everything_in_the_interpreter` runs this file again in a process of its own. What the interpreter does not
 notice, the compiler does: `test_compiles_for_a_gpu` goes down to machine code for a GPU that need not be there.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from policies.kernels.ltc import reference
 from policies.kernels.ltc.reference import Circuit
-from policies.kernels.ltc.triton import layout as cuda_layout
+from policies.kernels.ltc.triton import layout
 from policies.kernels.ltc.triton import op as cuda
 from policies.wiring.wiring import Wiring
 
@@ -25,7 +25,7 @@ GPU = torch.cuda.is_available()
 RUNS = cuda.HAS_TRITON and (GPU or cuda.interpreted())
 DEVICE = "cuda" if GPU else "cpu"
 
-needs_triton = pytest.mark.skipif(not cuda.HAS_TRITON, reason="needs Triton: pip install 'wormwheel[cuda]'")
+needs_triton = pytest.mark.skipif(not cuda.HAS_TRITON, reason="needs Triton: pip install -e '.[cuda]'")
 needs_kernels = pytest.mark.skipif(not RUNS, reason="runs in test_everything_in_the_interpreter, or on a GPU")
 
 # Largest difference from the float64 reference, relative to the largest value of that tensor.
@@ -79,7 +79,7 @@ def test_agrees_with_the_reference(case, nan_scratch):
 @needs_kernels
 @pytest.mark.parametrize("case", [("full", 3, 2, 3, 4, 2), ("ncp", 19, 5, 3, 3, 6)], ids=str)
 def test_list_kernels_run_small_circuits_too(case, nan_scratch, fresh_layouts, monkeypatch):
-    monkeypatch.setattr(cuda_layout, "TILE_LIMIT", 0)
+    monkeypatch.setattr(layout, "DENSE_LIMIT", 0)
     check(make_problem(*case), case[-1], torch.float32)
 
 
@@ -90,12 +90,12 @@ def test_float64(case, nan_scratch):
 
 
 @needs_kernels
-@pytest.mark.parametrize("limit", [cuda_layout.TILE_LIMIT, 0], ids=["tile", "lists"])
+@pytest.mark.parametrize("limit", [layout.DENSE_LIMIT, 0], ids=["dense", "sparse"])
 def test_a_program_may_walk_several_rows(limit, nan_scratch, fresh_layouts, monkeypatch):
-    from policies.kernels.ltc.triton import launch as cuda_launch
+    from policies.kernels.ltc.triton import launch
 
-    monkeypatch.setattr(cuda_launch, "MOST_PROGRAMS", 2)
-    monkeypatch.setattr(cuda_layout, "TILE_LIMIT", limit)
+    monkeypatch.setattr(launch, "MOST_PROGRAMS", 2)
+    monkeypatch.setattr(layout, "DENSE_LIMIT", limit)
     check(make_problem("ncp", 9, 3, 5, 14, 1), 1, torch.float32)  # 5 rows, and 70 rows of sensory input
 
 
@@ -160,15 +160,26 @@ def test_are_well_behaved_torch_ops():
 
 
 @needs_kernels
+def test_a_gradient_penalty_is_refused():
+    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    sequences = [problem[name] for name in ("inputs", "state", "elapsed", "starts")]
+    inputs = sequences[0].detach().requires_grad_()
+    voltages = cuda.ltc_sequence(inputs, *sequences[1:], problem["circuit"], 2)
+    (slope,) = torch.autograd.grad(voltages.sum(), inputs, create_graph=True)
+    with pytest.raises(NotImplementedError, match="kernel='reference'"):
+        slope.square().sum().backward()
+
+
+@needs_kernels
 def test_core_gives_the_same_with_this_kernel(monkeypatch):
     from policies.cores import make_core
-    from policies.kernels.ltc import dispatch
 
     core = make_core("ltc", 5, 2, {"units": 9, "substeps": 2}).to(DEVICE)
     inputs = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     results = []
     for kernel in ("reference", "cuda"):
-        monkeypatch.setattr(dispatch, "choose_kernel", lambda *_, kernel=kernel: kernel)
+        for where in ("policies.kernels.ltc.dispatch", "policies.cores.ltc"):
+            monkeypatch.setattr(f"{where}.choose_kernel", lambda *_, kernel=kernel: kernel)
         outputs, state = core(inputs)
         gradients = torch.autograd.grad(outputs.square().sum() + state.sum(), list(core.parameters()))
         results.append((outputs, state, *gradients))
@@ -206,23 +217,23 @@ def test_layout_is_built_once_and_again_after_a_change(fresh_layouts):
     problem = make_problem("full", 3, 2, 1, 1, 1)
     for _ in range(3):
         run(cuda.ltc_sequence, problem, 1)
-    assert fresh_layouts.count("tile_layout") == 1
+    assert fresh_layouts.count("dense_layout") == 1
     problem["circuit"].source.copy_(problem["circuit"].source.flip(0))
     check(problem, 1, torch.float32)
-    assert fresh_layouts.count("tile_layout") == 2
+    assert fresh_layouts.count("dense_layout") == 2
 
 
-def test_tile_leaves_out_what_nothing_reaches():
+def test_dense_layout_leaves_out_what_nothing_reaches():
     wiring = Wiring.auto_ncp(19, 1, 32)
     source, target = (torch.tensor(wiring.recurrent_array[:, i]) for i in (0, 1))
-    tile = cuda_layout.tile_layout(source, target, 19)
-    assert (tile.coupled_pad, tile.free_pad) == (8, 16)  # 7 command and 1 motor neuron; 11 inter neurons
-    rows, columns = (tile.slots >= 0).nonzero(as_tuple=True)
+    found = layout.dense_layout(source, target, 19)
+    assert (found.coupled_pad, found.free_pad) == (8, 16)  # 7 command and 1 motor neuron; 11 inter neurons
+    rows, columns = (found.slots >= 0).nonzero(as_tuple=True)
     row_ids = torch.full((24,), -1)
-    row_ids[: len(tile.coupled)], row_ids[8 : 8 + len(tile.free)] = tile.coupled.long(), tile.free.long()
-    slots = tile.slots[rows, columns].long()
+    row_ids[: len(found.coupled)], row_ids[8 : 8 + len(found.free)] = found.coupled.long(), found.free.long()
+    slots = found.slots[rows, columns].long()
     assert sorted(slots.tolist()) == list(range(len(source)))
-    assert torch.equal(row_ids[rows], source[slots]) and torch.equal(tile.coupled.long()[columns], target[slots])
+    assert torch.equal(row_ids[rows], source[slots]) and torch.equal(found.coupled.long()[columns], target[slots])
 
 
 def test_imports_without_triton_and_names_the_extra():
@@ -232,7 +243,7 @@ def test_imports_without_triton_and_names_the_extra():
         "from policies.kernels.ltc.triton import op as cuda\n"
         "x = torch.zeros(1)\n"
         "try: cuda.ltc_sequence(x, x, x, x, None)\n"
-        "except ModuleNotFoundError as error: assert 'wormwheel[cuda]' in str(error), error\n"
+        "except ModuleNotFoundError as error: assert '.[cuda]' in str(error), error\n"
         "else: raise SystemExit('no error')\n"
     )
     root = Path(__file__).parents[4]
@@ -250,31 +261,28 @@ def test_tensors_on_the_cpu_are_refused():
 
 @needs_triton
 @pytest.mark.skipif(cuda.interpreted(), reason="the interpreter replaces what the compiler wants")
-@pytest.mark.parametrize("kernel", ["tile", "tile_specialised", "tile_float64", "tile_large", "lists", "sensory"])
+@pytest.mark.parametrize("kernel", ["dense", "dense_specialised", "dense_float64", "dense_large", "sparse", "sensory"])
 def test_compiles_for_a_gpu(kernel, tmp_path, monkeypatch):
     """Every kernel compiles for compute capability 9.0 and needs no more than a block's registers."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    from policies.kernels.ltc.triton import dense as cuda_tile
-    from policies.kernels.ltc.triton import launch as cuda_launch
-    from policies.kernels.ltc.triton import sensory as cuda_sensory
-    from policies.kernels.ltc.triton import sparse as cuda_lists
+    from policies.kernels.ltc.triton import dense, launch, sensory, sparse
 
-    tile, circuit = (cuda_tile.tile_forward, cuda_tile.tile_backward), {"SUBSTEPS": 6}
-    small, lists = cuda_launch.tile_shape(8, 16), cuda_launch.lists_shape(302)
-    rows = {"ROWS": 32, **cuda_launch.FUSE_MULTIPLY_ADD}
+    both, circuit = (dense.dense_forward, dense.dense_backward), {"SUBSTEPS": 6}
+    small, large = launch.dense_shape(8, 16), launch.sparse_shape(302)
+    rows = {"ROWS": 32, **launch.FUSE_MULTIPLY_ADD}
     for function, constants in {
         # Triton compiles an argument that is 1 as a constant.
-        "tile": zip(tile, [{**small, **circuit}] * 2, strict=True),
-        "tile_specialised": zip(tile, [{**small, **circuit, "batch": 1, "steps": 1}] * 2, strict=True),
-        "tile_float64": zip(tile, [{**small, **circuit}] * 2, strict=True),
-        "tile_large": zip(tile, [{**cuda_launch.tile_shape(64, 4), **circuit}] * 2, strict=True),
-        "lists": zip((cuda_lists.lists_forward, cuda_lists.lists_backward), [{**lists, **circuit}] * 2, strict=True),
+        "dense": zip(both, [{**small, **circuit}] * 2, strict=True),
+        "dense_specialised": zip(both, [{**small, **circuit, "batch": 1, "steps": 1}] * 2, strict=True),
+        "dense_float64": zip(both, [{**small, **circuit}] * 2, strict=True),
+        "dense_large": zip(both, [{**launch.dense_shape(64, 4), **circuit}] * 2, strict=True),
+        "sparse": zip((sparse.sparse_forward, sparse.sparse_backward), [{**large, **circuit}] * 2, strict=True),
         "sensory": (
-            (cuda_sensory.sensory_forward, {**rows, "TARGETS": 16, "num_warps": 4}),
-            (cuda_sensory.sensory_backward, {**rows, "SOURCES": 16, "num_warps": 4}),
+            (sensory.sensory_forward, {**rows, "TARGETS": 16, "num_warps": 4}),
+            (sensory.sensory_backward, {**rows, "SOURCES": 16, "num_warps": 4}),
         ),
     }[kernel]:
-        compiled = compile_kernel(function, dict(constants), "fp64" if kernel == "tile_float64" else "fp32")
+        compiled = compile_kernel(function, dict(constants), "fp64" if kernel == "dense_float64" else "fp32")
         assert ".target sm_90" in compiled.asm["ptx"]
         assert len(compiled.asm["cubin"]) > 1000
 
@@ -298,23 +306,23 @@ def compile_kernel(function, constants, number):
 @pytest.fixture
 def nan_scratch(monkeypatch):
     """Fill the kernels' unwritten memory with NaN, so that reading it shows."""
-    from policies.kernels.ltc.triton import launch as cuda_launch
+    from policies.kernels.ltc.triton import launch
 
-    monkeypatch.setattr(cuda_launch, "scratch", lambda like, *shape: like.new_full(shape, float("nan")))
+    monkeypatch.setattr(launch, "scratch", lambda like, *shape: like.new_full(shape, float("nan")))
 
 
 @pytest.fixture
 def fresh_layouts(monkeypatch):
     """Give the launcher empty layout caches; returns the names of the layouts that get built."""
-    from policies.kernels.ltc.triton import launch as cuda_launch
+    from policies.kernels.ltc.triton import launch
 
     built = []
 
     def logged(build):
         return lambda *args: (built.append(build.__name__), build(*args))[1]
 
-    for name, build in (("_tiles", cuda_layout.tile_layout), ("_lists", cuda_layout.list_layout)):
-        monkeypatch.setattr(cuda_launch, name, cuda_layout.LayoutCache(logged(build)))
+    for name, build in (("_dense_layouts", layout.dense_layout), ("_sparse_layouts", layout.sparse_layout)):
+        monkeypatch.setattr(launch, name, layout.LayoutCache(logged(build)))
     return built
 
 
