@@ -77,6 +77,11 @@ VERBS: dict[str, Verb] = {
     "render": Verb("experiments.film.verb", "RenderOptions", "film a driver on a road or on a recording"),
     "demo": Verb("experiments.demo.verb", "DemoOptions", "record, train, drive, film: all of it and a page about it"),
     "gallery": Verb("experiments.gallery.verb", "GalleryOptions", "draw every perturbation at every severity"),
+    "data info": Verb("experiments.data.info", "InfoOptions", "show what a recording holds, and what was left out"),
+    "data check": Verb("experiments.data.check", "CheckOptions", "look for what is wrong with a recording"),
+    "data convert": Verb("experiments.data.convert", "ConvertOptions", "write a recording in another format"),
+    "data view": Verb("experiments.data.view", "ViewOptions", "film a recording with its steering drawn"),
+    "data fix": Verb("experiments.data.fix", "FixOptions", "write a copy in which what was found is mended"),
     "info": Verb(
         "experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, the perturbations, or versions"
     ),
@@ -262,8 +267,8 @@ def _call(name: str, arguments: list[str]) -> int:
     if hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
         options = parse_options(kind, program, arguments, default=module.defaults_for(options))
-    getattr(module, verb.function)(options)
-    return 0
+    code = getattr(module, verb.function)(options)
+    return code if isinstance(code, int) else 0
 
 
 def show_help(program: str, module: str, kind: str, arguments: list[str], omit_prefixes: bool = False) -> bool:

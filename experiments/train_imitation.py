@@ -25,6 +25,7 @@ from agents.imitation.augmentation import AugmentationConfig
 from agents.imitation.train import ImitationConfig, ImitationResult, Progress, for_fitted_frames, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.options import ReadOptions
 from agents.runs.directory import RunDirectory, to_json
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.options import parse_core_options
@@ -76,11 +77,8 @@ class TrainOptions:
     """How recorded frames are cropped and resized."""
     split: Annotated[SplitOptions, arg(name="")] = SplitOptions()
     """What is held out."""
-    nominal_period_s: float | None = None
-    """Time between frames when all is on time, seconds; what the recordings say when not given. Set it for recordings
-    whose time stamps are unusable."""
-    side_cameras: bool = False
-    """Udacity logs: learn from the left and right cameras too."""
+    reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
+    """How the recordings are read."""
     baseline: bool = True
     """Train a memoryless network with the same budget and measure it beside the driver."""
     resume: bool = False
@@ -162,13 +160,13 @@ def run(options: TrainOptions) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _read(paths: tuple[Path, ...], nominal_period_s: float | None, side_cameras: bool) -> EpisodeSet:
+def _read(paths: tuple[Path, ...], reading: ReadOptions) -> EpisodeSet:
     """Read recordings; asked for twice, once for the defaults and once to learn from."""
-    return load_episodes(paths, nominal_period_s, side_cameras=side_cameras)
+    return load_episodes(paths, options=reading)
 
 
 def _load(options: TrainOptions) -> EpisodeSet:
-    return _read(options.data, options.nominal_period_s, options.side_cameras)
+    return _read(options.data, options.reading)
 
 
 def _simulated(episodes: EpisodeSet) -> bool:
@@ -192,7 +190,10 @@ def _check_resume(out: Path, options: TrainOptions) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out} holds no run to resume: its config.json is missing or damaged ({error}).") from error
     now = json.loads(json.dumps(to_json(options)))
-    for name in ("data", "core", "core_options", "head", "learning", "frames", "split"):
+    names = ["data", "core", "core_options", "head", "learning", "frames", "split"]
+    if "reading" in before:  # runs from before there was such a group have its fields elsewhere
+        names.append("reading")
+    for name in names:
         if now[name] != before.get(name):
             raise ValueError(
                 f"{out} was started with other values of {name}; resume with the options of the first run."

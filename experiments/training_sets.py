@@ -7,61 +7,67 @@ set chooses the best epoch, so figures on the held-out set are not flattered by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass as plain
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 
-from agents.recordings.cache import materialise
+from agents.recordings.cache import cache_frames
+from agents.recordings.doctor.leaks import shared_files
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames, RawFrames
 from agents.recordings.splits import split_by_episode, split_by_time_block
 from experiments.console import progress
 from policies.preprocessing import Preprocessing
 
+MOST_COPIES = 2
+"""Held-out frames that may be copies of others by chance: a picture all black or white."""
 MANY_EPISODES = 10
 """From so many simulated episodes on, whole episodes are held out unless told otherwise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class FrameOptions:
     """How recorded frames become what the driver sees."""
 
-    height: int = 48
+    height: PositiveInt = 48
     """Rows that the driver sees, pixels."""
-    width: int = 96
+    width: PositiveInt = 96
     """Columns that the driver sees, pixels."""
-    crop_top: int | None = None
+    crop_top: NonNegativeInt | None = None
     """Rows cut off at the top, pixels of the recording; when not given, as many as keep the shape of height × width."""
-    crop_bottom: int = 0
+    crop_bottom: NonNegativeInt = 0
     """Rows cut off at the bottom, pixels of the recording."""
-    crop_left: int = 0
+    crop_left: NonNegativeInt = 0
     """Columns cut off on the left, pixels of the recording."""
-    crop_right: int = 0
+    crop_right: NonNegativeInt = 0
     """Columns cut off on the right, pixels of the recording."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class SplitOptions:
     """Which frames are kept from the learner."""
 
-    hold_out: float = 0.2
-    """Share of the driving that is held out to test on, in (0, 1); 0 holds nothing out."""
-    validation: float = 0.1
+    hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the driving that is held out to test on, in [0, 1); 0 holds nothing out."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rest that chooses the best epoch, in (0, 1)."""
     split: Literal["auto", "time", "episode"] = "auto"
     """What is held out: the last block of "time" of each recording, or whole "episode"s drawn by chance; "auto" takes
     episodes for simulated sets of ten or more."""
-    gap_s: float = 2.0
+    gap_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     """Time left out before a held-out block, seconds."""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """Seed of the draw of episodes."""
 
 
-@dataclass(frozen=True)
+@plain(frozen=True)
 class Sets:
     """Episodes to learn from, to choose by and to test on."""
 
@@ -118,7 +124,7 @@ def fit_frames(episodes: EpisodeSet, preprocessing: Preprocessing, directory: Pa
     if preprocessing.is_identity and raw:
         return episodes
     with progress("fitting frames", episodes.frame_count) as bar:
-        return materialise(episodes, directory, fitter(preprocessing), lambda done, total: bar.update(done))
+        return cache_frames(episodes, directory, fitter(preprocessing), lambda done, total: bar.update(done))
 
 
 def fitter(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
@@ -130,11 +136,18 @@ def fitter(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArra
     return fit
 
 
-def split(episodes: EpisodeSet, options: SplitOptions) -> Sets:
+def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True) -> Sets:
     """Divide episodes into training, validation and held-out sets.
 
+    Side cameras, whose labels are made up, are for training alone: the other two sets hold centre frames only.
+
+    Args:
+        episodes: what was recorded.
+        options: what is held out.
+        refuse_leaks: check that no held-out frame is a copy of one that is trained on.
+
     Raises:
-        ValueError: if there is too little driving for that.
+        ValueError: if there is too little driving for that, or a set would be tested on what it was trained on.
     """
     by_episode = options.split == "episode" or (options.split == "auto" and _are_many(episodes))
 
@@ -147,7 +160,26 @@ def split(episodes: EpisodeSet, options: SplitOptions) -> Sets:
     if options.hold_out:
         episodes, held_out = part(episodes, options.hold_out)
     training, validation = part(episodes, options.validation)
+    validation = _centre(validation)
+    held_out = None if held_out is None else _centre(held_out)
+    if refuse_leaks and held_out is not None:
+        copies, example = shared_files(training, held_out)
+        if copies > MOST_COPIES:
+            raise ValueError(
+                f"{copies:,} of {held_out.frame_count:,} held-out frames are copies of frames that are trained on, the "
+                f"first is {example}: the test would be flattered. See wormwheel data check, or mend by data fix."
+            )
     return Sets(training, validation, held_out)
+
+
+def _centre(episodes: EpisodeSet) -> EpisodeSet:
+    """Return the episodes whose labels are those of the person."""
+    kept = tuple(episode for episode in episodes if episode.meta.extra.get("camera", "centre") == "centre")
+    if not kept:
+        raise ValueError(
+            "no frame of the centre camera is left to test on; hold out more, or leave out --side-cameras."
+        )
+    return replace(episodes, episodes=kept)
 
 
 def _are_many(episodes: EpisodeSet) -> bool:

@@ -3,7 +3,7 @@
 Training on picture files would decode and shrink every picture again in every epoch. This does it once, a few frames at
 a time, into a directory that is itself a data set of this project.
 
-    cached = materialise(load_episodes("tub"), "runs/a/cache", transform=policy_preprocessing)
+    cached = cache_frames(load_episodes("tub"), "runs/a/cache", transform=policy_preprocessing)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHUNK_BYTES = 32 << 20
 """Frames are decoded in runs of about this size, whatever the picture's size and the episode's length."""
 
 
-def materialise(
+def cache_frames(
     episodes: EpisodeSet,
     directory: str | os.PathLike[str],
     transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
@@ -88,4 +88,5 @@ def _reading_from(directory: Path, episode: Episode, rows: NDArray[np.int64]) ->
     line_s = episode.meta.start_s + float(episode.time_s[rows[0]] - episode.time_s[0])
     meta = dataclasses.replace(episode.meta, height=frames.shape[1], width=frames.shape[2], start_s=line_s)
     extras = {name: values[rows] for name, values in episode.extras.items()}
-    return Episode(episode.steering[rows], episode.time_s[rows], meta, frames, extras=extras)
+    digests = None if episode.digests is None else episode.digests[rows]
+    return Episode(episode.steering[rows], episode.time_s[rows], meta, frames, extras=extras, digests=digests)

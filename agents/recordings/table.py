@@ -202,7 +202,7 @@ def _at_frames(
     after = np.clip(np.searchsorted(stamps_s, frame_s), 0, len(stamps_s) - 1)
     before = np.maximum(after - 1, 0)
     silence_s = np.minimum(np.abs(stamps_s[after] - frame_s), np.abs(stamps_s[before] - frame_s))
-    source = np.flatnonzero(silence_s <= LONGEST_SILENCE_S)
+    source = np.flatnonzero(silence_s <= LONGEST_SILENCE_S + 1e-6)
     skipped["frame without a row near it"] += len(frame_s) - len(source)
     at = frame_s[source]
     extras = {

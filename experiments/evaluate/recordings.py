@@ -15,6 +15,7 @@ from agents.driving.metrics import Estimate, open_loop
 from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import evaluate_open_loop
 from agents.recordings import load_episodes
+from agents.recordings.options import ReadOptions
 from agents.recordings.splits import split_by_time_block
 from envs.perturbations import GaussianNoise
 from experiments.console import duration, progress, show, table
@@ -33,6 +34,8 @@ class RecordingOptions:
     """Share of each recording's time that counts, from its end, in (0, 1]; 0.2 is what training holds out."""
     nominal_period_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Time between frames of a recording whose time stamps are unusable, seconds."""
+    recording: ReadOptions = ReadOptions()
+    """How the recordings are read."""
 
 
 def evaluate_recordings(
@@ -58,7 +61,7 @@ def evaluate_recordings(
         ValueError: if frames do not fit a policy and no option says how to make them.
         OSError: if a recording cannot be read.
     """
-    episodes = load_episodes(options.data, options.nominal_period_s)
+    episodes = load_episodes(options.data, options.nominal_period_s, options=options.recording)
     warnings = episodes.warnings
     if options.last < 1:
         _, episodes = split_by_time_block(episodes, options.last, gap_s=0.0)

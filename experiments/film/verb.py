@@ -155,7 +155,7 @@ def _pair(take: Take, named: list[tuple[str, Path]]) -> tuple[Take, Take]:
 def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Filmed:
     """Film recorded frames as the options say."""
     wanted = options.recordings
-    episodes = load_episodes(wanted.data, wanted.nominal_period_s)
+    episodes = load_episodes(wanted.data, wanted.nominal_period_s, options=wanted.recording)
     if wanted.last < 1:
         _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
     fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, options.driver.crops)

@@ -10,7 +10,7 @@ import pytest
 
 from agents.imitation.batches import Windows
 from agents.recordings import load_episodes
-from agents.recordings.cache import materialise
+from agents.recordings.cache import cache_frames
 from agents.recordings.reading.video import VideoFile
 from agents.recordings.splits import split_by_source
 from tests.agents.recordings.makers import one_line, real
@@ -101,7 +101,7 @@ def test_a_video_is_read_frame_by_frame(tmp_path):
     for start, stop in ((0, 3), (10, 12), (5, 7), (39, 40), (0, 40)):
         level = episodes[0].frames(start, stop).mean((1, 2, 3))
         np.testing.assert_allclose(level, 5 * np.arange(start, stop), atol=3)
-    cached = materialise(episodes, tmp_path / "cache", lambda frames: frames[:, ::2, ::2])
+    cached = cache_frames(episodes, tmp_path / "cache", lambda frames: frames[:, ::2, ::2])
     np.testing.assert_array_equal(cached[0].frames(7, 9), episodes[0].frames(7, 9)[:, ::2, ::2])
 
 
@@ -112,7 +112,7 @@ def test_a_video_shorter_than_its_log_is_used_as_far_as_it_goes(tmp_path, caplog
     assert good.tolist() == [True] * 5 + [False] * 5
     np.testing.assert_array_equal(frames[5:], frames[[4] * 5])
     assert "ends at frame 30" in caplog.text
-    assert [len(episode) for episode in materialise(episodes, tmp_path / "cache")] == [30]
+    assert [len(episode) for episode in cache_frames(episodes, tmp_path / "cache")] == [30]
     (tmp_path / "0" / "video.hevc").write_bytes(b"not a video")
     with pytest.raises(ValueError, match="no frame of it can be decoded") as error:
         VideoFile(tmp_path / "0" / "video.hevc")

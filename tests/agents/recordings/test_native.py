@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
-from agents.recordings.cache import materialise
+from agents.recordings.cache import cache_frames
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.files import WriteError
@@ -120,7 +120,7 @@ def test_recording_does_not_write_into_a_foreign_directory(tmp_path):
     make_tub(tmp_path / "tub")
     before = load_episodes(tmp_path / "tub")
     with pytest.raises(ValueError, match="would be replaced"):
-        materialise(before, tmp_path / "tub")
+        cache_frames(before, tmp_path / "tub")
     assert load_episodes(tmp_path / "tub").frame_count == 6
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from agents.recordings import READERS, load_episodes
-from agents.recordings.cache import materialise
+from agents.recordings.cache import cache_frames
 from agents.recordings.reading.pictures import BadPicture, picture_size
 from agents.recordings.splits import split_by_time_block
 from tests.agents.recordings.makers import MAKERS, make_log, make_native, make_tub, one_line, picture, real, save
@@ -150,7 +150,7 @@ def test_two_sizes_in_two_sets_are_refused_unless_asked_for(tmp_path):
         load_episodes([tmp_path / "tub", tmp_path / "native"])
     one_line(error)
     mixed = load_episodes([tmp_path / "tub", tmp_path / "native"], mixed_sizes=True)
-    one_size = materialise(mixed, tmp_path / "cache", lambda frames: frames[:, :4, :6])
+    one_size = cache_frames(mixed, tmp_path / "cache", lambda frames: frames[:, :4, :6])
     assert one_size.frame_size == (4, 6)
 
 
@@ -231,7 +231,7 @@ def test_a_picture_that_only_the_decoder_refuses_is_stood_in_for_and_left_out_of
     np.testing.assert_array_equal(frames[5], clean[4])
     np.testing.assert_array_equal(episodes[0].frames(5, 6)[0], clean[4])
     assert caplog.text.count("cannot be decoded") == 1
-    cached = materialise(episodes, tmp_path / "cache")
+    cached = cache_frames(episodes, tmp_path / "cache")
     assert cached.skipped == {"picture that cannot be decoded": 1}
     np.testing.assert_array_equal(cached[0].frames(), clean[:5])
 
@@ -242,5 +242,5 @@ def test_a_recording_that_no_decoder_reads_is_an_error(tmp_path):
         undecodable(path)
     episodes = load_episodes(tmp_path / "tub")
     with pytest.raises(ValueError, match="cannot be decoded"):
-        materialise(episodes, tmp_path / "cache")
+        cache_frames(episodes, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

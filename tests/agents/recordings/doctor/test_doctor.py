@@ -1,0 +1,210 @@
+"""The doctor finds nothing in clean recordings and every fault that is planted in copies of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from agents.recordings import load_episodes
+from agents.recordings.doctor import Report, examine
+from agents.recordings.doctor.leaks import find_leak, find_repeats
+from agents.recordings.doctor.mend import mend
+from agents.recordings.doctor.motion import lags, measure_motion, peak
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
+from agents.recordings.splits import split_by_time_block
+from tests.agents.recordings.makers import make_tub, real, write_catalog, write_manifest
+
+PERIOD_S = 0.05
+
+
+def look(path: Path, **choices) -> Report:
+    episodes = load_episodes(path, **choices)
+    return examine(episodes, *split_by_time_block(episodes))
+
+
+def faults(report: Report) -> set[str]:
+    return {finding.about for finding in report.faults}
+
+
+LOG_ROWS = slice(600, 900)
+"""Rows of the real log that are copied: more would take longer than a test should."""
+
+
+def copy_log(directory: Path, change: Callable[[list[list[str]]], list[list[str]]] = lambda rows: rows) -> Path:
+    """Copy a part of the real log, its pictures linked."""
+    log = real("udacity_lake")
+    (directory / "IMG").mkdir(parents=True)
+    rows = [line.split(",") for line in (log / "driving_log.csv").read_text().splitlines()[LOG_ROWS]]
+    for row in rows:
+        name = row[0].replace("\\", "/").rsplit("/", 1)[-1].strip()
+        (directory / "IMG" / name).symlink_to(log / "IMG" / name)
+        row[0] = f"IMG/{name}"
+    (directory / "driving_log.csv").write_text("\n".join(",".join(row) for row in change(rows)) + "\n")
+    return directory
+
+
+def copy_tub(directory: Path, change: Callable[[np.ndarray], np.ndarray], count: int = 300) -> Path:
+    """Copy a part of the real tub, its angles changed and its pictures linked."""
+    tub = real("donkeycar_tub")
+    directory.mkdir()
+    (directory / "images").symlink_to(tub / "images")
+    records = [json.loads(line) for line in (tub / "catalog_0.catalog").read_text().splitlines()[:count]]
+    angles = change(np.asarray([record["user/angle"] for record in records]))
+    for record, angle in zip(records, angles, strict=True):
+        record["user/angle"] = float(angle)
+    write_catalog(directory, records)
+    write_manifest(directory)
+    return directory
+
+
+def test_the_clean_log_is_clean(tmp_path):
+    report = look(copy_log(tmp_path / "log"))
+    assert report.findings == ()
+    assert 0 <= report.facts["motion"]["lag_s"] < 0.1
+    assert report.facts["view"]["crop_top"] == pytest.approx(56, abs=8), "the horizon of that simulator, seen by eye"
+
+
+def test_the_clean_tub_is_clean_but_for_its_clock(tmp_path):
+    tub = copy_tub(tmp_path / "tub", lambda angles: angles)
+    assert faults(look(tub)) == {"clock"}
+    report = look(tub, nominal_rate=20.0)
+    assert report.findings == ()
+    assert report.facts["view"]["crop_top"] == pytest.approx(36, abs=6)
+
+
+def column(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[list[list[str]]], list[list[str]]]:
+    def apply(rows: list[list[str]]) -> list[list[str]]:
+        steering = change(np.asarray([float(row[3]) for row in rows]))
+        return [[*row[:3], f"{value:.5f}", *row[4:]] for row, value in zip(rows, steering, strict=True)]
+
+    return apply
+
+
+def stamped(step_ms: Callable[[int], float]) -> Callable[[list[list[str]]], list[list[str]]]:
+    """Give the rows times of another clock, in a column of their own."""
+
+    def apply(rows: list[list[str]]) -> list[list[str]]:
+        times = np.cumsum([step_ms(index) for index in range(len(rows))])
+        header = ["center", "left", "right", "steering", "throttle", "brake", "speed", "time_ms"]
+        return [header, *([*row[:7], f"{time:.0f}"] for row, time in zip(rows, times, strict=True))]
+
+    return apply
+
+
+PLANTED = {
+    "sign": ("sign", column(lambda s: -s)),
+    "labels three frames late": ("lag", column(lambda s: np.concatenate([s[:3], s[:-3]]))),
+    "labels three frames early": ("lag", column(lambda s: np.concatenate([s[3:], s[-3:]]))),
+    "labels all equal": ("labels", column(lambda s: np.zeros_like(s))),
+    "labels nearly all equal": ("labels", column(lambda s: np.where(np.arange(len(s)) % 40 == 0, s, 0.1))),
+    "an offset": ("offset", column(lambda s: np.clip(s * 0.5 + 0.3, -1, 1))),
+    "a clock of 3 ms": ("clock", stamped(lambda i: 3)),
+    "a clock that stands": ("clock", stamped(lambda i: 0)),
+    "a clock in bursts": ("clock", stamped(lambda i: 350 if i % 5 == 0 else 2)),
+    "a clock that jumps about": ("clock", stamped(lambda i: 20 + 137 * i % 113)),
+    "a clock three times too slow": ("clock", stamped(lambda i: 213)),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_is_planted_in_the_log_is_found(tmp_path, name):
+    kind, change = PLANTED[name]
+    report = look(copy_log(tmp_path / "log", change))
+    assert faults(report) == {kind}, [finding.line for finding in report.findings]
+    assert all("\n" not in finding.line and len(finding.line) < 500 for finding in report.findings)
+
+
+def test_a_leak_is_found_by_the_look_of_the_pictures_and_mended(tmp_path):
+    log = copy_log(tmp_path / "log")
+    names = [line.split(",")[0] for line in (log / "driving_log.csv").read_text().splitlines()]
+    for trained, held in zip(names[50:80], names[-40:-10], strict=True):
+        picture = cv2.imread(str(log / held))
+        (log / trained).unlink()
+        assert cv2.imwrite(str(log / trained), picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    report = look(log)
+    assert faults(report) == {"leak"}
+    assert report.faults[0].figures == {"copies": 0, "near": 30}
+    mended, lines = mend(load_episodes(log), report)
+    assert mended.frame_count == 270 and lines == ["30 frames that stand more than once were dropped"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("sign", lambda a: -a),
+        ("lag", lambda a: np.concatenate([a[3:], a[-3:]])),
+        ("lag", lambda a: np.concatenate([a[:6], a[:-6]])),
+        ("labels", lambda a: np.full_like(a, 0.2)),
+    ],
+)
+def test_what_is_planted_in_the_tub_is_found(tmp_path, kind, change):
+    """The car itself follows its wheel after 4 frames: labels 3 frames late leave 1, which is as a simulator has it."""
+    assert faults(look(copy_tub(tmp_path / "tub", change), nominal_rate=20.0)) == {kind}
+
+
+class Panorama:
+    """Frames of a camera that turns before a wall of noise: `heading` in columns of the wall."""
+
+    def __init__(self, heading: np.ndarray) -> None:
+        wall = np.random.default_rng(0).integers(0, 256, (24, 400, 3)).astype(np.uint8)
+        self.wall = cv2.resize(wall, (4000, 96), interpolation=cv2.INTER_CUBIC)
+        self.heading = heading
+
+    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        frames = [self.wall[:, (np.arange(192) + int(h)) % 4000] for h in self.heading[start:stop].round()]
+        return np.stack(frames), np.ones(stop - start, bool)
+
+
+def turning_car(lag: int, sign: float = 1.0, offset: float = 0.0, count: int = 300) -> EpisodeSet:
+    """A car whose heading follows the steering of `lag` frames ago; a left turn moves the view to the left."""
+    rng = np.random.default_rng(1)
+    steering = np.convolve(rng.normal(size=count + 100), np.hanning(25) / 8, mode="same")[:count]
+    heading = -np.cumsum(np.roll(steering, lag) * 12)
+    labels = np.clip(sign * steering + offset, -1, 1).astype(np.float32)
+    meta = EpisodeMeta("made", PERIOD_S, 96, 192)
+    return EpisodeSet((Episode(labels, np.arange(count) * PERIOD_S, meta, Panorama(heading)),))
+
+
+@pytest.mark.parametrize("lag", [-5, -2, 0, 3, 8])
+def test_the_lag_is_measured_to_half_a_frame(lag):
+    tried, correlation = lags(measure_motion(turning_car(lag)))
+    # The shift from frame t to t + 1 is the turning at t + 1: one frame less than the lag of the heading.
+    assert peak(tried, correlation) == pytest.approx(lag - 1, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("lag", "sign", "offset", "kind"), [(1, -1, 0, "sign"), (-3, 1, 0, "lag"), (9, 1, 0, "lag"), (1, 1, 0.2, "offset")]
+)
+def test_mending_leaves_nothing_to_mend(lag, sign, offset, kind):
+    sick = turning_car(lag, sign, offset)
+    report = examine(sick)
+    assert faults(report) == {kind}
+    mended, lines = mend(sick, report)
+    assert len(lines) == 1
+    assert faults(examine(mended)) == set()
+    assert faults(examine(turning_car(1))) == set(), "the sound car"
+
+
+def test_copies_and_repeats_are_told_from_neighbours(tmp_path):
+    make_tub(tmp_path / "tub", count=120)
+    for index in range(120):
+        path = tmp_path / "tub" / "images" / f"{index}_cam_image_array_.jpg"
+        noise = np.random.default_rng(index).integers(0, 256, (12, 16, 3)).astype(np.uint8)
+        assert cv2.imwrite(str(path), noise)
+    episodes = load_episodes(tmp_path / "tub")
+    clean = find_leak(*split_by_time_block(episodes, 0.2, 0.5))
+    assert (clean.copies, clean.near) == (0, 0)
+    for index in (5, 6, 7):
+        source = tmp_path / "tub" / "images" / f"{110 + index}_cam_image_array_.jpg"
+        (tmp_path / "tub" / "images" / f"{index}_cam_image_array_.jpg").write_bytes(source.read_bytes())
+    episodes = load_episodes(tmp_path / "tub")
+    leak = find_leak(*split_by_time_block(episodes, 0.2, 0.5))
+    assert (leak.copies, leak.near) == (3, 0)
+    assert "115_cam" in leak.example
+    assert np.flatnonzero(find_repeats(episodes, 0.0)[0]).tolist() == [115, 116, 117]
+    assert np.flatnonzero(find_repeats(episodes, 1.5)[0]).tolist() == [115, 116, 117]
