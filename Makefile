@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs lock resolve wheel install install-dev format clean
+.PHONY: demo test fuzz docs lock resolve wheel install install-dev format clean
 
 demo: install
 	$(BIN)/wormwheel demo
@@ -45,6 +45,12 @@ install-dev: .venv/.installed-dev
 .venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt install.py
 	$(BIN)/python install.py dev
 	touch $@ .venv/.installed
+
+# Damaged recordings, COUNT in all, over every reader; SEED gives others.
+COUNT ?= 1000
+SEED ?= 0
+fuzz: install-dev
+	$(BIN)/python -m tests.reliability.fuzz_recordings --count $(COUNT) --seed $(SEED)
 
 format:
 	$(BIN)/ruff check --fix .

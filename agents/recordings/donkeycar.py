@@ -249,8 +249,9 @@ def _read_manifest(store: Store, path: Path | PurePosixPath) -> tuple[list[str],
             found = content
     names, deleted = found.get("paths"), found.get("deleted_indexes", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(deleted, list):
+        where = path if isinstance(store, Folder) else f"{path} in {store.place}"
         raise ValueError(
-            f"{path} should name the catalogs of the tub in a line with 'paths'; it is damaged, copy it again."
+            f"{where} should name the catalogs of the tub in a line with 'paths'; it is damaged, copy it again."
         )
     return names, frozenset(entry for entry in deleted if isinstance(entry, int))
 

@@ -40,30 +40,42 @@ class Leak:
     """Where the first of them is."""
 
 
-def shared_files(training: EpisodeSet, held_out: EpisodeSet) -> tuple[int, str]:
+def shared_files(training: EpisodeSet, held_out: EpisodeSet, same_label: bool = True) -> tuple[int, str]:
     """Count the held-out frames whose file is a copy of one in the training set; name the first.
 
-    Frames that stand still for long, such as those of a parked car, are copies of their neighbours and not counted when
-    they stand on one side alone.
+    Args:
+        training: What is learnt from.
+        held_out: What is tested on.
+        same_label: Count those alone whose label is the same as well: the same record, not another one that looks the
+            same, such as a bare wall or a picture of a toy.
     """
-    trained = [episode.digests for episode in training if episode.digests is not None]
+    trained = [keys for episode in training if (keys := _keys(episode, same_label)) is not None]
     if not trained:
         return 0, ""
     known = np.unique(np.concatenate(trained))
     count, example = 0, ""
     for episode in held_out:
-        if episode.digests is None:
+        keys = _keys(episode, same_label)
+        if keys is None:
             continue
-        hit = np.isin(episode.digests, known)
+        hit = np.isin(keys, known)
         if hit.any() and not example:
             example = _name(episode, int(hit.argmax()))
         count += int(hit.sum())
     return count, example
 
 
+def _keys(episode: Episode, with_label: bool) -> NDArray[np.uint64] | None:
+    """Return what tells one record from another, `[T]`; None where files have no hashes."""
+    if episode.digests is None or not with_label:
+        return episode.digests
+    labels = np.ascontiguousarray(episode.steering, np.float32).view(np.uint32).astype(np.uint64)
+    return episode.digests ^ (labels * np.uint64(0x9E3779B97F4A7C15))
+
+
 def find_leak(training: EpisodeSet, held_out: EpisodeSet) -> Leak:
     """Look for held-out frames in the training set."""
-    copies, example = shared_files(training, held_out)
+    copies, example = shared_files(training, held_out, same_label=False)
     share = MOST_FRAMES / max(1, training.frame_count + held_out.frame_count)
     known, _ = _thumbnails(training, share)
     tested, places = _thumbnails(held_out, share)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.episodes import EpisodeSet
 
-PAIRS = 80
+PAIRS = 40
 """Pairs of neighbouring frames that are looked at."""
 WIDTH = 160
 """Columns that pictures are shrunk to for the flow."""

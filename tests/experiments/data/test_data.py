@@ -119,7 +119,7 @@ def test_held_out_frames_that_are_trained_on_are_refused(tmp_path: Path):
     for index in range(100):
         save(images / f"{index}_cam_image_array_.jpg", picture(level=2 * index))
     split(load_episodes(tmp_path / "tub"), SplitOptions(gap_s=0.2))
-    for index in range(5):
+    for index in range(5):  # record 90 + i steers as record i does, so these become the same records
         content = (images / f"{90 + index}_cam_image_array_.jpg").read_bytes()
         (images / f"{index}_cam_image_array_.jpg").write_bytes(content)
     with pytest.raises(ValueError, match="5 of 20 held-out frames are copies of frames that are trained on.*90_cam"):
