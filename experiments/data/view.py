@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from agents.recordings.doctor.motion import measure_motion
 from agents.recordings.episodes import Episode
 from agents.recordings.options import ReadOptions
-from experiments.console import progress, say
+from experiments.console import check_json, progress, say, write_results
 from experiments.data.reading import load
 from experiments.data.step_picture import draw_step
 from experiments.film.canvas import text
@@ -52,10 +52,13 @@ class ViewOptions:
     """PNG file as well, for steering and turning over time: it shows whether pictures and labels are in step."""
     reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
     """How it is read."""
+    json: Path | None = None
+    """File for what was filmed, as JSON."""
 
 
 def run(options: ViewOptions) -> Path:
     """Film; returns the file."""
+    check_json(options.json)
     out = options.out or Path(f"{options.path.resolve().stem}.mp4")
     episodes = load(options.path, options.reading)
     if any(episode.source is None for episode in episodes):
@@ -80,6 +83,7 @@ def run(options: ViewOptions) -> Path:
     if options.step is not None:
         draw_step(measure_motion(episodes), options.step, str(options.path))
         say(f"picture: {options.step}")
+    write_results(options.json, "data view", options, {"film": str(out), "frames": writer.frame_count})
     return out
 
 

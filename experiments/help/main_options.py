@@ -21,6 +21,11 @@ class MainOptions:
 MOST = 15
 """Options that the short help of an unlisted verb shows, `--json` not counted."""
 
+_READING = (
+    *("from-s", "to-s", "episodes", "nominal-rate", "table", "steering-column", "degrees", "positive", "offset-s"),
+)
+"""How recordings are read: what those need who bring their own."""
+
 MAIN: dict[str, MainOptions] = {
     "record": MainOptions(
         (
@@ -92,6 +97,38 @@ MAIN: dict[str, MainOptions] = {
             "wormwheel gallery --families weather light --columns 1 --out weather.jpg",
         ),
         ("out", "families", "severities", "columns", "zoom", "height", "width", "seed", "quality", "policy"),
+    ),
+    "data info": MainOptions(
+        (
+            "wormwheel data info runs/sim",
+            "wormwheel data info drive.mp4 --table log.csv --steering-column angle --degrees 25",
+        ),
+        ("PATH", *_READING, "json"),
+    ),
+    "data check": MainOptions(
+        ("wormwheel data check runs/sim", "wormwheel data check tub --nominal-rate 20 --picture step.png"),
+        ("PATH", "picture", "hold-out", "gap-s", *_READING, "json"),
+    ),
+    "data convert": MainOptions(
+        (
+            "wormwheel data convert runs/sim --to lerobot --out runs/sim-lerobot",
+            "wormwheel data convert tub.tar.gz --to native --out runs/tub --from-s 10 --to-s 60",
+        ),
+        ("PATH", "out", "to", "exact", *_READING, "json"),
+    ),
+    "data view": MainOptions(
+        (
+            "wormwheel data view runs/sim --out sim.mp4",
+            "wormwheel data view tub --from-s 20 --seconds 10 --step step.png",
+        ),
+        ("PATH", "out", "seconds", "step", *_READING),
+    ),
+    "data fix": MainOptions(
+        (
+            "wormwheel data fix tub --out runs/tub",
+            "wormwheel data fix log --out runs/log --nominal-rate 15 --to donkeycar",
+        ),
+        ("PATH", "out", "to", *_READING, "json"),
     ),
     "info": MainOptions(("wormwheel info cores", "wormwheel info cores ltc"), ("WHAT", "NAMES", "json")),
 }
