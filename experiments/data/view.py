@@ -16,10 +16,10 @@ from tyro.conf import Positional, arg
 from agents.recordings.doctor.motion import measure_motion
 from agents.recordings.episodes import Episode
 from agents.recordings.options import ReadOptions
+from envs.dashboard.canvas import text
 from experiments.console import check_json, progress, say, write_results
 from experiments.data.reading import load
 from experiments.data.step_picture import draw_step
-from experiments.film.canvas import text
 from experiments.film.video import VideoWriter
 
 WIDTH = 640
