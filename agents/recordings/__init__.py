@@ -137,6 +137,9 @@ def _unknown(path: Path) -> str:
     """Say that a path is of no known format, and which paths just below it are."""
     expected = "; ".join(reader.EXPECTS for reader in READERS)
     inside = sorted(path.iterdir()) if path.is_dir() else []
-    below = [str(entry) for entry in inside if any(reader.recognises(entry) for reader in READERS)]
+    # Any CSV file may be a table of driving; it is pointed out only where it says so by lying beside pictures.
+    below = [
+        str(entry) for entry in inside if reader_of(entry) not in (None, table) or (entry.is_dir() and reader_of(entry))
+    ]
     hint = f" Below it lie recordings; give these: {' '.join(below[:5])}." if below else ""
     return f"{path} holds no recording of a known format. Looked for: {expected}.{hint}"

@@ -263,8 +263,12 @@ class HdfFrames:
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Read a run of frames."""
-        with h5().File(self.file, "r") as content:
-            frames = self._decoded(content[self.name][start:stop])
+        try:
+            with h5().File(self.file, "r") as content:
+                frames = self._decoded(content[self.name][start:stop])
+        except Exception as error:  # h5py lets out OSError, RuntimeError, KeyError, ValueError, ...
+            text = f"{self.file}: {self.name} cannot be read from frame {start} to {stop} ({one_line(error)})"
+            raise DamagedFile(f"{text}; copy it again.") from None
         if frames is None or frames.shape[:3] != (stop - start, self.height, self.width):
             raise DamagedFile(
                 f"{self.file}: {self.name} cannot be decoded from frame {start} to {stop}; copy it again."

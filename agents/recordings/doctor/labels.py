@@ -13,8 +13,11 @@ from agents.recordings.episodes import EpisodeSet
 MOST_EQUAL = 0.95
 """Share of labels with one value from which on there is nothing to learn; a keyboard driver of the Udacity simulator
 stands at 0 for 72 % of the frames."""
-LEAST_SPREAD = 0.005
-"""Standard deviation of steering below which there is nothing to learn, full locks."""
+LEAST_SPREAD = 0.0005
+"""Standard deviation of steering below which there is nothing to learn, full locks. A minute of straight motorway has
+0.0017 of a full lock of 450°."""
+SMALL_SPREAD = 0.01
+"""Standard deviation below which labels hardly vary, full locks."""
 BEND = 0.1
 """Steering from which on a frame counts as one of a bend, full locks."""
 EDGES = np.linspace(-1, 1, 22)
@@ -38,6 +41,10 @@ def check_labels(episodes: EpisodeSet) -> list[Finding]:
         do = "see that the right column is read (--steering-column) and that a person steered"
         findings.append(Finding("labels", True, f"labels are all equal or nearly so: {what}", do, {"share": share}))
         return findings
+    if steering.std() < SMALL_SPREAD:
+        what = f"labels hardly vary (spread {steering.std():.4f} of full lock)"
+        do = "set full lock to what this driving needs (--degrees, --full-lock-deg), or record bends as well"
+        return [Finding("spread", False, what, do)]
     left, right = float((steering > BEND).mean()), float((steering < -BEND).mean())
     low, high = sorted((left, right))
     if high > 0.05 and low < 0.05 * high:

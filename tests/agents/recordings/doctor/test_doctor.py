@@ -208,3 +208,17 @@ def test_copies_and_repeats_are_told_from_neighbours(tmp_path):
     assert "115_cam" in leak.example
     assert np.flatnonzero(find_repeats(episodes, 0.0)[0]).tolist() == [115, 116, 117]
     assert np.flatnonzero(find_repeats(episodes, 1.5)[0]).tolist() == [115, 116, 117]
+
+
+def test_a_motorway_is_no_fault_and_equal_labels_with_a_little_noise_are():
+    rng = np.random.default_rng(0)
+    for spread, expected in ((0.0017, set()), (0.0001, {"labels"})):
+        steering = (spread * rng.normal(size=300)).astype(np.float32)
+        meta = EpisodeMeta("route", PERIOD_S, vehicle="car")
+        report = examine(EpisodeSet((Episode(steering, np.arange(300) * PERIOD_S, meta),)))
+        assert faults(report) == expected
+
+
+def test_the_real_motorway_is_clean():
+    report = look(real("comma2k19_segment"))
+    assert report.faults == []
