@@ -27,6 +27,7 @@ from agents.recordings.reading.columns import (
     Columns,
     find_columns,
     floats,
+    labels,
     speed_scale,
     stamps_in_seconds,
     steering_fractions,
@@ -81,7 +82,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     pictured = "centre" in columns and any(
         is_picture_name(cell) for cell in table.column(columns.places["centre"])[:50]
     )
-    raw = floats(table.column(columns.places["steering"]))
+    raw = labels(table, columns, table_path)
     unit = columns.units.get("steering", "")
     steering = steering_fractions(
         raw, options, skipped, notices, name=table_path, usual_side="left", unit=unit, usual_lock_deg=None

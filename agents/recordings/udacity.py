@@ -28,6 +28,7 @@ from agents.recordings.reading.columns import (
     Meaning,
     find_columns,
     floats,
+    labels,
     speed_scale,
     stamps_in_seconds,
     steering_fractions,
@@ -87,7 +88,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     if not rows:
         raise ValueError(f"{log} names no picture in the column {columns.names[centre]!r}; it is no Udacity log.")
     table = Table(table.header, rows)
-    raw = floats(table.column(columns.places["steering"]))
+    raw = labels(table, columns, log)
     steering = steering_fractions(
         raw,
         options,

@@ -123,7 +123,8 @@ def _order(stamps_s: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[n
         steps = np.diff(values)
         if (steps > 0).all():
             return as_is
-        runs = np.split(as_is, np.flatnonzero(steps < 0) + 1)
+        jump = 10 * np.median(steps[steps > 0]) if (steps > 0).any() else np.inf
+        runs = np.split(as_is, np.flatnonzero((steps < 0) | (steps > jump)) + 1)
         drives = sorted((values[run[0]], values[run[-1]]) for run in runs if len(run) >= OWN_DRIVE)
         reset = any(after[0] < before[1] for before, after in zip(drives, drives[1:], strict=False))
         return as_is if reset else np.argsort(values, kind="stable")

@@ -56,6 +56,7 @@ _NAMES: dict[Meaning, tuple[str, ...]] = {
     "time": ("time", "timestamp", "time stamp", "t", "stamp", "datetime", "date time", "clock", "sec", "seconds"),
     "frame": ("frame", "frame id", "frame index", "frame number", "frame no", "video frame", "index", "idx", "id"),
 }
+_MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 _UNITS = {
     **dict.fromkeys(("deg", "degree", "degrees", "°"), "deg"),
     **dict.fromkeys(("rad", "radian", "radians"), "rad"),
@@ -200,6 +201,24 @@ def _by_content(table: Table, name: Path | str) -> dict[Meaning, int]:
     order: tuple[Meaning, ...] = ("steering", "throttle", "brake", "speed")
     places.update(zip(order, behind, strict=False))
     return places
+
+
+def labels(table: Table, columns: Columns, name: Path | str) -> NDArray[np.float64]:
+    """Return the steering column as float64 `[n]`; NaN where the cell is empty or says that there is none.
+
+    Raises:
+        ValueError: if text stands in the place of numbers so often that it is no single fault.
+    """
+    place = columns.places["steering"]
+    cells = [cell.strip("'\"` ").replace("\u2212", "-") for cell in table.column(place)]
+    values = floats(cells)
+    text = [c for c, v in zip(cells, values, strict=True) if c and np.isnan(v) and c.lower() not in _MISSING]
+    if len(text) > 2 and len(text) > MOST_OUTLIERS * len(cells):
+        raise ValueError(
+            f"{name}: the steering column {columns.names[place]!r} holds {len(text):,} cells that are no numbers, such as "
+            f"{text[0][:40]!r}; name another column by --steering-column, or write numbers with a decimal point."
+        )
+    return values
 
 
 def floats(cells: Sequence[object]) -> NDArray[np.float64]:

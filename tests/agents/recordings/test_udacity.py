@@ -150,6 +150,7 @@ DIALECTS = {
     "bars": ("", lambda s: f"NAME|L.jpg|R.jpg|{s}|0|0|12"),
     "a column behind": (H + ",roll", lambda s: f"NAME,L.jpg,R.jpg,{s},0,0,12,0.07"),
     "an index before": ("," + H, lambda s: f"7,NAME,L.jpg,R.jpg,{s},0,0,12"),
+    "a typographic minus and quotes": ("", lambda s: f"NAME,L.jpg,R.jpg,'{s}',0,0,\u221212"),
     "an index without a header": ("", lambda s: f"7,NAME,L.jpg,R.jpg,{s},0,0,12"),
     "centre and steering alone": ("center,steering", lambda s: f"NAME,{s}"),
     "another order": ("steering_angle,speed,image_path", lambda s: f"{s},12,IMG/NAME"),
@@ -206,6 +207,11 @@ def test_whole_numbers_are_not_taken_for_cut_decimals(tmp_path):
             lambda s: f"NAME,{s},{25 * s}",
             "any of the columns steering, steering_angle",
         ),
+        (
+            "center,steering",
+            lambda s: f"NAME,{s} deg",
+            "'steering' holds 30 cells that are no numbers, such as '0.0 deg'",
+        ),
         ("center,throttle", lambda s: f"NAME,{s}", "should have a column for steering, it has: 'center', 'throttle'"),
         ("", lambda s: f"NAME,L.jpg,R.jpg,{s},0,0,12.5,0.07", "other columns need a header"),
     ],
@@ -228,7 +234,7 @@ def test_full_lock_and_column_can_be_named(tmp_path):
         load_episodes(log, steering_column="wheel")
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled", "interleaved", "repeated", "thrice"])
+@pytest.mark.parametrize("order", ["reversed", "shuffled", "interleaved", "blocks", "repeated", "thrice"])
 def test_rows_in_any_order_and_number_give_the_same_drive(tmp_path, order):
     make_log(tmp_path / "log", count=60)
     clean = load_episodes(tmp_path / "log")
@@ -236,6 +242,7 @@ def test_rows_in_any_order_and_number_give_the_same_drive(tmp_path, order):
     orders = {
         "reversed": rows[::-1],
         "shuffled": list(np.random.default_rng(0).permutation(60)),
+        "blocks": [i for block in (1, 2, 0) for i in range(20 * block, 20 * block + 20)],
         "interleaved": [j for i in range(30) for j in (i, 30 + i)],
         "repeated": rows * 2,
         "thrice": [i for i in rows for _ in range(1 if i % 4 else 3)],
