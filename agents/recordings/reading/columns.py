@@ -215,8 +215,8 @@ def labels(table: Table, columns: Columns, name: Path | str) -> NDArray[np.float
     text = [c for c, v in zip(cells, values, strict=True) if c and np.isnan(v) and c.lower() not in _MISSING]
     if len(text) > 2 and len(text) > MOST_OUTLIERS * len(cells):
         raise ValueError(
-            f"{name}: the steering column {columns.names[place]!r} holds {len(text):,} cells that are no numbers, such as "
-            f"{text[0][:40]!r}; name another column by --steering-column, or write numbers with a decimal point."
+            f"{name}: the steering column {columns.names[place]!r} holds {len(text):,} cells that are no numbers, such "
+            f"as {text[0][:40]!r}; name another column by --steering-column, or write numbers with a decimal point."
         )
     return values
 
