@@ -75,6 +75,12 @@ VERBS: dict[str, Verb] = {
         "drive policies under everything that can go wrong, and compare",
     ),
     "render": Verb("experiments.film.verb", "RenderOptions", "film a driver on a road or on a recording"),
+    "export": Verb(
+        "experiments.export.verb", "ExportOptions", "write a folder that drives a car without torch: ONNX or NumPy"
+    ),
+    "bench latency": Verb(
+        "experiments.benchmarks.latency", "LatencyBenchmark", "time a policy from picture to steering on this computer"
+    ),
     "demo": Verb("experiments.demo.verb", "DemoOptions", "record, train, drive, film: all of it and a page about it"),
     "gallery": Verb("experiments.gallery.verb", "GalleryOptions", "draw every perturbation at every severity"),
     "data info": Verb("experiments.data.info", "InfoOptions", "show what a recording holds, and what was left out"),

@@ -22,6 +22,7 @@ import torch
 from agents.driving.driver import Driver, OpenedDriver, PolicyDriver, RescaledTime
 from agents.driving.driver_options import DriverSpec
 from agents.driving.expert import Expert
+from agents.driving.latency import Latency, ReplayedLatency
 from agents.driving.metrics import Drive
 from agents.driving.open_driver import open_driver, policy_driver
 from agents.driving.rollout import SIDE_BY_SIDE, Observer, rollout
@@ -68,6 +69,8 @@ class Trial:
     """Seed of the noise and of the perturbation, together with that of the run."""
     perturbation: str = ""
     """What is wrong with the world, in the syntax of `envs.perturbations.parse`, such as "fog:3+latency:2"."""
+    latency: Latency | None = None
+    """Measured time that every answer of the driver takes; none when None."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,8 @@ def drive_together(
             slowest_s = run.laps * _lap_m(run.track, world) / world.speed_mps[0] if run.track else world.episode_s
             here = replace(here, episode_s=SLOWEST * slowest_s)
         env: gymnasium.Env[Any, Any] = gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)
+        if trial.latency is not None:
+            env = ReplayedLatency(env, trial.latency)
         if trial.perturbation:
             env = PerturbedEnv(env, trial.perturbation, trial.noise_seed)
         return StopAfterLaps(env, run.laps) if run.laps else env

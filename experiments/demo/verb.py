@@ -52,7 +52,7 @@ from experiments.machine import machine, one_thread
 from experiments.record import WORLD
 from policies.checkpoint import load_policy, save_policy
 from policies.cores import LTC
-from policies.explain import saliency
+from policies.explain.saliency import saliency
 from policies.policy import DrivingPolicy, PolicyConfig
 
 

@@ -5,6 +5,7 @@
     wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
     wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
     wormwheel evaluate --policy net.py:make --frame 66x200 --range=-1..1 --colour yuv           # a network of your own
+    wormwheel evaluate --policy runs/ltc --latency latency.json:onnxruntime                    # on a measured computer
     wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # in another world
 
 Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1], clipped, with a fixed seed.
@@ -23,6 +24,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions, DriverSpec
+from agents.driving.latency import Latency, read_latency
 from agents.driving.metrics import Drive, Estimate, closed_loop
 from agents.driving.record import with_vehicle
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
@@ -72,6 +74,11 @@ class EvaluateOptions:
     perturbations: tuple[str, ...] = ()
     """What else goes wrong, each one a row: names of `wormwheel gallery` with a severity, joined by +, such as fog:3 or
     rain:2+latency:1."""
+    latency: str | None = None
+    """FILE or FILE:ENGINE from `wormwheel bench latency --json`: every answer comes as late as measured there; a row
+    with the true elapsed time and a row where the driver is not given it."""
+    latency_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Factor on the measured times: a computer so many times as slow."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """Where they drive; frames have each policy's own size, so --height and --width are best left out."""
     driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
@@ -87,6 +94,8 @@ class EvaluateOptions:
         """Check perturbations, and that options go together."""
         for text in self.perturbations:
             parse(text)
+        if self.latency is not None and self.recordings.data:
+            raise ValueError("--latency is for driving, --data is for recordings: leave one of them out.")
         if self.recordings.data and (self.env or self.expert):
             raise ValueError("--env and --expert are for driving, --data is for recordings: leave one of them out.")
 
@@ -105,6 +114,8 @@ class Outcome:
     """The figures of `agents.driving.metrics.CLOSED_LOOP`."""
     perturbation: str = ""
     """What else was wrong, in the syntax of `envs.perturbations.parse`."""
+    latency: Latency | None = None
+    """How late its answers came."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -112,6 +123,7 @@ class Outcome:
             "driver": self.driver,
             "noise_variance": self.noise_variance,
             "perturbation": self.perturbation,
+            "latency": None if self.latency is None else describe_latency(self.latency),
             "figures": {name: estimate.to_json() for name, estimate in self.figures.items()},
             "drives": [
                 {
@@ -157,9 +169,10 @@ def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
     from experiments.evaluate.gym_envs import evaluate_worlds
 
     refuse_lane_keeping(env, options.world)
-    if options.expert or any(options.noise_variance) or options.perturbations:
+    if options.expert or any(options.noise_variance) or options.perturbations or options.latency:
         raise ValueError(
-            f"--expert, --noise-variance and --perturbations are for LaneKeeping, not for {env}; leave them out."
+            f"--expert, --noise-variance, --perturbations and --latency are for LaneKeeping, not for {env}; leave them "
+            "out."
         )
     policies = name_policies([Path(text) for text in options.policy], frameless=True)
     seeds = range(options.seed, options.seed + options.episodes)
@@ -185,11 +198,13 @@ def evaluate_driving(drivers: dict[str, DriverSpec], options: EvaluateOptions) -
                 say(f"note: {name} has no gradient to attack, so {text} is left out for it")
                 continue
             trials.append((name, Trial(spec, world, runs, 0.0, options.noise_seed, text)))
+        for latency in _latencies(options):
+            trials.append((name, Trial(spec, world, runs, 0.0, options.noise_seed, latency=latency)))
     total = sum(expected_steps(trial) for _, trial in trials)
     with progress("driving", total, "steps") as bar:
         driven = drive_trials([trial for _, trial in trials], options.workers, bar.advance)
     return [
-        Outcome(name, trial.noise_variance, drives, closed_loop(drives), trial.perturbation)
+        Outcome(name, trial.noise_variance, drives, closed_loop(drives), trial.perturbation, trial.latency)
         for (name, trial), drives in zip(trials, driven, strict=True)
     ]
 
@@ -205,14 +220,16 @@ def make_runs(world: LaneKeepingConfig, options: EvaluateOptions) -> tuple[Run, 
 def _show(outcomes: Sequence[Outcome]) -> None:
     """Print one row for each driver and noise level or perturbation."""
     first = outcomes[0].drives
-    perturbed = any(outcome.perturbation for outcome in outcomes)
+    perturbed = any(outcome.perturbation or outcome.latency for outcome in outcomes)
     rows = []
     for outcome in outcomes:
         one = outcome.figures
         rows.append(
             [
                 outcome.driver,
-                condition(outcome.noise_variance, outcome.perturbation, perturbed),
+                describe_latency(outcome.latency)
+                if outcome.latency is not None
+                else condition(outcome.noise_variance, outcome.perturbation, perturbed),
                 f"{one['crashes'].value:.0f} of {len(outcome.drives)}",
                 one["crashes_per_km"].text(2),
                 one["autonomy"].text(1, 100),
@@ -237,10 +254,39 @@ def _show(outcomes: Sequence[Outcome]) -> None:
         rows,
     )
 
+    for outcome in outcomes:
+        if outcome.latency is not None:
+            rate = outcome.figures["crashes_per_km"].text(2)
+            say(
+                f"{outcome.driver} on the measured computer, {describe_latency(outcome.latency)}: {rate} crashes per km"
+            )
+
+
+def _latencies(options: EvaluateOptions) -> list[Latency]:
+    """Return the measured latency, with the true elapsed time and without; none where none was asked for."""
+    if options.latency is None:
+        return []
+    file, colon, engine = options.latency.rpartition(":")
+    if not colon or Path(options.latency).is_file():
+        file, engine = options.latency, ""
+    samples = read_latency(file, engine or None, options.latency_scale)
+    return [Latency(samples, reported, options.noise_seed) for reported in (True, False)]
+
+
+def describe_latency(latency: Latency) -> str:
+    """Say what is replayed in a few words."""
+    median, high = 1e3 * np.percentile(latency.samples_s, [50, 99])
+    return f"{median:.3g} ms late (99 %: {high:.3g} ms), time {'reported' if latency.reported else 'not reported'}"
+
 
 def _show_tracks(outcomes: Sequence[Outcome]) -> None:
     """Print what happened on each road."""
-    wrong = [o.perturbation or (f"{o.noise_variance:g}" if o.noise_variance else "") for o in outcomes]
+    wrong = [
+        describe_latency(o.latency)
+        if o.latency
+        else o.perturbation or (f"{o.noise_variance:g}" if o.noise_variance else "")
+        for o in outcomes
+    ]
     columns = [f"{o.driver}, {what}" if what else o.driver for o, what in zip(outcomes, wrong, strict=True)]
     rows = []
     for number, drive in enumerate(outcomes[0].drives):

@@ -32,7 +32,7 @@ from experiments.film.reel import Filmed, Reel
 from experiments.film.side_by_side import SideBySideFilm
 from experiments.film.video import VideoWriter
 from experiments.machine import one_thread
-from policies.explain import look_inside
+from policies.explain.saliency import look_inside
 from policies.policy import DrivingPolicy
 
 VIEW_PIXELS_PER_M = 128.0

@@ -21,7 +21,7 @@ from envs.lane_keeping.dashboard import offset_strip
 from envs.road.track import Track
 from experiments.film.neurons import ActivityPanel, CircuitPanel, OwnRange
 from policies.cores import LTC
-from policies.explain import Insight
+from policies.explain.saliency import Insight
 from policies.policy import DrivingPolicy
 
 STEERING_SCALES = (0.1, 0.25, 0.5, 1.0)

@@ -22,7 +22,7 @@ from envs.dashboard.panels import Header, SeenPanel, SteeringPanel
 from experiments.console import progress
 from experiments.film.films import InsidePanels, blank_picture, show_view, steering_strip
 from experiments.film.video import VideoWriter
-from policies.explain import Insight, look_inside
+from policies.explain.saliency import Insight, look_inside
 from policies.policy import DrivingPolicy
 
 

@@ -18,7 +18,7 @@ from experiments.film.films import RecordingFilm
 from experiments.film.reel import Filmed, Reel
 from experiments.film.video import VideoWriter
 from experiments.machine import one_thread
-from policies.explain import look_inside
+from policies.explain.saliency import look_inside
 
 
 def film_recording(

@@ -32,7 +32,7 @@ from agents.driving.trials import Trial, drive_together
 from envs.lane_keeping.env import LaneKeepingEnv
 from envs.perturbations import Clip, RecordedEpisode, parse
 from envs.perturbations.env import camera_clip
-from policies.explain import saliency
+from policies.explain.saliency import saliency
 from policies.policy import DrivingPolicy
 
 FOOTAGE_S = 4.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from policies.cores import CORES
-from policies.explain import look_inside, saliency
+from policies.explain.saliency import look_inside, saliency
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing

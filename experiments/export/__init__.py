@@ -1,0 +1,1 @@
+"""`wormwheel export`: a policy for a car."""

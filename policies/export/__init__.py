@@ -1,0 +1,1 @@
+"""A policy for other runtimes: ONNX, and a folder that drives without torch."""
