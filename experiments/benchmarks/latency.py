@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from agents.driving.driver import PolicyDriver
 from agents.driving.latency import FORMAT
-from agents.driving.rollout import PolicyDriver
 from experiments.console import check_json, progress, table, write_results
 from experiments.machine import machine, one_thread
 from experiments.policy_paths import find_policy

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from agents.driving.rollout import PolicyDriver, rollout
+from agents.driving.driver import PolicyDriver
+from agents.driving.rollout import Step, rollout
 from agents.recordings import load_episodes
 from agents.runs.files import make_directory
 from envs import LANE_KEEPING
@@ -123,10 +124,10 @@ def _drive(policy: DrivingPolicy) -> NDArray[np.uint8]:
     seen: list[NDArray[np.uint8]] = []
     count = 0
 
-    def look(seed: int, env: Any, frame: NDArray[np.uint8], steering: float, info: dict[str, Any]) -> None:
+    def look(step: Step) -> None:
         nonlocal count
         if count % 10 == 0:
-            seen.append(frame.copy())
+            seen.append(step.frame.copy())
         count += 1
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:

@@ -43,8 +43,9 @@ class DriverStep(nn.Module):
         super().__init__()
         policy = copy.deepcopy(policy).cpu().float().eval()
         core = policy.core
-        for part in core.modules():
-            config: Any = getattr(part, "config", None)
+        parts: list[Any] = list(core.modules())
+        for part in parts:
+            config = getattr(part, "config", None)
             if not is_dataclass(config) or isinstance(config, type):
                 continue
             if getattr(config, "solver", None) == "adaptive":
@@ -71,6 +72,17 @@ class DriverStep(nn.Module):
 
 class FusedLTC(nn.Module):
     """One step of an LTC under the fused solver, with matrices; see the module."""
+
+    sensory_in: Tensor
+    sensory_offset: Tensor
+    sensory_out: Tensor
+    recurrent_in: Tensor
+    recurrent_offset: Tensor
+    recurrent_out: Tensor
+    leak: Tensor
+    cm: Tensor
+    output_w: Tensor
+    output_b: Tensor
 
     def __init__(self, core: LTC):
         """Build the matrices."""

@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from agents.driving.rollout import PolicyDriver, rollout
+from agents.driving.driver import PolicyDriver
+from agents.driving.rollout import rollout
 from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
 from policies.checkpoint import load_policy

@@ -1,0 +1,1 @@
+"""`wormwheel explain`: see a driver think."""
