@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.driving.driver_options import DriverSpec
 from agents.driving.metrics import Estimate
 from agents.runs.directory import versions
 from agents.runs.files import write_json
@@ -46,15 +47,15 @@ def run(options: PPOCurves) -> None:
                 f"leave {run.core} out of --cores."
             )
         del curves[run]
-    policies = {run.name: options.directory(run) / "policy" for run in curves}
+    drivers = {run.name: DriverSpec(str(options.directory(run) / "policy")) for run in curves}
     test = EvaluateOptions(
-        policy=tuple(policies.values()),
+        policy=tuple(driver.source for driver in drivers.values()),
         episodes=options.roads,
         seed=options.road_seed,
         world=LaneKeepingConfig(episode_s=60.0),
         workers=options.workers,
     )
-    outcomes = {outcome.driver: outcome for outcome in evaluate_driving(policies, test)}
+    outcomes = {outcome.driver: outcome for outcome in evaluate_driving(drivers, test)}
     _show(options, curves, outcomes)
     firsts = {
         core: [curve for run, curve in curves.items() if run.core == core and not run.wider] for core in options.cores
