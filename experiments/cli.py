@@ -69,6 +69,7 @@ VERBS: dict[str, Verb] = {
         "experiments.evaluate.verb", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
     "fit": Verb("experiments.fit", "FitOptions", "find crop and gain for another camera and another car"),
+    "gate": Verb("experiments.gate.verb", "GateOptions", "judge a policy for a pipeline: exit code 0, 1 or 3"),
     "robustness": Verb(
         "experiments.robustness.verb",
         "RobustnessOptions",
@@ -312,10 +313,11 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     try:
         with contextlib.redirect_stderr(message):
             return tyro.cli(kind, prog=program, args=arguments, **more)
-    except SystemExit:
-        raise ValueError(
-            f"{_gist(message.getvalue())}{_meant(kind, arguments, 'config' in more)} See {program} --help."
-        ) from None
+    except SystemExit as leaving:
+        # What a config refused is in the exception that tyro turned into its message.
+        cause = leaving.__context__
+        words = describe(cause) if isinstance(cause, ValueError) else _gist(message.getvalue())
+        raise ValueError(f"{words}{_meant(kind, arguments, 'config' in more)} See {program} --help.") from None
 
 
 def _meant(kind: Any, arguments: list[str], omit_prefixes: bool) -> str:

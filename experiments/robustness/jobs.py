@@ -27,6 +27,7 @@ from agents.driving.rollout import SIDE_BY_SIDE
 from agents.driving.trials import Run, Trial, drive_together, expected_steps
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import Composition, parse
+from experiments.robustness.provenance import fingerprint_code
 from experiments.robustness.stability import SETTLING_S, Footage, StateWatch, clean_footage, saliency_ssim
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy
@@ -145,6 +146,8 @@ class JobResult:
     """Plain values, one row each."""
     seconds: float
     """Time that it took."""
+    code: str = ""
+    """What it was made by; see `experiments.robustness.provenance`. "" in results that do not say."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,10 @@ class DriveJob:
     """Seeds of the roads, looks and starts."""
     effect_seeds: tuple[int, ...] = (0,)
     """Seeds of the perturbation, all on each road; a clean job is driven once."""
+    inside: bool = True
+    """Whether to look inside the driver too: at its saliency and the steps of its state."""
+    wrap: Callable[[Any], Any] | None = None
+    """Wraps the policy's driver (`agents.driving`), to plant a fault; must pickle."""
 
     @property
     def key(self) -> str:
@@ -204,12 +211,15 @@ class DriveJob:
             policy: DrivingPolicy | None = None
             watches: list[StateWatch] = []
 
-            def watch(driver: PolicyDriver, kept: list[StateWatch] = watches) -> StateWatch:
-                kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
-                return kept[-1]
+            def watch(driver: PolicyDriver, kept: list[StateWatch] = watches) -> Any:
+                if self.inside:
+                    kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
+                watched = kept[-1] if self.inside else driver
+                return watched if self.wrap is None else self.wrap(watched)
 
             if self.policy_run.policy is not None:
                 policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
+            if policy is not None and self.inside:
                 footage = _cached_footage(replace(trial, perturbation="", noise_seed=0), self.policy_run.fingerprint)
                 similar = saliency_ssim(policy, footage, self.perturbation, trial.noise_seed)
             drives = drive_together(trial, report, policy, watch)
@@ -251,7 +261,7 @@ def drive_jobs(jobs: Iterable[Any], report: Callable[[int | JobResult], None]) -
         for job in jobs:
             begun_s = time.perf_counter()
             rows = tuple(job.run(report))
-            report(JobResult(job.key, rows, time.perf_counter() - begun_s))
+            report(JobResult(job.key, rows, time.perf_counter() - begun_s, fingerprint_code(job.perturbation)))
     finally:
         torch.set_num_threads(threads)
 

@@ -30,6 +30,9 @@ EXTRA = "pip install 'wormwheel[robustness]'"
 GROWING = ("policies", "perturbations")
 """What may be added to a test, or left out, when it is resumed: each job is one policy under one perturbation."""
 
+CHANGING = ("code",)
+"""What may be another when a test is resumed: jobs that it concerns are done again."""
+
 
 class Store:
     """What is done of a plan."""
@@ -46,19 +49,34 @@ class Store:
             OSError: if it cannot be written.
         """
         self.directory = directory
-        open_plan(directory, plan, GROWING)
+        open_plan(directory, plan, GROWING, CHANGING)
         make_directory(directory / "cells")
 
-    def finished(self, keys: Sequence[str]) -> dict[str, JobResult]:
-        """Read the jobs that are done; one that cannot be read counts as not done."""
-        found = {}
-        for key in keys:
+    def finished(self, code: Mapping[str, str]) -> tuple[dict[str, JobResult], list[str]]:
+        """Read the jobs that are done; one that cannot be read counts as not done.
+
+        Args:
+            code: what each job would be made by now, by its key; see `experiments.robustness.provenance`.
+
+        Returns:
+            The results by key, and the keys of those that were made by other code, or do not say by which.
+        """
+        found, stale = {}, []
+        for key, now in code.items():
             try:
                 content = json.loads(self._path(key).read_text(encoding="utf-8"))
-                found[key] = JobResult(content["key"], tuple(content["rows"]), float(content["seconds"]))
+                result = JobResult(
+                    content["key"], tuple(content["rows"]), float(content["seconds"]), content.get("code", "")
+                )
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-        return {key: result for key, result in found.items() if result.key == key}
+            if result.key != key:
+                continue
+            if result.code == now:
+                found[key] = result
+            else:
+                stale.append(key)
+        return found, stale
 
     def save(self, result: JobResult) -> None:
         """Keep a finished job.
@@ -75,7 +93,9 @@ class Store:
         return self.directory / "cells" / f"{key}.json"
 
 
-def open_plan(directory: Path, plan: Mapping[str, Any], growing: Sequence[str] = ()) -> None:
+def open_plan(
+    directory: Path, plan: Mapping[str, Any], growing: Sequence[str] = (), changing: Sequence[str] = ()
+) -> None:
     """Write down in a directory what is to be done there, or check that it agrees with what was begun there.
 
     Args:
@@ -83,6 +103,7 @@ def open_plan(directory: Path, plan: Mapping[str, Any], growing: Sequence[str] =
         plan: JSON values; everything that the numbers depend on.
         growing: keys of lists that may differ, because an entry has nothing to do with the others: what is new is
             added. Entries that are objects must not contradict one of the same driver and run.
+        changing: keys of objects that may differ, because whoever uses what is there looks at it; new entries win.
 
     Raises:
         ValueError: if the directory holds something else, or another plan.
@@ -91,7 +112,8 @@ def open_plan(directory: Path, plan: Mapping[str, Any], growing: Sequence[str] =
     wanted, path = plain(dict(plan)), directory / "plan.json"
     if path.exists():
         there = _read_plan(path)
-        both = {key: _joined(directory, there.get(key, []), wanted[key]) for key in growing}
+        both: dict[str, Any] = {key: _joined(directory, there.get(key, []), wanted[key]) for key in growing}
+        both |= {key: {**there.get(key, {}), **wanted.get(key, {})} for key in changing}
         _check_same(directory, {**there, **both}, {**wanted, **both})
         if {**there, **both} != there:
             write_json(path, {**wanted, **both})

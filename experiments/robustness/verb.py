@@ -34,6 +34,7 @@ from experiments.evaluate.recordings import RecordingOptions
 from experiments.policy_paths import check_frame_size
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
+from experiments.robustness.provenance import fingerprint_code, fingerprint_env, fingerprint_perturbation
 from experiments.robustness.publish import publish
 from experiments.robustness.recorded_jobs import BlockRow, RecordedData, RecordedJob
 from experiments.robustness.store import Store, check_extra, make_table, write_table
@@ -129,8 +130,14 @@ def run(options: RobustnessOptions) -> Path:
     plan = make_plan(policy_runs, suite, options)
     store = Store(options.out, plan)
     RunDirectory(options.out, "robustness", options, resume=True)
-    done = store.finished([job.key for job in jobs])
+    done, stale = store.finished({job.key: fingerprint_code(job.perturbation) for job in jobs})
     waiting = [job for job in jobs if job.key not in done]
+    if stale:
+        changed = dict.fromkeys(job.perturbation or "clean" for job in jobs if job.key in stale)
+        say(
+            f"{len(stale)} of {len(jobs)} jobs were done by other code of the env, or with other doses or code of "
+            f"their perturbation, and are done again: {', '.join(changed)}."
+        )
     if done:
         say(f"{len(done)} of {len(jobs)} jobs are done already" + ("; doing the rest." if waiting else "."))
     if waiting:
@@ -202,6 +209,7 @@ def make_plan(policy_runs: Sequence[PolicyRun], suite: Suite, options: Robustnes
             for policy_run in policy_runs
         ],
         "perturbations": list(suite.conditions()),
+        "code": {"env": fingerprint_env()} | {name: fingerprint_perturbation(name) for name in suite.conditions()},
         "roads": suite.roads,
         "seed": options.seed,
         "seeds": options.seeds,

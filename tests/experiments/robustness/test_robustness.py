@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.perturbations import PERTURBATIONS
+from experiments.robustness import jobs, provenance, verb
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.findings import choose_failures
 from experiments.robustness.jobs import PolicyRun
@@ -101,6 +103,35 @@ def test_a_broken_cell_is_done_again_alone(
     after = finished(out)
     assert [path.name for path in before if before[path] != after[path]] == ["fog-2.json"]
     assert (out / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
+
+
+def test_another_dose_and_another_env_are_driven_again(
+    trained: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "copy"
+    shutil.copytree(whole, out)
+    before, kind = finished(out), PERTURBATIONS["gaussian"]
+    monkeypatch.setattr(provenance, "PERTURBATIONS", {**PERTURBATIONS, "gaussian": Stronger(kind)})
+    ran = wormwheel(capsys, *arguments(trained, out, "--workers", 1))
+    assert ran.code == 0 and "1 of 7 jobs were done by other code of the env, or with other doses or code" in ran.err
+    assert "are done again: gaussian:3." in ran.err and "6 of 7 jobs are done already" in ran.err
+    after = finished(out)
+    assert [path.name for path in before if before[path] != after[path]] == ["gaussian-3.json"]
+    plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    assert plan["code"]["gaussian:3"] != json.loads((whole / "plan.json").read_text())["code"]["gaussian:3"]
+    monkeypatch.setattr(jobs, "fingerprint_code", lambda perturbation: "other")
+    monkeypatch.setattr(verb, "fingerprint_code", lambda perturbation: "other")
+    assert "7 of 7 jobs were done by other code" in wormwheel(capsys, *arguments(trained, out, "--workers", 1)).err
+
+
+class Stronger:
+    """A kind of perturbation whose doses were changed."""
+
+    def __init__(self, kind: object):
+        self.kind, self.doses = kind, (0.1, 0.2, 0.3, 0.4, 0.5)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.kind, name)
 
 
 def test_recordings_and_failures_on_film(

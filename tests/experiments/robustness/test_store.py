@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -24,13 +25,23 @@ PLAN = {
 def test_cells_come_back_and_broken_ones_count_as_not_done(tmp_path: Path):
     store = Store(tmp_path / "test", PLAN)
     rows = tuple(drive_rows({"ltc": 0.1}, runs=1, conditions=("fog:1",), roads=2))
-    kept = [JobResult(f"ltc-0/{name}", rows, 1.5) for name in ("clean", "fog-1", "rain-2")]
+    kept = [JobResult(f"ltc-0/{name}", rows, 1.5, "aa") for name in ("clean", "fog-1", "rain-2")]
     for result in kept:
         store.save(result)
     (tmp_path / "test/cells/ltc-0/fog-1.json").write_text('{"key": "ltc-0/fog-1", "rows": [')
     (tmp_path / "test/cells/ltc-0/rain-2.json").write_text('{"key": "other", "rows": [], "seconds": 1}')
-    found = Store(tmp_path / "test", PLAN).finished([result.key for result in kept] + ["ltc-0/never"])
-    assert found == {"ltc-0/clean": kept[0]}
+    found = Store(tmp_path / "test", PLAN).finished({result.key: "aa" for result in kept} | {"ltc-0/never": "aa"})
+    assert found == ({"ltc-0/clean": kept[0]}, [])
+
+
+def test_results_of_other_code_are_stale_and_so_are_those_that_do_not_say(tmp_path: Path):
+    store = Store(tmp_path / "test", {**PLAN, "code": {"env": "a"}})
+    for key, code in (("ltc-0/clean", "aa"), ("ltc-0/fog-1", "bb"), ("ltc-0/rain-2", "")):
+        store.save(JobResult(key, (), 1.0, code))
+    again = Store(tmp_path / "test", {**PLAN, "code": {"env": "b"}})  # not refused
+    found, stale = again.finished({"ltc-0/clean": "aa", "ltc-0/fog-1": "cc", "ltc-0/rain-2": "cc"})
+    assert list(found) == ["ltc-0/clean"] and stale == ["ltc-0/fog-1", "ltc-0/rain-2"]
+    assert json.loads((tmp_path / "test/plan.json").read_text())["code"] == {"env": "b"}
 
 
 @pytest.mark.parametrize(

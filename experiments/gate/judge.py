@@ -1,0 +1,188 @@
+"""From the drives that were made to a verdict on every question of the gate: met, broken, or not decided yet.
+
+checks = judge(drives, requirements, plan, look, Rules(against="released"))
+outcome(checks)  # Outcome.PASSED
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments.gate.requirements import COUNTS, MEANS, RATES, Requirement
+from experiments.gate.sequential import Plan, mean_bounds, rate_bounds, share_bounds
+from experiments.robustness.findings import Condition
+
+LARGEST = 1.0
+"""Lane errors above this count as this: the car is off the road by then, and one drive must not outweigh all others."""
+
+
+class Outcome(enum.Enum):
+    """What is known."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+
+
+EXIT_CODES = {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.UNDECIDED: 3}
+"""What the command returns; 2 stays for what cannot be done as asked."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the policies are told apart."""
+
+    policy: str
+    """Name of the driver that is judged."""
+    against: str | None = None
+    """Name of the driver that it is compared with."""
+    margin: float = 0.02
+    """Lane error by which it may be worse and still count as good, share of the lane width."""
+    error_rate: float = 0.05
+    """Probability of a false alarm in the comparison over the whole gate; the same for each requirement, and for a
+    policy that is worse by the margin to be let through."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question and what is known of it."""
+
+    name: str
+    """What was asked."""
+    group: str
+    """"comparison", "family" or "requirement"."""
+    outcome: Outcome
+    """What is known."""
+    value: float
+    """What was measured: a difference of lane errors, or the metric."""
+    low: float
+    """What it is at least, at the level of this look."""
+    high: float
+    """What it is at most."""
+    says: str
+    """One sentence."""
+    conditions: tuple[str, ...] = ()
+    """The perturbations whose drives count, in the registry's syntax."""
+
+
+def judge(
+    drives: pd.DataFrame,
+    conditions: Sequence[Condition],
+    requirements: Sequence[Requirement],
+    plan: Plan,
+    look: int,
+    rules: Rules,
+) -> list[Check]:
+    """Answer every question as far as the drives allow.
+
+    Args:
+        drives: of all looks so far, with the columns of `experiments.robustness.jobs.DriveRow`.
+        conditions: what is driven, clean included.
+        requirements: what must hold.
+        plan: when to look.
+        look: which look this is, from 0.
+        rules: who is judged, and how.
+    """
+    checks = [] if rules.against is None else _compare(drives, conditions, plan, look, rules)
+    mine = drives[drives.driver == rules.policy]
+    for requirement in requirements:
+        level = plan.level(rules.error_rate, look)
+        counted = tuple(one.perturbation for one in conditions if requirement.matches(one))
+        checks.append(_require(mine[mine.perturbation.isin(counted)], requirement, level, counted))
+    return checks
+
+
+def outcome(checks: Sequence[Check]) -> Outcome:
+    """Return what all of it comes to: one failure is enough, and nothing may be open."""
+    known = {check.outcome for check in checks if check.group != "family" or check.outcome is Outcome.FAILED}
+    for one in (Outcome.FAILED, Outcome.UNDECIDED):
+        if one in known:
+            return one
+    return Outcome.PASSED
+
+
+def _compare(drives: pd.DataFrame, conditions: Sequence[Condition], plan: Plan, look: int, rules: Rules) -> list[Check]:
+    """Compare lane errors: over everything, which can pass and fail, and family by family, which can fail.
+
+    Half of the rate of false alarms belongs to the first, the other half to the families together.
+    """
+    families = list(dict.fromkeys(condition.family for condition in conditions))
+    differences = _differences(drives, rules)
+    everything = differences.mean(axis=1).to_numpy(np.float64)
+    low, _ = mean_bounds(everything, plan.level(rules.error_rate / 2, look))
+    _, high = mean_bounds(everything, plan.level(rules.error_rate, look))
+    found = Outcome.FAILED if low > 0 else Outcome.PASSED if high <= rules.margin else Outcome.UNDECIDED
+    about = f"lane error minus that of {rules.against}: {_points(everything.mean(), low, high)}"
+    says = {
+        Outcome.FAILED: f"worse: {about}",
+        Outcome.PASSED: f"not worse by {100 * rules.margin:g} points or more: {about}",
+        Outcome.UNDECIDED: f"cannot be told from {rules.against} yet: {about}",
+    }
+    every = tuple(condition.perturbation for condition in conditions)
+    checks = [
+        Check(f"as good as {rules.against}", "comparison", found, everything.mean(), low, high, says[found], every)
+    ]
+    for family in families:
+        members = tuple(condition.perturbation for condition in conditions if condition.family == family)
+        values = differences[list(members)].mean(axis=1).to_numpy(np.float64)
+        low, high = mean_bounds(values, plan.level(rules.error_rate / 2 / len(families), look))
+        found = Outcome.FAILED if low > 0 else Outcome.PASSED if high <= rules.margin else Outcome.UNDECIDED
+        words = "worse" if found is Outcome.FAILED else "no worse" if found is Outcome.PASSED else "open"
+        says_here = f"{words}: {_points(values.mean(), low, high)}"
+        checks.append(Check(f"{family}", "family", found, values.mean(), low, high, says_here, members))
+    return checks
+
+
+def _differences(drives: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+    """Return lane error minus the other's, a row for each road, a column for each condition; draws are averaged."""
+    errors = drives.assign(lane_error=drives.lane_error.clip(upper=LARGEST)).pivot_table(
+        index="road_seed", columns=["driver", "perturbation"], values="lane_error", aggfunc="mean"
+    )
+    return errors[rules.policy] - errors[rules.against]
+
+
+def _require(drives: pd.DataFrame, requirement: Requirement, level: float, counted: tuple[str, ...]) -> Check:
+    """Hold the drives that count against a requirement."""
+    crashes, total = int(drives.crashed.sum()), len(drives)
+    if requirement.metric in COUNTS:
+        return _count(requirement, crashes, total, counted)
+    if requirement.metric in MEANS:
+        values: NDArray[np.float64] = drives.groupby("road_seed")[requirement.metric].mean().to_numpy(np.float64)
+        value, (low, high) = float(values.mean()), mean_bounds(values, level)
+    elif requirement.metric in RATES:
+        kilometres = float(drives.distance_m.clip(lower=0).sum()) / 1000
+        value, (low, high) = crashes / max(kilometres, 1e-9), rate_bounds(crashes, kilometres, level)
+    else:
+        value, (low, high) = crashes / total, share_bounds(crashes, total, level)
+    worst, best = (high, low) if requirement.at_most else (low, high)
+    found = Outcome.UNDECIDED
+    if requirement.holds(worst):
+        found = Outcome.PASSED
+    elif not requirement.holds(best):
+        found = Outcome.FAILED
+    says = f"{requirement.metric} {value:.4g}, between {low:.4g} and {high:.4g}, over {total} drives"
+    return Check(requirement.text, "requirement", found, value, low, high, says, counted)
+
+
+def _count(requirement: Requirement, count: int, total: int, counted: tuple[str, ...]) -> Check:
+    """Count: too many stay too many; what is required at most holds as long as it does, at least once it does."""
+    holds = requirement.holds(count)
+    if requirement.at_most:
+        found = Outcome.PASSED if holds else Outcome.FAILED
+    else:
+        found = Outcome.PASSED if holds else Outcome.UNDECIDED
+    says = f"{count} of {total} drives left the road"
+    if not count:
+        says += f"; with 95 % confidence fewer than {100 * (1 - 0.05 ** (1 / total)):.1f} % do"
+    return Check(requirement.text, "requirement", found, count, count, count, says, counted)
+
+
+def _points(value: float, low: float, high: float) -> str:
+    """Write a difference of lane errors in points."""
+    return f"{100 * value:+.2f} points, between {100 * low:+.2f} and {100 * high:+.2f}"

@@ -1,0 +1,59 @@
+"""What the figures of a drive depend on besides the policy: the code of the env, and doses and code of perturbations.
+
+Two drives with the same fingerprint were made by the same code. A file that changes in a comment alone changes it, too:
+to drive once more costs minutes, a figure that is not what it says costs more.
+
+    fingerprint_code("fog:3+latency:2")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
+
+import envs
+from envs.perturbations import PERTURBATIONS, parse
+
+LETTERS = 16
+"""Letters of a fingerprint."""
+
+
+@lru_cache(maxsize=1)
+def fingerprint_env() -> str:
+    """Return a few letters that change when a file of the package `envs` does, the families of perturbations aside."""
+    root = Path(envs.__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if "families" not in name.parts:
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:LETTERS]
+
+
+def fingerprint_perturbation(perturbation: str) -> str:
+    """Return a few letters that change with the doses of a perturbation, or with the file that declares it.
+
+    Args:
+        perturbation: in the registry's syntax; "" is clean.
+    """
+    digest = hashlib.sha256()
+    for part in parse(perturbation).parts:
+        kind = PERTURBATIONS[part.name]
+        digest.update(repr((part.name, part.family, part.severity, kind.unit, kind.doses, kind.large_doses)).encode())
+        digest.update(_source(kind.start.__module__))
+    return digest.hexdigest()[:LETTERS]
+
+
+def fingerprint_code(perturbation: str) -> str:
+    """Return the fingerprints of the env and of a perturbation as one."""
+    return f"{fingerprint_env()}-{fingerprint_perturbation(perturbation)}"
+
+
+@cache
+def _source(module: str) -> bytes:
+    """Read the file of a module."""
+    path = inspect.getsourcefile(sys.modules[module])
+    return b"" if path is None else Path(path).read_bytes()

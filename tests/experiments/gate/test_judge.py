@@ -1,0 +1,114 @@
+"""Answers from made-up drives, and how often the sequence of looks errs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.gate.judge import EXIT_CODES, Check, Outcome, Rules, judge, outcome
+from experiments.gate.requirements import parse_requirement
+from experiments.gate.sequential import Plan, mean_bounds, rate_bounds, share_bounds
+from experiments.robustness.findings import Condition
+from experiments.robustness.jobs import DriveRow
+from experiments.robustness.store import make_table
+from tests.experiments.robustness.made_up_drives import drive_row
+
+CONDITIONS = [Condition.of(text) for text in ("", "fog:2", "gaussian:2")]
+PLAN = Plan.upto(16)
+RULES = Rules("policy", "released")
+
+
+def checks(
+    worse: Any, requirements: tuple[str, ...] = (), roads: int = 4, look: int = 0, **changes: Any
+) -> list[Check]:
+    """Judge drives of two policies; `worse(condition, road)` is added to the lane error of the first."""
+    rows = []
+    for road in range(roads):
+        for condition in CONDITIONS:
+            easy = 0.05 + 0.1 * np.random.default_rng([road, condition.severity]).random()
+            for driver, more in (("policy", worse(condition.perturbation, road)), ("released", 0.0)):
+                values = {"lane_error": easy + more, "crashed": False, **changes}
+                rows.append(drive_row(driver, 0, condition.perturbation, road, **values))
+    asked = [parse_requirement(text) for text in requirements]
+    return judge(make_table(rows, DriveRow), CONDITIONS, asked, PLAN, look, RULES)
+
+
+def test_a_policy_is_as_good_as_itself_at_the_first_look():
+    found = checks(lambda condition, road: 0.0)
+    assert found[0].outcome is Outcome.PASSED and outcome(found) is Outcome.PASSED
+    assert found[0].value == found[0].low == found[0].high == 0.0
+
+
+def test_pairing_shows_a_small_and_steady_loss_and_the_sign_is_right():
+    worse = checks(lambda condition, road: 0.01 + 0.001 * road)
+    assert worse[0].outcome is Outcome.FAILED and 0 < worse[0].low < worse[0].value < worse[0].high
+    assert worse[0].value == pytest.approx(0.0115)
+    better = checks(lambda condition, road: -0.01 - 0.001 * road)
+    assert better[0].outcome is Outcome.PASSED and better[0].high < 0
+
+
+def test_what_varies_too_much_is_driven_on():
+    found = checks(lambda condition, road: (-0.2, 0.3, -0.1, 0.25)[road])
+    assert found[0].outcome is outcome(found) is Outcome.UNDECIDED
+
+
+def test_a_loss_in_one_family_fails_the_gate():
+    found = checks(lambda condition, road: (0.03 + 0.0001 * road) if condition == "fog:2" else -0.03)
+    whole, *families = found
+    assert whole.outcome is not Outcome.FAILED
+    assert [one.name for one in families if one.outcome is Outcome.FAILED] == ["weather"]
+    assert outcome(found) is Outcome.FAILED
+
+
+def test_requirements_are_met_broken_or_open():
+    texts = ("lane_error <= 0.5", "lane_error <= 0.01", "lane_error <= 0.101", "autonomy >= 0.2", "crashes <= 0")
+    found = {one.name: one.outcome for one in checks(lambda c, r: 0.0, texts) if one.group == "requirement"}
+    assert found == {
+        "lane_error <= 0.5": Outcome.PASSED,
+        "lane_error <= 0.01": Outcome.FAILED,
+        "lane_error <= 0.101": Outcome.UNDECIDED,
+        "autonomy >= 0.2": Outcome.PASSED,
+        "crashes <= 0": Outcome.PASSED,
+    }
+    lost = [
+        one for one in checks(lambda c, r: 0.0, ("crashes <= 3", "crashes <= 30"), crashed=True) if "crash" in one.name
+    ]
+    assert [one.outcome for one in lost] == [Outcome.FAILED, Outcome.PASSED], "12 drives of the policy left the road"
+    assert "12 of 12 drives" in lost[0].says
+    (none,) = [one for one in checks(lambda c, r: 0.0, ("crashes <= 0",)) if one.group == "requirement"]
+    assert "fewer than 22.1 %" in none.says, "none of 12"
+
+
+def test_shares_and_rates_have_exact_bounds():
+    names = ("crash_share <= 0.5", "crashes_per_km <= 100")
+    share, rate = [one for one in checks(lambda c, r: 0.0, names) if one.group == "requirement"]
+    level = PLAN.level(0.05, 0)
+    assert share.high == pytest.approx(1 - level ** (1 / 12)) and share.low == 0
+    assert rate.high == pytest.approx(-np.log(level) / (12 * 30 / 1000))
+    assert share_bounds(12, 12, 0.05)[1] == 1.0 and rate_bounds(0, 0.0, 0.05) == (0.0, np.inf)
+
+
+def test_the_shares_of_the_error_rate_add_up_to_it():
+    assert PLAN.roads == (4, 6, 9, 14, 16)
+    assert sum(PLAN.level(0.05, look) for look in range(5)) == pytest.approx(0.05)
+    assert Plan.upto(3).roads == (3,) and Plan.upto(3).level(0.05, 0) == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="at least 3 roads"):
+        Plan.upto(2)
+    assert mean_bounds(np.array([0.1, 0.2]), 0.01) == (-np.inf, np.inf)
+
+
+def test_looking_often_does_not_raise_the_error_rate():
+    """Differences of mean zero, 2,000 gates: those that ever look worse, with alpha spending and without."""
+    rng, alarms, naive = np.random.default_rng(0), 0, 0
+    for _ in range(2000):
+        values = rng.normal(size=16)
+        lows = [mean_bounds(values[:n], PLAN.level(0.05, look))[0] for look, n in enumerate(PLAN.roads)]
+        alarms += max(lows) > 0
+        naive += max(mean_bounds(values[:n], 0.05)[0] for n in PLAN.roads) > 0
+    assert 0.01 < alarms / 2000 <= 0.05 < 0.08 < naive / 2000
+
+
+def test_exit_codes():
+    assert {one.value: code for one, code in EXIT_CODES.items()} == {"passed": 0, "failed": 1, "undecided": 3}
