@@ -17,7 +17,7 @@ from envs.perturbations import PERTURBATIONS, parse
 from experiments.console import plain, progress, say, screen, show, table
 from experiments.gallery.verb import GalleryOptions, thumbnails
 from experiments.robustness.films import FailureFilm, film_failures
-from experiments.robustness.findings import Findings, choose_failures
+from experiments.robustness.findings import Condition, Findings, choose_failures
 from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.report import Report, Shot, write_robustness_report
 
@@ -63,7 +63,7 @@ def publish(
             "findings": values,
         },
     )
-    shots = draw_shots(findings)
+    shots = draw_shots(findings.conditions)
     filmed = _film(directory, findings, policy_runs, world, films)
     write_robustness_report(
         directory / "report.html",
@@ -105,9 +105,9 @@ def show_ranking(findings: Findings) -> None:
     screen().print(findings.verdict(), markup=False)
 
 
-def draw_shots(findings: Findings) -> list[Shot]:
+def draw_shots(conditions: Sequence[Condition]) -> list[Shot]:
     """Draw what the disturbances look like; each part of a composition by itself."""
-    tried = {part.name for condition in findings.conditions for part in parse(condition.perturbation).parts}
+    tried = {part.name for condition in conditions for part in parse(condition.perturbation).parts}
     names = [name for name in PERTURBATIONS if name in tried]
     options = GalleryOptions(severities=SHOT_SEVERITIES, zoom=1)
     shots = []

@@ -4,21 +4,24 @@
     wormwheel robustness --policy ltc=runs/ltc-0 ltc=runs/ltc-1 lstm=runs/lstm-* --baseline feedforward
     wormwheel robustness --policy runs/ltc --suite noise                      # the published protocol
     wormwheel robustness --policy runs/ltc --suite mine.json --data tub       # on the road and on a recording
+    wormwheel robustness --policy runs/ltc --world none --data tub            # recordings alone, their last fifth
     wormwheel robustness --policy runs/ltc --ray auto                         # on a cluster
 
 Drivers × perturbations × severities × roads × seeds, everything paired: every driver, clean and perturbed, meets the
-same roads, looks, starts and draws. The same command goes on where a killed one was stopped; the numbers depend neither
-on that nor on the number of processes.
+same roads, looks, starts and draws. The same command resumes what was killed; the numbers depend neither on that nor on
+the number of processes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions
@@ -39,12 +42,15 @@ from experiments.robustness.publish import publish
 from experiments.robustness.recorded_jobs import BlockRow, RecordedData, RecordedJob
 from experiments.robustness.store import Store, check_extra, make_table, write_table
 from experiments.robustness.suites import Suite, choose_suite
+from experiments.training_sets import SplitOptions
 from policies.checkpoint import load_policy
 
 FORMAT_VERSION = 1
+HELD_OUT = SplitOptions.hold_out
+"""Share of a recording that counts when recordings are all there is: what training holds out, from its end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class RobustnessOptions:
     """Drive policies under everything that can go wrong, and say with intervals which of them bear it."""
 
@@ -60,69 +66,72 @@ class RobustnessOptions:
     perturbations` lists them."""
     severities: tuple[int, ...] = ()
     """Instead of the suite's: severities, 1 to 5, of perturbations that name none."""
-    roads: int | None = None
+    roads: PositiveInt | None = None
     """Instead of the suite's: roads, each with a look and a start of its own; random ones, or drawn from the files of
     --track."""
-    seeds: int = 1
+    seeds: PositiveInt = 1
     """Draws of each perturbation on each road."""
-    seed: int = 1000
+    seed: NonNegativeInt = 1000
     """Seed of the first road; the next ones follow it."""
-    effect_seed: int = 0
+    effect_seed: NonNegativeInt = 0
     """Seed of the first draw of the perturbations; the next ones follow it."""
     baseline: str | None = None
     """Driver that the others are compared with: errors are counted in its own. Without it, a driver whose core has no
     memory (feedforward) if there is one, else the first."""
     expert: bool = False
     """Let the geometric expert drive too, which sees the true road: what can be done at all."""
+    drive_in: Annotated[Literal["lane_keeping", "none"], arg(name="world")] = "lane_keeping"
+    """"lane_keeping": simulated roads. "none": nobody drives; the recordings of --data alone are what is tested on."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
     """Where they drive, before anything is perturbed; the frame's size is the policy's own. The suite gives the length
     of a drive unless --episode-s does."""
     driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
     """What drivers cannot say of themselves."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
-    """Recordings on which the same perturbations are tried too, as far as they can be."""
-    workers: int = 2
+    """Recordings on which the same perturbations are tried too, as far as they can be. With --world none, --last is the
+    share that training holds out unless it is given."""
+    workers: PositiveInt = 2
     """Processes that drive; they do not change the figures."""
     ray: str | None = None
     """Drive on a Ray cluster instead: "auto" for the one that this machine belongs to, or the address of one."""
-    films: int = 4
+    films: NonNegativeInt = 4
     """Failures that are filmed for the report."""
     out: Path = Path("runs/robustness")
-    """Directory for results.parquet, summary.json and report.html; the same command goes on there."""
+    """Directory for results.parquet, summary.json and report.html; the same command resumes there."""
     json: Path | None = None
     """File for the summary, with the options, as JSON; it goes to summary.json in the directory anyway."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {self.seeds}.")
-        if self.films < 0:
-            raise ValueError(f"films must be at least 0, got {self.films}.")
-        if self.seed < 0 or self.effect_seed < 0:
-            raise ValueError("seed and effect_seed must be at least 0.")
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}.")
+        """Check what must be given."""
         if not self.policy:
             raise ValueError("nothing to test: give --policy with one or more policy directories.")
+        if self.drive_in == "none" and not self.recordings.data:
+            raise ValueError("with --world none there is nothing to test on: give --data with recordings.")
+        if self.drive_in == "none" and self.expert:
+            raise ValueError("--expert sees the true road, and recordings have none: leave it out, or --world none.")
 
 
 def defaults_for(options: RobustnessOptions) -> RobustnessOptions:
-    """Return the options with the defaults that the suite brings."""
+    """Return the options with the defaults that the suite and recordings alone bring."""
     suite = choose_suite(options.suite)
-    return RobustnessOptions(policy=options.policy, world=LaneKeepingConfig(episode_s=suite.episode_s))
+    usual = RobustnessOptions(policy=options.policy, world=LaneKeepingConfig(episode_s=suite.episode_s))
+    if options.drive_in == "none":
+        data = RecordingOptions(data=options.recordings.data, last=HELD_OUT)
+        return replace(usual, drive_in="none", recordings=data)
+    return usual
 
 
 def run(options: RobustnessOptions) -> Path:
     """Test drivers; returns the directory with the results."""
     check_json(options.json)
     check_extra()
-    from experiments.robustness.analysis import find  # needs pandas
+    from experiments.robustness.analysis import find  # these need pandas
+    from experiments.robustness.recorded import find_recorded, publish_recorded
 
     world = choose_world(options.world)
     policy_runs = find_policy_runs(options.policy, options.expert, world.throttle)
-    check_frame_size(
-        {policy_run.key: policy_run.policy for policy_run in policy_runs if policy_run.policy is not None}, world
-    )
+    if options.drive_in != "none":
+        check_frame_size({one.key: one.policy for one in policy_runs if one.policy is not None}, world)
     baseline = choose_baseline(policy_runs, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
     suite, options = replace(suite, episode_s=world.episode_s), replace(options, world=world)
@@ -150,11 +159,15 @@ def run(options: RobustnessOptions) -> Path:
         row for job, result in zip(jobs, results, strict=True) if isinstance(job, RecordedJob) for row in result.rows
     ]
     drive_table, block_table = make_table(drives, DriveRow), make_table(blocks, BlockRow)
-    write_table(options.out / "results.parquet", drive_table)
     if blocks:
         write_table(options.out / "recordings.parquet", block_table)
-    findings = find(drive_table, block_table, suite.conditions(), baseline)
-    summary = publish(options.out, findings, plan, policy_runs, world, options.films)
+    if options.drive_in == "none":
+        found = find_recorded(block_table, suite.conditions())
+        summary = publish_recorded(options.out, found, plan, options.recordings)
+    else:
+        write_table(options.out / "results.parquet", drive_table)
+        findings = find(drive_table, block_table, suite.conditions(), baseline)
+        summary = publish(options.out, findings, plan, policy_runs, world, options.films)
     write_results(options.json, "robustness", options, summary)
     return options.out
 
@@ -180,11 +193,16 @@ def make_jobs(
     seeds = tuple(range(options.effect_seed, options.effect_seed + options.seeds))
     conditions = [CLEAN, *suite.conditions()]
     jobs: list[DriveJob | RecordedJob] = []
-    for policy_run in policy_runs:
+    for policy_run in policy_runs if options.drive_in != "none" else ():
         jobs += [DriveJob(policy_run, condition, options.world, roads, seeds) for condition in conditions]
     if not options.recordings.data:
         return jobs
     wanted = options.recordings
+    left_out = [condition for condition in conditions if not parse(condition).frames]
+    if len(left_out) == len(conditions) - 1:
+        raise ValueError(f"none of {', '.join(left_out)} can be applied to recordings: give others.")
+    if left_out and options.drive_in == "none":
+        say(f"left out, because a recording cannot answer: {', '.join(left_out)}.")
     data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s)
     frame_size = data.load().frame_size
     for policy_run in policy_runs:
@@ -216,6 +234,7 @@ def make_plan(policy_runs: Sequence[PolicyRun], suite: Suite, options: Robustnes
         "effect_seed": options.effect_seed,
         "world": options.world,
         "recordings": options.recordings,
+        **({"drive_in": options.drive_in} if options.drive_in == "none" else {}),
     }
 
 

@@ -19,7 +19,9 @@ from experiments.robustness import jobs, provenance, verb
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.findings import choose_failures
 from experiments.robustness.jobs import PolicyRun
-from experiments.robustness.store import read_table
+from experiments.robustness.recorded import find_recorded
+from experiments.robustness.recorded_jobs import BlockRow
+from experiments.robustness.store import make_table, read_table
 from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_row, drive_rows, find_in
 from tests.experiments.verbs import wormwheel
 
@@ -167,10 +169,49 @@ def test_recordings_and_failures_on_film(
     assert "--noise-seed 0" in page and "wormwheel render --policy" in page
 
 
+def test_recordings_alone_are_held_out_frames_and_speak_of_them(
+    trained: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["robustness", "--policy", trained, "--world", "none", "--data", recording, "--workers", "1"]
+    words += ["--perturbations", "gaussian:5", "friction:3", "--out", tmp_path / "out"]
+    ran = wormwheel(capsys, *words)
+    assert ran.code == 0, ran.err
+    assert "left out, because a recording cannot answer: friction:3." in ran.err
+    assert not (tmp_path / "out/results.parquet").exists() and not list((tmp_path / "out/cells").glob("*/clean.json"))
+    blocks = read_table(tmp_path / "out/recordings.parquet")
+    assert blocks[blocks.perturbation == ""].frames.sum() == 54, "the last fifth of 270 frames"
+    summary = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
+    (driver,) = summary["recordings"]["drivers"]
+    assert "54 recorded frames" in summary["verdict"] and "road" not in summary["verdict"]
+    assert driver["perturbed"] == pytest.approx(driver["worsening"]["value"] * driver["clean"])
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "Nobody drove, and the last 20 % of each recording counted" in page and summary["verdict"] in page
+    everything = wormwheel(capsys, *words[:-1], tmp_path / "all", "--last", "1")
+    assert everything.code == 0
+    blocks = read_table(tmp_path / "all/recordings.parquet")
+    assert blocks[blocks.perturbation == ""].frames.sum() == 270
+
+
+def test_on_recordings_too_a_run_that_learnt_nothing_is_named():
+    rows = block_rows({"ltc": 0.05, "lstm": 0.2}, runs=3)
+    good = find_recorded(make_table(rows, BlockRow), CONDITIONS)
+    first, second = good.drivers
+    assert (first.name, second.name) == ("ltc", "lstm") and "ltc came first" in good.verdict()
+    assert second.behind.value == pytest.approx(second.perturbed - first.perturbed) and second.behind.low > 0
+    assert f"lstm is {second.behind.text(3)} behind" in good.verdict()
+    for row in rows:
+        if (row["driver"], row["run"]) == ("lstm", 1) and not row["perturbation"]:
+            row["squared_error"] = row["squared_target"] * 1.01
+    dead = find_recorded(make_table(rows, BlockRow), CONDITIONS)
+    assert [(name, run.run) for name, run in dead.failed] == [("lstm", 1)]
+    assert "came first" not in dead.verdict() and "R² -0.01 on clean frames" in dead.verdict()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ((), "give --policy"),
+        (("--policy", "POLICY", "--world", "none"), "give --data with recordings"),
         (("--policy", "nowhere"), "nowhere"),
         (("--policy", "POLICY", "--suite", "hard"), "no suite and no file"),
         (("--policy", "POLICY", "--perturbations", "fogg"), "Did you mean fog"),
