@@ -35,7 +35,7 @@ class GatePlan:
     looks: Plan
     """When to look."""
     rules: Rules
-    """How the policies are told apart."""
+    """By what the policies are distinguished."""
     requirements: tuple[Requirement, ...] = ()
     """What the policy must keep."""
     seed: int = 1000

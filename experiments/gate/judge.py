@@ -36,7 +36,7 @@ EXIT_CODES = {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.UNDECIDED: 3}
 
 @dataclass(frozen=True)
 class Rules:
-    """How the policies are told apart."""
+    """By what the policies are distinguished."""
 
     policy: str
     """Name of the driver that is judged."""

@@ -78,12 +78,12 @@ class Clock:
     """The driver."""
     perturbation: str
     """Without severity and without `HIDDEN`."""
-    told: Estimate
+    known: Estimate
     """Lane error with the true elapsed time."""
     hidden: Estimate
     """Lane error of the same weights with the elapsed time hidden."""
     comparison: Comparison
-    """Told minus hidden, the same training runs paired."""
+    """Known minus hidden, the same training runs paired."""
 
 
 def claims(drives: pd.DataFrame, conditions: Sequence[str], labels: Sequence[str]) -> list[Claim]:
@@ -131,7 +131,7 @@ def claims(drives: pd.DataFrame, conditions: Sequence[str], labels: Sequence[str
 
 
 def clocks(drives: pd.DataFrame, perturbations: Sequence[str], severities: Sequence[int], label: str) -> list[Clock]:
-    """Compare a driver that is told the elapsed time with the same one that is not.
+    """Compare a driver that gets the true elapsed time with the same one from which it is hidden.
 
     Args:
         drives: of the timing test.
@@ -141,17 +141,17 @@ def clocks(drives: pd.DataFrame, perturbations: Sequence[str], severities: Seque
     """
     found = []
     for name in perturbations:
-        told = _of(drives, label, [f"{name}:{severity}" for severity in severities]).perturbed("lane_error")
+        known = _of(drives, label, [f"{name}:{severity}" for severity in severities]).perturbed("lane_error")
         hidden = _of(drives, label, [f"{name}{HIDDEN}:{severity}" for severity in severities]).perturbed("lane_error")
         # The same weights drove both, so a training run is drawn with both: the differences are what is resampled.
-        difference = estimate(_mean, told - hidden, whole_runs=True)
+        difference = estimate(_mean, known - hidden, whole_runs=True)
         found.append(
             Clock(
                 label,
                 name,
-                estimate(_mean, told, whole_runs=True),
+                estimate(_mean, known, whole_runs=True),
                 estimate(_mean, hidden, whole_runs=True),
-                Comparison(f"{label}, told", f"{label}, not told", difference),
+                Comparison(f"{label}, time known", f"{label}, time hidden", difference),
             )
         )
     return found
@@ -160,7 +160,7 @@ def clocks(drives: pd.DataFrame, perturbations: Sequence[str], severities: Seque
 def clock_claim(found: Sequence[Clock]) -> Claim:
     """Judge what is said of liquid drivers and time."""
     liquid = tuple(clock.comparison for clock in found if CONTENDERS[clock.label].liquid)
-    return Claim("Time", "A liquid driver that is told the elapsed time drives better than when it is hidden.", liquid)
+    return Claim("Time", "A liquid driver that knows the elapsed time drives better than when it is hidden.", liquid)
 
 
 def _of(drives: pd.DataFrame, label: str, conditions: Sequence[str]) -> Drives:

@@ -5,10 +5,10 @@
 
 An expert is recorded once. Every core learns from that recording with the same head, the same number of steps and the
 same search for a learning rate, from several seeds. All of them drive the same roads under perturbations of every
-family, and once more with and without the elapsed time at irregular frame rates. What comes out is written down with
+family, and again with and without the elapsed time at irregular frame rates. What comes out is written down with
 its intervals, whatever it is.
 
-Killed, it goes on where it was when the same command is given again: with the episode, the epoch, the drive in flight.
+The same command resumes what was killed: with the episode, the epoch, the drive in flight.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from agents.driving.record import RecorderConfig, RecordingProgress, record, with_vehicle
 from agents.imitation.train import ImitationConfig
@@ -56,7 +58,11 @@ SUITE = (
 """Perturbations of the test: one or two of every family."""
 
 
-@dataclass(frozen=True)
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class LiquidClaim:
     """Train every core alike, shift the world, and say what the claim is worth.
 
@@ -67,26 +73,30 @@ class LiquidClaim:
     quick: bool = False
     """A tiny version of everything, to see that it works; it says nothing about any core."""
     out: Path = Path("runs/liquid_claim")
-    """Directory of recording, trainings, drives and outcome; the same command goes on there."""
+    """Directory of recording, trainings, drives and outcome; the same command resumes there."""
     publish: Path | None = None
     """Directory for a copy of what is worth keeping: summary.json, README.md, pictures."""
     cores: tuple[str, ...] = tuple(CONTENDERS)
     """Who is compared."""
-    seeds: int = 5
+    seeds: PositiveInt = 5
     """Training runs of each core."""
-    rates: tuple[float, ...] = (1e-3, 4.5e-3, 2e-2)
+    rates: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (
+        1e-3,
+        4.5e-3,
+        2e-2,
+    )
     """Learning rates of the core that are tried on the first seed; the least validation error chooses."""
-    frames: int = 48_000
+    frames: PositiveInt = 48_000
     """Frames that the expert records."""
-    epochs: int = 5
+    epochs: PositiveInt = 5
     """Passes over the recording in each training."""
-    height: int = 32
+    height: PositiveInt = 32
     """Rows of a frame, pixels."""
-    width: int = 64
+    width: PositiveInt = 64
     """Columns of a frame, pixels."""
-    recorded_variety: float = 0.6
+    recorded_variety: Share = 0.6
     """Variety of looks and cameras in the recording, in [0, 1]."""
-    variety: float = 0.35
+    variety: Share = 0.35
     """Variety of looks and cameras on the roads of the test, in [0, 1]."""
     elapsed_jitter: float = 0.0
     """Share of the frame period by which periods vary in the recording, in [0, 0.9]; 0 records a steady clock, so that
@@ -98,20 +108,20 @@ class LiquidClaim:
     severities: tuple[int, ...] = (1, 3, 5)
     """How strongly, 1 to 5."""
     timing: tuple[str, ...] = ("jittered_period", "lower_rate")
-    """Perturbations of time under which every driver drives with the elapsed time told and hidden."""
+    """Perturbations of time under which every driver drives with the elapsed time known and hidden."""
     timing_severities: tuple[int, ...] = (3, 4, 5)
     """How strongly those."""
-    roads: int = 4
+    roads: PositiveInt = 4
     """Roads of the test, the same for all."""
     episode_s: float = 20.0
     """Length of a drive, s."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Of the recording."""
-    road_seed: int = 1_000_000
+    road_seed: NonNegativeInt = 1_000_000
     """Seed of the first road of the test; the next ones follow it."""
-    films: int = 4
+    films: NonNegativeInt = 4
     """Failures that are filmed for the report of the test."""
-    workers: int = 2
+    workers: PositiveInt = 2
     """Processes, of one thread each; they do not change the figures."""
 
     def __post_init__(self) -> None:
@@ -119,11 +129,6 @@ class LiquidClaim:
         unknown = [label for label in self.cores if label not in CONTENDERS]
         if unknown or len(set(self.cores)) < max(2, len(self.cores)):
             raise ValueError(f"cores must be two or more of {', '.join(CONTENDERS)}, each once; got {self.cores}.")
-        for name in ("seeds", "workers", "epochs", "frames", "roads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not self.rates or min(self.rates) <= 0:
-            raise ValueError(f"rates must be one or more positive numbers, got {self.rates}.")
 
     @property
     def world(self) -> LaneKeepingConfig:

@@ -135,7 +135,7 @@ def timing(clocks: Sequence[Clock], liquid: Collection[str], theme: Theme = LIGH
             axes.plot([-100 * difference.high, -100 * difference.low], [place, place], color=colour, linewidth=2)
             axes.plot(-100 * difference.value, place, "o", color=colour, markersize=7)
         axes.set_title(kind.replace("_", " "), color=theme.text, fontsize=9.5, loc="left")
-        axes.set_xlabel("not told minus told, points", color=theme.text, **_SMALL)
+        axes.set_xlabel("hidden minus known, points", color=theme.text, **_SMALL)
     _names(grid[0, 0], labels, theme)
     return figure
 

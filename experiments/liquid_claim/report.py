@@ -208,7 +208,11 @@ def _page(material: Material, shown: Sequence[tuple[str, str]]) -> str:
         "\n\n".join(f"![{about}]({name})\n\n*{about}*" for name, about in shown if name != "timing.png"),
     ]
     if material.clocks:
-        parts += ["## Told the time, and not", *_timing(material), f"![{shown[-1][1]}](timing.png)\n\n*{shown[-1][1]}*"]
+        parts += [
+            "## With the time known, and hidden",
+            *_timing(material),
+            f"![{shown[-1][1]}](timing.png)\n\n*{shown[-1][1]}*",
+        ]
     parts += ["## Every comparison", *[_comparisons(claim) for claim in material.claims]]
     parts += ["## How they were trained", _training(material), "## Limits", _limits(material)]
     parts += ["## Made by", _markdown(["what", "value"], [[k, v] for k, v in _origin(material)])]
@@ -249,15 +253,15 @@ def _timing(material: Material) -> list[str]:
         [
             clock.label,
             clock.perturbation.replace("_", " "),
-            clock.told.text(1, 100),
+            clock.known.text(1, 100),
             clock.hidden.text(1, 100),
             clock.comparison.difference.text(1, 100),
         ]
         for clock in material.clocks
     ]
-    heads = ["driver", "perturbation", "told, lane error %", "not told, %", "told minus not told, points"]
+    heads = ["driver", "perturbation", "time known, lane error %", "hidden, %", "known minus hidden, points"]
     return [
-        f"The same weights drive twice, once with the true elapsed time of every frame and once told that each is on "
+        f"The same weights drive twice, once with the true elapsed time of every frame and once as if each were on "
         f"time; severities {_list(options['timing_severities'])}. "
         + (
             "All learnt from frames at a steady rate."

@@ -1,7 +1,7 @@
 """Who is compared, and how each is trained: same head, same data, same steps, the same search for a learning rate.
 
 Every training is a process of its own with one thread and a directory of its own. One that is finished is not done
-again; one that was killed goes on from its last complete epoch, to the same weights.
+again; one that was killed resumes from its last complete epoch, to the same weights.
 
     trainings = [Training("ltc-ncp", 0.02, seed=0, ...)]
     run_jobs(train_some, trainings, workers=2, on_news=...)  # news: steps made
@@ -48,7 +48,7 @@ class Contender:
     liquid: bool = False
     """Whether its time constants depend on what it hears: LTC, and CfC, its closed form."""
     drawn: bool = False
-    """Whether its wiring is drawn by chance, anew for each training run."""
+    """Whether its wiring is drawn by chance, again for each training run."""
 
 
 CONTENDERS: dict[str, Contender] = {

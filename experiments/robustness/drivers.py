@@ -16,7 +16,7 @@ from experiments.robustness.jobs import PolicyRun, fingerprint
 from policies.checkpoint import read_config
 
 MEMORYLESS = "feedforward"
-"""The core that remembers nothing: what others are compared with unless told otherwise."""
+"""The core that remembers nothing: what others are compared with by default."""
 _NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
 
 

@@ -21,7 +21,7 @@ from experiments.robustness.findings import Failure
 from policies.checkpoint import load_policy
 
 SECONDS_MORE = 1.0
-"""Time that a film may go on after the moment in which the test saw the car leave the road, s."""
+"""Time after the moment in which the test saw the car leave the road at which a film ends at the latest, s."""
 _OWN = ("height", "width", "episode_s")
 """What `render` takes from the policy or has an option of its own for."""
 

@@ -241,7 +241,7 @@ class Findings:
             return f"{dead} {tried}, {first.name} was {error} (interquartile mean) and {lost}.".lstrip()
         second = self.contenders[1]
         off = f"{second.name} {100 * second.error_iqm.value:.1f} %"
-        # The interquartile mean leaves the worst drives out: they are told at the end.
+        # The interquartile mean leaves the worst drives out: they are named at the end.
         losses = f"{first.name} {lost}, {second.name} in {second.crashes:,} of {second.drives:,}."
         if dead:
             return (

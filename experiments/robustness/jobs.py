@@ -1,4 +1,4 @@
-"""Cells of a robustness test: one training run of a driver under one perturbation, on all roads.
+"""Jobs of a robustness test: one training run of a driver under one perturbation, on all roads.
 
 A job is driven in one process, its roads side by side. What it gives depends on nothing but the job: not on the
 process, nor on what was driven before it. So jobs can be done in any order, anywhere, and again.

@@ -1,4 +1,4 @@
-"""Cells of a robustness test on recorded driving: the same perturbations, open loop.
+"""Jobs of a robustness test on recorded driving: the same perturbations, open loop.
 
 The recorded car does not react, so only what changes frames or times can be tested; the error of the steering stands
 beside what the same perturbation does on the road. Rows are blocks of frames, the unit that intervals resample.

@@ -198,7 +198,7 @@ def _check_same(directory: Path, there: dict[str, Any], wanted: dict[str, Any]) 
         old, new = _differing(there.get(key), wanted.get(key), key)
         raise ValueError(
             f"{directory} was begun with {old}, this command asks for {new}: give another --out, or the same options "
-            "to go on."
+            "to resume."
         )
 
 

@@ -173,7 +173,7 @@ def test_the_clock_is_compared_within_each_training_run():
     difference = clock.comparison.difference
     assert clock.comparison.verdict == "better"
     assert difference.value == pytest.approx(-0.02) and difference.high - difference.low < 1e-9
-    assert clock.told.high - clock.told.low > 0.1
+    assert clock.known.high - clock.known.low > 0.1
 
 
 def test_every_contender_can_be_made():
