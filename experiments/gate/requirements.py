@@ -104,8 +104,10 @@ def parse_requirement(text: str) -> Requirement:
     metric = found["metric"]
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r} in {text!r}. There is: {', '.join(METRICS)}.")
-    at = {} if found["at"] is None else {"severity_operator": found["at"], "severity": int(found["severity"])}
-    return Requirement(text.strip(), metric, found["operator"], float(found["limit"]), found["scope"] or "", **at)
+    at, severity = found["at"] or ">=", int(found["severity"] or 0)
+    return Requirement(
+        text.strip(), metric, found["operator"], float(found["limit"]), found["scope"] or "", at, severity
+    )
 
 
 def check_requirements(requirements: Sequence[Requirement], conditions: Sequence[Condition]) -> None:
