@@ -2,21 +2,24 @@
 
     python -m experiments.gate.calibration --policy runs/mine
 
-A policy against itself, on the same roads under the same draws, drives the same drives, and the gate has nothing to
-err about. So the two sides meet other draws of every disturbance here: what differs is chance, and every "worse" is a
-false alarm. The faults are planted behind the driver, draws and roads paired as in a real gate.
+A pool of roads is driven once: by the policy, by the policy under other draws of every disturbance, and with each fault
+planted behind the driver. Every gate then draws its own roads from the pool, and looks at their drives as it would had
+it driven them itself. A policy against itself under the same draws drives the same drives, and a gate has nothing to
+err about; so the two sides get different draws here: what differs is chance, and every "worse" is a false alarm.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import arg
@@ -28,22 +31,23 @@ from agents.runs.workers import run_jobs
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import progress, screen, table
-from experiments.gate.drives import GatePlan, drive_gate
 from experiments.gate.faults import DelayedSteering, ScaledSteering
-from experiments.gate.judge import Outcome, Rules
+from experiments.gate.judge import Outcome, Rules, judge, outcome
 from experiments.gate.sequential import Plan
 from experiments.policy_paths import find_policy
 from experiments.robustness.drivers import find_policy_runs
+from experiments.robustness.findings import Condition
+from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, drive_jobs
+from experiments.robustness.store import make_table
 from experiments.robustness.suites import Suite
 from experiments.robustness.verb import choose_world
 
-POLICY, RELEASED = "policy", "released"
+SELF, OTHER = "policy", "policy, other draws"
+"""The policy, and the policy under other draws of the disturbances."""
 GAIN = 0.7
 """Of the planted fault: steering that is too weak."""
 LATENCY_S = 0.1
 """Of the planted fault: steering that comes late."""
-ROADS_APART = 1000
-"""Between the first roads of two gates."""
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -56,7 +60,7 @@ class Calibration:
     """Gates of the policy against itself."""
     faulty: NonNegativeInt = 20
     """Gates with each planted fault."""
-    perturbations: tuple[str, ...] = ("gaussian", "rain", "lens_dirt", "action_noise")
+    perturbations: tuple[str, ...] = ("gaussian", "rain", "action_noise")
     """The small suite; each must draw, or the two sides would drive the same."""
     severities: tuple[int, ...] = (2,)
     """Of those that name none."""
@@ -66,9 +70,11 @@ class Calibration:
     """As of `wormwheel gate`."""
     error_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """As of `wormwheel gate`."""
+    pool: PositiveInt = 72
+    """Roads that are driven; each gate draws its own from them."""
     seed: NonNegativeInt = 5_000_000
-    """Of the first road of the first gate."""
-    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=5.0))
+    """Of the first road, and of what the gates draw."""
+    world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=4.0))
     """Where they drive."""
     workers: PositiveInt = 1
     """Processes; they do not change the figures."""
@@ -76,89 +82,88 @@ class Calibration:
     """Directory for calibration.json."""
 
 
-@dataclass(frozen=True, config={"arbitrary_types_allowed": True})
-class _Gate:
-    """One gate of known answer."""
-
-    kind: str
-    plan: Any
-
-
 def run(options: Calibration) -> None:
-    """Run all gates and print how often they were wrong."""
-    gates = _gates(options)
-    outcomes: dict[str, Counter[Outcome]] = {gate.kind: Counter() for gate in gates}
-    roads: dict[str, int] = dict.fromkeys(outcomes, 0)
+    """Drive the pool, run all gates and print how often they were wrong."""
     begun_s = time.monotonic()
-    with progress("gates", len(gates), "gates") as bar:
-
-        def note(news: tuple[str, Outcome, int]) -> None:
-            kind, outcome, driven = news
-            outcomes[kind][outcome] += 1
-            roads[kind] += driven
-            bar.advance()
-
-        run_jobs(_run_gates, gates, options.workers, note)
-    rows, figures = [], {}
-    for kind, counts in outcomes.items():
-        total = sum(counts.values())
-        caught = proportion(counts[Outcome.FAILED], total)
-        rows.append(
-            [
-                kind,
-                str(total),
-                *(str(counts[outcome]) for outcome in Outcome),
-                caught.text(1, 100),
-                f"{roads[kind] / total:.1f}",
-            ]
-        )
-        figures[kind] = {outcome.value: counts[outcome] for outcome in Outcome} | {
-            "gates": total,
-            "failed_share": caught.to_json(),
-            "mean_roads": roads[kind] / total,
-        }
-    table("gates of known answer", ["kind", "gates", *(o.value for o in Outcome), "failed, %", "roads"], rows)
-    seconds = round(time.monotonic() - begun_s, 1)
-    write_json(
-        make_directory(options.out) / "calibration.json",
-        {"command": command(), "versions": versions(), "seconds": seconds, "figures": figures},
-    )
-    screen().print(f"{len(gates)} gates in {seconds:.0f} s: {options.out / 'calibration.json'}", markup=False)
-
-
-def _gates(options: Calibration) -> list[_Gate]:
-    """List the gates: each on roads of its own."""
     world = choose_world(options.world)
     (one,) = find_policy_runs([str(find_policy(options.policy))], throttle=world.throttle)
-    base = GatePlan(
-        policy_runs=(replace(one, driver=POLICY), replace(one, driver=RELEASED)),
-        perturbations=Suite(options.perturbations, options.severities).conditions(),
-        world=world,
-        looks=Plan.upto(options.budget),
-        rules=Rules(POLICY, RELEASED, options.margin, options.error_rate),
-    )
     late = round(LATENCY_S / world.period_s)
     faults: dict[str, Callable[[Any], Any]] = {
         f"gain {GAIN:g}": partial(ScaledSteering, gain=GAIN),
         f"latency {1000 * LATENCY_S:g} ms": partial(DelayedSteering, frames=late),
     }
-    found = [
-        _Gate("against itself", replace(base, seed=options.seed + ROADS_APART * number, effect_seeds=(0, 1)))
-        for number in range(options.gates)
+    roads = tuple(range(options.seed, options.seed + options.pool))
+    perturbations = Suite(options.perturbations, options.severities).conditions()
+    # Side: driver, draws, fault.
+    sides = {SELF: (0, None), OTHER: (1, None)} | {name: (0, fault) for name, fault in faults.items()}
+    jobs = [
+        DriveJob(replace(one, driver=side), text, world, roads, (draw,), inside=False, wrap=fault)
+        for side, (draw, fault) in sides.items()
+        for text in (CLEAN, *perturbations)
     ]
-    for name, fault in faults.items():
-        found += [
-            _Gate(name, replace(base, seed=options.seed + ROADS_APART * number, wraps=(fault, None)))
-            for number in range(options.faulty)
+    rows: list[dict[str, Any]] = []
+    with progress("driving", sum(job.weight for job in jobs), "steps") as bar:
+
+        def note(news: int | JobResult) -> None:
+            if isinstance(news, int):
+                bar.advance(news)
+            else:
+                rows.extend(news.rows)
+
+        run_jobs(drive_jobs, jobs, options.workers, note)
+    drives = make_table(rows, DriveRow)
+    conditions = [Condition.of(text) for text in (CLEAN, *perturbations)]
+    kinds = {"against itself, other draws": (SELF, OTHER, options.gates)}
+    kinds |= {name: (name, SELF, options.faulty) for name in faults}
+    rng = np.random.default_rng(options.seed)
+    figures = {kind: _run_gates(drives, conditions, options, *sides_of, rng) for kind, sides_of in kinds.items()}
+    lines = [
+        [
+            kind,
+            *(str(found[name]) for name in ("gates", "passed", "failed", "undecided")),
+            proportion(found["failed"], found["gates"]).text(1, 100),
+            f"{found['mean_roads']:.1f}",
         ]
-    return found
+        for kind, found in figures.items()
+    ]
+    table("gates of known answer", ["kind", "gates", "passed", "failed", "undecided", "failed, %", "roads"], lines)
+    for side in sides:
+        mine = drives[drives.driver == side]
+        words = (
+            f"{side}: lane error {mine.lane_error.mean():.3f}, {int(mine.crashed.sum())} of {len(mine)} off the road"
+        )
+        screen().print(words, markup=False)
+    seconds = round(time.monotonic() - begun_s, 1)
+    path = make_directory(options.out) / "calibration.json"
+    write_json(path, {"command": command(), "versions": versions(), "seconds": seconds, "figures": figures})
+    screen().print(
+        f"{len(drives)} drives, {sum(f['gates'] for f in figures.values())} gates in {seconds:.0f} s: {path}"
+    )
 
 
-def _run_gates(gates: Iterable[_Gate], report: Callable[[Any], None]) -> None:
-    """Run gates one after the other; for `run_jobs`."""
-    for gate in gates:
-        result = drive_gate(gate.plan)
-        report((gate.kind, result.outcome, result.roads))
+def _run_gates(
+    drives: pd.DataFrame,
+    conditions: list[Condition],
+    options: Calibration,
+    policy: str,
+    against: str,
+    gates: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Run gates, each on roads of its own drawn from the pool; returns how they ended."""
+    looks, rules = Plan.upto(options.budget), Rules(policy, against, options.margin, options.error_rate)
+    both = drives[drives.driver.isin((policy, against))]
+    pool, counts, driven = both.road_seed.unique(), Counter[Outcome](), 0
+    for _ in range(gates):
+        roads = rng.choice(pool, options.budget, replace=False)
+        for look, upto in enumerate(looks.roads):
+            there = both[both.road_seed.isin(roads[:upto])]
+            found = outcome(judge(there, conditions, (), looks, look, rules))
+            if found is not Outcome.UNDECIDED or upto == options.budget:
+                break
+        counts[found] += 1
+        driven += upto
+    return {"gates": gates, **{one.value: counts[one] for one in Outcome}, "mean_roads": driven / max(gates, 1)}
 
 
 if __name__ == "__main__":
