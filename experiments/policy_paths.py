@@ -116,8 +116,8 @@ def open_drivers(
     wanted = 2 if (world.throttle if throttle is None else throttle) else 1
     plain = LaneKeepingConfig()
     for name, driver in opened.items():
-        if isinstance(driver, PolicyDriver):
-            check_motors({name: Path(drivers[name].source)}, wanted == 2)
+        if isinstance(driver, PolicyDriver) and driver.motors != wanted:
+            _refuse_motors(name, driver.motors, wanted, Path(drivers[name].source))
         sees = driver.frame_size
         asked = (world.height, world.width)
         if asked not in ((plain.height, plain.width), sees) and sees is not None:
@@ -174,10 +174,15 @@ def check_motors(policies: dict[str, Path], throttle: bool) -> None:
     for name, path in policies.items():
         motors = read_config(path)["policy"].get("motors", 1)
         if motors != wanted:
-            hint = " Give --throttle." if motors == 2 else " Leave out --throttle." if motors == 1 else ""
-            learnt = world_of(path)
-            hint = f" It learnt {learnt}: give --env {learnt}." if learnt not in (None, LANE_KEEPING) else hint
-            raise ValueError(f"{name} has {motors} motor outputs, LaneKeeping takes {wanted} here.{hint}")
+            _refuse_motors(name, motors, wanted, path)
+
+
+def _refuse_motors(name: str, motors: int, wanted: int, path: Path) -> None:
+    """Say that a driver has another number of motors than LaneKeeping has actions."""
+    hint = " Give --throttle." if motors == 2 else " Leave out --throttle." if motors == 1 else ""
+    learnt = world_of(path)
+    hint = f" It learnt {learnt}: give --env {learnt}." if learnt not in (None, LANE_KEEPING) else hint
+    raise ValueError(f"{name} has {motors} motor outputs, LaneKeeping takes {wanted} here.{hint}")
 
 
 def check_frame_size(policies: dict[str, Path], given: LaneKeepingConfig) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.driving.driver import PolicyDriver, RescaledTime
+from agents.driving.driver import OpenedDriver, PolicyDriver, RescaledTime
 from agents.driving.expert import Expert
 from agents.driving.metrics import Drive
 from agents.driving.rollout import Step, rollout
@@ -48,18 +48,33 @@ class Take:
     """A driver and what it is put under.
 
     Attributes:
-        policy: the driver.
+        policy: the driver: a policy, or any other, which is not looked into.
         name: what it is called in the film.
         noise_variance: of Gaussian noise on its frames, pixels in [0, 1].
         perturbation: what else goes wrong, in the syntax of `envs.perturbations.parse`.
         noise_seed: of the noise and the perturbation, as `agents.driving.trials.Trial` has it; the road's when None.
     """
 
-    policy: DrivingPolicy
+    policy: DrivingPolicy | OpenedDriver
     name: str
     noise_variance: float = 0.0
     perturbation: str = ""
     noise_seed: int | None = None
+
+    @property
+    def inside(self) -> DrivingPolicy | None:
+        """The policy that can be looked into; None of other drivers."""
+        if isinstance(self.policy, DrivingPolicy):
+            return self.policy
+        return self.policy.policy if isinstance(self.policy, PolicyDriver) else None
+
+    def driver(self) -> OpenedDriver:
+        """Return the driver, its state fresh where it is a policy."""
+        return PolicyDriver(self.policy) if isinstance(self.policy, DrivingPolicy) else self.policy
+
+    def frame_size(self, world: LaneKeepingConfig) -> tuple[int, int]:
+        """Return rows and columns of the frames that it gets."""
+        return self.driver().frame_size or (world.height, world.width)
 
     @property
     def is_clean(self) -> bool:
@@ -99,7 +114,7 @@ def film_drive(
     Raises:
         OSError: if the film cannot be written; an older one is still there then.
     """
-    fit = take.policy.config.preprocessing
+    rows, columns = take.frame_size(world)
     film: DriveFilm | None = None
     last: Picture | None = None
     ghost = expert_path(world, seed)
@@ -110,8 +125,8 @@ def film_drive(
             nonlocal film, last
             if film is None:
                 condition = f"{describe_road(world, seed)};  {take.wrong}"
-                aspect = fit.source_width / fit.source_height
-                film = DriveFilm(take.policy, track, world.period_s, take.name, condition, aspect, take.is_clean, ghost)
+                aspect = columns / rows
+                film = DriveFilm(take.inside, track, world.period_s, take.name, condition, aspect, take.is_clean, ghost)
             last = film.draw(moment)
             # Where an action is held for several periods, so is the picture.
             for _ in range(periods):
@@ -147,7 +162,7 @@ def film_two(
     Raises:
         OSError: if the film cannot be written.
     """
-    fit = takes[0].policy.config.preprocessing
+    rows, columns = takes[0].frame_size(world)
     with one_thread(), VideoWriter(path, 1 / world.period_s) as writer:
         reel = Reel(writer, world.period_s, world.episode_s)
         feeds = [_Feed(take, world, seed) for take in takes]
@@ -166,7 +181,7 @@ def film_two(
                         world.period_s,
                         [(take.name, take.wrong, take.is_clean) for take in takes],
                         describe_road(world, seed),
-                        fit.source_width / fit.source_height,
+                        columns / rows,
                     )
                 last = film.draw(moments)
                 reel.append(last)
@@ -192,11 +207,10 @@ def drive_take(take: Take, world: LaneKeepingConfig, seed: int, on_moment: OnMom
         seed: of the road, the look and the start.
         on_moment: called after each step.
     """
-    policy = take.policy
-    fit = policy.config.preprocessing
-    world = replace(world, height=fit.source_height, width=fit.source_width)
-    driver = PolicyDriver(policy)
-    timed = RescaledTime(driver, world.period_s / policy.config.nominal_period_s)
+    rows, columns = take.frame_size(world)
+    world = replace(world, height=rows, width=columns)
+    driver = take.driver()
+    timed = driver if driver.period_s is None else RescaledTime(driver, world.period_s / driver.period_s)
     drawn_from = seed if take.noise_seed is None else take.noise_seed
     view: Scene | None = None
     periods_shown = 0
@@ -204,14 +218,18 @@ def drive_take(take: Take, world: LaneKeepingConfig, seed: int, on_moment: OnMom
     def observe(step: Step) -> None:
         nonlocal view, periods_shown
         inside, info = step.env.unwrapped, step.info
-        assert isinstance(inside, LaneKeepingEnv) and driver.state is not None
+        assert isinstance(inside, LaneKeepingEnv)
+        insight = None
+        if isinstance(driver, PolicyDriver) and driver.state is not None:
+            pixels = driver.preprocessing(torch.from_numpy(step.frame))
+            insight = look_inside(driver.policy, pixels, driver.state, preprocessed=True)
         if view is None:
             view = _large_view(inside)
         pose = inside.vehicle_state
         large = view.frame(pose.x, pose.y, pose.yaw, float(inside.track.project((pose.x, pose.y)).s), pose.speed)
         moment = Moment(
             view=large,
-            insight=look_inside(policy, torch.from_numpy(step.frame), driver.state),
+            insight=insight,
             seen=step.frame,
             steering=step.steering,
             x=pose.x,

@@ -17,9 +17,9 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from agents.driving.driver import PolicyDriver
-from agents.driving.driver_options import DriverOptions
-from agents.driving.open_driver import fit_preprocessing
+from agents.driving.driver import OpenedDriver, PolicyDriver
+from agents.driving.driver_options import DriverOptions, DriverSpec
+from agents.driving.open_driver import open_driver
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -33,22 +33,21 @@ from experiments.film.video import VideoWriter, check_preview, write_preview
 from experiments.machine import one_thread
 from experiments.policy_paths import (
     LANE_KEEPING,
-    check_frame_size,
-    check_motors,
     common_world,
-    name_policies,
+    has_gradient,
+    name_drivers,
+    open_drivers,
     refuse_lane_keeping,
 )
-from policies.checkpoint import load_policy
-from policies.policy import DrivingPolicy
 
 
 @dataclass(frozen=True)
 class RenderOptions:
     """Film a driver at work: what it sees, where it looks, what its neurons do, where the car goes."""
 
-    policy: tuple[Path, ...]
-    """Directory of the policy, such as runs/demo/policy; two with --side-by-side."""
+    policy: tuple[str, ...]
+    """Driver, such as runs/demo/policy, driver.onnx or net.py:make; two of them with --side-by-side. Our own policies
+    are looked into, others are not."""
     out: Path = Path("drive.mp4")
     """The film to write, H.264 in MP4."""
     preview: Path | None = None
@@ -102,9 +101,10 @@ class RenderOptions:
 
 def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
-    named = name_policies(options.policy)
-    name, place = next(iter(named.items()))
-    policy, learnt = load_policy(place), LANE_KEEPING if options.recordings.data else common_world(list(named.values()))
+    named = name_drivers(options.policy, options.driver)
+    name, spec = next(iter(named.items()))
+    ours = [Path(one.source) for one in named.values() if Path(one.source).is_dir()]
+    learnt = LANE_KEEPING if options.recordings.data else common_world(ours)
     if learnt != LANE_KEEPING:
         from experiments.film.gym_env import film_world  # Has Stable-Baselines3 in tow.
 
@@ -114,21 +114,22 @@ def run(options: RenderOptions) -> Path:
             )
         refuse_lane_keeping(learnt, options.world)
         with one_thread():
-            found = film_world(place, learnt, options.seed, options.out, options.seconds)
+            found = film_world(Path(spec.source), learnt, options.seed, options.out, options.seconds)
         screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
         return options.out
     if options.recordings.data:
-        filmed = _film_data(policy, name, options)
+        filmed = _film_data(spec, name, options)
         found = f"{filmed.frames} frames of {options.recordings.data[0]}"
     else:
-        check_motors(named, options.world.throttle)
-        check_frame_size(named, options.world)
+        opened = open_drivers(named, options.world)
+        if parse(options.perturbation).attacks and not all(has_gradient(one) for one in opened.values()):
+            raise ValueError(f"--perturbation {options.perturbation} asks a gradient that a driver does not have.")
         steps = max(1, round(options.seconds / options.world.period_s))
         world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
         with progress("filming", steps) as bar:
-            take = Take(policy, name, options.noise_variance, options.perturbation, options.noise_seed)
+            take = Take(opened[name], name, options.noise_variance, options.perturbation, options.noise_seed)
             if options.side_by_side:
-                left, right = _pair(take, list(named.items()))
+                left, right = _pair(take, opened)
                 filmed, other = film_two((left, right), world, options.seed, options.out, bar.advance)
                 assert filmed.drive is not None
                 words = [f"{side.name}, {side.wrong}: " for side in (left, right)]
@@ -144,27 +145,29 @@ def run(options: RenderOptions) -> Path:
     return options.out
 
 
-def _pair(take: Take, named: list[tuple[str, Path]]) -> tuple[Take, Take]:
+def _pair(take: Take, named: dict[str, OpenedDriver]) -> tuple[Take, Take]:
     """Return what is left and right: two policies, or one clean and perturbed."""
     if len(named) == 1:
         return replace(take, noise_variance=0.0, perturbation=""), take
-    name, place = named[1]
-    return take, replace(take, policy=load_policy(place), name=name)
+    name, other = list(named.items())[1]
+    return take, replace(take, policy=other, name=name)
 
 
-def _film_data(policy: DrivingPolicy, name: str, options: RenderOptions) -> Filmed:
+def _film_data(spec: DriverSpec, name: str, options: RenderOptions) -> Filmed:
     """Film recorded frames as the options say."""
     wanted = options.recordings
     episodes = load_episodes(wanted.data, wanted.nominal_period_s, options=wanted.recording)
     if wanted.last < 1:
         _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
-    fit = fit_preprocessing(policy.config.preprocessing, name, episodes.frame_size, options.driver.crops)
+    driver = open_driver(spec, camera=episodes.frame_size)
+    if not isinstance(driver, PolicyDriver):
+        raise ValueError(f"films of recordings look into the driver, which only a policy of ours lets: {name} is none.")
     # The film runs at the recording's own rate; the driver's clock counts in its own period.
     episode = max(episodes, key=len)
     steps = min(len(episode), round(options.seconds / episode.meta.nominal_period_s))
     with progress("filming", steps) as bar:
         return film_recording(
-            PolicyDriver(policy, fit),
+            driver,
             episode,
             options.out,
             name,

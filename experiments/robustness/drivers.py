@@ -10,28 +10,38 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from agents.driving.driver_options import DriverOptions
+from agents.driving.open_driver import open_driver, split_factory
 from experiments.evaluate.verb import EXPERT
-from experiments.policy_paths import check_motors, find_policy, name_policies
+from experiments.policy_paths import check_motors, find_policy, name_drivers, name_policies
 from experiments.robustness.jobs import PolicyRun, fingerprint
 from policies.checkpoint import read_config
 
 MEMORYLESS = "feedforward"
 """The core that remembers nothing: what others are compared with by default."""
+FOREIGN = "foreign"
+"""Core of drivers that others made: nothing is known of their inside."""
 _NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
 
 
-def find_policy_runs(given: Sequence[str], expert: bool = False, throttle: bool = False) -> list[PolicyRun]:
+def find_policy_runs(
+    given: Sequence[str], expert: bool = False, throttle: bool = False, options: DriverOptions | None = None
+) -> list[PolicyRun]:
     """Find the training runs of each driver.
 
     Args:
-        given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`.
+        given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`; instead of a directory, anything that
+            `agents.driving.open_driver.open_driver` takes.
         expert: add the geometric expert.
         throttle: whether a driver has a second motor, for the speed.
+        options: what drivers of others cannot say.
 
     Raises:
         ValueError: if a directory holds no policy, a pattern finds nothing, something is given twice, or a driver has
             another number of motors.
     """
+    foreign = {text: _split_name(text) for text in given if _is_foreign(_split_name(text)[1])}
+    given = [text for text in given if text not in foreign]
     named: list[tuple[str, Path]] = []
     plain = [text for text in given if "=" not in text or Path(text).exists()]
     for text in given:
@@ -63,10 +73,27 @@ def find_policy_runs(given: Sequence[str], expert: bool = False, throttle: bool 
         seed = config.get("notes", {}).get("seed")
         core, training_seed = str(config["policy"]["core"]), seed if isinstance(seed, int) else None
         found.append(PolicyRun(name, number, core, training_seed, path, print_of))
+    for name, spec in name_drivers([source for _, source in foreign.values()], options or DriverOptions()).items():
+        wanted = next(label for label, source in foreign.values() if source == spec.source)
+        label = re.sub(_NO_NAME, "_", wanted or name)
+        number = sum(policy_run.driver == label for policy_run in found)
+        open_driver(spec)
+        found.append(PolicyRun(label, number, FOREIGN, None, None, spec.fingerprint(), spec))
+        named.append((label, spec.path))
     # Runs of a driver beside one another, drivers in the order in which they are named first.
     order = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in named))}
     found.sort(key=lambda policy_run: (order[policy_run.driver], policy_run.run))
     return [*found, PolicyRun(EXPERT, core=EXPERT)] if expert else found
+
+
+def _split_name(text: str) -> tuple[str, str]:
+    """Split `NAME=SOURCE`; the name is empty where there is none."""
+    name, equals, source = text.partition("=")
+    return (name, source) if equals and not Path(text).exists() else ("", text)
+
+
+def _is_foreign(source: str) -> bool:
+    return split_factory(source) is not None or Path(source).is_file()
 
 
 def choose_baseline(policy_runs: Sequence[PolicyRun], wanted: str | None) -> str:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.driving.driver import PolicyDriver
+from agents.driving.driver_options import DriverSpec
 from agents.driving.metrics import INTERVENTION_S, Drive
 from agents.driving.rollout import SIDE_BY_SIDE
 from agents.driving.trials import Run, Trial, drive_together, expected_steps
@@ -53,9 +54,16 @@ class PolicyRun:
     training_seed: int | None = None
     """Seed that it was trained with; None where it is not recorded."""
     policy: Path | None = None
-    """Policy directory; None is the geometric expert."""
+    """Policy directory; None is the geometric expert, or what `foreign` opens."""
     fingerprint: str = ""
     """Of the policy's files; see `fingerprint`."""
+    foreign: DriverSpec | None = None
+    """Any other driver, by what opens it."""
+
+    @property
+    def is_expert(self) -> bool:
+        """Whether it is the geometric expert."""
+        return self.policy is None and self.foreign is None
 
     @property
     def key(self) -> str:
@@ -184,10 +192,11 @@ class DriveJob:
         runs = [Run(seed) for seed in self.roads]
         groups = [tuple(runs[first : first + SIDE_BY_SIDE]) for first in range(0, len(runs), SIDE_BY_SIDE)]
         perturbation = self.perturbation
-        if self.policy_run.policy is None:  # the expert has no gradient, and does not look at the frames
+        if self.policy_run.is_expert:  # it has no gradient, and does not look at the frames
             perturbation = str(Composition(tuple(part for part in parse(perturbation).parts if not part.attacks)))
+        who = self.policy_run.foreign or self.policy_run.policy
         return [
-            Trial(self.policy_run.policy, self.world, group, noise_seed=seed, perturbation=perturbation)
+            Trial(who, self.world, group, noise_seed=seed, perturbation=perturbation)
             for seed in (self.effect_seeds if self.perturbation else (0,))
             for group in groups
         ]

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.driving.driver import Driver, PolicyDriver
+from agents.driving.driver import Driver, OpenedDriver, PolicyDriver
+from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import respond
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
@@ -76,8 +77,8 @@ class RecordedJob:
     """In the registry's syntax; "" is clean."""
     data: RecordedData
     """The recordings."""
-    preprocessing: Preprocessing
-    """How their frames fit the policy."""
+    preprocessing: Preprocessing | None
+    """How their frames fit the policy; None for drivers of others, whose options say it."""
     effect_seeds: tuple[int, ...] = (0,)
     """Seeds of the perturbation; a clean job is done once."""
 
@@ -107,10 +108,15 @@ class RecordedJob:
 
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]]:
         """Steer; rows of the results, by effect seed, episode and block."""
-        assert self.policy_run.policy is not None
-        policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
-        driver = PolicyDriver(policy, self.preprocessing)
-        episodes = self.data.load().with_nominal_period(policy.config.nominal_period_s)
+        episodes = self.data.load()
+        if self.policy_run.policy is not None:
+            policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
+            driver: OpenedDriver = PolicyDriver(policy, self.preprocessing)
+        else:
+            assert self.policy_run.foreign is not None
+            driver = open_driver(self.policy_run.foreign, camera=episodes.frame_size)
+        if driver.period_s is not None:
+            episodes = episodes.with_nominal_period(driver.period_s)
         mean = float(np.concatenate([episode.steering for episode in episodes]).mean())
         return [
             asdict(row)

@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions
-from agents.driving.open_driver import fit_preprocessing
+from agents.driving.open_driver import fit_preprocessing, open_driver
 from agents.driving.record import with_vehicle
 from agents.runs.directory import RunDirectory, versions
 from agents.runs.workers import run_jobs
@@ -34,7 +34,7 @@ from envs.perturbations import parse
 from envs.road.files import load_track
 from experiments.console import check_json, expand_tracks, progress, say, write_results
 from experiments.evaluate.recordings import RecordingOptions
-from experiments.policy_paths import check_frame_size
+from experiments.policy_paths import check_frame_size, has_gradient
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
 from experiments.robustness.provenance import fingerprint_code, fingerprint_env, fingerprint_perturbation
@@ -129,12 +129,19 @@ def run(options: RobustnessOptions) -> Path:
     from experiments.robustness.recorded import find_recorded, publish_recorded
 
     world = choose_world(options.world)
-    policy_runs = find_policy_runs(options.policy, options.expert, world.throttle)
+    policy_runs = find_policy_runs(options.policy, options.expert, world.throttle, options.driver)
     if options.drive_in != "none":
         check_frame_size({one.key: one.policy for one in policy_runs if one.policy is not None}, world)
+    own = options.driver.resolved()
+    if not options.recordings.data and (own.crops or own.steering_gain) and any(run.policy for run in policy_runs):
+        raise ValueError(
+            "crops and gains of our policies are for recordings here (--data): on roads every policy gets frames of "
+            "its own size; `wormwheel evaluate` drives them in another camera."
+        )
     baseline = choose_baseline(policy_runs, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
     suite, options = replace(suite, episode_s=world.episode_s), replace(options, world=world)
+    suite = without_attacks(suite, policy_runs)
     jobs = make_jobs(policy_runs, suite, options)
     plan = make_plan(policy_runs, suite, options)
     store = Store(options.out, plan)
@@ -185,6 +192,23 @@ def choose_world(given: LaneKeepingConfig) -> LaneKeepingConfig:
     return world
 
 
+def without_attacks(suite: Suite, policy_runs: Sequence[PolicyRun]) -> Suite:
+    """Leave attacks out, for all, where a driver has no gradient that they could ask: drives are paired.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    blind = [run.driver for run in policy_runs if run.foreign and not has_gradient(open_driver(run.foreign))]
+    attacks = [condition for condition in suite.conditions() if parse(condition).attacks]
+    if not blind or not attacks:
+        return suite
+    left = tuple(condition for condition in suite.conditions() if condition not in attacks)
+    if not left:
+        raise ValueError(f"{', '.join(blind)} has no gradient to attack, and the suite holds nothing but attacks.")
+    say(f"note: {', '.join(attacks)} left out for all drivers: {', '.join(blind)} has no gradient to attack")
+    return replace(suite, perturbations=left)
+
+
 def make_jobs(
     policy_runs: Sequence[PolicyRun], suite: Suite, options: RobustnessOptions
 ) -> list[DriveJob | RecordedJob]:
@@ -206,7 +230,11 @@ def make_jobs(
     data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s)
     frame_size = data.load().frame_size
     for policy_run in policy_runs:
+        if policy_run.is_expert:
+            continue
         if policy_run.policy is None:
+            tried = [condition for condition in conditions if parse(condition).frames]
+            jobs += [RecordedJob(policy_run, condition, data, None, seeds) for condition in tried]
             continue
         own = load_policy(policy_run.policy).config.preprocessing
         fit = fit_preprocessing(own, policy_run.driver, frame_size, options.driver.crops)

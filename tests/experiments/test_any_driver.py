@@ -1,0 +1,72 @@
+"""Every kind of driver in every verb: the table of docs/drivers.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.agents.driving import kinds
+from tests.experiments.verbs import call
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("pandas")
+OPTIONS = ("--frame", kinds.FRAME, "--trust", "--vehicle", "bicycle")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return kinds.make_all(tmp_path_factory.mktemp("kinds"))
+
+
+def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_gradient(made, tmp_path):
+    path = tmp_path / "figures.json"
+    words = ["--episodes", "1", "--episode-s", "0.5", "--perturbations", "fgsm:2", "--workers", "1"]
+    done = call("evaluate", "--policy", *made.values(), *words, "--json", path, *OPTIONS)
+    assert done.code == 0, done.err
+    drives = json.loads(path.read_text())["figures"]["driving"]
+    clean = [row["driver"] for row in drives if not row["perturbation"]]
+    attacked = [row["driver"] for row in drives if row["perturbation"]]
+    assert len(clean) == len(set(clean)) == len(made) == 7
+    with_gradient = ("run", "net.py:net", "net.py:policy", "ppo")
+    assert sorted(attacked) == sorted(name for name in clean if name in with_gradient)
+    assert "net.py:function has no gradient to attack" in done.out + done.err
+
+
+def test_robustness_takes_every_kind(made, tmp_path):
+    words = ["--roads", "1", "--episode-s", "0.5", "--films", "0", "--workers", "1", "--out", tmp_path / "robustness"]
+    done = call("robustness", "--policy", *made.values(), "--perturbations", "fog:3", "fgsm:2", *words, *OPTIONS)
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "robustness" / "summary.json").read_text())
+    assert len(json.dumps(summary)) > 0 and "left out for all drivers" in done.out + done.err
+    import pandas as pd
+
+    table = pd.read_parquet(tmp_path / "robustness" / "results.parquet")
+    assert table.groupby("driver").size().eq(2).all() and table.driver.nunique() == 7
+
+
+@pytest.mark.parametrize(
+    "kind", ["our policy", "nn.Module without memory", "plain function", "ONNX with state", "SB3 PPO zip"]
+)
+def test_render_takes_every_kind(made, tmp_path, kind):
+    film = tmp_path / "drive.mp4"
+    done = call("render", "--policy", made[kind], "--out", film, "--seconds", "0.2", *OPTIONS)
+    assert done.code == 0, done.err
+    assert film.stat().st_size > 1000
+
+
+def test_a_zip_without_trust_and_a_torch_file_are_one_line(made, tmp_path):
+    done = call("evaluate", "--policy", made["SB3 PPO zip"], "--episodes", "1")
+    assert done.code == 2 and "can run code" in done.err and "Traceback" not in done.err
+    weights = tmp_path / "net.pt"
+    weights.write_bytes(b"PK")
+    done = call("evaluate", "--policy", weights, "--episodes", "1")
+    assert done.code == 2 and "PyTorch file" in done.err and "corrupt" not in done.err
+
+
+def test_a_run_directory_opens_in_python_as_in_the_command(made):
+    from policies.checkpoint import load_policy
+
+    assert load_policy(made["our policy"]).config == load_policy(Path(made["our policy"]) / "policy").config
