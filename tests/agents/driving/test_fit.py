@@ -76,7 +76,7 @@ def recording(spec: DriverSpec, steps: int = 150) -> EpisodeSet:
 def crashes(spec: DriverSpec, other: bool) -> int:
     driver = open_driver(spec)
     make = OtherCar if other else BarEnv
-    return sum(drive.crashed for drive in rollout(driver, lambda _: make(steps=60, drift=0.08), range(20)))
+    return sum(drive.crashed for drive in rollout(driver, lambda _: make(steps=60, drift=0.1), range(20)))
 
 
 def test_fit_brings_the_crashes_back_to_those_at_home_and_finds_the_gain(spec):

@@ -24,7 +24,7 @@ def expected(policy: DrivingPolicy, elapsed: list[float]) -> NDArray[np.float32]
 
 
 def test_state_and_elapsed_time_are_those_of_the_drive():
-    policy = kinds.policy()
+    policy = kinds.policy("ltc")
     pilot = Pilot(policy, period_s=0.05)
     times = [7.0, 7.05, 7.15, 7.2, 7.21, 7.26]
     steered = [pilot(frame, time_s) for frame, time_s in zip(FRAMES, times, strict=True)]
@@ -36,7 +36,7 @@ def test_state_and_elapsed_time_are_those_of_the_drive():
 
 
 def test_the_policy_counts_in_its_own_period_and_begins_afresh_after_a_pause():
-    policy = kinds.policy()
+    policy = kinds.policy("ltc")
     pilot = Pilot(policy, period_s=0.1)  # the policy's own is 0.05 s
     steered = [pilot(frame) for frame in FRAMES[:3]]
     np.testing.assert_allclose(steered, expected(policy, [1.0, 2.0, 2.0]), atol=1e-5)
