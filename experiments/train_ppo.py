@@ -371,6 +371,7 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
         from experiments.film.verb import RenderOptions
         from experiments.film.verb import run as render
 
-        render(RenderOptions((directory.policy,), directory.path / "best.mp4", seconds=FILM_S, world=options.world))
+        film = RenderOptions((str(directory.policy),), directory.path / "best.mp4", seconds=FILM_S, world=options.world)
+        render(film)
     say(f"policy: {directory.policy}")
     return directory.path

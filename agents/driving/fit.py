@@ -92,7 +92,7 @@ def fit_camera(
         if crop not in answers:
             top, bottom, side = crop
             if rows - top - bottom < 4 or columns - 2 * side < 4:
-                return -2.0
+                return -1.0
             cut = {"crop_top": top, "crop_bottom": bottom, "crop_left": side, "crop_right": side}
             options = plain if plain.crops is not None else replace(plain, **cut)  # type: ignore[arg-type]
             driver = open_driver(DriverSpec(spec.source, options), camera=(rows, columns))
@@ -100,7 +100,8 @@ def fit_camera(
             answers[crop] = np.concatenate(predict(driver, timed)).astype(np.float64)
             if on_try is not None:
                 on_try()
-        return _correlation(answers[crop], known)
+        agreed = _correlation(answers[crop], known)
+        return agreed if np.isfinite(agreed) else -1.0
 
     best = (0, 0, 0)
     uncropped = correlation(best)
@@ -130,7 +131,9 @@ def fit_camera(
 
 def _correlation(answer: NDArray[np.float64], known: NDArray[np.float64]) -> float:
     spread = answer.std() * known.std()
-    return float(((answer - answer.mean()) * (known - known.mean())).mean() / spread) if spread > 1e-12 else -1.0
+    return (
+        float(((answer - answer.mean()) * (known - known.mean())).mean() / spread) if spread > 1e-12 else float("nan")
+    )
 
 
 def _gain(answer: NDArray[np.float64], known: NDArray[np.float64]) -> float:
