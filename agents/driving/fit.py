@@ -131,9 +131,9 @@ def fit_camera(
 
 def _correlation(answer: NDArray[np.float64], known: NDArray[np.float64]) -> float:
     spread = answer.std() * known.std()
-    return (
-        float(((answer - answer.mean()) * (known - known.mean())).mean() / spread) if spread > 1e-12 else float("nan")
-    )
+    if spread <= 1e-12:
+        return float("nan")
+    return float(((answer - answer.mean()) * (known - known.mean())).mean() / spread)
 
 
 def _gain(answer: NDArray[np.float64], known: NDArray[np.float64]) -> float:
