@@ -220,7 +220,7 @@ class OnnxDriver(ForeignDriver):
             import onnxruntime
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"{path} is an ONNX file and needs onnxruntime: pip install 'wormwheel[onnx]'.", name=None
+                f"{path} is an ONNX file and needs onnxruntime: pip install -e '.[onnx]'.", name=None
             ) from error
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1

@@ -2,7 +2,7 @@
 
 Each job is a task with one core. A task whose node dies is done again elsewhere. Nothing is shared but Ray itself: the
 policy directories travel through its object store and are unpacked once on each node; Wormwheel must be installed there
-(`pip install 'wormwheel[cluster]'`), recordings and road files must lie at the same path, so name them from the root.
+(`pip install -e '.[cluster]'`), recordings and road files must lie at the same path, so name them from the root.
 
     ray start --head --num-cpus=8                  # on one machine, and on others: ray start --address=HEAD:6379
     run_jobs_on_ray(drive_jobs, jobs, "auto", on_news)
@@ -24,7 +24,7 @@ RETRIES = 5
 """Nodes that may die under one job before it is given up."""
 PATIENCE_S = 5.0
 """Time in which the machine of an address must answer; Ray itself would try for more than a minute."""
-EXTRA = "pip install 'wormwheel[cluster]'"
+EXTRA = "pip install -e '.[cluster]'"
 """How to get what this needs."""
 
 Files = dict[str, bytes]

@@ -33,7 +33,7 @@ def peers(units: int) -> dict[str, nn.Module]:
         import ncps.torch as reference
         import ncps.wirings as wirings
     except ModuleNotFoundError as error:
-        raise ValueError("the peer is not installed: pip install 'wormwheel[bench]'.") from error
+        raise ValueError("the peer is not installed: pip install -e '.[bench]'.") from error
     motors, sparsity = MOTORS[units], SPARSITY[units]
     state = torch.random.get_rng_state()
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ from experiments.robustness.recorded_jobs import BlockRow
 if TYPE_CHECKING:
     import pandas as pd
 
-EXTRA = "pip install 'wormwheel[robustness]'"
+EXTRA = "pip install -e '.[robustness]'"
 """How to get what writes the table."""
 
 GROWING = ("policies", "perturbations")

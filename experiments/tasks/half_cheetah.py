@@ -103,7 +103,7 @@ def record(options: Options) -> NDArray[np.float32]:
         ModuleNotFoundError: if MuJoCo is not installed.
     """
     if importlib.util.find_spec("mujoco") is None:
-        raise ModuleNotFoundError("the half-cheetah task needs MuJoCo: pip install 'wormwheel[mujoco]'")
+        raise ModuleNotFoundError("the half-cheetah task needs MuJoCo: pip install -e '.[mujoco]'")
     import gymnasium
 
     mujoco = importlib.import_module("mujoco")

@@ -139,7 +139,7 @@ def test_cheetah_without_mujoco_names_the_extra(monkeypatch):
         half_cheetah.record(half_cheetah.Options())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="needs MuJoCo: pip install 'wormwheel[mujoco]'")
+@pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="needs MuJoCo: pip install -e '.[mujoco]'")
 def test_cheetah_rollouts_repeat_and_move(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo likes to leave a log file there
     options = half_cheetah.Options(rollouts=5, rollout_steps=40)
