@@ -1,4 +1,4 @@
-"""The world a car drives in.
+"""Envs in which a car with a camera drives.
 
 Importing this package registers `wormwheel/LaneKeeping-v0` and `wormwheel/CarRacing-v0` with Gymnasium.
 """
@@ -13,7 +13,7 @@ CAR_RACING_STEERING = "wormwheel/CarRacing-v0"
 """Id of Gymnasium's CarRacing as a steering task."""
 
 if LANE_KEEPING not in gymnasium.registry:
-    # Gymnasium's passive checker looks at every observation anew and would take a third of the time of a step; the
+    # Gymnasium's passive checker looks at every observation and would take a third of the time of a step; the
     # tests run the full one.
     gymnasium.register(id=LANE_KEEPING, entry_point="envs.lane_keeping.env:LaneKeepingEnv", disable_env_checker=True)
 if CAR_RACING_STEERING not in gymnasium.registry:

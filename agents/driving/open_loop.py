@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from agents.driving.driver import Driver, PolicyDriver
 from agents.driving.metrics import Estimate, open_loop
 from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeSet
-from envs.perturbations import Clip, Recorded, RecordedEpisode
+from envs.perturbations import CameraInfo, PerturbedFrames, RecordedEpisode
 from policies.policy import DrivingPolicy
 
 CAMERA_M = {"car": 1.2, "udacity": 1.2}
-"""Height of the camera above the road in vehicles of full size, m; in models it is that of `Clip`."""
+"""Height of the camera above the road in vehicles of full size, m; in models it is that of `CameraInfo`."""
 HEIGHTS_PER_S = 7.5
 """Speed of a car whose recording lacks it, camera heights a second: that of the simulated ones, and 9 m/s in a car."""
 
@@ -47,9 +47,9 @@ class PerturbedRecording:
             ValueError: if the perturbation does not exist, or cannot be applied to a recording.
         """
         meta = episode.meta
-        self.clip = Clip(meta.height, meta.width, meta.nominal_period_s)
+        self.clip = CameraInfo(meta.height, meta.width, meta.nominal_period_s)
         if meta.vehicle in CAMERA_M:
-            self.clip = Clip(meta.height, meta.width, meta.nominal_period_s, camera_m=CAMERA_M[meta.vehicle])
+            self.clip = CameraInfo(meta.height, meta.width, meta.nominal_period_s, height_m=CAMERA_M[meta.vehicle])
         self._episode = episode
         self._effects = RecordedEpisode(perturbation, seed, self.clip)
 
@@ -58,7 +58,7 @@ class PerturbedRecording:
         """By what the labels are to be multiplied: −1 where left and right are exchanged, else 1."""
         return self._effects.steering_sign
 
-    def take(self, start: int, stop: int, frames: NDArray[np.uint8] | None = None) -> Recorded:
+    def take(self, start: int, stop: int, frames: NDArray[np.uint8] | None = None) -> PerturbedFrames:
         """Perturb the next frames.
 
         Args:
@@ -77,7 +77,7 @@ class PerturbedRecording:
         """The mean speed of the car in some frames, m/s; a guess where the recording lacks it."""
         speed = self._episode.extras.get("speed_mps")
         mean = float("nan") if speed is None else float(np.mean(np.asarray(speed[start:stop], np.float64)))
-        return mean if np.isfinite(mean) else HEIGHTS_PER_S * self.clip.camera_m
+        return mean if np.isfinite(mean) else HEIGHTS_PER_S * self.clip.height_m
 
 
 def episode_seed(seed: int, number: int) -> int:

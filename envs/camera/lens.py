@@ -14,57 +14,55 @@ params = draw_camera(np.random.default_rng(3), CameraRanges(), variety=1.0, heig
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from envs.ranges import Angle, Ordered, Share
 
 FloatArray = NDArray[np.float64]
 
 _EPS = 1e-9
+_WIDE_LENS = 0.7  # views wider than 110° get at most this lens
+_Height = Annotated[float, Field(gt=0.0, le=1000.0)]
+_Distance = Annotated[float, Field(ge=-1000.0, le=1000.0)]
+_Aspect = Annotated[float, Field(ge=0.1, le=10.0)]
+_FieldOfView = Annotated[float, Field(ge=10.0, le=320.0)]
+_Horizon = Annotated[float, Field(ge=-1.0, le=2.0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class CameraParams:
     """Where the camera sits on the car and how its lens draws."""
 
-    height_m: float = 0.2
+    height_m: _Height = 0.2
     """Height above the ground, m."""
-    forward_m: float = 0.25
+    forward_m: _Distance = 0.25
     """Distance ahead of the rear axle, m."""
-    lateral_m: float = 0.0
+    lateral_m: _Distance = 0.0
     """Distance to the left of the middle of the car, m."""
-    pitch_deg: float = 12.0
+    pitch_deg: Angle = 12.0
     """Tilt of the axis, degrees, positive downwards."""
-    roll_deg: float = 0.0
+    roll_deg: Angle = 0.0
     """Turn about the axis, degrees, positive clockwise as seen by the camera."""
-    yaw_deg: float = 0.0
+    yaw_deg: Angle = 0.0
     """Direction of the axis relative to the car, degrees, positive to the left."""
-    hfov_deg: float = 90.0
+    hfov_deg: _FieldOfView = 90.0
     """Horizontal field of view, degrees."""
-    lens: float = 1.0
+    lens: Share = 1.0
     """The k of the lens: 1 pinhole, 0.5 stereographic fisheye, 0 equidistant fisheye."""
-    pixel_aspect: float = 1.0
+    pixel_aspect: _Aspect = 1.0
     """Vertical over horizontal focal length in pixels; below 1 the picture looks squeezed in height, as a 4:3 image
     resized to 2:1 does."""
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if not math.isfinite(value):
-                raise ValueError(f"CameraParams.{name} must be a finite number, got {value}.")
-        if self.height_m <= 0.0 or self.pixel_aspect <= 0.0:
-            raise ValueError(
-                "CameraParams: height_m and pixel_aspect must be positive, "
-                f"got {self.height_m} and {self.pixel_aspect}."
-            )
-        if not 0.0 <= self.lens <= 1.0:
-            raise ValueError(f"CameraParams.lens must lie in [0, 1], got {self.lens}.")
-        widest = 180.0 / self.lens - 5.0 if self.lens > 0.55 else 320.0
-        if not 10.0 <= self.hfov_deg <= widest:
-            raise ValueError(
-                f"CameraParams.hfov_deg must lie in [10, {widest:.0f}] for lens={self.lens}, got {self.hfov_deg}."
-            )
+        widest = widest_deg(self.lens)
+        if self.hfov_deg > widest:
+            raise ValueError(f"hfov_deg must be at most {widest:.0f} for lens {self.lens}, got {self.hfov_deg}.")
 
     def focal_px(self, width: int) -> tuple[float, float]:
         """Horizontal and vertical focal length for an image `width` pixels wide."""
@@ -122,36 +120,38 @@ class CameraParams:
         return np.stack([column, row], axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class CameraRanges:
     """From what the camera is drawn at each reset; each a range (low, high)."""
 
-    height_m: tuple[float, float] = (0.1, 0.3)
+    height_m: Annotated[tuple[_Height, _Height], Ordered] = (0.1, 0.3)
     """Height above the ground, m."""
-    forward_m: tuple[float, float] = (0.1, 0.4)
+    forward_m: Annotated[tuple[_Distance, _Distance], Ordered] = (0.1, 0.4)
     """Distance ahead of the rear axle, m."""
-    lateral_m: tuple[float, float] = (-0.02, 0.02)
+    lateral_m: Annotated[tuple[_Distance, _Distance], Ordered] = (-0.02, 0.02)
     """Distance to the left of the middle, m."""
-    horizon: tuple[float, float] = (0.0, 0.5)
+    horizon: Annotated[tuple[_Horizon, _Horizon], Ordered] = (0.0, 0.5)
     """Height of the horizon in the frame: 0 at the top, 1 at the bottom; the pitch follows from it."""
-    roll_deg: tuple[float, float] = (-2.0, 2.0)
+    roll_deg: Annotated[tuple[Angle, Angle], Ordered] = (-2.0, 2.0)
     """Roll, degrees."""
-    yaw_deg: tuple[float, float] = (-2.5, 2.5)
+    yaw_deg: Annotated[tuple[Angle, Angle], Ordered] = (-2.5, 2.5)
     """Yaw, degrees."""
-    hfov_deg: tuple[float, float] = (70.0, 150.0)
+    hfov_deg: Annotated[tuple[_FieldOfView, _FieldOfView], Ordered] = (70.0, 150.0)
     """Horizontal field of view, degrees."""
-    lens: tuple[float, float] = (0.2, 1.0)
+    lens: Annotated[tuple[Share, Share], Ordered] = (0.2, 1.0)
     """Lens, 1 pinhole to 0 equidistant fisheye; views wider than 110° get at most 0.7."""
-    pixel_aspect: tuple[float, float] = (0.65, 1.05)
+    pixel_aspect: Annotated[tuple[_Aspect, _Aspect], Ordered] = (0.65, 1.05)
     """Vertical over horizontal focal length."""
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(
-                    f"CameraRanges.{name} must be a range (low, high) with low <= high, got {(low, high)}."
-                )
+        widest = widest_deg(min(self.lens[1], _WIDE_LENS))
+        if self.hfov_deg[1] > widest:
+            raise ValueError(f"hfov_deg must be at most {widest:.0f} for these lenses, got {self.hfov_deg[1]}.")
+
+
+def widest_deg(lens: float) -> float:
+    """The widest field of view that a lens draws, degrees."""
+    return 180.0 / lens - 5.0 if lens > 0.55 else 320.0
 
 
 STANDARD_CAMERA = CameraParams()
@@ -186,5 +186,5 @@ def draw_camera(
     if pinhole:
         value["lens"], value["hfov_deg"] = 1.0, min(value["hfov_deg"], 110.0)
     elif value["hfov_deg"] > 110.0:
-        value["lens"] = min(value["lens"], 0.7)
+        value["lens"] = min(value["lens"], _WIDE_LENS)
     return pitch_for_horizon(CameraParams(**value), height, width, horizon)

@@ -1,4 +1,4 @@
-"""The camera once more, by PyBullet's software renderer: the same ground as a textured plane, the same pose.
+"""The same camera drawn by PyBullet's software renderer: the same ground as a textured plane, the same pose.
 
 TinyRenderer is some twenty times slower than the look-up of `envs.camera.warp`, knows pinhole lenses only, and reads
 its texture without averaging, so that its pictures flicker. It is here as a second opinion about where things appear,
@@ -15,13 +15,14 @@ import math
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from envs.camera.lens import CameraParams
 from envs.camera.warp import Ground, Image, Panorama, WarpCamera
-from envs.vehicle.bullet import import_bullet, release
+from envs.vehicle.bullet import UNCOPYABLE, import_bullet, release
 
 _NEAR_M, _FAR_M = 0.02, 80.0
 _FARTHEST_M = 35.0  # beyond, a pixel shows nothing but the border, and TinyRenderer leaves holes
@@ -118,6 +119,9 @@ class TinyCamera:
     def close(self) -> None:
         """Stop the simulator."""
         self._release()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(UNCOPYABLE)
 
 
 def _plane(ground: Ground) -> tuple[list[list[float]], list[int], list[list[float]]]:

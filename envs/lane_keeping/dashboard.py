@@ -2,8 +2,8 @@
 
 The large picture is drawn again, finer than the frame that the driver gets; that frame stands beside it as it is.
 
-view = HumanView(scene, height=48, width=96, period_s=0.05)
-picture = view.draw(moment)  # uint8 [720, 1280, 3]
+dashboard = Dashboard(scene, height=48, width=96, period_s=0.05)
+picture = dashboard.draw(state)  # uint8 [720, 1280, 3]
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ OFFSET_SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What there is to show.
+class DashboardState:
+    """One picture's worth of what the car sees and does.
 
     Attributes:
         frame: uint8 `[h, w, 3]` RGB, the frame that the driver gets.
@@ -55,8 +55,8 @@ class Moment:
     crashed: bool
 
 
-class HumanView:
-    """Draws moments of one scene; what does not move is drawn once."""
+class Dashboard:
+    """Draws the pictures of one scene; what does not move is drawn once."""
 
     def __init__(self, scene: Scene, height: int, width: int, period_s: float):
         """Lay out the panels, and make the scene again in the size of the large picture, without noise or blur.
@@ -78,16 +78,16 @@ class HumanView:
         self._steering = SteeringPanel(boxes.steering)
         self._offset = offset_strip(boxes.below, period_s)
 
-    def draw(self, moment: Moment) -> Image:
-        """Draw one moment; uint8 `[720, 1280, 3]` RGB."""
+    def draw(self, state: DashboardState) -> Image:
+        """Draw one picture, uint8 `[720, 1280, 3]` RGB."""
         picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
-        self._view.of(picture)[:] = self._fine.frame(moment.x, moment.y, moment.yaw, moment.s)
-        status = f"{moment.time_s:.1f} s   {moment.progress_m:.0f} m   {moment.speed_mps:.1f} m/s"
-        self._header.draw(picture, f"off the road   {status}" if moment.crashed else status, moment.crashed)
-        self._map.draw(picture, (moment.x, moment.y, moment.yaw, moment.crashed, ALARM if moment.crashed else DRIVER))
-        self._seen.draw(picture, moment.frame)
-        self._steering.draw(picture, moment.steering)
-        self._offset.draw(picture, moment.lateral_offset_m / moment.lane_width_m)
+        self._view.of(picture)[:] = self._fine.frame(state.x, state.y, state.yaw, state.s)
+        status = f"{state.time_s:.1f} s   {state.progress_m:.0f} m   {state.speed_mps:.1f} m/s"
+        self._header.draw(picture, f"off the road   {status}" if state.crashed else status, state.crashed)
+        self._map.draw(picture, (state.x, state.y, state.yaw, state.crashed, ALARM if state.crashed else DRIVER))
+        self._seen.draw(picture, state.frame)
+        self._steering.draw(picture, state.steering)
+        self._offset.draw(picture, state.lateral_offset_m / state.lane_width_m)
         return picture
 
 

@@ -16,11 +16,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.actions import checked_action
+from envs.camera.info import CameraInfo, camera_info
 from envs.camera.lens import draw_camera
 from envs.lane_keeping.config import LaneKeepingConfig, with_overrides
-from envs.lane_keeping.dashboard import HumanView, Moment
-from envs.lane_keeping.episode import World
-from envs.road.files import existing_files, remembered_track
+from envs.lane_keeping.dashboard import Dashboard, DashboardState
+from envs.lane_keeping.scenario import Scenario
+from envs.protocol import Motion
+from envs.road.files import cached_track, existing_files
 from envs.road.random_road import random_track
 from envs.road.track import Track, TrackCursor
 from envs.scene.random_look import draw_look
@@ -33,43 +36,75 @@ from envs.vehicle.vehicle import VehicleParams, VehicleState
 class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     """A car with a camera on a closed two-lane road; it should keep to the middle of the right-hand lane.
 
-    ## Observation `Dict(camera: Box(0, 255, [H, W, 3], uint8), elapsed: Box(0, 10, [1], float32))`: an RGB frame, and
-    the time since the previous one in units of `period_s` (1 unless `elapsed_jitter` is set). Both are new arrays at
-    every step.
+    ## Observation space
+    `Dict`; both arrays are new at every step. Frames are on time, `elapsed` 1, unless `elapsed_jitter` is set.
 
-    ## Action `Box(−1, 1, [1], float32)`: steering as a share of the steering limit, positive to the left. A cruise
-    controller holds the speed. With `throttle=True` a second action changes the wanted speed: −1 stops, 0 keeps the
-    drawn speed, 1 doubles it. Actions outside the box are clipped.
+    | Key | Space | Meaning |
+    |---|---|---|
+    | `camera` | `Box(0, 255, (height, width, 3), uint8)` | RGB frame of the camera on the car |
+    | `elapsed` | `Box(0.0, 10.0, (1,), float32)` | time since the previous frame in units of `period_s` |
 
-    ## Info `lateral_offset_m` distance of the rear axle's middle from the middle of the right-hand lane, positive to
-    the left; `heading_error_rad` direction of the car relative to the road, positive to the left; `progress_m` way
-    along the road since the start, over all laps; `speed_mps`; `crashed`; `time_s` since the start; `lane_width_m`;
-    `curvature_per_m` of the middle of the lane where the car is, positive to the left; `steering` the last action in
-    [−1, 1].
+    ## Action space
+    `Box(-1.0, 1.0, (1,), float32)`, with `throttle=True` `(2,)`. Values outside the box are clipped; NaN and infinity
+    are refused.
 
-    ## Reward Way made along the road relative to what the drawn speed allows, divided by 1 + (offset / half a lane)²,
-    minus 0.1 · (change of steering)²; and −10 for a crash. Driving on is worth something wherever the car is on the
-    road: a learner that is lost never gains by ending the episode.
+    | Number | Action | −1 | 0 | 1 |
+    |---|---|---|---|---|
+    | 0 | steering, share of the steering limit | full lock to the right | straight on | full lock to the left |
+    | 1 | throttle: speed that the cruise controller holds | stop | drawn speed | twice the drawn speed |
 
-    ## Start and end Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a
-    start near the middle of the lane. Leaving the pavement (the middle of the rear axle beyond either road edge) is a
-    crash: terminated. After `episode_s` seconds the episode is truncated.
+    ## Info
+    | Key | Unit | Meaning |
+    |---|---|---|
+    | `lateral_offset_m` | m | of the rear axle's middle from the middle of the right-hand lane, positive to the left |
+    | `heading_error_rad` | rad | direction of the car relative to the road, positive to the left |
+    | `progress_m` | m | way along the road since the start, over all laps |
+    | `speed_mps` | m/s | forward speed |
+    | `crashed` | | whether the car has left the pavement |
+    | `time_s` | s | since the start |
+    | `lane_width_m` | m | width of one lane |
+    | `curvature_per_m` | 1/m | of the middle of the lane where the car is, positive to the left |
+    | `steering` | | the last steering action, in [−1, 1] |
 
-    ## Changed worlds `reset(options={"world": World(...)})` makes this one episode from a changed config, car, look or
-    road (`envs.lane_keeping.episode`); the next reset without it is back in the env's own. `next_periods`, when set,
-    is for how many nominal periods the next action is held, any number in (0, 10]; it counts for one step.
+    ## Rewards
+    `way / (drawn speed · period_s) / (1 + (offset / half a lane)²) − 0.1 · (change of steering)²`, and −10 for a crash,
+    with the way made along the road in this step. Driving on earns something wherever the car is on the road, so a
+    learner that is lost never gains by ending the episode.
+
+    ## Starting state
+    Each reset draws, from the generator that the seed sets, a road, a look, a camera, a speed and a start near the
+    middle of the lane.
+
+    ## Episode end
+    - **Termination**: a crash, which is the middle of the rear axle beyond either edge of the pavement.
+    - **Truncation**: after `episode_s` seconds.
+
+    ## Arguments
+    `config`, a `LaneKeepingConfig`, or any of its attributes by name (`wormwheel info env` lists them):
+
+    ```python
+    gymnasium.make("wormwheel/LaneKeeping-v0", vehicle="bicycle", height=66, width=200, throttle=True)
+    ```
+
+    `reset(options={"scenario": Scenario(...)})` makes one episode from another config, car, look or road
+    (`envs.lane_keeping.scenario`); the next reset without it is back in the env's own. The attribute `next_periods`,
+    when set, is for how many nominal periods the next action is held, any number in (0, 10]; it counts for one step.
 
     ## Rendering
     `render_mode="rgb_array"`: 1280×720 RGB: the camera, a map with the car, steering, offset, speed and time.
+
+    ## Copies and closing
+    `copy.copy`, `copy.deepcopy` and `pickle` are refused where the env holds a PyBullet simulator. After `close`, a
+    reset starts the simulator again.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(self, config: LaneKeepingConfig | None = None, render_mode: str | None = None, **overrides: Any):
-        """Make the world.
+        """Make the env.
 
         Args:
-            config: the world; the defaults when None.
+            config: what roads, cars, cameras and episodes are like; the defaults when None.
             render_mode: "rgb_array" or None.
             **overrides: attributes of the config to replace.
 
@@ -94,11 +129,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         if self.config.renderer == "tiny":
             import_bullet()
         self.next_periods: float | None = None
-        self._world = World(self.config)
+        self._scenario = Scenario(self.config)
         self._vehicle = make_vehicle(self.config.vehicle, self.config.vehicle_params)
         self._track: Track | None = None
         self._scene: Scene | None = None
-        self._view: HumanView | None = None
+        self._dashboard: Dashboard | None = None
         self._resets = 0
         self._drawn_seed: int | None = None  # of the reset that drew the scene
         self._drawn_state: dict[str, Any] = {}  # of the generator after that
@@ -127,15 +162,22 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
     @property
     def scene(self) -> Scene:
-        """Road, look and camera of this episode, for whoever wants the same view in another size."""
+        """Road, look and camera of this episode: for the same view in another size."""
         if self._scene is None:
             raise gymnasium.error.ResetNeeded("No scene yet: call reset first.")
         return self._scene
 
-    @property
-    def has_scene(self) -> bool:
-        """Whether there has been a reset, so that there is a scene."""
-        return self._scene is not None
+    def camera_info(self) -> CameraInfo:
+        """Describe the camera of this episode; before the first reset its geometry is a guess."""
+        config = self.config
+        if self._scene is None:
+            return CameraInfo(config.height, config.width, config.period_s)
+        return camera_info(self._scene.params, config.height, config.width, config.period_s)
+
+    def motion(self) -> Motion:
+        """Tell how the car moves now."""
+        state = self._state
+        return Motion(state.speed, state.speed * math.tan(state.steer) / self._vehicle.params.wheelbase_m)
 
     @property
     def target_speed_mps(self) -> float:
@@ -148,15 +190,15 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         """Draw a road, a look, a camera and a start; see the class."""
         super().reset(seed=seed)
         self.next_periods = None
-        changed = self._enter((options or {}).get("world") or World(self.config))
-        config = self._world.config
+        changed = self._enter((options or {}).get("scenario") or Scenario(self.config))
+        config = self._scenario.config
         if config.opencv_threads:
             cv2.setNumThreads(config.opencv_threads)
         if seed is not None:
             self._resets = 0
         generator = self.np_random
         if seed is not None and seed == self._drawn_seed and self._scene is not None and not changed:
-            self._scene.rewind()  # The same episode once more: its scene is there already.
+            self._scene.rewind()  # The same episode again: its scene is there already.
             generator.bit_generator.state = self._drawn_state
         elif self._resets % config.resets_per_road == 0 or self._scene is None or changed:
             self._draw_scene(generator)
@@ -178,20 +220,18 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Drive for one period; see the class for what is returned."""
-        config, track = self._world.config, self.track
-        steering = min(max(float(action[0]), -1.0), 1.0)
-        if steering != steering:
-            raise ValueError("The steering action is not a number (NaN).")
+        config, track = self._scenario.config, self.track
+        steering, *throttle = checked_action(action, 2 if config.throttle else 1)
         speed = self._speed
-        if config.throttle:
-            speed *= 1.0 + min(max(float(action[1]), -1.0), 1.0)
+        if throttle:
+            speed *= 1.0 + throttle[0]
         self._elapsed = 1.0
         if config.elapsed_jitter > 0.0:
             self._elapsed = float(np.float32(1.0 + config.elapsed_jitter * self.np_random.uniform(-1.0, 1.0)))
         parts = 1
         if self.next_periods is not None:
             self._elapsed = _held(self.next_periods)
-            self.next_periods, parts = None, max(1, math.ceil(self._elapsed - 1e-6))  # nobody leaves the road unseen
+            self.next_periods, parts = None, max(1, math.ceil(self._elapsed - 1e-6))  # a crash between frames is seen
         dt_s = self._elapsed * config.period_s / parts
         way = 0.0
         for part in range(parts):
@@ -228,10 +268,10 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             uint8 `[720, 1280, 3]` RGB.
         """
         scene, state, info = self.scene, self._state, self._info()
-        if self._view is None:
-            self._view = HumanView(scene, self.config.height, self.config.width, self.config.period_s)
-        return self._view.draw(
-            Moment(
+        if self._dashboard is None:
+            self._dashboard = Dashboard(scene, self.config.height, self.config.width, self.config.period_s)
+        return self._dashboard.draw(
+            DashboardState(
                 frame=self._frame if frame is None else frame,
                 x=state.x,
                 y=state.y,
@@ -254,25 +294,25 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self._scene.close()
             self._scene = None
 
-    def _enter(self, world: World) -> bool:
-        """Make the episodes from here on in a world; returns whether it differs from the one before."""
-        if world == self._world:
+    def _enter(self, scenario: Scenario) -> bool:
+        """Make the episodes from here on from a scenario; returns whether it differs from the previous one."""
+        if scenario == self._scenario:
             return False
-        world.check_fits(self.config)
-        config, before = world.config, self._world.config
+        scenario.check_fits(self.config)
+        config, before = scenario.config, self._scenario.config
         if (config.vehicle, config.vehicle_params) != (before.vehicle, before.vehicle_params):
             made = make_vehicle(config.vehicle, config.vehicle_params)
             self._vehicle.close()
             self._vehicle = made
         self._files = existing_files(config.track)
-        self._world = world
+        self._scenario = scenario
         return True
 
     def _draw_scene(self, generator: np.random.Generator) -> None:
         """Draw a road, a look and a camera."""
-        config = self._world.config
-        self._track = self._world.track(self._draw_track(generator))
-        look = self._world.look(draw_look(generator, config.variety))
+        config = self._scenario.config
+        self._track = self._scenario.track(self._draw_track(generator))
+        look = self._scenario.look(draw_look(generator, config.variety))
         pinhole = config.renderer == "tiny"
         params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
         if self._scene is not None:
@@ -281,21 +321,20 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
         )
         self._cursor = TrackCursor(self._track)
-        self._view = None
+        self._dashboard = None
 
     def _draw_track(self, generator: np.random.Generator) -> Track:
-        config = self._world.config
+        config = self._scenario.config
         if not self._files:
             return random_track(generator, config.roads)
         path = self._files[int(generator.integers(len(self._files)))]
         sizes = config.track_scale, config.track_lane_width_m, config.track_min_radius_m
-        return remembered_track(path, *sizes, config.track_reverse)
+        return cached_track(path, *sizes, config.track_reverse)
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         assert self._scene is not None
         state = self._state
-        turn = state.speed * math.tan(state.steer) / self._vehicle.params.wheelbase_m
-        frame = self._scene.frame(state.x, state.y, state.yaw, self._s, state.speed, turn)
+        frame = self._scene.frame(state.x, state.y, state.yaw, self._s, *self.motion())
         self._frame = frame
         return {"camera": frame, "elapsed": np.array([self._elapsed], np.float32)}
 
@@ -316,7 +355,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
 
 def _held(periods: float) -> float:
-    """For how long an action is held, checked, as the observation tells it."""
+    """For how long an action is held, checked, as the observation reports it."""
     if not 0.0 < periods <= 10.0:
         raise ValueError(f"next_periods must lie in (0, 10], got {periods}.")
     return float(np.float32(periods))

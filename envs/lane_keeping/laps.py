@@ -8,7 +8,7 @@ import gymnasium
 
 
 class StopAfterLaps(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Truncate a LaneKeeping episode once the car has made so many laps; leaving the road ends it as ever.
+    """Truncate a LaneKeeping episode once the car has made so many laps; leaving the road still terminates it.
 
     Make the env with an `episode_s` that is long enough.
     """

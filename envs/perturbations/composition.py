@@ -3,29 +3,31 @@
 A frame passes through them from the first to the last, an action from the last to the first: what is named last sits
 nearest to the driver. Times for which an action is held are multiplied.
 
-    running = Composition((Fog(3), Latency(2))).begin(seed=7, clip=Clip(48, 96, 0.05))
+    running = Composition((fog(3), latency(2))).begin(seed=7, camera=CameraInfo(48, 96, 0.05))
     frame, elapsed = running.see(frame, Moment(time_s=0.0))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.lane_keeping.episode import World
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.camera.info import CameraInfo
+from envs.lane_keeping.scenario import Scenario
+from envs.perturbations.perturbation import Action, Effect, Frame, Moment, Perturbation
 
 LONGEST = 10.0
-"""Nominal periods that an action is held at most; also what an env's observation can tell."""
+"""Nominal periods that an action is held at most; also the largest elapsed time of an observation."""
 SHORTEST = 0.01
-"""Nominal periods that are told at least: time does not stand still for a driver."""
+"""Smallest elapsed time that is reported, nominal periods: time does not stand still for a driver."""
 
 Gradient = Callable[[NDArray[np.float32], float, int], NDArray[np.float32]]
-"""Maps a frame, float32 `[H, W, 3]` in [0, 255], the elapsed time that the driver is told with it, and a number of
-steps to the gradient of its mean steering in those steps with regard to the frame."""
+"""Maps a frame, float32 `[H, W, 3]` in [0, 255], the elapsed time reported with it, and a number of steps to the
+gradient of the driver's mean steering in those steps with regard to the frame."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,6 @@ class Composition:
     """From the road to the driver; each name once."""
 
     def __post_init__(self) -> None:
-        """Check the names."""
         names = [part.name for part in self.parts]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -45,26 +46,37 @@ class Composition:
     @property
     def frames(self) -> bool:
         """Whether all of it can be applied to recorded frames."""
-        return all(part.frames for part in self.parts)
+        return all(part.kind.frames for part in self.parts)
 
     @property
     def attacks(self) -> bool:
         """Whether any of it needs the driver's gradient."""
-        return any(part.attacks for part in self.parts)
+        return any(part.kind.attacks for part in self.parts)
 
     @property
-    def changes_world(self) -> bool:
+    def changes_scenario(self) -> bool:
         """Whether any of it changes the road, the look or the car."""
-        return any(part.changes_world for part in self.parts)
+        return any(part.kind.changes_scenario for part in self.parts)
 
     @property
     def changes_time(self) -> bool:
         """Whether any of it holds actions for other than one period."""
-        return any(part.changes_time for part in self.parts)
+        return any(part.kind.changes_time for part in self.parts)
 
-    def begin(self, seed: int, clip: Clip) -> Running:
-        """Start the episode with that seed."""
-        return Running([part.begin(seed, clip) for part in self.parts], clip)
+    def begin_scenario(self, seed: int, camera: CameraInfo) -> dict[str, Effect]:
+        """Start, by name, what must act before the episode is drawn; of the camera only the size need be known yet."""
+        return {part.name: part.begin(seed, camera) for part in self.parts if part.kind.changes_scenario}
+
+    def begin(self, seed: int, camera: CameraInfo, begun: Mapping[str, Effect] | None = None) -> Running:
+        """Start the episode with that seed.
+
+        Args:
+            seed: of the episode.
+            camera: what is known of the frames.
+            begun: by name, effects of that seed that have begun already.
+        """
+        begun = begun or {}
+        return Running([begun.get(part.name) or part.begin(seed, camera) for part in self.parts])
 
     def __str__(self) -> str:
         return "+".join(str(part) for part in self.parts)
@@ -73,9 +85,8 @@ class Composition:
 class Running:
     """The effects of a composition in one episode."""
 
-    def __init__(self, effects: list[Effect], clip: Clip):
-        """Take effects that have just begun."""
-        self.effects, self.clip = effects, clip
+    def __init__(self, effects: list[Effect]):
+        self.effects = effects
         self._hides = any(effect.hides for effect in effects)
 
     @property
@@ -83,45 +94,80 @@ class Running:
         """Whether left and right are exchanged in this episode."""
         return sum(effect.mirrors for effect in self.effects) % 2 == 1
 
-    def world(self, world: World) -> World:
-        """Return what the episode is to be made from; the given world itself where nothing changes."""
+    def scenario(self, scenario: Scenario) -> Scenario:
+        """What the episode is to be made from; the given scenario itself where nothing changes."""
         for effect in self.effects:
-            world = effect.world(world)
-        return world
+            scenario = effect.scenario(scenario)
+        return scenario
+
+    def read_scenario(self, scenario: Scenario, changed_by: Mapping[str, Effect]) -> None:
+        """Show the scenario of an episode to the effects that were not asked to change it.
+
+        Raises:
+            ValueError: if one of them changes it.
+        """
+        for effect in self.effects:
+            if all(effect is not other for other in changed_by.values()) and effect.scenario(scenario) is not scenario:
+                raise ValueError(f"{type(effect).__name__} changes the scenario and was not declared to.")
 
     def periods(self) -> float:
-        """Return for how many nominal periods the next action is held."""
+        """For how many nominal periods the next action is held, in [`SHORTEST`, `LONGEST`].
+
+        Raises:
+            ValueError: if an effect gives NaN.
+        """
         held = 1.0
         for effect in self.effects:
             held *= effect.periods()
+        if held != held:
+            raise ValueError("a perturbation holds the next action for NaN periods.")
         return min(max(held, SHORTEST), LONGEST)
 
-    def action(self, action: NDArray[np.float32], held: float) -> NDArray[np.float32]:
-        """Return what the car is told to do; see `Effect.action`."""
+    def action(self, action: Action, held: float) -> Action:
+        """What the car is commanded to do; see `Effect.action`.
+
+        Raises:
+            ValueError: if an effect changes the shape of the action, or makes it NaN or infinite.
+        """
+        if not self.effects:
+            return action
+        changed = action
         for effect in reversed(self.effects):
-            action = effect.action(action, held)
-        return action
+            changed = effect.action(changed, held)
+        if changed is not action and (np.shape(changed) != np.shape(action) or not np.isfinite(changed).all()):
+            raise ValueError(f"a perturbation made the action {changed} out of {action}.")
+        return changed
 
     def see(self, frame: Frame, moment: Moment, gradient: Gradient | None = None) -> tuple[Frame, float]:
-        """Return what the driver sees and the elapsed time that it is told.
+        """What the driver sees, and the elapsed time that is reported with it.
 
         Args:
             frame: uint8 `[H, W, 3]`, left as it is.
             moment: what is known of it.
             gradient: of the driver, for attacks.
+
+        Raises:
+            ValueError: if the clock is not a finite number, or an effect changes the size or type of the frame, or
+                reports NaN.
         """
-        told = moment.elapsed
+        if not (math.isfinite(moment.time_s) and math.isfinite(moment.elapsed)):
+            raise ValueError(f"the time of a frame must be finite, got {moment.time_s} s, {moment.elapsed} periods.")
+        shape, elapsed = frame.shape, moment.elapsed
         for effect in self.effects:
             if gradient is not None:
-                moment = replace(moment, gradient=_at(gradient, told))
+                moment = replace(moment, gradient=_at(gradient, elapsed))
             frame = effect.frame(frame, moment)
-            said = effect.told(told)
-            told = told if said == told else min(max(said, SHORTEST), LONGEST)
+            reported = effect.reported_elapsed(elapsed)
+            elapsed = elapsed if reported == elapsed else min(max(reported, SHORTEST), LONGEST)
             if effect.mirrors:
                 moment = replace(moment, yaw_rate_radps=-moment.yaw_rate_radps)
             if effect.age:
                 moment = replace(moment, age=moment.age + effect.age)
-        return frame, 1.0 if self._hides else told
+        if frame.shape != shape or frame.dtype != np.uint8 or elapsed != elapsed:
+            raise ValueError(
+                f"a perturbation made a frame {frame.dtype} {frame.shape} with elapsed {elapsed} out of uint8 {shape}."
+            )
+        return frame, 1.0 if self._hides else elapsed
 
 
 def _at(gradient: Gradient, elapsed: float) -> Callable[[NDArray[np.float32], int], NDArray[np.float32]]:

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment
+from envs.camera.info import CameraInfo
+from envs.perturbations.perturbation import Effect, Frame, Moment
 
 FloatMap = NDArray[np.float32]
 """float32 `[H, W]`."""
@@ -28,11 +29,10 @@ class StillFrame(Effect):
     """Does the same to every frame."""
 
     def __init__(self, change: Callable[[Frame], Any]):
-        """Take what is done: a frame in, a new frame out."""
         self._change = change
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:
-        """Return the changed frame."""
+        """Change a frame, which is left as it is, into a new one."""
         return np.asarray(self._change(frame), np.uint8)
 
 
@@ -40,7 +40,7 @@ class Overlay:
     """A picture that lies on every frame: x' = (1 − α) x + α c, with constant α and c."""
 
     def __init__(self, alpha: NDArray[np.floating], color: NDArray[np.floating]):
-        """Lay it out.
+        """Prepare the two constant pictures of the blend.
 
         Args:
             alpha: `[H, W]` in [0, 1].
@@ -51,12 +51,12 @@ class Overlay:
         self._add = np.rint(np.clip(alpha3 * np.asarray(color, np.float32), 0.0, 255.0)).astype(np.uint8)
 
     def __call__(self, frame: Frame) -> Any:
-        """Return the frame under the picture."""
+        """Blend the picture over a frame."""
         return cv2.add(cv2.multiply(frame, self._keep, scale=1.0 / 255.0), self._add)
 
 
 def to_grey_levels(values: NDArray[np.float32]) -> Frame:
-    """Round and clip values to uint8; the given array is used up."""
+    """Round and camera values to uint8; the given array is used up."""
     return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
 
 
@@ -127,13 +127,12 @@ class Geometry:
         ground: `[H, W]` bool, below the horizon.
     """
 
-    def __init__(self, clip: Clip):
-        """Lay out the rows and columns."""
-        self.focal_px = 0.5 * clip.width / math.tan(0.5 * min(clip.fov_rad, 2.9))
-        self.horizon_px = clip.horizon * clip.height - 0.5
-        self.centre_px = 0.5 * (clip.width - 1)
-        columns = (np.arange(clip.width, dtype=np.float32) - self.centre_px) / self.focal_px
-        rows = (np.arange(clip.height, dtype=np.float32) - self.horizon_px) / self.focal_px
+    def __init__(self, camera: CameraInfo):
+        self.focal_px = 0.5 * camera.width / math.tan(0.5 * min(camera.fov_rad, 2.9))
+        self.horizon_px = camera.horizon * camera.height - 0.5
+        self.centre_px = 0.5 * (camera.width - 1)
+        columns = (np.arange(camera.width, dtype=np.float32) - self.centre_px) / self.focal_px
+        rows = (np.arange(camera.height, dtype=np.float32) - self.horizon_px) / self.focal_px
         across, below = np.meshgrid(columns, rows)
         self.across: FloatMap = across.astype(np.float32)
         self.below: FloatMap = below.astype(np.float32)
@@ -143,9 +142,9 @@ class Geometry:
         )
 
 
-def pixel_grid(clip: Clip) -> tuple[FloatMap, FloatMap]:
+def pixel_grid(camera: CameraInfo) -> tuple[FloatMap, FloatMap]:
     """`[H, W]` column and row of each pixel: the maps of a remap that changes nothing."""
-    columns, rows = np.meshgrid(np.arange(clip.width, dtype=np.float32), np.arange(clip.height, dtype=np.float32))
+    columns, rows = np.meshgrid(np.arange(camera.width, dtype=np.float32), np.arange(camera.height, dtype=np.float32))
     return columns, rows
 
 

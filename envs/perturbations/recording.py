@@ -1,6 +1,6 @@
 """Perturbations on recorded frames, by the same effects that act on a running env.
 
-What needs a world that answers (another road, another car, another action) cannot be done to a recording. Where an
+What needs an env that answers (another road, another car, another action) cannot be done to a recording. Where an
 action would be held for several periods, the frames in between are left out; a recording has nothing to show between
 two of its frames, so times are rounded to whole frames, what is rounded off being carried over.
 
@@ -16,17 +16,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.camera.info import CameraInfo
 from envs.perturbations.composition import LONGEST, Composition
-from envs.perturbations.perturbation import Clip, Moment, Perturbation
+from envs.perturbations.perturbation import Moment, Perturbation
 from envs.perturbations.registry import PERTURBATIONS, as_composition
 
 
-class Recorded(NamedTuple):
-    """What is left of recorded frames.
+class PerturbedFrames(NamedTuple):
+    """PerturbedFrames frames under a perturbation, as far as they are still shown.
 
     Attributes:
         frames: uint8 `[K, H, W, 3]`, new.
-        elapsed: float32 `[K]`, what the driver is told has passed since the frame before, in nominal periods.
+        elapsed: float32 `[K]`, the time since the previous frame that is reported to the driver, in nominal periods.
         kept: int `[K]`, increasing: which of the given frames, and so which labels, each one stands for.
     """
 
@@ -38,26 +39,26 @@ class Recorded(NamedTuple):
 class RecordedEpisode:
     """A perturbed recording, read piece by piece from its first frame to its last."""
 
-    def __init__(self, perturbation: str | Perturbation | Composition, seed: int, clip: Clip):
+    def __init__(self, perturbation: str | Perturbation | Composition, seed: int, camera: CameraInfo):
         """Start an episode.
 
         Args:
             perturbation: in any form that the registry reads.
             seed: of the episode.
-            clip: size and nominal period of the frames.
+            camera: size and nominal period of the frames.
 
         Raises:
             ValueError: if a perturbation does not exist, or cannot be applied to a recording.
         """
         composition = as_composition(perturbation)
-        unfit = [part.name for part in composition.parts if not part.frames]
+        unfit = [part.name for part in composition.parts if not part.kind.frames]
         if unfit:
             fit = ", ".join(name for name, made in PERTURBATIONS.items() if made.frames)
             raise ValueError(
-                f"{', '.join(unfit)} needs a world that answers and cannot be applied to a recording. These can: {fit}."
+                f"{', '.join(unfit)} needs an env that answers and cannot be applied to a recording. These can: {fit}."
             )
-        self._running = composition.begin(seed, clip)
-        self._clip, self._moves = clip, composition.changes_time
+        self._running = composition.begin(seed, camera)
+        self._camera, self._moves = camera, composition.changes_time
         self._seen = 0
         self._skip, self._debt = 0, 0.0
         self._since = 0.0
@@ -65,7 +66,7 @@ class RecordedEpisode:
 
     @property
     def steering_sign(self) -> float:
-        """By what the labels are to be multiplied: −1 where left and right are exchanged, else 1."""
+        """The factor on the labels: −1 where left and right are exchanged, else 1."""
         return -1.0 if self._running.mirrors else 1.0
 
     def take(
@@ -74,12 +75,12 @@ class RecordedEpisode:
         elapsed: NDArray[np.floating],
         speed_mps: float = 1.5,
         yaw_rate_radps: NDArray[np.floating] | None = None,
-    ) -> Recorded:
+    ) -> PerturbedFrames:
         """Perturb the next frames.
 
         Args:
             frames: uint8 `[T, H, W, 3]`.
-            elapsed: `[T]` time since the frame before, in nominal periods.
+            elapsed: `[T]` time since the previous frame, in nominal periods.
             speed_mps: of the car.
             yaw_rate_radps: `[T]` of the car, positive to the left; zeros when None.
 
@@ -92,7 +93,7 @@ class RecordedEpisode:
         for number in range(len(frames)):
             passed = float(elapsed[number])
             if self._seen:
-                self._time_s += passed * self._clip.period_s
+                self._time_s += passed * self._camera.period_s
                 self._since += passed
             else:
                 self._since = passed
@@ -101,14 +102,14 @@ class RecordedEpisode:
                 self._skip -= 1
                 continue
             turn = 0.0 if yaw_rate_radps is None else float(yaw_rate_radps[number])
-            picture, told = self._running.see(frames[number], Moment(self._time_s, self._since, speed_mps, turn))
+            picture, reported = self._running.see(frames[number], Moment(self._time_s, self._since, speed_mps, turn))
             pictures.append(picture)
-            times.append(told)
+            times.append(reported)
             kept.append(number)
             self._since = 0.0
             self._skip = self._periods() - 1
         shown = np.stack(pictures) if pictures else np.empty((0, *frames.shape[1:]), np.uint8)
-        return Recorded(shown, np.array(times, np.float32), np.array(kept, np.intp))
+        return PerturbedFrames(shown, np.array(times, np.float32), np.array(kept, np.intp))
 
     def _periods(self) -> int:
         """After how many recorded frames the next one is shown."""
@@ -127,12 +128,12 @@ def perturb_recording(
     perturbation: str | Perturbation | Composition,
     seed: int,
     period_s: float,
-) -> Recorded:
+) -> PerturbedFrames:
     """Perturb a recorded episode.
 
     Args:
         frames: uint8 `[T, H, W, 3]`, left as they are.
-        elapsed: `[T]` time since the frame before, in nominal periods.
+        elapsed: `[T]` time since the previous frame, in nominal periods.
         perturbation: in any form that the registry reads.
         seed: of the episode.
         period_s: nominal period.
@@ -144,10 +145,10 @@ def perturb_recording(
     Raises:
         ValueError: if a perturbation does not exist, or cannot be applied to a recording.
     """
-    clip = Clip(frames.shape[1], frames.shape[2], period_s)
-    return RecordedEpisode(perturbation, seed, clip).take(frames, elapsed)
+    camera = CameraInfo(frames.shape[1], frames.shape[2], period_s)
+    return RecordedEpisode(perturbation, seed, camera).take(frames, elapsed)
 
 
-def steering_sign(perturbation: str | Perturbation | Composition, seed: int, clip: Clip) -> float:
-    """By what the labels of that episode are to be multiplied: −1 where left and right are exchanged, else 1."""
-    return RecordedEpisode(perturbation, seed, clip).steering_sign
+def steering_sign(perturbation: str | Perturbation | Composition, seed: int, camera: CameraInfo) -> float:
+    """The factor on the labels of that episode: −1 where left and right are exchanged, else 1."""
+    return RecordedEpisode(perturbation, seed, camera).steering_sign

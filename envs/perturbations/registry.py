@@ -1,6 +1,6 @@
 """All perturbations by name, and how they are written: `fog:3`, `rain:2+latency:1`.
 
-make_perturbation("fog:3")  # Fog(severity=3)
+make_perturbation("fog:3")
 parse("rain+latency:1")  # rain at severity 3, then latency at severity 1
 """
 
@@ -25,10 +25,10 @@ from envs.perturbations.families import (
     timing,
     weather,
 )
-from envs.perturbations.perturbation import SEVERITIES, Perturbation
+from envs.perturbations.perturbation import SEVERITIES, Perturbation, PerturbationKind
 
 CLEAN = "clean"
-"""What no perturbation is called."""
+"""The name of no perturbation at all."""
 _MODULES = (
     noise,
     blur,
@@ -46,14 +46,31 @@ _MODULES = (
     adversarial,
 )
 
-PERTURBATIONS: dict[str, type[Perturbation]] = {made.name: made for module in _MODULES for made in module.PERTURBATIONS}
-"""Every perturbation by its name, family by family."""
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    family: tuple(name for name, made in PERTURBATIONS.items() if made.family == family)
-    for family in dict.fromkeys(made.family for made in PERTURBATIONS.values())
-}
+PERTURBATIONS: dict[str, PerturbationKind] = {}
+"""Every kind of perturbation by its name, family by family."""
+FAMILIES: dict[str, tuple[str, ...]] = {}
 """The names in each family."""
+
+
+def register(kind: PerturbationKind) -> PerturbationKind:
+    """Add a kind of perturbation, and its hidden twin where it has one, to those that can be named.
+
+    Raises:
+        ValueError: if the name is taken by another, or cannot be written in `name:severity+name:severity`.
+    """
+    for made in (kind, kind.hidden_twin()) if kind.has_hidden_twin else (kind,):
+        if not made.name or set(made.name) & set(":+, ") or made.name == CLEAN:
+            raise ValueError(f"a perturbation cannot be called {made.name!r}. Use letters, digits and _.")
+        if PERTURBATIONS.setdefault(made.name, made) != made:
+            raise ValueError(f"there is a perturbation {made.name} already. Give yours another name.")
+        FAMILIES[made.family] = tuple(dict.fromkeys((*FAMILIES.get(made.family, ()), made.name)))
+    return kind
+
+
+for _module in _MODULES:
+    for _found in vars(_module).values():
+        if isinstance(_found, PerturbationKind):
+            register(_found)
 
 
 def make_perturbation(text: str) -> Perturbation:

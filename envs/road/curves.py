@@ -21,7 +21,7 @@ def gaussian_periodic(values: FloatArray, spacing_m: float, sigma_m: float) -> F
 
 
 def smooth_closed(points: FloatArray, spacing_m: float, sigma_m: float) -> FloatArray:
-    """Gaussian smoothing of a closed curve whose remainder is smoothed once more, so that bends hardly shrink."""
+    """Gaussian smoothing of a closed curve whose remainder is smoothed again, so that bends hardly shrink."""
     once = gaussian_periodic(points, spacing_m, sigma_m)
     return once + gaussian_periodic(points - once, spacing_m, sigma_m)
 
@@ -71,9 +71,11 @@ def wrap(angle: FloatArray) -> FloatArray:
 
 def clearance(points: FloatArray, spacing_m: float, lane_width_m: float) -> float:
     """Smallest distance between points that lie more than 3.5 lane widths apart along the curve, m."""
-    count = len(points)
-    square = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
-    apart = np.abs(np.arange(count)[:, None] - np.arange(count)[None])
-    apart = np.minimum(apart, count - apart) * spacing_m
-    far = apart > 3.5 * lane_width_m
-    return float(np.sqrt(square[far].min())) if far.any() else math.inf
+    count, least = len(points), math.inf
+    for start in range(0, count, 512):  # blocks, so that memory does not grow with the square of the length
+        block = points[start : start + 512]
+        square = ((block[:, None] - points[None]) ** 2).sum(axis=-1)
+        apart = np.abs(np.arange(start, start + len(block))[:, None] - np.arange(count)[None])
+        apart = np.minimum(apart, count - apart) * spacing_m
+        least = min(least, float(square[apart > 3.5 * lane_width_m].min(initial=math.inf)))
+    return math.sqrt(least)

@@ -13,10 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from envs.road.bends import round_bends
-from envs.road.curves import FloatArray, catmull_rom
-from envs.road.track import SPACING_M, Track, TrackError
+from envs.road.curves import catmull_rom
+from envs.road.table import EXPECTED, CentreLine, read_centre_line
+from envs.road.track import SPACING_M, Track, TrackCursor, TrackError
+from envs.vehicle.vehicle import CAR_WIDTH_M
 
 logger = logging.getLogger(__name__)
+
+LANE_WIDTH_M = 0.6
+"""Width of a lane where a file has no widths, m: the middle of that of random roads."""
+LONGEST_M = 30_000.0
+"""Longest lap, m."""
+WIDEST_M = 100.0
+"""Widest lane, m."""
 
 
 def load_track(
@@ -28,35 +37,43 @@ def load_track(
 ) -> Track:
     """Read a road from a centre-line CSV file and scale it to the vehicle.
 
-    The file has one comment line and rows `x_m,y_m,w_tr_right_m,w_tr_left_m`; the last row joins the first. Bends
-    that are tighter than the vehicle can drive at this scale are rounded, as little as needed; how far the line moved
-    is logged.
+    `envs.road.table` says which files are read; the last row joins the first. Bends that are tighter than the vehicle
+    can drive at this scale are rounded, as little as needed; how far the line moved is logged. Lanes that are narrower
+    than the car, and lines without widths, are warned about.
 
     Args:
         path: the CSV file.
-        scale: metres of road per metre in the file, > 0.
-        lane_width_m: width of one lane; when None, the mean distance from the centre line to an edge, scaled.
+        scale: metres of road per metre in the file, > 0; 1 for files at the car's scale.
+        lane_width_m: width of one lane; when None, the mean distance from the centre line to an edge, scaled, or
+            `LANE_WIDTH_M` where the file has no widths.
         min_lane_radius_m: smallest radius of the middle of the right-hand lane.
         reverse: drive against the order of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        TrackError: if the file is malformed (naming the file and the line), or cannot be made drivable at this scale.
+        TrackError: if the file is malformed (naming the file and the line), the lap longer than `LONGEST_M`, or the
+            road cannot be made drivable at this scale.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"No road file at {path}. Expected a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m."
-        )
+        raise FileNotFoundError(f"No road file at {path}. Expected {EXPECTED}.")
     if not (math.isfinite(scale) and scale > 0.0):
         raise TrackError(f"scale must be positive, got {scale}.")
-    rows = _read_rows(path)
-    width = float(rows[:, 2:].mean()) * scale if lane_width_m is None else lane_width_m
-    points = rows[::-1, :2] * scale if reverse else rows[:, :2] * scale
+    line = read_centre_line(path)
+    width = _lane_width(line, path, scale, lane_width_m)
+    points = (line.points[::-1] if reverse else line.points) * scale
+    lap_m = float(np.hypot(*(np.roll(points, -1, axis=0) - points).T).sum())
+    if not lap_m <= LONGEST_M:
+        raise TrackError(
+            f"{path}: a lap of {lap_m:.6g} m at a scale of {scale}, expected at most {LONGEST_M:.0f} m. "
+            "Use a smaller scale, or mend the rows that lie far out."
+        )
     rough = catmull_rom(points, SPACING_M)
     smooth = round_bends(rough, width, min_lane_radius_m, name=str(path))
     track = Track(smooth, width, path.stem)
-    shift = float(np.abs(track.project(rough[::4]).lateral).max())
+    cursor = TrackCursor(track)
+    cursor.start(*rough[0])
+    shift = max(abs(cursor.locate(x, y)[1]) for x, y in rough[::4].tolist())
     if shift > 0.02:
         logger.info(
             "%s: bends rounded to a lane radius of %.2f m; the centre line moved by up to %.2f m.",
@@ -67,12 +84,32 @@ def load_track(
     return track
 
 
-def remembered_track(
-    path: str, scale: float, lane_width_m: float | None, min_lane_radius_m: float, reverse: bool
-) -> Track:
+def _lane_width(line: CentreLine, path: Path, scale: float, asked_m: float | None) -> float:
+    """Width of a lane, m, with a warning where it is made up or narrower than the car."""
+    if asked_m is not None:
+        return asked_m
+    if line.widths is None:
+        logger.warning("%s has no widths: its lanes are made %.2f m wide. Set track_lane_width_m.", path, LANE_WIDTH_M)
+        return LANE_WIDTH_M
+    width = float(line.widths.mean()) * scale
+    if width > WIDEST_M:
+        raise TrackError(f"{path}: lanes of {width:.6g} m at a scale of {scale}, expected at most {WIDEST_M:.0f} m.")
+    if width < CAR_WIDTH_M:
+        logger.warning(
+            "%s: lanes of %.2f m at a scale of %g are narrower than the car, %.2f m. A file that is at the car's scale "
+            "already has track_scale 1; track_lane_width_m sets the width.",
+            path,
+            width,
+            scale,
+            CAR_WIDTH_M,
+        )
+    return width
+
+
+def cached_track(path: str, scale: float, lane_width_m: float | None, min_lane_radius_m: float, reverse: bool) -> Track:
     """As `load_track`, read once until the file changes: many envs in one process share their roads."""
     changed = Path(path).stat().st_mtime_ns
-    return _remembered(path, changed, scale, lane_width_m, min_lane_radius_m, reverse)
+    return _cached(path, changed, scale, lane_width_m, min_lane_radius_m, reverse)
 
 
 def existing_files(track: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -86,49 +123,12 @@ def existing_files(track: str | tuple[str, ...]) -> tuple[str, ...]:
     files = (track,) if isinstance(track, str) else tuple(track)
     for file in files:
         if not Path(file).is_file():
-            raise FileNotFoundError(
-                f'No road file at {file}. Give a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m, or "random".'
-            )
+            raise FileNotFoundError(f'No road file at {file}. Give {EXPECTED}, or "random".')
     return files
 
 
 @lru_cache(maxsize=32)
-def _remembered(
+def _cached(
     path: str, changed: int, scale: float, lane_width_m: float | None, min_lane_radius_m: float, reverse: bool
 ) -> Track:
     return load_track(path, scale, lane_width_m, min_lane_radius_m, reverse)
-
-
-def _read_rows(path: Path) -> FloatArray:
-    rows: list[list[float]] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise TrackError(
-            f"{path}: not a text file. Expected a CSV with columns x_m,y_m,w_tr_right_m,w_tr_left_m."
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            row = [float(cell) for cell in text.split(",")]
-        except ValueError:
-            raise TrackError(
-                f"{path}, line {number}: expected four numbers x_m,y_m,w_tr_right_m,w_tr_left_m, got {text[:60]!r}."
-            ) from None
-        if len(row) != 4 or not np.isfinite(row).all():
-            raise TrackError(
-                f"{path}, line {number}: expected four finite numbers x_m,y_m,w_tr_right_m,w_tr_left_m, "
-                f"got {text[:60]!r}."
-            )
-        if row[2] <= 0.0 or row[3] <= 0.0:
-            raise TrackError(f"{path}, line {number}: the widths must be positive, got {row[2]} and {row[3]}.")
-        if rows and row[:2] == rows[-1][:2]:
-            raise TrackError(f"{path}, line {number}: the same position as the row before. Remove one of the two.")
-        rows.append(row)
-    if len(rows) > 1 and rows[0][:2] == rows[-1][:2]:
-        rows.pop()  # some files repeat the first point to close the line
-    if len(rows) < 8:
-        raise TrackError(f"{path}: expected at least 8 points, got {len(rows)}.")
-    return np.asarray(rows)

@@ -4,18 +4,21 @@ A polygon is drawn in one of two ways. Its corners lie at random distances aroun
 the other way; or it runs around a random patch of square blocks, which makes hairpins, chicanes and stretches that
 pass each other. Each corner is rounded with a random radius that its neighbours leave room for; a Gaussian along the
 arc turns the jumps of curvature into ramps, as clothoids do. Whatever bends too sharply or comes too near itself is
-thrown away and drawn again.
+rejected and drawn again.
 
     track = random_track(np.random.default_rng(7))
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from envs.ranges import Ordered, Share
 from envs.road.bends import curvature_bounds
 from envs.road.curves import FloatArray, smooth_closed
 from envs.road.track import SPACING_M, Track, TrackError
@@ -25,34 +28,27 @@ _TRIES = 400
 _SHARPEST_RAD = 2.75
 
 
-@dataclass(frozen=True)
+_Width = Annotated[float, Field(gt=0.0, le=20.0)]
+_Length = Annotated[float, Field(gt=0.0, le=2000.0)]
+_Corners = Annotated[int, Field(ge=4, le=100)]
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class RandomRoadConfig:
     """What random roads look like from above."""
 
-    lane_width_m: tuple[float, float] = (0.45, 0.8)
+    lane_width_m: Annotated[tuple[_Width, _Width], Ordered] = (0.45, 0.8)
     """Range of the width of one lane, m."""
-    length_m: tuple[float, float] = (25.0, 60.0)
-    """Range of the length of one lap, m."""
-    min_lane_radius_m: float = 0.9
+    length_m: Annotated[tuple[_Length, _Length], Ordered] = (25.0, 60.0)
+    """Range of the length of one lap, m, up to 2000; longer ones come from files."""
+    min_lane_radius_m: Annotated[float, Field(gt=0.0, le=1000.0)] = 0.9
     """Smallest radius of the middle of the right-hand lane, m."""
-    verge_m: float = 0.4
+    verge_m: Annotated[float, Field(ge=0.0, le=100.0)] = 0.4
     """Smallest gap between the edges of two stretches that pass each other, m."""
-    corners: tuple[int, int] = (6, 13)
-    """Range of the number of corners of a road around a centre."""
-    blocks: float = 0.5
+    corners: Annotated[tuple[_Corners, _Corners], Ordered] = (6, 13)
+    """Range of the number of corners of a road around a centre, from 4 to 100."""
+    blocks: Share = 0.5
     """Share of the roads that run around blocks."""
-
-    def __post_init__(self) -> None:
-        for name in ("lane_width_m", "length_m", "corners"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise TrackError(f"{name} must be a range (low, high) with 0 < low <= high, got {(low, high)}.")
-        if self.corners[0] < 4:
-            raise TrackError(f"corners must start at 4 or more, got {self.corners}.")
-        if self.min_lane_radius_m <= 0.0 or self.verge_m < 0.0:
-            raise TrackError("min_lane_radius_m must be positive and verge_m must not be negative.")
-        if not 0.0 <= self.blocks <= 1.0:
-            raise TrackError(f"blocks must lie in [0, 1], got {self.blocks}.")
 
 
 def random_track(generator: np.random.Generator, config: RandomRoadConfig | None = None) -> Track:

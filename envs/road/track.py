@@ -2,17 +2,17 @@
 
 A `Track` is a closed curve sampled evenly by arc length, with one lane on each side of it. Traffic keeps to the
 right, so the line a car should follow runs half a lane width to the right of the centre line. Lateral positions are
-measured from the centre line and are positive to the left of the driving direction. Roads come from `random_roads` and
-`road_files`; `TrackCursor` follows one car.
+measured from the centre line and are positive to the left of the driving direction. Roads come from
+`envs.road.random_road` and `envs.road.files`.
 
     track = random_track(np.random.default_rng(7))
     s, lateral, heading, curvature = track.project([[1.0, 2.0]])
 
-Where a car is on a road, one query after the other, in about a microsecond each.
+`TrackCursor` follows one car, in about a microsecond a query.
 
-cursor = TrackCursor(track)
-s, lateral, heading, curvature = cursor.start(x, y)
-s, lateral, heading, curvature = cursor.locate(x + 0.05, y)
+    cursor = TrackCursor(track)
+    s, lateral, heading, curvature = cursor.start(x, y)
+    s, lateral, heading, curvature = cursor.locate(x + 0.05, y)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from envs.road.curves import FloatArray, clearance, headings_and_curvatures, res
 
 SPACING_M = 0.05
 """Distance between two samples of a centre line."""
+_FARTHEST_M = 1e9
 
 
 class TrackError(ValueError):
@@ -195,7 +196,7 @@ class TrackCursor:
     """Follow one car along a road: each query starts at the previous answer, so it takes about a microsecond.
 
     The answer is that of `Track.project` as long as the car moves less than a metre or so between queries and stays
-    near the road; `start` looks at the whole road again.
+    near the road; `start` searches the whole road again.
     """
 
     def __init__(self, track: Track):
@@ -214,12 +215,18 @@ class TrackCursor:
         return self.locate(x, y)
 
     def locate(self, x: float, y: float) -> tuple[float, float, float, float]:
-        """Arc length (m), lateral position (m), road heading (rad) and curvature (1/m) near the previous position."""
+        """Arc length (m), lateral position (m), road heading (rad) and curvature (1/m) near the previous position.
+
+        Raises:
+            ValueError: if the position is not finite, or absurdly far away.
+        """
+        if not (-_FARTHEST_M < x < _FARTHEST_M and -_FARTHEST_M < y < _FARTHEST_M):
+            raise ValueError(f"a position must be finite and within {_FARTHEST_M:g} m of the origin, got ({x}, {y}).")
         xs, ys, count, at = self._x, self._y, self._count, self._at
         best = (xs[at] - x) ** 2 + (ys[at] - y) ** 2
         for way in (1, -1):
             moved = False
-            while True:
+            for _ in range(count):
                 other = (at + way) % count
                 square = (xs[other] - x) ** 2 + (ys[other] - y) ** 2
                 if square >= best:

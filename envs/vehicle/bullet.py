@@ -23,14 +23,17 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from envs.vehicle.vehicle import GRAVITY, Vehicle, VehicleParams, VehicleState
+from envs.vehicle.vehicle import CAR_WIDTH_M, GRAVITY, Vehicle, VehicleParams, VehicleState, check_command
 
 WHEELBASE_M = 0.325
 """Distance between the axles of the MIT racecar, m."""
-TRACK_WIDTH_M = 0.2
-"""Distance between its left and right wheels, m."""
 WHEEL_RADIUS_M = 0.05
 """Radius of its wheels, m."""
+UNCOPYABLE = (
+    "a PyBullet simulator cannot be copied or pickled. Make another env from the same config, or use "
+    'vehicle="bicycle" and renderer="warp", which can.'
+)
+"""What those say that try."""
 
 _LONGEST_STEP_S = 0.0125
 _TYRE_STIFFNESS = (
@@ -64,6 +67,9 @@ class BulletVehicle(Vehicle):
                 'Use vehicle="bicycle" for another.'
             )
         self._bullet = import_bullet()
+        self._connect()
+
+    def _connect(self) -> None:
         text, self._centre_x = _fused_car(self.params.mass_kg)
         folder = Path(tempfile.mkdtemp(prefix="wormwheel-"))
         self._urdf = folder / "racecar.urdf"
@@ -72,8 +78,13 @@ class BulletVehicle(Vehicle):
         self._release = weakref.finalize(self, release, self._bullet, self._client, folder)
         self._step_s = 0.0
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(UNCOPYABLE)
+
     def reset(self, x: float, y: float, yaw: float, speed: float) -> VehicleState:
-        """Place the car at a pose, rolling straight on at a speed (m/s)."""
+        """Place the car at a pose, rolling straight on at a speed (m/s); starts the simulator again after `close`."""
+        if not self._release.alive:
+            self._connect()
         bullet, client, params = self._bullet, self._client, self.params
         bullet.resetSimulation(physicsClientId=client)
         bullet.setGravity(0.0, 0.0, -GRAVITY, physicsClientId=client)
@@ -117,6 +128,7 @@ class BulletVehicle(Vehicle):
 
     def step(self, steering: float, speed_target: float, dt_s: float) -> VehicleState:
         """Drive for `dt_s` seconds with one command; see `Vehicle.step`."""
+        check_command(steering, speed_target, dt_s)
         bullet, client, params = self._bullet, self._client, self.params
         count = max(1, math.ceil(dt_s / _LONGEST_STEP_S - 1e-9))
         h = dt_s / count
@@ -131,7 +143,7 @@ class BulletVehicle(Vehicle):
                 self._car,
                 hinge,
                 bullet.POSITION_CONTROL,
-                targetPosition=math.atan(curvature * WHEELBASE_M / (1.0 - side * 0.5 * TRACK_WIDTH_M * curvature)),
+                targetPosition=math.atan(curvature * WHEELBASE_M / (1.0 - side * 0.5 * CAR_WIDTH_M * curvature)),
                 positionGain=gain,
                 velocityGain=1.0,
                 maxVelocity=params.steering_rate_radps,
@@ -141,7 +153,7 @@ class BulletVehicle(Vehicle):
         change = (speed_target - self._speed_command) * -math.expm1(-dt_s / params.speed_lag_s)
         most = params.acceleration_mps2 * dt_s
         self._speed_command += min(max(change, -most), most)
-        bend = 0.5 * TRACK_WIDTH_M * math.tan(self._steer) / WHEELBASE_M
+        bend = 0.5 * CAR_WIDTH_M * math.tan(self._steer) / WHEELBASE_M
         bullet.setJointMotorControlArray(
             self._car,
             self._rear,
@@ -155,7 +167,7 @@ class BulletVehicle(Vehicle):
         return self._state()
 
     def close(self) -> None:
-        """Stop the simulator."""
+        """Stop the simulator, until the next reset."""
         self._release()
 
     def _state(self) -> VehicleState:
@@ -232,7 +244,7 @@ def _bicycle_angle(left: float, right: float) -> float:
     curvatures = []
     for angle, side in ((left, 1.0), (right, -1.0)):
         slope = math.tan(angle)
-        curvatures.append(slope / (WHEELBASE_M + side * 0.5 * TRACK_WIDTH_M * slope))
+        curvatures.append(slope / (WHEELBASE_M + side * 0.5 * CAR_WIDTH_M * slope))
     return math.atan(0.5 * WHEELBASE_M * sum(curvatures))
 
 

@@ -16,41 +16,37 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 GRAVITY = 9.81
 """m/s²."""
+CAR_WIDTH_M = 0.2
+"""Distance between the left and right wheels of the cars here, m."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class VehicleParams:
     """What a car can do; the defaults are those of the 1:10 MIT racecar."""
 
-    wheelbase_m: float = 0.325
+    wheelbase_m: Annotated[float, Field(gt=0.0, le=100.0)] = 0.325
     """Distance between the axles, m. PyBullet's car has 0.325 m and takes no other value."""
-    mass_kg: float = 5.9
+    mass_kg: Annotated[float, Field(gt=0.0, le=100000.0)] = 5.9
     """Mass of the whole car, kg; matters to the Bullet vehicle only."""
-    friction: float = 1.0
+    friction: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
     """Coefficient of friction between tyres and road."""
-    steering_limit_rad: float = 0.5
+    steering_limit_rad: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Angle of the front wheels at full steering, rad; an action of ±1 asks for it."""
-    steering_rate_radps: float = 6.0
+    steering_rate_radps: Annotated[float, Field(gt=0.0, le=1000.0)] = 6.0
     """Fastest change of that angle, rad/s."""
-    steering_lag_s: float = 0.05
+    steering_lag_s: Annotated[float, Field(gt=0.0, le=100.0)] = 0.05
     """Time constant with which the angle follows the command, s."""
-    speed_lag_s: float = 0.25
+    speed_lag_s: Annotated[float, Field(gt=0.0, le=1000.0)] = 0.25
     """Time constant with which the cruise controller reaches the wanted speed, s."""
-    acceleration_mps2: float = 4.0
+    acceleration_mps2: Annotated[float, Field(gt=0.0, le=1000.0)] = 4.0
     """Largest acceleration and braking, m/s²."""
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"VehicleParams.{name} must be a positive number, got {value}.")
-        if self.steering_limit_rad > 1.0:
-            raise ValueError(f"VehicleParams.steering_limit_rad must be at most 1.0, got {self.steering_limit_rad}.")
 
 
 class VehicleState(NamedTuple):
@@ -75,7 +71,7 @@ class Vehicle(ABC):
 
     @abstractmethod
     def reset(self, x: float, y: float, yaw: float, speed: float) -> VehicleState:
-        """Place the car at a pose, rolling straight on at a speed (m/s); everything it did before is forgotten."""
+        """Place the car at a pose, rolling straight on at a speed (m/s); what it did before is forgotten."""
 
     @abstractmethod
     def step(self, steering: float, speed_target: float, dt_s: float) -> VehicleState:
@@ -88,10 +84,26 @@ class Vehicle(ABC):
 
         Returns:
             The state at the end.
+
+        Raises:
+            ValueError: if a number is NaN or infinite, or `dt_s` is not positive.
         """
 
     def close(self) -> None:  # noqa: B027 - a vehicle without resources has nothing to release
-        """Release what the vehicle holds; it cannot be used afterwards."""
+        """Release what the vehicle holds, until the next reset."""
+
+
+def check_command(steering: float, speed_target: float, dt_s: float) -> None:
+    """Check what `Vehicle.step` was given; a NaN would stay in the state for ever.
+
+    Raises:
+        ValueError: if a number is NaN or infinite, or the time is not positive.
+    """
+    if not (math.isfinite(steering) and math.isfinite(speed_target) and 0.0 < dt_s < math.inf):
+        raise ValueError(
+            f"a command must be finite numbers over a positive time, got steering {steering}, speed {speed_target} m/s "
+            f"for {dt_s} s."
+        )
 
 
 class SteeringServo:
@@ -127,6 +139,7 @@ class BicycleVehicle(Vehicle):
 
     def step(self, steering: float, speed_target: float, dt_s: float) -> VehicleState:
         """Drive for `dt_s` seconds with one command; see `Vehicle.step`."""
+        check_command(steering, speed_target, dt_s)
         params, servo = self.params, self._servo
         count = max(1, math.ceil(dt_s / 0.01 - 1e-9))
         h = dt_s / count

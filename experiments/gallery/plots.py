@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.dashboard.canvas import DRIVER, FAINT, MUTED, PANEL, Box, Picture, line
-from envs.perturbations import Clip, Moment, PerturbedEnv, parse
+from envs.perturbations import CameraInfo, Moment, PerturbedEnv, parse
 
 PLOTTED = 60
 """Periods in a plot of ways; half as many in one of time."""
@@ -77,7 +77,7 @@ def _clock(perturbation: str, period_s: float, seed: int, box: Box) -> Picture:
     picture = _empty(box)
     periods = PLOTTED // 2
     across, up = (box.width - 12) / periods, (box.height - 14) / periods
-    running = parse(perturbation).begin(seed, Clip(1, 1, period_s))
+    running = parse(perturbation).begin(seed, CameraInfo(1, 1, period_s))
     now, elapsed = 0.0, 1.0
     steps: list[tuple[float, float]] = []
     while now < periods:

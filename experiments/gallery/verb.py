@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 from agents.driving.driver import PolicyDriver
 from agents.driving.expert import Expert
 from envs import LANE_KEEPING
+from envs.camera.info import camera_info
 from envs.dashboard.canvas import BACKGROUND, DRIVER, MUTED, TEXT, Box, Picture, text
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import (
     FAMILIES,
     PERTURBATIONS,
     SEVERITIES,
-    Clip,
+    CameraInfo,
     PerturbedEnv,
     RecordedEpisode,
     parse,
 )
-from envs.perturbations.env import camera_clip
 from experiments.console import progress, screen
 from experiments.gallery.plots import plot_time, plot_way
 from policies.checkpoint import load_policy
@@ -146,7 +146,7 @@ class _CleanDrive(NamedTuple):
     """Frames of a while of driving well, as a recording."""
 
     frames: NDArray[np.uint8]
-    clip: Clip
+    camera: CameraInfo
     speed_mps: float
     yaw_rate_radps: NDArray[np.float64]
 
@@ -162,10 +162,10 @@ def _drive(world: LaneKeepingConfig, seed: int) -> _CleanDrive:
         state = env.vehicle_state
         frames.append(observation["camera"])
         turns.append(state.speed * math.tan(state.steer) / env.vehicle_params.wheelbase_m)
-    clip = camera_clip(env.scene.params, world.height, world.width, world.period_s)
+    camera = camera_info(env.scene.params, world.height, world.width, world.period_s)
     speed_mps = env.target_speed_mps
     env.close()
-    return _CleanDrive(np.stack(frames), clip, speed_mps, np.array(turns))
+    return _CleanDrive(np.stack(frames), camera, speed_mps, np.array(turns))
 
 
 def _frame(perturbation: str, options: GalleryOptions, driver: PolicyDriver) -> Picture:
@@ -173,7 +173,7 @@ def _frame(perturbation: str, options: GalleryOptions, driver: PolicyDriver) -> 
     composition = parse(perturbation)
     if composition.frames and not composition.changes_time:
         drive = _drive(options.world, options.seed)
-        episode = RecordedEpisode(composition, options.seed, drive.clip)
+        episode = RecordedEpisode(composition, options.seed, drive.camera)
         elapsed = np.ones(len(drive.frames))
         return episode.take(drive.frames, elapsed, drive.speed_mps, drive.yaw_rate_radps).frames[-1]
     env = _make(perturbation, options)

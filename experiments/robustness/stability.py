@@ -30,8 +30,8 @@ from agents.driving.driver import PolicyDriver
 from agents.driving.rollout import Step
 from agents.driving.trials import Trial, drive_together
 from envs.lane_keeping.env import LaneKeepingEnv
-from envs.perturbations import Clip, RecordedEpisode, parse
-from envs.perturbations.env import camera_clip
+from envs.camera.info import CameraInfo, camera_info
+from envs.perturbations import RecordedEpisode, parse
 from policies.explain.saliency import saliency
 from policies.policy import DrivingPolicy
 
@@ -112,7 +112,7 @@ class Footage:
 
     seed: int
     frames: NDArray[np.uint8]
-    clip: Clip
+    clip: CameraInfo
     speed_mps: float
     yaw_rate_radps: NDArray[np.float64]
     sampled: NDArray[np.intp]
@@ -131,7 +131,7 @@ def clean_footage(policy: DrivingPolicy, trial: Trial) -> list[Footage]:
     seen: dict[int, list[NDArray[np.uint8]]] = {run.seed: [] for run in trial.runs}
     turns: dict[int, list[float]] = {run.seed: [] for run in trial.runs}
     speeds: dict[int, list[float]] = {run.seed: [] for run in trial.runs}
-    clips: dict[int, Clip] = {}
+    clips: dict[int, CameraInfo] = {}
 
     def observe(step: Step) -> None:
         seed, frame, inside = step.seed, step.frame, step.env.unwrapped
@@ -141,7 +141,7 @@ def clean_footage(policy: DrivingPolicy, trial: Trial) -> list[Footage]:
         speeds[seed].append(state.speed)
         turns[seed].append(state.speed * math.tan(state.steer) / inside.vehicle_params.wheelbase_m)
         if seed not in clips:
-            clips[seed] = camera_clip(inside.scene.params, frame.shape[0], frame.shape[1], inside.config.period_s)
+            clips[seed] = camera_info(inside.scene.params, frame.shape[0], frame.shape[1], inside.config.period_s)
 
     drive_together(trial, lambda _: None, policy, observer=observe)
     footage = []

@@ -83,7 +83,7 @@ def test_config_out_of_range_is_refused() -> None:
 def test_perturbations_count_its_own_period() -> None:
     env = PerturbedEnv(gymnasium.make(envs.CAR_RACING_STEERING), "action_delay:2")
     env.reset(seed=1)
-    assert env.clip.period_s == pytest.approx(0.02)
+    assert env.camera.period_s == pytest.approx(0.02)
     steered = [env.step(np.array([0.5], np.float32))[-1]["steering"] for _ in range(7)]
     assert steered == pytest.approx([0.0] * 5 + [0.5] * 2)  # 0.1 s late
 

@@ -7,94 +7,53 @@ reinforcement learning* (Machine Learning 2021).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from envs.perturbations.families.dynamics import steered
-from envs.perturbations.perturbation import Clip, Effect, Perturbation
+from envs.camera.info import CameraInfo
+from envs.perturbations.perturbation import Action, Effect, declare_perturbation
+from envs.perturbations.spells import Spells
+from envs.perturbations.steered import steered
 
-Action = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class ActionNoise(Perturbation):
+@declare_perturbation(
+    "actuation", unit="standard deviation σ, share of full lock", doses=(0.05, 0.12, 0.22, 0.36, 0.55), frames=False
+)
+def action_noise(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """a' = a + σ n, n ~ N(0, 1), drawn for each step.
 
     Source: Dulac-Arnold et al. (Machine Learning 2021).
     """
-
-    family: ClassVar[str] = "actuation"
-    name: ClassVar[str] = "action_noise"
-    unit: ClassVar[str] = "standard deviation σ, share of full lock"
-    frames: ClassVar[bool] = False
-    doses = (0.05, 0.12, 0.22, 0.36, 0.55)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Noisy(generator, self.dose)
+    return _Noisy(generator, dose)
 
 
-@dataclass(frozen=True)
-class StuckSteering(Perturbation):
+@declare_perturbation("actuation", unit="share q of the time", doses=(0.1, 0.2, 0.32, 0.46, 0.62), frames=False)
+def stuck_steering(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """The steering sticks where it is for .4 s on average, a share q of the time; both lengths are exponential.
 
     a'(t) = a(s), s the time at which it stuck; pauses have the mean .4 s · (1 − q) / q. Source: Dulac-Arnold et al.
     (Machine Learning 2021).
     """
-
-    family: ClassVar[str] = "actuation"
-    name: ClassVar[str] = "stuck_steering"
-    unit: ClassVar[str] = "share q of the time"
-    frames: ClassVar[bool] = False
-    doses = (0.1, 0.2, 0.32, 0.46, 0.62)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Stuck(generator, self.dose, clip.period_s)
+    return _Stuck(generator, dose, camera.period_s)
 
 
-@dataclass(frozen=True)
-class ActionDelay(Perturbation):
+@declare_perturbation("actuation", unit="delay d, s", doses=(0.05, 0.1, 0.15, 0.2, 0.3), frames=False, random=False)
+def action_delay(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """a'(t) = a(t − d): commands arrive late; before the first one the car goes straight on.
 
     Source: Dulac-Arnold et al. (Machine Learning 2021).
     """
-
-    family: ClassVar[str] = "actuation"
-    name: ClassVar[str] = "action_delay"
-    unit: ClassVar[str] = "delay d, s"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    doses = (0.05, 0.1, 0.15, 0.2, 0.3)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Delayed(self.dose, clip.period_s)
+    return _Delayed(dose, camera.period_s)
 
 
-@dataclass(frozen=True)
-class LostActions(Perturbation):
+@declare_perturbation("actuation", unit="probability p", doses=(0.2, 0.4, 0.6, 0.75, 0.87), frames=False)
+def lost_actions(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Each command is lost with probability p; the one before it holds on.
 
     a'(t) = a(t) with probability 1 − p, else a'(t − 1). Source: Dulac-Arnold et al. (Machine Learning 2021).
     """
+    return _Lossy(generator, dose)
 
-    family: ClassVar[str] = "actuation"
-    name: ClassVar[str] = "lost_actions"
-    unit: ClassVar[str] = "probability p"
-    frames: ClassVar[bool] = False
-    doses = (0.2, 0.4, 0.6, 0.75, 0.87)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Lossy(generator, self.dose)
-
-
-PERTURBATIONS: tuple[type[Perturbation], ...] = (ActionNoise, StuckSteering, ActionDelay, LostActions)
-"""What this file adds to the registry."""
 
 STUCK_S = 0.4
 """Mean time that the steering sticks, s."""
@@ -110,17 +69,11 @@ class _Noisy(Effect):
 
 class _Stuck(Effect):
     def __init__(self, generator: np.random.Generator, share: float, period_s: float):
-        self._generator, self._period_s = generator, period_s
-        self._pause_s = STUCK_S * (1.0 - share) / share
+        self._spells, self._period_s = Spells(generator, share, STUCK_S), period_s
         self._time_s, self._last = 0.0, 0.0
-        self._begin_s = float(generator.exponential(self._pause_s))
-        self._end_s = self._begin_s + float(generator.exponential(STUCK_S))
 
     def action(self, action: Action, held: float) -> Action:
-        while self._time_s >= self._end_s:
-            self._begin_s = self._end_s + float(self._generator.exponential(self._pause_s))
-            self._end_s = self._begin_s + float(self._generator.exponential(STUCK_S))
-        if self._time_s < self._begin_s:
+        if not self._spells.on(self._time_s):
             self._last = float(action[0])
         self._time_s += held * self._period_s
         return steered(action, self._last)

@@ -8,14 +8,13 @@ value (the maximum norm).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.camera.info import CameraInfo
 from envs.perturbations.images import to_grey_levels
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.perturbations.perturbation import Effect, Frame, Moment, declare_perturbation
 
 _STEPS = 3
 """Steps of `Pgd` in each frame."""
@@ -23,27 +22,21 @@ _AHEAD = 5
 """Frames whose steering `Pgd` looks at."""
 
 
-@dataclass(frozen=True)
-class Fgsm(Perturbation):
+@declare_perturbation(
+    "adversarial", unit="strength ε, grey levels", doses=(1.0, 2.0, 3.0, 5.0, 8.0), frames=False, attacks=True
+)
+def fgsm(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = x + ε sign(± ∂a/∂x) with the steering a of this frame: one step, each frame on its own.
 
     Goodfellow, Shlens and Szegedy, *Explaining and harnessing adversarial examples* (ICLR 2015).
     """
-
-    family: ClassVar[str] = "adversarial"
-    name: ClassVar[str] = "fgsm"
-    unit: ClassVar[str] = "strength ε, grey levels"
-    frames: ClassVar[bool] = False
-    attacks: ClassVar[bool] = True
-    doses = (1.0, 2.0, 3.0, 5.0, 8.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Fgsm(self.dose, _side(generator))
+    return _Fgsm(dose, _side(generator))
 
 
-@dataclass(frozen=True)
-class Pgd(Perturbation):
+@declare_perturbation(
+    "adversarial", unit="strength ε, grey levels", doses=(1.0, 2.0, 3.0, 5.0, 8.0), frames=False, attacks=True
+)
+def pgd(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """δ ← clip(δ ± (ε/2) sign(∂J/∂x at x + δ), −ε, ε), three times a frame, going on from the last frame's δ.
 
     Projected gradient descent (Madry et al., *Towards deep learning models resistant to adversarial attacks*, ICLR
@@ -51,21 +44,7 @@ class Pgd(Perturbation):
     x + δ: its gradient runs back through the recurrent state, so it also pushes what the circuit will remember. And it
     goes on through the episode: what it has found for one frame is where it starts for the next.
     """
-
-    family: ClassVar[str] = "adversarial"
-    name: ClassVar[str] = "pgd"
-    unit: ClassVar[str] = "strength ε, grey levels"
-    frames: ClassVar[bool] = False
-    attacks: ClassVar[bool] = True
-    doses = (1.0, 2.0, 3.0, 5.0, 8.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Pgd(self.dose, _side(generator))
-
-
-PERTURBATIONS: tuple[type[Perturbation], ...] = (Fgsm, Pgd)
-"""What this file adds to the registry."""
+    return _Pgd(dose, _side(generator))
 
 
 def _side(generator: np.random.Generator) -> float:

@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from envs.camera.info import CameraInfo
 from envs.perturbations.images import Overlay, StillFrame, clouds, cover
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.perturbations.perturbation import Effect, Frame, Moment, declare_perturbation
 
 
-@dataclass(frozen=True)
-class Frost(Perturbation):
+@declare_perturbation("weather", unit="share of the frame under ice", doses=(0.12, 0.25, 0.4, 0.55, 0.7))
+def frost(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = (1 − α) x + α F: ice that has grown from the edges of the glass, α up to .9, the same all through.
 
     Source: ours, after Hendrycks and Dietterich (ICLR 2019), who lay photographs of ice over the picture.
     """
-
-    family: ClassVar[str] = "weather"
-    name: ClassVar[str] = "frost"
-    unit: ClassVar[str] = "share of the frame under ice"
-    doses = (0.12, 0.25, 0.4, 0.55, 0.7)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        height, width = clip.height, clip.width
-        # Ridges where a field crosses its middle look like needles; two sizes of them.
-        needles = np.zeros((height, width), np.float32)
-        for cell, weight in ((0.45, 0.6), (0.16, 0.4)):
-            needles += weight * (1.0 - np.abs(2.0 * clouds(generator, height, width, cell * height, 3) - 1.0))
-        columns = np.abs(np.linspace(-1.0, 1.0, width, dtype=np.float32))
-        rows = np.abs(np.linspace(-1.0, 1.0, height, dtype=np.float32))
-        edge = np.maximum(columns[None] ** 2, rows[:, None] ** 2)
-        ice = cover(0.5 * needles + 0.9 * edge + 0.25 * clouds(generator, height, width, 0.3 * height), self.dose, 0.3)
-        color = (150.0 + 100.0 * needles[..., None]) * np.array([0.93, 0.98, 1.03])
-        return StillFrame(Overlay(0.9 * ice * (0.55 + 0.45 * needles), color))
+    height, width = camera.height, camera.width
+    # Ridges where a field crosses its middle look like needles; two sizes of them.
+    needles = np.zeros((height, width), np.float32)
+    for cell, weight in ((0.45, 0.6), (0.16, 0.4)):
+        needles += weight * (1.0 - np.abs(2.0 * clouds(generator, height, width, cell * height, 3) - 1.0))
+    columns = np.abs(np.linspace(-1.0, 1.0, width, dtype=np.float32))
+    rows = np.abs(np.linspace(-1.0, 1.0, height, dtype=np.float32))
+    edge = np.maximum(columns[None] ** 2, rows[:, None] ** 2)
+    ice = cover(0.5 * needles + 0.9 * edge + 0.25 * clouds(generator, height, width, 0.3 * height), dose, 0.3)
+    color = (150.0 + 100.0 * needles[..., None]) * np.array([0.93, 0.98, 1.03])
+    return StillFrame(Overlay(0.9 * ice * (0.55 + 0.45 * needles), color))
 
 
-@dataclass(frozen=True)
-class WaterDrops(Perturbation):
+@declare_perturbation("weather", unit="share of the frame under drops", doses=(0.05, 0.1, 0.18, 0.3, 0.45))
+def water_drops(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Drops on the lens: each shows the scene small and upside down, with a dark rim; now and then one runs off.
 
     A point at the share ρ of a drop's radius shows what lies 13 ρ times as far on the other side of its middle (half of
@@ -50,31 +41,20 @@ class WaterDrops(Perturbation):
     x'(p) = x(c − 13 ρ (p − c)) within a drop about c. Source: ours; for what a drop shows see Roser and Geiger,
     *Video-based raindrop detection* (ICCV Workshops 2009).
     """
+    return _Drops(generator, dose, camera)
 
-    family: ClassVar[str] = "weather"
-    name: ClassVar[str] = "water_drops"
-    unit: ClassVar[str] = "share of the frame under drops"
-    doses = (0.05, 0.1, 0.18, 0.3, 0.45)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Drops(generator, self.dose, clip)
-
-
-PERTURBATIONS: tuple[type[Perturbation], ...] = (Frost, WaterDrops)
-"""What this file adds to the registry."""
 
 _DROP_S = 12.0
 """How long a drop stays on average, s."""
 
 
 class _Drops(Effect):
-    def __init__(self, generator: np.random.Generator, share: float, clip: Clip):
-        self._generator, self._clip = generator, clip
+    def __init__(self, generator: np.random.Generator, share: float, camera: CameraInfo):
+        self._generator, self._camera = generator, camera
         self._drops: list[tuple[float, float, float, float]] = []  # column, row, radius in pixels; end, s
         covered = 0.0
         # Drops overlap: so many at random cover 1 − exp(−their area).
-        while covered < -math.log(1.0 - share) * clip.height * clip.width:
+        while covered < -math.log(1.0 - share) * camera.height * camera.width:
             self._drops.append(self._draw(0.0))
             covered += math.pi * self._drops[-1][2] ** 2
         self._lay_out()
@@ -89,20 +69,22 @@ class _Drops(Effect):
         return np.asarray(cv2.multiply(bent, self._rim, scale=1.0 / 220.0), np.uint8)
 
     def _draw(self, time_s: float) -> tuple[float, float, float, float]:
-        generator, clip = self._generator, self._clip
-        column, row = generator.uniform([0.0, 0.0], [clip.width, clip.height])
-        radius = clip.height * float(generator.uniform(0.05, 0.15))
+        generator, camera = self._generator, self._camera
+        column, row = generator.uniform([0.0, 0.0], [camera.width, camera.height])
+        radius = camera.height * float(generator.uniform(0.05, 0.15))
         return float(column), float(row), radius, time_s + float(generator.exponential(_DROP_S))
 
     def _lay_out(self) -> None:
-        clip = self._clip
-        columns, rows = np.meshgrid(np.arange(clip.width, dtype=np.float32), np.arange(clip.height, dtype=np.float32))
-        light = np.full((clip.height, clip.width), 220.0, np.float32)
+        camera = self._camera
+        columns, rows = np.meshgrid(
+            np.arange(camera.width, dtype=np.float32), np.arange(camera.height, dtype=np.float32)
+        )
+        light = np.full((camera.height, camera.width), 220.0, np.float32)
         for x, y, radius, _ in self._drops:
             left, top = max(0, int(x - radius)), max(0, int(y - radius))
             part = np.s_[top : int(y + radius) + 2, left : int(x + radius) + 2]
-            aside = np.arange(left, min(clip.width, int(x + radius) + 2), dtype=np.float32) - np.float32(x)
-            below = np.arange(top, min(clip.height, int(y + radius) + 2), dtype=np.float32) - np.float32(y)
+            aside = np.arange(left, min(camera.width, int(x + radius) + 2), dtype=np.float32) - np.float32(x)
+            below = np.arange(top, min(camera.height, int(y + radius) + 2), dtype=np.float32) - np.float32(y)
             if not len(aside) or not len(below):
                 continue
             share = np.sqrt(aside[None] ** 2 + below[:, None] ** 2) / np.float32(radius)

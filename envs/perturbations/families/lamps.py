@@ -7,18 +7,17 @@ through.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from envs.camera.info import CameraInfo
 from envs.perturbations.images import Geometry, clouds, cover, to_grey_levels
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.perturbations.perturbation import Effect, Frame, Moment, declare_perturbation
 
 
-@dataclass(frozen=True)
-class Night(Perturbation):
+@declare_perturbation("light", unit="ambient share a of the light", doses=(0.5, 0.3, 0.15, 0.06, 0.02))
+def night(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = x (a t + (1 − a) L) + noise: ambient light a, headlights L, and the noise of a sensor turned up.
 
     t = (.9, .95, 1.1) makes the ambient light bluer than the lamps. Two lamps of L = exp(−Z / 14)
@@ -27,19 +26,11 @@ class Night(Perturbation):
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "light"
-    name: ClassVar[str] = "night"
-    unit: ClassVar[str] = "ambient share a of the light"
-    doses = (0.5, 0.3, 0.15, 0.06, 0.02)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Night(generator, self.dose, clip)
+    return _Night(generator, dose, camera)
 
 
-@dataclass(frozen=True)
-class LowSun(Perturbation):
+@declare_perturbation("light", unit="strength s", doses=(0.4, 0.7, 1.1, 1.7, 2.6))
+def low_sun(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = x + s G(ρ): a sun just above the horizon, ρ frame heights from the pixel, blooming in the lens.
 
     G = 255 (exp(−(ρ / .12)²) + .55 / (1 + (ρ / .35)²)). The sun keeps its direction while the car turns; it starts
@@ -47,38 +38,22 @@ class LowSun(Perturbation):
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "light"
-    name: ClassVar[str] = "low_sun"
-    unit: ClassVar[str] = "strength s"
-    doses = (0.4, 0.7, 1.1, 1.7, 2.6)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _LowSun(generator, self.dose, clip)
+    return _LowSun(generator, dose, camera)
 
 
-@dataclass(frozen=True)
-class MovingShadows(Perturbation):
+@declare_perturbation("light", unit="depth s of the shadows", doses=(0.2, 0.35, 0.5, 0.7, 0.88))
+def moving_shadows(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = x (1 − s M): shadows M of trees and bridges that lie on the road, and are driven through.
 
     They fade out between 12 and 30 camera heights ahead, where a frame could not resolve them.
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "light"
-    name: ClassVar[str] = "moving_shadows"
-    unit: ClassVar[str] = "depth s of the shadows"
-    doses = (0.2, 0.35, 0.5, 0.7, 0.88)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Shadows(generator, self.dose, clip)
+    return _Shadows(generator, dose, camera)
 
 
-@dataclass(frozen=True)
-class Flicker(Perturbation):
+@declare_perturbation("light", unit="amplitude a", doses=(0.12, 0.25, 0.4, 0.6, 0.9))
+def flicker(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = x (1 + a sin(2π (f t + r k) + φ)): lamps on the mains under a rolling shutter.
 
     f, the beat between lamp and camera, is drawn between 1 and 8 Hz; r is the row as a share of the height, and k, the
@@ -87,24 +62,12 @@ class Flicker(Perturbation):
     Source: ours; how lamps on the mains look to a camera is in Sheinin, Schechner and Kutulakos, *Computational imaging
     on the electric grid* (CVPR 2017).
     """
-
-    family: ClassVar[str] = "light"
-    name: ClassVar[str] = "flicker"
-    unit: ClassVar[str] = "amplitude a"
-    doses = (0.12, 0.25, 0.4, 0.6, 0.9)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Flicker(generator, self.dose, clip)
-
-
-PERTURBATIONS: tuple[type[Perturbation], ...] = (Night, LowSun, MovingShadows, Flicker)
-"""What this file adds to the registry."""
+    return _Flicker(generator, dose, camera)
 
 
 class _Night(Effect):
-    def __init__(self, generator: np.random.Generator, ambient: float, clip: Clip):
-        geometry = Geometry(clip)
+    def __init__(self, generator: np.random.Generator, ambient: float, camera: CameraInfo):
+        geometry = Geometry(camera)
         depth = geometry.depth
         aside = geometry.across * depth
         lamps = np.zeros_like(depth)
@@ -123,30 +86,30 @@ class _Night(Effect):
 
 
 class _LowSun(Effect):
-    def __init__(self, generator: np.random.Generator, strength: float, clip: Clip):
-        self._clip, self._geometry = clip, Geometry(clip)
-        half = 0.5 * min(clip.fov_rad, 2.0)
+    def __init__(self, generator: np.random.Generator, strength: float, camera: CameraInfo):
+        self._camera, self._geometry = camera, Geometry(camera)
+        half = 0.5 * min(camera.fov_rad, 2.0)
         self._azimuth = float(generator.uniform(-0.6, 0.6)) * half  # to the left of the car
         above = float(generator.uniform(0.02, 0.16))
-        row = self._geometry.horizon_px - above * clip.height
+        row = self._geometry.horizon_px - above * camera.height
         # The glare of a sun in the middle of a picture that is wide enough to be cut out anywhere.
-        self._reach = round(1.5 * clip.width)
-        columns = (np.arange(2 * self._reach + clip.width, dtype=np.float32) - self._reach) / clip.height
-        rows = (np.arange(clip.height, dtype=np.float32) - row) / clip.height
+        self._reach = round(1.5 * camera.width)
+        columns = (np.arange(2 * self._reach + camera.width, dtype=np.float32) - self._reach) / camera.height
+        rows = (np.arange(camera.height, dtype=np.float32) - row) / camera.height
         square = columns[None] ** 2 + rows[:, None] ** 2
         glare = 255.0 * strength * (np.exp(-square / 0.12**2) + 0.55 / (1.0 + square / 0.35**2))
         warm = np.array([1.0, 0.93, 0.78], np.float32)
         self._glare = np.rint(np.minimum(glare[..., None] * warm, 255.0)).astype(np.uint8)
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:
-        clip, geometry = self._clip, self._geometry
-        self._azimuth -= moment.yaw_rate_radps * moment.elapsed * clip.period_s * (moment.time_s > 0.0)
+        camera, geometry = self._camera, self._geometry
+        self._azimuth -= moment.yaw_rate_radps * moment.elapsed * camera.period_s * (moment.time_s > 0.0)
         self._azimuth = (self._azimuth + math.pi) % (2.0 * math.pi) - math.pi
         ahead = abs(self._azimuth) < 1.4
         aside = math.tan(self._azimuth) if ahead else math.copysign(10.0, self._azimuth)
         column = round(min(max(geometry.centre_px - geometry.focal_px * aside, -self._reach), self._reach))
         left = self._reach - column
-        glare = self._glare[:, left : left + clip.width]
+        glare = self._glare[:, left : left + camera.width]
         return np.asarray(cv2.add(frame, glare), np.uint8)
 
 
@@ -154,13 +117,13 @@ class _Shadows(Effect):
     _PER_HEIGHT = 5.0
     """Pixels of the texture for each camera height on the ground."""
 
-    def __init__(self, generator: np.random.Generator, depth: float, clip: Clip):
+    def __init__(self, generator: np.random.Generator, depth: float, camera: CameraInfo):
         rows, columns = 384, 192
         leaves = cover(clouds(generator, rows, columns, 16.0), 0.35, 0.1)
         bands = clouds(generator, rows, 2, 14.0, 2)[:, :1]
         trunks = cover(np.repeat(bands, columns, axis=1), 0.15, 0.05)
         self._texture = np.rint(255.0 * depth * np.maximum(leaves, trunks)).astype(np.uint8)
-        geometry = Geometry(clip)
+        geometry = Geometry(camera)
         reach = np.minimum(geometry.depth, 40.0)
         slant = float(generator.uniform(-0.5, 0.5))
         aside = geometry.across * reach
@@ -170,8 +133,8 @@ class _Shadows(Effect):
         near = np.clip((30.0 - geometry.depth) / 18.0, 0.0, 1.0) * geometry.ground
         self._near = np.rint(255.0 * near).astype(np.uint8)
         self._driven = float(generator.uniform(0.0, rows))
-        self._per_s = self._PER_HEIGHT / clip.camera_m
-        self._period_s = clip.period_s
+        self._per_s = self._PER_HEIGHT / camera.height_m
+        self._period_s = camera.period_s
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:
         self._driven += moment.speed_mps * moment.elapsed * self._period_s * self._per_s * (moment.time_s > 0.0)
@@ -182,10 +145,10 @@ class _Shadows(Effect):
 
 
 class _Flicker(Effect):
-    def __init__(self, generator: np.random.Generator, amplitude: float, clip: Clip):
+    def __init__(self, generator: np.random.Generator, amplitude: float, camera: CameraInfo):
         self._amplitude = amplitude
         self._beat = float(generator.uniform(1.0, 8.0))
-        rows = np.arange(clip.height) / clip.height
+        rows = np.arange(camera.height) / camera.height
         self._phase = 2.0 * math.pi * (rows * generator.uniform(0.3, 1.5) + generator.random())  # [H]
 
     def frame(self, frame: Frame, moment: Moment) -> Frame:

@@ -14,28 +14,25 @@ Intelligence 2020): independent Gaussian noise of variance 0, 0.1, 0.2 or 0.3 on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from envs.camera.info import CameraInfo
 from envs.perturbations.images import to_grey_levels
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.perturbations.perturbation import Effect, Frame, Moment, declare_perturbation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class GaussianNoise:
     """Gaussian noise on every pixel and channel."""
 
-    variance: float = 0.1
+    variance: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)] = 0.1
     """Variance of the noise on frames scaled to [0, 1]."""
-
-    def __post_init__(self) -> None:
-        """Check the range."""
-        if not 0 <= self.variance < float("inf"):
-            raise ValueError(f"the variance of the noise must be a finite number of at least 0, got {self.variance}.")
 
     def __call__(self, frames: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
         """Add noise.
@@ -55,97 +52,69 @@ class GaussianNoise:
         return np.rint(noise, out=noise).clip(0, 255, out=noise).astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class Variance(Perturbation):
+@declare_perturbation("noise", unit="variance v, frames in [0, 1]", doses=(0.02, 0.1, 0.15, 0.2, 0.3))
+def variance(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = clip(x + √v · n), n ~ N(0, 1): the published test of robustness, `GaussianNoise`, with more doses.
 
     The published variances .1, .2 and .3 are the severities 2, 4 and 5.
     """
-
-    family: ClassVar[str] = "noise"
-    name: ClassVar[str] = "variance"
-    unit: ClassVar[str] = "variance v, frames in [0, 1]"
-    doses = (0.02, 0.1, 0.15, 0.2, 0.3)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Gaussian(generator, self.dose)
+    return _Gaussian(generator, dose)
 
 
-@dataclass(frozen=True)
-class Gaussian(Perturbation):
+@declare_perturbation(
+    "noise",
+    unit="standard deviation σ, frames in [0, 1]",
+    doses=(0.04, 0.08, 0.12, 0.15, 0.18),
+    large_doses=(0.08, 0.12, 0.18, 0.26, 0.38),
+)
+def gaussian(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = clip(x + σ n), n ~ N(0, 1): the electronics of a sensor in the dark.
 
     Source: Hendrycks and Dietterich (ICLR 2019).
     """
-
-    family: ClassVar[str] = "noise"
-    name: ClassVar[str] = "gaussian"
-    unit: ClassVar[str] = "standard deviation σ, frames in [0, 1]"
-    doses = (0.04, 0.08, 0.12, 0.15, 0.18)
-    large_doses = (0.08, 0.12, 0.18, 0.26, 0.38)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Gaussian(generator, self.dose_at(clip.height) ** 2)
+    return _Gaussian(generator, dose**2)
 
 
-@dataclass(frozen=True)
-class Shot(Perturbation):
+@declare_perturbation(
+    "noise",
+    unit="photons λ of a white pixel",
+    doses=(250.0, 100.0, 50.0, 30.0, 15.0),
+    large_doses=(60.0, 25.0, 12.0, 5.0, 3.0),
+)
+def shot(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = min(Poisson(λ x) / λ, 1): so many photons that a white pixel counts λ of them.
 
     Source: Hendrycks and Dietterich (ICLR 2019).
     """
-
-    family: ClassVar[str] = "noise"
-    name: ClassVar[str] = "shot"
-    unit: ClassVar[str] = "photons λ of a white pixel"
-    doses = (250.0, 100.0, 50.0, 30.0, 15.0)
-    large_doses = (60.0, 25.0, 12.0, 5.0, 3.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Shot(generator, self.dose_at(clip.height))
+    return _Shot(generator, dose)
 
 
-@dataclass(frozen=True)
-class Speckle(Perturbation):
-    """x' = clip(x + σ x n), n ~ N(0, 1): noise in proportion to the light.
-
-    Source: Hendrycks and Dietterich (ICLR 2019), whose doses those for large frames are.
-    """
-
-    family: ClassVar[str] = "noise"
-    name: ClassVar[str] = "speckle"
-    unit: ClassVar[str] = "standard deviation σ as a share of the light"
-    doses = (0.1, 0.15, 0.2, 0.3, 0.4)
-    large_doses = (0.15, 0.2, 0.35, 0.45, 0.6)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Speckle(generator, self.dose_at(clip.height))
-
-
-@dataclass(frozen=True)
-class Impulse(Perturbation):
+@declare_perturbation(
+    "noise",
+    unit="share of the values that is replaced",
+    doses=(0.01, 0.02, 0.05, 0.08, 0.14),
+    large_doses=(0.03, 0.06, 0.09, 0.17, 0.27),
+)
+def impulse(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Salt and pepper: a share of the values is replaced by 0 or 1, each as often.
 
     x' = 0 or 1 with probability p / 2 each, else x; p is the share. Source: Hendrycks and Dietterich (ICLR 2019).
     """
-
-    family: ClassVar[str] = "noise"
-    name: ClassVar[str] = "impulse"
-    unit: ClassVar[str] = "share of the values that is replaced"
-    doses = (0.01, 0.02, 0.05, 0.08, 0.14)
-    large_doses = (0.03, 0.06, 0.09, 0.17, 0.27)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Impulse(generator, self.dose_at(clip.height))
+    return _Impulse(generator, dose)
 
 
-PERTURBATIONS: tuple[type[Perturbation], ...] = (Variance, Gaussian, Shot, Impulse, Speckle)
-"""What this file adds to the registry."""
+@declare_perturbation(
+    "noise",
+    unit="standard deviation σ as a share of the light",
+    doses=(0.1, 0.15, 0.2, 0.3, 0.4),
+    large_doses=(0.15, 0.2, 0.35, 0.45, 0.6),
+)
+def speckle(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
+    """x' = clip(x + σ x n), n ~ N(0, 1): noise in proportion to the light.
+
+    Source: Hendrycks and Dietterich (ICLR 2019), whose doses those for large frames are.
+    """
+    return _Speckle(generator, dose)
 
 
 _QUANTILES = 4096

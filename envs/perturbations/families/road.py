@@ -1,160 +1,127 @@
 """Another road: lanes, bends, markings, surface; traffic on the other side; another renderer.
 
-The road, the look and the start are drawn as ever and changed afterwards, so each episode keeps the centre line and the
-start that its seed gives it.
+The road, the look and the start are drawn as in the clean episode and changed afterwards, so each episode keeps the
+centre line and the start that its seed gives it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.lane_keeping.episode import World
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.camera.info import CameraInfo
+from envs.lane_keeping.scenario import Scenario
+from envs.perturbations.perturbation import Effect, Frame, Moment, declare_perturbation
 from envs.road.track import Track
 from envs.scene.look import Line, Look, Surface, to_color
 
 
-@dataclass(frozen=True)
-class LaneWidth(Perturbation):
+@declare_perturbation(
+    "road",
+    unit="share f of the lane's width",
+    doses=(0.93, 0.86, 0.78, 0.7, 0.6),
+    frames=False,
+    random=False,
+    changes_scenario=True,
+)
+def lane_width(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """w' = f w: narrower lanes on the same centre line; the car leaves the road sooner, too.
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "lane_width"
-    unit: ClassVar[str] = "share f of the lane's width"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (0.93, 0.86, 0.78, 0.7, 0.6)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        share = self.dose
-        return _Elsewhere(lambda world: world.with_track(lambda road: _scaled(road, 1.0, share)))
+    share = dose
+    return _OtherScenario(lambda scenario: scenario.with_track(lambda road: _scaled(road, 1.0, share)))
 
 
-@dataclass(frozen=True)
-class Curvature(Perturbation):
+@declare_perturbation(
+    "road",
+    unit="factor f on the curvature",
+    doses=(1.08, 1.15, 1.22, 1.3, 1.4),
+    frames=False,
+    random=False,
+    changes_scenario=True,
+)
+def curvature(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """κ' = f κ: the whole road built smaller by f, lanes too, for the same car at the same speed.
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "curvature"
-    unit: ClassVar[str] = "factor f on the curvature"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (1.08, 1.15, 1.22, 1.3, 1.4)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        size = 1.0 / self.dose
-        return _Elsewhere(lambda world: world.with_track(lambda road: _scaled(road, size, size)))
+    size = 1.0 / dose
+    return _OtherScenario(lambda scenario: scenario.with_track(lambda road: _scaled(road, size, size)))
 
 
-@dataclass(frozen=True)
-class WornMarkings(Perturbation):
+@declare_perturbation(
+    "road", unit="wear d", doses=(0.25, 0.45, 0.65, 0.85, 1.0), frames=False, random=False, changes_scenario=True
+)
+def worn_markings(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """1 − w' = (1 − w)(1 − d): the share w of the paint that is worn away; what is left fades, too (`envs.scene.look`).
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "worn_markings"
-    unit: ClassVar[str] = "wear d"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (0.25, 0.45, 0.65, 0.85, 1.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        wear = self.dose
-        return _painted(lambda look: replace(look, wear=1.0 - (1.0 - look.wear) * (1.0 - wear)))
+    wear = dose
+    return _painted(lambda look: replace(look, wear=1.0 - (1.0 - look.wear) * (1.0 - wear)))
 
 
-@dataclass(frozen=True)
-class MissingMarkings(Perturbation):
+@declare_perturbation(
+    "road",
+    unit="share q of the lines",
+    doses=(0.2, 0.4, 0.6, 0.8, 1.0),
+    frames=False,
+    random=False,
+    changes_scenario=True,
+)
+def missing_markings(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """A share q of every line is missing, in stretches: dashes shrink, solid lines are interrupted every 2 m.
 
     Dashes and gaps become l' = (1 − q) l and g' = g + q l. Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "missing_markings"
-    unit: ClassVar[str] = "share q of the lines"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (0.2, 0.4, 0.6, 0.8, 1.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        share = self.dose
-        return _painted(
-            lambda look: replace(
-                look,
-                left=_without(look.left, share),
-                right=_without(look.right, share),
-                centre=_without(look.centre, share),
-            )
+    share = dose
+    return _painted(
+        lambda look: replace(
+            look,
+            left=_without(look.left, share),
+            right=_without(look.right, share),
+            centre=_without(look.centre, share),
         )
+    )
 
 
-@dataclass(frozen=True)
-class MisleadingMarkings(Perturbation):
+@declare_perturbation(
+    "road", unit="lines n, 1/m", doses=(0.06, 0.12, 0.22, 0.38, 0.6), frames=False, random=False, changes_scenario=True
+)
+def misleading_markings(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Lines of an earlier marking that lead across the lanes, n on each metre of road, each 3 to 8 m long.
 
     Their number on a road of length L is Poisson(n L): mean = n L. Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "misleading_markings"
-    unit: ClassVar[str] = "lines n, 1/m"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (0.06, 0.12, 0.22, 0.38, 0.6)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        density = self.dose
-        return _painted(lambda look: replace(look, old_lines_per_m=look.old_lines_per_m + density))
+    density = dose
+    return _painted(lambda look: replace(look, old_lines_per_m=look.old_lines_per_m + density))
 
 
-@dataclass(frozen=True)
-class TarSeams(Perturbation):
+@declare_perturbation(
+    "road", unit="seams n, 1/m", doses=(0.3, 0.6, 1.2, 2.0, 3.2), frames=False, random=False, changes_scenario=True
+)
+def tar_seams(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Seams of black tar along the road, n on each metre, each 1 to 6 m long and as wide as a line.
 
     Their number on a road of length L is Poisson(n L): mean = n L. Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "tar_seams"
-    unit: ClassVar[str] = "seams n, 1/m"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (0.3, 0.6, 1.2, 2.0, 3.2)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        density = self.dose
-        return _painted(lambda look: replace(look, seams_per_m=look.seams_per_m + density))
+    density = dose
+    return _painted(lambda look: replace(look, seams_per_m=look.seams_per_m + density))
 
 
-@dataclass(frozen=True)
-class RoadSurface(Perturbation):
+@declare_perturbation(
+    "road",
+    unit="share d of the way to full contrast",
+    doses=(0.1, 0.22, 0.37, 0.57, 0.85),
+    frames=False,
+    changes_scenario=True,
+)
+def surface(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Another material: the pavement's two colours become c t (1 ± k), 1 − k = (1 − k₀)(1 − d), spots get coarser.
 
     c is the mean of the two colours and k₀ their contrast, the mean of (bright − c) / c; the logarithm of the tint t is
@@ -162,102 +129,65 @@ class RoadSurface(Perturbation):
 
     Source: ours.
     """
+    depth = dose
+    tint = np.exp(0.3 * depth * generator.standard_normal(3))
 
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "surface"
-    unit: ClassVar[str] = "share d of the way to full contrast"
-    frames: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (0.1, 0.22, 0.37, 0.57, 0.85)
+    def pave(look: Look) -> Look:
+        old, dark, bright = look.road, np.asarray(look.road.dark), np.asarray(look.road.bright)
+        middle = 0.5 * (dark + bright)
+        before = float((bright - middle).sum() / max(middle.sum(), 1.0))
+        contrast = 1.0 - (1.0 - before) * (1.0 - depth)
+        road = Surface(
+            to_color(middle * tint * (1.0 - contrast)),
+            to_color(middle * tint * (1.0 + contrast)),
+            coarse=old.coarse + 0.5 * depth,
+            medium=old.medium + 0.4 * depth,
+            fine=old.fine + 0.4 * depth,
+        )
+        return replace(look, road=road)
 
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        depth = self.dose
-        tint = np.exp(0.3 * depth * generator.standard_normal(3))
-
-        def pave(look: Look) -> Look:
-            old, dark, bright = look.road, np.asarray(look.road.dark), np.asarray(look.road.bright)
-            middle = 0.5 * (dark + bright)
-            before = float((bright - middle).sum() / max(middle.sum(), 1.0))
-            contrast = 1.0 - (1.0 - before) * (1.0 - depth)
-            road = Surface(
-                to_color(middle * tint * (1.0 - contrast)),
-                to_color(middle * tint * (1.0 + contrast)),
-                coarse=old.coarse + 0.5 * depth,
-                medium=old.medium + 0.4 * depth,
-                fine=old.fine + 0.4 * depth,
-            )
-            return replace(look, road=road)
-
-        return _painted(pave)
+    return _painted(pave)
 
 
-@dataclass(frozen=True)
-class Mirrored(Perturbation):
+@declare_perturbation("road", unit="share of the episodes", doses=(0.2, 0.4, 0.6, 0.8, 1.0))
+def mirrored(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x'[r, c] = x[r, W − 1 − c] and a' = −a: traffic keeps to the left, for a share of the episodes.
 
     The labels of recordings change their sign in those episodes, too (`steering_sign`).
 
     Source: ours.
     """
-
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "mirrored"
-    unit: ClassVar[str] = "share of the episodes"
-    doses = (0.2, 0.4, 0.6, 0.8, 1.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        return _Mirror() if generator.random() < self.dose else Effect()
+    return _Mirror() if generator.random() < dose else Effect()
 
 
-@dataclass(frozen=True)
-class OtherRenderer(Perturbation):
+@declare_perturbation(
+    "road",
+    unit="resolution of the road, pixels/m",
+    doses=(64.0, 48.0, 32.0, 24.0, 16.0),
+    frames=False,
+    random=False,
+    changes_scenario=True,
+)
+def other_renderer(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """PyBullet's TinyRenderer, which does not average its texture, and a texture that gets coarser.
 
     It knows pinhole lenses only, so the camera becomes one.
 
     The texture has r = dose pixels on each metre. Source: Coumans and Bai, PyBullet.
     """
+    resolution = dose
+    return _OtherScenario(lambda scenario: scenario.with_config(renderer="tiny", pixels_per_m=resolution))
 
-    family: ClassVar[str] = "road"
-    name: ClassVar[str] = "other_renderer"
-    unit: ClassVar[str] = "resolution of the road, pixels/m"
-    frames: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    changes_world: ClassVar[bool] = True
-    doses = (64.0, 48.0, 32.0, 24.0, 16.0)
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        resolution = self.dose
-        return _Elsewhere(lambda world: world.with_config(renderer="tiny", pixels_per_m=resolution))
-
-
-PERTURBATIONS: tuple[type[Perturbation], ...] = (
-    LaneWidth,
-    Curvature,
-    WornMarkings,
-    MissingMarkings,
-    MisleadingMarkings,
-    TarSeams,
-    RoadSurface,
-    Mirrored,
-    OtherRenderer,
-)
-"""What this file adds to the registry."""
 
 _STRETCH_M = 2.0
 
 
-class _Elsewhere(Effect):
-    """Changes the world and nothing else."""
-
-    def __init__(self, change: Callable[[World], World]):
+class _OtherScenario(Effect):
+    def __init__(self, change: Callable[[Scenario], Scenario]):
         self._change = change
 
-    def world(self, world: World) -> World:
-        return self._change(world)
+    def scenario(self, scenario: Scenario) -> Scenario:
+        return self._change(scenario)
 
 
 class _Mirror(Effect):
@@ -273,7 +203,7 @@ class _Mirror(Effect):
 
 
 def _painted(edit: Callable[[Look], Look]) -> Effect:
-    return _Elsewhere(lambda world: world.with_look(edit))
+    return _OtherScenario(lambda scenario: scenario.with_look(edit))
 
 
 def _scaled(road: Track, size: float, width: float) -> Track:

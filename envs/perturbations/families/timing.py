@@ -1,10 +1,10 @@
 """Time that does not run as in training: lost, repeated and late frames, and other frame rates.
 
-Each comes twice. The plain one tells the driver the truth: `elapsed` is the time between the moments at which the
-picture that it gets and the one before were taken, so a picture that comes twice counts as (almost) no time and the
-next fresh one as all of it, within the .01 to 10 periods that can be told. The one whose name ends in `_hidden` tells
-it that every frame is on time, 1, which is what a driver without a clock believes anyway. Both draw the same times, so
-that the two compare drive by drive.
+Each comes twice. The plain one reports the truth: `elapsed` is the time between the moments at which the picture at
+hand and the previous one were taken, so a picture that comes twice counts as (almost) no time and the next fresh one
+as all of it, within the .01 to 10 periods that an observation can hold. The twin whose name ends in `_hidden` reports
+every frame as on time, 1, which is what a driver without a clock believes anyway. Both draw the same times, so that
+the two compare drive by drive.
 
 Published counterparts: delayed, dropped, stuck and repeated observations in Dulac-Arnold et al., *Challenges of
 real-world reinforcement learning* (Machine Learning 2021, arXiv:1904.12901); irregular sampling in Hasani et al.,
@@ -15,50 +15,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from envs.perturbations.perturbation import Clip, Effect, Frame, Moment, Perturbation
+from envs.camera.info import CameraInfo
+from envs.perturbations.perturbation import Effect, Frame, Moment, declare_perturbation
+from envs.perturbations.spells import Spells
 
 
-@dataclass(frozen=True)
-class _Timing(Perturbation):
-    """A perturbation of time, told or hidden."""
-
-    family: ClassVar[str] = "timing"
-    hidden: ClassVar[bool] = False
-    """Whether the driver is told that every frame is on time."""
-
-    def start(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """Start an episode."""
-        effect = self._effect(generator, clip)
-        return _Hidden(effect) if self.hidden else effect
-
-    @abstractmethod
-    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        """What happens, whether told or not."""
-
-
-@dataclass(frozen=True)
-class DroppedFrames(_Timing):
+@declare_perturbation(
+    "timing",
+    unit="probability p that a frame is lost",
+    doses=(0.1, 0.25, 0.4, 0.55, 0.7),
+    changes_time=True,
+    has_hidden_twin=True,
+)
+def dropped_frames(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Each frame is lost with probability p; the last action is held until one arrives, after k ~ Geometric(1 − p).
 
     Source: dropped observations of Dulac-Arnold et al. (Machine Learning 2021).
     """
-
-    name: ClassVar[str] = "dropped_frames"
-    unit: ClassVar[str] = "probability p that a frame is lost"
-    changes_time: ClassVar[bool] = True
-    doses = (0.1, 0.25, 0.4, 0.55, 0.7)
-
-    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        return _Dropped(generator, self.dose)
+    return _Dropped(generator, dose)
 
 
-@dataclass(frozen=True)
-class FrozenFrames(_Timing):
+@declare_perturbation(
+    "timing",
+    unit="share q of the time in which the picture is old",
+    doses=(0.1, 0.2, 0.35, 0.5, 0.65),
+    has_hidden_twin=True,
+)
+def frozen_frames(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """The camera freezes now and then for `FREEZE_S` on average and goes on showing its last picture.
 
     Freezes begin at random so that the picture is old for a share q of the time; their lengths are exponential.
@@ -66,147 +52,54 @@ class FrozenFrames(_Timing):
     With freezes of mean F = `FREEZE_S`, the pauses between them have the mean F (1 − q) / q. Source: stuck observations
     of Dulac-Arnold et al. (Machine Learning 2021).
     """
-
-    name: ClassVar[str] = "frozen_frames"
-    unit: ClassVar[str] = "share q of the time in which the picture is old"
-    doses = (0.1, 0.2, 0.35, 0.5, 0.65)
-
-    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        return _Frozen(generator, self.dose)
+    return _Frozen(generator, dose)
 
 
-@dataclass(frozen=True)
-class JitteredPeriod(_Timing):
+@declare_perturbation(
+    "timing",
+    unit="largest deviation j of the period, as a share of it",
+    doses=(0.2, 0.4, 0.6, 0.8, 0.95),
+    changes_time=True,
+    has_hidden_twin=True,
+)
+def jittered_period(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Every action is held for 1 + j u periods, u ~ U(−1, 1).
 
     Source: the irregular sampling of Hasani et al., *Liquid time-constant networks* (AAAI 2021), here of the loop
     itself.
     """
-
-    name: ClassVar[str] = "jittered_period"
-    unit: ClassVar[str] = "largest deviation j of the period, as a share of it"
-    changes_time: ClassVar[bool] = True
-    doses = (0.2, 0.4, 0.6, 0.8, 0.95)
-
-    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        return _Jittered(generator, self.dose)
+    return _Jittered(generator, dose)
 
 
-@dataclass(frozen=True)
-class Latency(_Timing):
+@declare_perturbation("timing", unit="mean delay L, s", doses=(0.05, 0.1, 0.15, 0.2, 0.3), has_hidden_twin=True)
+def latency(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """Pictures arrive late, each by L (1 + u / 2), u ~ U(−1, 1); the driver gets the newest that has arrived.
 
     Delays are rounded to whole periods. A picture that is overtaken by a newer one is never shown.
 
     Source: delayed observations of Dulac-Arnold et al. (Machine Learning 2021).
     """
-
-    name: ClassVar[str] = "latency"
-    unit: ClassVar[str] = "mean delay L, s"
-    doses = (0.05, 0.1, 0.15, 0.2, 0.3)
-
-    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        return _Late(generator, self.dose, 0.5 * clip.period_s)
+    return _Late(generator, dose, 0.5 * camera.period_s)
 
 
-@dataclass(frozen=True)
-class LowerRate(_Timing):
+@declare_perturbation(
+    "timing",
+    unit="periods n between two frames",
+    doses=(1.5, 2.0, 3.0, 4.0, 6.0),
+    changes_time=True,
+    random=False,
+    has_hidden_twin=True,
+)
+def lower_rate(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """The camera gives one frame where it gave n before; actions are held for n periods.
 
     Actions are held for Δt' = n Δt. Source: repeated actions of Dulac-Arnold et al. (Machine Learning 2021).
     """
+    return _Slower(dose)
 
-    name: ClassVar[str] = "lower_rate"
-    unit: ClassVar[str] = "periods n between two frames"
-    changes_time: ClassVar[bool] = True
-    random: ClassVar[bool] = False
-    doses = (1.5, 2.0, 3.0, 4.0, 6.0)
-
-    def _effect(self, generator: np.random.Generator, clip: Clip) -> Effect:
-        return _Slower(self.dose)
-
-
-@dataclass(frozen=True)
-class DroppedFramesHidden(DroppedFrames):
-    """As `dropped_frames`; the driver is told that nothing is missing."""
-
-    name: ClassVar[str] = "dropped_frames_hidden"
-    draws_of: ClassVar[str] = "dropped_frames"
-    hidden: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class FrozenFramesHidden(FrozenFrames):
-    """As `frozen_frames`; the driver is told that every picture is fresh."""
-
-    name: ClassVar[str] = "frozen_frames_hidden"
-    draws_of: ClassVar[str] = "frozen_frames"
-    hidden: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class JitteredPeriodHidden(JitteredPeriod):
-    """As `jittered_period`; the driver is told that every period is the nominal one."""
-
-    name: ClassVar[str] = "jittered_period_hidden"
-    draws_of: ClassVar[str] = "jittered_period"
-    hidden: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class LatencyHidden(Latency):
-    """As `latency`; the driver is told that every picture came a period after the one before."""
-
-    name: ClassVar[str] = "latency_hidden"
-    draws_of: ClassVar[str] = "latency"
-    hidden: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class LowerRateHidden(LowerRate):
-    """As `lower_rate`; the driver is told that it sees every frame."""
-
-    name: ClassVar[str] = "lower_rate_hidden"
-    draws_of: ClassVar[str] = "lower_rate"
-    hidden: ClassVar[bool] = True
-
-
-PERTURBATIONS: tuple[type[Perturbation], ...] = (
-    DroppedFrames,
-    DroppedFramesHidden,
-    FrozenFrames,
-    FrozenFramesHidden,
-    JitteredPeriod,
-    JitteredPeriodHidden,
-    Latency,
-    LatencyHidden,
-    LowerRate,
-    LowerRateHidden,
-)
-"""What this file adds to the registry."""
 
 FREEZE_S = 0.3
 """Mean length of a freeze, s."""
-
-
-class _Hidden(Effect):
-    """Another effect, of which the driver is told nothing."""
-
-    hides = True
-
-    def __init__(self, effect: Effect):
-        self._effect = effect
-
-    def periods(self) -> float:
-        return self._effect.periods()
-
-    def frame(self, frame: Frame, moment: Moment) -> Frame:
-        shown = self._effect.frame(frame, moment)
-        self.age = self._effect.age
-        return shown
-
-    def told(self, elapsed: float) -> float:
-        return 1.0
 
 
 class _Dropped(Effect):
@@ -234,7 +127,7 @@ class _Slower(Effect):
 
 
 class _Stale(Effect, ABC):
-    """Shows pictures that were taken earlier, and tells the time between the moments at which they were taken."""
+    """Shows pictures that were taken earlier, and reports the time between the moments at which they were taken."""
 
     def __init__(self) -> None:
         self._shown_at: float | None = None
@@ -250,7 +143,7 @@ class _Stale(Effect, ABC):
         self._shown_at = taken
         return shown
 
-    def told(self, elapsed: float) -> float:
+    def reported_elapsed(self, elapsed: float) -> float:
         return self._between
 
     @abstractmethod
@@ -261,17 +154,11 @@ class _Stale(Effect, ABC):
 class _Frozen(_Stale):
     def __init__(self, generator: np.random.Generator, share: float):
         super().__init__()
-        self._generator = generator
-        self._pause_s = FREEZE_S * (1.0 - share) / share
-        self._begin_s = float(generator.exponential(self._pause_s))
-        self._end_s = self._begin_s + float(generator.exponential(FREEZE_S))
+        self._spells = Spells(generator, share, FREEZE_S)
         self._last: tuple[Frame, float] | None = None
 
     def choose(self, frame: Frame, time_s: float, periods: float) -> tuple[Frame, float]:
-        while time_s >= self._end_s:
-            self._begin_s = self._end_s + float(self._generator.exponential(self._pause_s))
-            self._end_s = self._begin_s + float(self._generator.exponential(FREEZE_S))
-        if time_s < self._begin_s or self._last is None:
+        if not self._spells.on(time_s) or self._last is None:
             self._last = (frame, periods)
         return self._last
 

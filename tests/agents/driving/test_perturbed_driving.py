@@ -134,7 +134,7 @@ def test_recordings_under_the_same_perturbations() -> None:
     noisy = evaluate("variance:5")
     assert noisy["rmse"] != clean["rmse"] and noisy == evaluate("variance:5")
     assert evaluate("lower_rate:4+mirrored:5")["rmse"].value > 0.0
-    with pytest.raises(ValueError, match="needs a world that answers"):
+    with pytest.raises(ValueError, match="needs an env that answers"):
         evaluate("friction:3")
 
 

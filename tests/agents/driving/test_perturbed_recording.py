@@ -42,5 +42,5 @@ def test_pieces_and_other_pictures():
     black = PerturbedRecording(made, "", 1).take(0, 40, np.zeros_like(made.frames()))
     assert not black.frames.any() and black.kept.tolist() == list(range(40))
     assert PerturbedRecording(made, "mirrored:5", 1).steering_sign == -1.0
-    with pytest.raises(ValueError, match="needs a world that answers"):
+    with pytest.raises(ValueError, match="needs an env that answers"):
         PerturbedRecording(made, "friction:2", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import math
@@ -20,8 +21,10 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
-from envs.lane_keeping.episode import World
-from envs.road.random_road import RandomRoadConfig
+from envs.lane_keeping.scenario import Scenario
+from envs.road.random_road import RandomRoadConfig, random_track
+from envs.scene.ground import draw_ground, road_region
+from envs.scene.look import Line, Look
 from envs.scene.scene import Scene
 from tests.envs.needs import needs_bullet
 
@@ -126,13 +129,26 @@ def test_config_and_overrides() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"vehicle": "truck"}, "vehicle must be one of bullet, bicycle, auto, got 'truck'"),
-        ({"renderer": "eyes"}, "renderer must be one of"),
-        ({"height": 2}, "height must be at least 8, got 2"),
-        ({"period_s": 0.0}, "period_s must be a positive number"),
-        ({"variety": 2.0}, "variety must lie in"),
-        ({"speed_mps": (2.0, 1.0)}, "speed_mps must be a range"),
+        ({"vehicle": "truck"}, "vehicle\n.*one of bullet, bicycle, auto"),
+        ({"renderer": "eyes"}, "renderer\n.*one of warp, tiny"),
+        ({"height": 1}, "height\n.*greater than or equal to 8"),
+        ({"height": 10**8}, "height\n.*less than or equal to 4096"),
+        ({"height": 4096, "width": 4096}, "at most 4,000,000 pixels, got height 4096 × width 4096"),
+        ({"period_s": 1e-9}, "period_s\n.*greater than or equal to 0.001"),
+        ({"period_s": math.nan}, "period_s"),
+        ({"episode_s": math.inf}, "episode_s\n.*finite"),
+        ({"variety": 2.0}, "variety\n.*less than or equal to 1"),
+        ({"pixels_per_m": 1e9}, "pixels_per_m\n.*less than or equal to 256"),
+        ({"speed_mps": (2.0, 1.0)}, "speed_mps\n.*range \\(low, high\\)"),
+        ({"speed_mps": (1.0, math.nan)}, "speed_mps.1"),
         ({"episode_s": 0.01}, "episode_s must be at least period_s"),
+        ({"track": ()}, "at least one CSV file"),
+        ({"widht": 80}, "widht\n.*[Uu]nexpected"),
+        ({"roads": {"corners": (4, 1_000_000_000)}}, "roads.corners.1\n.*less than or equal to 100"),
+        ({"roads": {"length_m": (1.0, 1e9)}}, "roads.length_m.1\n.*less than or equal to 2000"),
+        ({"camera": {"hfov_deg": (0.0, 0.0)}}, "camera.hfov_deg.0\n.*greater than or equal to 10"),
+        ({"camera": {"hfov_deg": (90.0, 360.0)}}, "camera.hfov_deg.1\n.*less than or equal to 320"),
+        ({"camera": {"hfov_deg": (90.0, 300.0)}}, "hfov_deg must be at most 252 for these lenses, got 300"),
     ],
 )
 def test_config_out_of_range_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -241,11 +257,20 @@ def test_throttle_changes_the_speed() -> None:
     assert speeds[0] < 0.1 and speeds[1] == pytest.approx(1.2, abs=0.01) and speeds[2] > 2.0
 
 
-def test_nan_is_not_an_action() -> None:
-    env = LaneKeepingEnv(**BICYCLE)
+@pytest.mark.parametrize("vehicle", ["bicycle", pytest.param("bullet", marks=needs_bullet)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinity_are_not_actions(vehicle: str, value: float) -> None:
+    env = LaneKeepingEnv(vehicle=vehicle, throttle=True)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="NaN"):
-        env.step(np.array([np.nan], np.float32))
+    for number, name in enumerate(("steering", "throttle")):
+        action = np.zeros(2, np.float32)
+        action[number] = value
+        with pytest.raises(ValueError, match=f"the {name} of an action must be a finite number, got {value}"):
+            env.step(action)
+    with pytest.raises(ValueError, match=r"shape \(2,\), got \(1,\)"):
+        env.step(np.zeros(1, np.float32))
+    env.step(np.zeros(2, np.float32))  # what was refused leaves the env as it was
+    env.close()
 
 
 def test_observations_are_copies() -> None:
@@ -303,7 +328,7 @@ def test_roads_can_be_kept_over_resets() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"roads": RandomRoadConfig(length_m=(150.0, 200.0))}, {"renderer": "tiny"}])
-def test_an_episode_that_is_met_again_is_the_same_and_quickly_there(
+def test_a_repeated_episode_is_the_same_and_quickly_there(
     fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "renderer" in fields:
@@ -330,5 +355,85 @@ def test_an_episode_that_is_met_again_is_the_same_and_quickly_there(
         assert len(drawn) == before
         assert drive(LaneKeepingEnv(vehicle="bicycle", variety=1.0, **fields), seed) == first
     assert noisy, "no look with sensor noise was met"
-    env.reset(seed=5, options={"world": World(replace(env.config, variety=0.0))})
+    env.reset(seed=5, options={"scenario": Scenario(replace(env.config, variety=0.0))})
     assert len(drawn) == 6 * 2 + 1
+
+
+@pytest.mark.parametrize("vehicle", ["bicycle", pytest.param("bullet", marks=needs_bullet)])
+def test_an_env_resets_after_close(vehicle: str) -> None:
+    env = LaneKeepingEnv(vehicle=vehicle)
+    first, _ = env.reset(seed=3)
+    env.close()
+    again, _ = env.reset(seed=3)
+    assert np.array_equal(first["camera"], again["camera"])
+    env.step(np.zeros(1, np.float32))
+    env.close()
+    env.close()
+
+
+def test_a_copy_of_the_bicycle_env_drives_on_by_itself() -> None:
+    env = LaneKeepingEnv(**BICYCLE)
+    env.reset(seed=3)
+    other = copy.deepcopy(env)
+    for k in range(5):
+        action = np.array([0.3 * math.sin(k)], np.float32)
+        (here, *_, info), (there, *_, notes) = env.step(action), other.step(action)
+        assert np.array_equal(here["camera"], there["camera"]) and info == notes
+    other.step(np.ones(1, np.float32))
+    assert env.vehicle_state != other.vehicle_state
+
+
+@needs_bullet
+def test_an_env_with_bullet_says_that_it_cannot_be_copied() -> None:
+    for fields in ({"vehicle": "bullet"}, {"vehicle": "bicycle", "renderer": "tiny"}):
+        env = LaneKeepingEnv(**fields)
+        env.reset(seed=0)
+        with pytest.raises(TypeError, match="cannot be copied"):
+            copy.deepcopy(env)
+        env.close()
+
+
+def test_the_road_ends_at_its_edge() -> None:
+    """A crash is leaving the pavement, a lane width to each side of the centre line: not sooner, not later."""
+    for steering in (0.5, -0.5):
+        env = LaneKeepingEnv(start_heading_rad=0.0, **BICYCLE)
+        _, info = env.reset(seed=1)
+        inside, terminated = [], False
+        while not terminated:
+            _, _, terminated, _, info = env.step(np.array([steering], np.float32))
+            centre = info["lateral_offset_m"] / info["lane_width_m"] - 0.5
+            inside.append(abs(centre))
+        assert inside[-1] > 1.0 and max(inside[:-1]) <= 1.0
+        assert inside[-1] < 1.2  # it cannot have come so far in one step
+        assert info["crashed"]
+
+
+def test_restless_steering_costs_reward() -> None:
+    """Two cars at the same place: the one whose steering jumped earns less, by 0.1 for each square of the jump."""
+    rewards = []
+    for previous in (0.25, -0.75):
+        env = LaneKeepingEnv(**BICYCLE)
+        env.reset(seed=2)
+        env._steering = previous
+        rewards.append(env.step(np.array([0.25], np.float32))[1])
+    assert rewards[0] - rewards[1] == pytest.approx(0.1)
+
+
+def test_each_line_of_the_road_is_drawn_in_its_own_style() -> None:
+    """A solid red left line, a dashed green right one and no centre line, looked at from above."""
+    red, green, none = (255.0, 0.0, 0.0), (0.0, 255.0, 0.0), Line(width_m=0.0)
+    look = Look(left=Line(red, 0.06), right=Line(green, 0.06, dash_m=0.4, gap_m=0.4), centre=none)
+    track = random_track(np.random.default_rng(2))
+    ground = draw_ground(track, look, road_region(track), 64.0)
+
+    def along(lateral: float, colour: int) -> float:
+        """Share of a line on the road that is mostly of a colour."""
+        places = track.point(np.arange(0.0, track.length_m, 0.03), lateral)
+        columns, rows = np.rint((places - (ground.x0, ground.y0)) * ground.pixels_per_m).astype(int).T
+        shown = ground.image[rows, columns].astype(float)
+        return float((2.0 * shown[:, colour] > 1.5 * shown.sum(1)).mean())
+
+    edge = track.lane_width_m - look.inset_m - 0.03
+    assert along(edge, 0) > 0.98 and along(edge, 1) < 0.01
+    assert 0.4 < along(-edge, 1) < 0.6 and along(-edge, 0) < 0.01
+    assert along(0.0, 0) + along(0.0, 1) < 0.01

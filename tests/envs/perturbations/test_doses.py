@@ -1,7 +1,7 @@
 """The dose of what is not seen in one frame: a number of its own for each such perturbation, that grows with severity.
 
-Time: what the periods, the age of the pictures and the told times come to. Actions: how far the car's commands are from
-those given. Worlds: the attribute of the road or the car that the perturbation is about.
+Time: what the periods, the age of the pictures and the reported times come to. Actions: how far the car's commands are
+from those given. Scenarios: the attribute of the road or the car that the perturbation is about.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 
 from envs.lane_keeping.env import LaneKeepingConfig
-from envs.lane_keeping.episode import World
-from envs.perturbations import PERTURBATIONS, SEVERITIES, Clip, Composition, Moment
+from envs.lane_keeping.scenario import Scenario
+from envs.perturbations import PERTURBATIONS, SEVERITIES, CameraInfo, Composition, Moment
 from envs.perturbations.composition import LONGEST, SHORTEST, Running
 from envs.road.random_road import random_track
 from envs.scene.look import Line, Look
 
-CLIP = Clip(1, 1, 0.05)
+CAMERA = CameraInfo(1, 1, 0.05)
 STEPS, SEEDS = 200, 12
-PLAIN = World(LaneKeepingConfig())
+PLAIN = Scenario(LaneKeepingConfig())
 
 
 def start(name: str, severity: int, seed: int) -> Running:
     """Begin with the perturbation, or with none for severity 0."""
-    return Composition((PERTURBATIONS[name](severity),) if severity else ()).begin(seed, CLIP)
+    return Composition((PERTURBATIONS[name](severity),) if severity else ()).begin(seed, CAMERA)
 
 
 def held(name: str, severity: int, seed: int) -> float:
@@ -44,18 +44,18 @@ def age(name: str, severity: int, seed: int) -> float:
 
 
 def misled(name: str, severity: int, seed: int) -> float:
-    """How far the told time is from that between the pictures seen, on average, in periods."""
+    """How far the reported time is from that between the pictures seen, on average, in periods."""
     running = start(name, severity, seed)
     wrong, now, last, elapsed = [], 0.0, 0, 1.0
     for step in range(STEPS):
         frame = np.full((1, 1, 3), step, np.uint8)
-        picture, told = running.see(frame, Moment(now, elapsed))
+        picture, reported = running.see(frame, Moment(now, elapsed))
         shown = int(picture[0, 0, 0])
         between = elapsed * (shown - last) if step else 1.0
-        wrong.append(abs(told - min(max(between, SHORTEST), LONGEST)))
+        wrong.append(abs(reported - min(max(between, SHORTEST), LONGEST)))
         last = shown
         elapsed = running.periods()
-        now += elapsed * CLIP.period_s
+        now += elapsed * CAMERA.period_s
     return float(np.mean(wrong))
 
 
@@ -74,17 +74,17 @@ def mirrored(name: str, severity: int, seed: int) -> float:
     return float(np.mean([start(name, severity, 1000 * seed + episode).mirrors for episode in range(100)]))
 
 
-def world(name: str, severity: int, seed: int, read: Callable[[World], float]) -> float:
-    """How far a number of the world is from that of the plain one."""
-    return abs(read(start(name, severity, seed).world(PLAIN)) - read(PLAIN))
+def changed(name: str, severity: int, seed: int, read: Callable[[Scenario], float]) -> float:
+    """How far a number of the scenario is from that of the plain one."""
+    return abs(read(start(name, severity, seed).scenario(PLAIN)) - read(PLAIN))
 
 
 def car(attribute: str) -> Callable[..., float]:
-    return partial(world, read=lambda made: getattr(made.config.vehicle_params, attribute))
+    return partial(changed, read=lambda made: getattr(made.config.vehicle_params, attribute))
 
 
 def look(read: Callable[[Look], float]) -> Callable[..., float]:
-    return partial(world, read=lambda made: read(made.look(Look())))
+    return partial(changed, read=lambda made: read(made.look(Look())))
 
 
 def painted(line: Line) -> float:
@@ -95,16 +95,16 @@ def painted(line: Line) -> float:
 
 def repaved(name: str, severity: int, seed: int) -> float:
     """How far the colours of the pavement are from the plain ones, grey levels."""
-    there, here = (start(name, chosen, seed).world(PLAIN).look(Look()).road for chosen in (severity, 0))
+    there, here = (start(name, chosen, seed).scenario(PLAIN).look(Look()).road for chosen in (severity, 0))
     return float(np.abs(np.subtract([there.bright, there.dark], [here.bright, here.dark])).mean())
 
 
 def road(read: Callable[[np.ndarray, float], float]) -> Callable[..., float]:
-    def measured(made: World) -> float:
+    def measured(made: Scenario) -> float:
         track = made.track(random_track(np.random.default_rng(2)))
         return read(track.curvatures, track.lane_width_m)
 
-    return partial(world, read=measured)
+    return partial(changed, read=measured)
 
 
 MEASURES: dict[str, Callable[[str, int, int], float]] = {
@@ -125,7 +125,7 @@ MEASURES: dict[str, Callable[[str, int, int], float]] = {
     "steering_bias": pushed,
     "dead_zone": pushed,
     "steering_lag": car("steering_lag_s"),
-    "speed": partial(world, read=lambda made: sum(made.config.speed_mps)),
+    "speed": partial(changed, read=lambda made: sum(made.config.speed_mps)),
     "side_wind": pushed,
     "action_noise": pushed,
     "stuck_steering": pushed,
@@ -140,7 +140,7 @@ MEASURES: dict[str, Callable[[str, int, int], float]] = {
     "surface": repaved,
     "mirrored": mirrored,
     "other_renderer": partial(
-        world, read=lambda made: 64.0 / made.config.pixels_per_m + (made.config.renderer == "tiny")
+        changed, read=lambda made: 64.0 / made.config.pixels_per_m + (made.config.renderer == "tiny")
     ),
 }
 
@@ -160,9 +160,31 @@ def test_more_severe_is_more_of_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if PERTURBATIONS[name].family == "timing"])
-def test_what_is_told_is_true_and_what_is_hidden_is_not(name: str) -> None:
+def test_what_is_reported_is_true_and_what_is_hidden_is_not(name: str) -> None:
     wrong = np.array([[misled(name, severity, seed) for seed in range(3)] for severity in SEVERITIES])
     if name.endswith("_hidden"):
         assert (wrong.mean(1) > 0.0).all()
     else:
         assert wrong.max() < 1e-9
+
+
+def test_a_dose_is_what_its_unit_counts() -> None:
+    """Absolute sizes, for what is stated in seconds, shares or factors: half a dose is another dose."""
+    for severity in SEVERITIES:
+        delays = [age("latency", severity, seed) * CAMERA.period_s for seed in range(40)]
+        kind = PERTURBATIONS["latency"]
+        assert np.mean(delays) == pytest.approx(kind.doses[severity - 1], rel=0.1, abs=0.004)
+        frozen = []
+        for seed in range(60):
+            running = start("frozen_frames", severity, seed)
+            shown = [
+                running.see(np.full((1, 1, 3), step, np.uint8), Moment(0.05 * step))[0][0, 0, 0] for step in range(250)
+            ]
+            frozen.append(np.mean(np.arange(250) != shown))
+        assert np.mean(frozen) == pytest.approx(PERTURBATIONS["frozen_frames"].doses[severity - 1], rel=0.2)
+        periods = [start("dropped_frames", severity, seed).periods() for seed in range(400)]
+        lost = PERTURBATIONS["dropped_frames"].doses[severity - 1]
+        assert np.mean(np.array(periods) > 1.0) == pytest.approx(lost, abs=0.08)
+        assert start("lower_rate", severity, 0).periods() == PERTURBATIONS["lower_rate"].doses[severity - 1]
+        spread = [abs(start("jittered_period", severity, seed).periods() - 1.0) for seed in range(300)]
+        assert max(spread) == pytest.approx(PERTURBATIONS["jittered_period"].doses[severity - 1], rel=0.05)

@@ -12,11 +12,11 @@ import pytest
 
 import envs
 from envs.lane_keeping.env import LaneKeepingEnv
-from envs.lane_keeping.episode import World
 from envs.lane_keeping.laps import StopAfterLaps
+from envs.lane_keeping.scenario import Scenario
 from envs.perturbations import (
     PERTURBATIONS,
-    Clip,
+    CameraInfo,
     PerturbedEnv,
     RecordedEpisode,
     parse,
@@ -82,7 +82,7 @@ def test_a_perturbed_episode_repeats_and_leaves_nothing_behind(name: str) -> Non
     env.close()
 
 
-def test_a_changed_world_keeps_line_look_and_start() -> None:
+def test_a_changed_scenario_keeps_line_look_and_start() -> None:
     plain, narrow = make(), make("lane_width:5")
     plain.reset(seed=4)
     narrow.reset(seed=4)
@@ -120,10 +120,10 @@ def test_bullet_gets_another_car_and_the_other_renderer() -> None:
     env.close()
 
 
-def test_worlds_that_would_need_another_env_are_refused() -> None:
+def test_scenarios_that_would_need_another_env_are_refused() -> None:
     env = LaneKeepingEnv(vehicle="bicycle")
-    with pytest.raises(ValueError, match="a world cannot change height: this env has 48, got 50"):
-        env.reset(options={"world": World(replace(env.config, height=50))})
+    with pytest.raises(ValueError, match="a scenario cannot change height: this env has 48, got 50"):
+        env.reset(options={"scenario": Scenario(replace(env.config, height=50))})
     env.reset(seed=0)
     env.next_periods = 11.0
     with pytest.raises(ValueError, match="next_periods must lie in"):
@@ -148,7 +148,7 @@ def test_an_action_can_be_held_for_any_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["dropped_frames", "jittered_period", "lower_rate"])
-def test_time_is_told_or_hidden(name: str) -> None:
+def test_time_is_reported_or_hidden(name: str) -> None:
     told = drive(make(f"{name}:4"), 15)[1:]
     periods = np.diff([0.0, *(entry[-1]["time_s"] for entry in told)]) / 0.05
     np.testing.assert_allclose([entry[0]["elapsed"][0] for entry in told], periods, rtol=1e-5)
@@ -160,7 +160,7 @@ def test_time_is_told_or_hidden(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["frozen_frames", "latency", "frozen_frames:4+latency", "latency:3+frozen_frames"])
-def test_old_pictures_are_told_by_their_age(name: str) -> None:
+def test_old_pictures_are_reported_by_their_age(name: str) -> None:
     env, bare = make(f"{name}:4"), gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
     shown, fresh = drive(env, 30), drive(bare, 30)
     pictures = [entry[0]["camera"].tobytes() for entry in fresh]
@@ -208,7 +208,7 @@ def test_seeds_pair_drives_and_episodes_without_a_seed_differ() -> None:
 
 
 def test_only_what_an_env_can_do_is_asked_of_it() -> None:
-    with pytest.raises(ValueError, match="need an env with a camera"):
+    with pytest.raises(ValueError, match="need an env with an observation Dict"):
         PerturbedEnv(gymnasium.make("CartPole-v1"), "fog")
 
     class Camera(gymnasium.Env[Any, Any]):
@@ -253,7 +253,7 @@ def test_recordings_are_perturbed_by_the_same_code(name: str) -> None:
         return
     env = make(f"{name}:4")
     live = [entry[0]["camera"] for entry in drive(env, 10)]
-    episode = RecordedEpisode(f"{name}:4", env.episode_seed, env.clip)
+    episode = RecordedEpisode(f"{name}:4", env.perturbation_seed, env.camera)
     taken = episode.take(np.stack(clean), np.ones(11, np.float32), inside.target_speed_mps, np.array(turns))
     np.testing.assert_array_equal(taken.frames, np.stack(live))
     assert taken.kept.tolist() == list(range(11)) and (taken.elapsed == 1.0).all()
@@ -287,19 +287,19 @@ def test_recordings_in_pieces_are_recordings_as_a_whole() -> None:
     frames, elapsed = counted(50), np.ones(50, np.float32)
     for text in ("dropped_frames:3", "rain:3+latency:3", "lower_rate:3+vibration:2"):
         whole = perturb_recording(frames, elapsed, text, 5, 0.05)
-        episode = RecordedEpisode(text, 5, Clip(8, 16, 0.05))
+        episode = RecordedEpisode(text, 5, CameraInfo(8, 16, 0.05))
         parts = {at: episode.take(frames[at : at + 7], elapsed[at : at + 7]) for at in range(0, 50, 7)}
         np.testing.assert_array_equal(np.concatenate([part.frames for part in parts.values()]), whole.frames)
         np.testing.assert_array_equal(np.concatenate([part.elapsed for part in parts.values()]), whole.elapsed)
         np.testing.assert_array_equal(np.concatenate([at + part.kept for at, part in parts.items()]), whole.kept)
 
 
-def test_recordings_refuse_what_needs_a_world_and_mirror_their_labels() -> None:
+def test_recordings_refuse_what_needs_an_env_and_mirror_their_labels() -> None:
     frames, elapsed = counted(3), np.ones(3, np.float32)
     for text in ("friction:2", "fog:3+steering_bias:1", "pgd:1"):
-        with pytest.raises(ValueError, match="needs a world that answers.*variance, gaussian"):
+        with pytest.raises(ValueError, match="needs an env that answers.*variance, gaussian"):
             perturb_recording(frames, elapsed, text, 0, 0.05)
-    clip = Clip(8, 16, 0.05)
+    clip = CameraInfo(8, 16, 0.05)
     assert steering_sign("mirrored:5", 0, clip) == -1.0 and steering_sign("fog:5", 0, clip) == 1.0
     signs = [steering_sign("mirrored:2", seed, clip) for seed in range(200)]
     assert 50 < signs.count(-1.0) < 110

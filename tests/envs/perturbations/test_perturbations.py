@@ -12,15 +12,15 @@ import pytest
 
 from envs.lane_keeping.config import VEHICLES
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
-from envs.lane_keeping.episode import World
-from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, Clip, Moment, make_perturbation, parse
+from envs.lane_keeping.scenario import Scenario
+from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, CameraInfo, Moment, make_perturbation, parse
 from envs.perturbations.composition import Composition, Running
 from envs.perturbations.families.blur import _disc
 from envs.perturbations.perturbation import Effect
 from envs.road.random_road import random_track
 from envs.scene.look import Look
 
-CLIP = Clip(48, 96, 0.05)
+CAMERA = CameraInfo(48, 96, 0.05)
 SEEN = [name for name, made in PERTURBATIONS.items() if made.family not in ("timing", "dynamics", "actuation", "road")]
 """What changes frames in a way whose size grows with the severity."""
 UNSEEN = [name for name in PERTURBATIONS if name not in SEEN]
@@ -48,29 +48,29 @@ def gradient(frame: np.ndarray, elapsed: float = 1.0, steps: int = 1) -> np.ndar
 
 
 def seen(name: str, severity: int, seed: int, frames: np.ndarray) -> np.ndarray:
-    running = Composition((PERTURBATIONS[name](severity),)).begin(seed, Clip(*frames.shape[1:3], 0.05))
+    running = Composition((PERTURBATIONS[name](severity),)).begin(seed, CameraInfo(*frames.shape[1:3], 0.05))
     moments = [Moment(0.05 * step, yaw_rate_radps=0.4) for step in range(len(frames))]
     pairs = zip(frames, moments, strict=True)
     return np.stack([running.see(frame, moment, gradient)[0] for frame, moment in pairs])
 
 
 def trace(effect: Running) -> list[Any]:
-    """What an effect does besides changing frames: held periods, told times, actions."""
+    """What an effect does besides changing frames: held periods, reported times, actions."""
     found: list[Any] = []
     frame, elapsed, time_s = np.zeros((48, 96, 3), np.uint8), 1.0, 0.0
     for step in range(40):
-        shown, told = effect.see(np.full_like(frame, step), Moment(time_s, elapsed, yaw_rate_radps=0.5), gradient)
+        shown, reported = effect.see(np.full_like(frame, step), Moment(time_s, elapsed, yaw_rate_radps=0.5), gradient)
         elapsed = effect.periods()
-        time_s += elapsed * CLIP.period_s
+        time_s += elapsed * CAMERA.period_s
         action = effect.action(np.array([math.sin(0.5 * step)], np.float32), elapsed)
-        found.append((int(shown[0, 0, 0]), round(told, 6), round(elapsed, 6), round(float(action[0]), 6)))
+        found.append((int(shown[0, 0, 0]), round(reported, 6), round(elapsed, 6), round(float(action[0]), 6)))
     return found
 
 
-def described(world: World) -> tuple[Any, ...]:
-    """A world in values that can be compared."""
-    track = world.track(random_track(np.random.default_rng(2)))
-    return (world.config, world.look(Look()), track.lane_width_m, round(track.length_m, 6))
+def described(scenario: Scenario) -> tuple[Any, ...]:
+    """A scenario in values that can be compared."""
+    track = scenario.track(random_track(np.random.default_rng(2)))
+    return (scenario.config, scenario.look(Look()), track.lane_width_m, round(track.length_m, 6))
 
 
 SOURCES = r"Source: |Hendrycks and Dietterich|published|Koschmieder|ICLR"
@@ -125,27 +125,29 @@ def test_the_same_seed_repeats_exactly_and_frames_are_left_alone(name: str) -> N
     assert first.dtype == np.uint8 and first.shape == frames.shape
     np.testing.assert_array_equal(first, again)
     made = PERTURBATIONS[name](4)
-    begun = [Composition((made,)).begin(seed, CLIP) for seed in (7, 7, 8, 9, 10)]
-    worlds = [described(each.world(World(LaneKeepingConfig()))) for each in begun]
+    begun = [Composition((made,)).begin(seed, CAMERA) for seed in (7, 7, 8, 9, 10)]
+    scenarios = [described(each.scenario(Scenario(LaneKeepingConfig()))) for each in begun]
     traces = [(trace(each), each.mirrors) for each in begun]
-    assert traces[0] == traces[1] and worlds[0] == worlds[1]
+    assert traces[0] == traces[1] and scenarios[0] == scenarios[1]
     differs = any((first != other).any() for other in others)
-    assert (differs or any(t != traces[0] for t in traces) or any(w != worlds[0] for w in worlds)) == made.random
+    assert (
+        differs or any(t != traces[0] for t in traces) or any(w != scenarios[0] for w in scenarios)
+    ) == made.kind.random
 
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_is_not_seen_does_something_and_more_of_it(name: str) -> None:
     made = PERTURBATIONS[name]
-    plain = World(LaneKeepingConfig())
-    clean = trace(Composition().begin(0, CLIP))
+    plain = Scenario(LaneKeepingConfig())
+    clean = trace(Composition().begin(0, CAMERA))
     changed = []
     for severity in SEVERITIES:
-        running = Composition((made(severity),)).begin(1, CLIP)
-        world = described(running.world(plain))
-        changed.append((world != described(plain), trace(running) != clean, world))
-    assert changed[-1][0] == made.changes_world
+        running = Composition((made(severity),)).begin(1, CAMERA)
+        made_of = described(running.scenario(plain))
+        changed.append((made_of != described(plain), trace(running) != clean, made_of))
+    assert changed[-1][0] == made.changes_scenario
     assert changed[-1][0] or changed[-1][1]
-    if made.changes_world:
+    if made.changes_scenario:
         assert all(each[0] for each in changed) and len({repr(each[2]) for each in changed}) == 5
 
 
@@ -217,10 +219,10 @@ def test_noise_has_the_moments_of_its_formula() -> None:
 
 def times(name: str, seed: int, *times_s: float) -> list[np.ndarray]:
     """What becomes of the same frame at several times, of a car that moves slowly."""
-    running = Composition((PERTURBATIONS[name](3),)).begin(seed, CLIP)
+    running = Composition((PERTURBATIONS[name](3),)).begin(seed, CAMERA)
     before = (0.0, *times_s)
     moments = [
-        Moment(now, max(now - last, 1e-6) / CLIP.period_s, speed_mps=0.5)
+        Moment(now, max(now - last, 1e-6) / CAMERA.period_s, speed_mps=0.5)
         for now, last in zip(times_s, before, strict=False)
     ]
     return [running.see(drive()[0], moment)[0].astype(int) for moment in moments]
@@ -247,26 +249,26 @@ def test_compositions_act_in_order() -> None:
     composition = parse(text)
     assert str(composition) == text and composition.frames and not composition.attacks
     frame = drive()[0]
-    dark, _ = parse("darkness:5").begin(3, CLIP).see(frame, Moment(0.0))
-    both, _ = composition.begin(3, CLIP).see(frame, Moment(0.0))
-    noisy, _ = parse("gaussian:1").begin(3, CLIP).see(dark, Moment(0.0))
+    dark, _ = parse("darkness:5").begin(3, CAMERA).see(frame, Moment(0.0))
+    both, _ = composition.begin(3, CAMERA).see(frame, Moment(0.0))
+    noisy, _ = parse("gaussian:1").begin(3, CAMERA).see(dark, Moment(0.0))
     np.testing.assert_array_equal(both, noisy)
     # The last one sits nearest to the driver: what it commands is mirrored first, then biased.
-    running = parse("steering_bias:5+mirrored:5").begin(1, CLIP)
-    bias = float(parse("steering_bias:5").begin(1, CLIP).action(np.zeros(1, np.float32), 1.0)[0])
+    running = parse("steering_bias:5+mirrored:5").begin(1, CAMERA)
+    bias = float(parse("steering_bias:5").begin(1, CAMERA).action(np.zeros(1, np.float32), 1.0)[0])
     assert float(running.action(np.array([0.5], np.float32), 1.0)[0]) == pytest.approx(bias - 0.5)
-    held = parse("lower_rate:2+lower_rate_hidden:3").begin(0, CLIP).periods()
+    held = parse("lower_rate:2+lower_rate_hidden:3").begin(0, CAMERA).periods()
     assert held == 6.0
-    assert parse("lower_rate:5+lower_rate_hidden:5").begin(0, CLIP).periods() == 10.0  # as long as an env can hold
+    assert parse("lower_rate:5+lower_rate_hidden:5").begin(0, CAMERA).periods() == 10.0  # as long as an env can hold
 
 
 @pytest.mark.parametrize("text", ["", "clean", " clean "])
 def test_clean_is_nothing(text: str) -> None:
     composition = parse(text)
-    running = composition.begin(0, CLIP)
-    frame, plain = drive()[0], World(LaneKeepingConfig())
-    shown, told = running.see(frame, Moment(0.0, 1.37))
-    assert shown is frame and told == 1.37 and running.periods() == 1.0 and running.world(plain) is plain
+    running = composition.begin(0, CAMERA)
+    frame, plain = drive()[0], Scenario(LaneKeepingConfig())
+    shown, reported = running.see(frame, Moment(0.0, 1.37))
+    assert shown is frame and reported == 1.37 and running.periods() == 1.0 and running.scenario(plain) is plain
     assert str(composition) == "" and composition.frames
 
 
@@ -300,7 +302,7 @@ def test_attacks_push_one_way_and_need_a_gradient() -> None:
             pushes = ((after - before) * weights).sum(axis=(0, 1))
             assert (pushes > 0.0).all() or (pushes < 0.0).all()
         with pytest.raises(ValueError, match="attacks need a policy"):
-            parse(name).begin(0, CLIP).see(frame, Moment(0.0))
+            parse(name).begin(0, CAMERA).see(frame, Moment(0.0))
     sides = {
         np.sign(((seen("pgd", 5, s, frame[None])[0].astype(int) - frame) * gradient(frame)).sum()) for s in range(9)
     }
@@ -309,5 +311,5 @@ def test_attacks_push_one_way_and_need_a_gradient() -> None:
 
 def test_an_effect_without_hooks_changes_nothing() -> None:
     effect, frame = Effect(), drive()[0]
-    assert effect.frame(frame, Moment(0.0)) is frame and effect.periods() == 1.0 and effect.told(0.4) == 0.4
+    assert effect.frame(frame, Moment(0.0)) is frame and effect.periods() == 1.0 and effect.reported_elapsed(0.4) == 0.4
     assert not effect.mirrors and VEHICLES

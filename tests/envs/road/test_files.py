@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.road.files import load_track
+from envs.road.files import LANE_WIDTH_M, load_track
 from envs.road.track import TrackError
 
 
@@ -53,7 +53,10 @@ def test_a_real_hairpin_stays_where_it_is(tmp_path: Path) -> None:
     [
         (oval_rows()[:5], "at least 8 points, got 5"),
         ([*oval_rows()[:3], "1.0,2.0,3.0", *oval_rows()[4:]], "line 5: expected four finite numbers"),
-        ([*oval_rows()[:3], "1.0,abc,5,5", *oval_rows()[4:]], "line 5: expected four numbers .* got '1.0,abc,5,5'"),
+        (
+            [*oval_rows()[:3], "1.0,abc,5,5", *oval_rows()[4:]],
+            "line 5: .* numbers .* got '1.0,abc,5,5'",
+        ),
         ([*oval_rows()[:3], "nan,2.0,5,5", *oval_rows()[4:]], "line 5: expected four finite"),
         ([*oval_rows()[:3], "1.0,2.0,0,5", *oval_rows()[4:]], "line 5: the widths must be positive"),
         ([*oval_rows()[:3], oval_rows()[2], *oval_rows()[4:]], "line 5: the same position"),
@@ -74,6 +77,90 @@ def test_missing_binary_and_odd_files_are_clear_errors(tmp_path: Path) -> None:
         load_track(tmp_path / "binary.csv")
     with pytest.raises(TrackError, match="scale must be positive"):
         load_track(write(tmp_path / "oval.csv", oval_rows()), scale=0.0)
+
+
+def swapped(row: str) -> str:
+    x, y, right, left = row.split(",")
+    return f"{y},{left},{x},{right},7"
+
+
+PLAIN = "# x_m,y_m,w_tr_right_m,w_tr_left_m"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join([PLAIN, *oval_rows()]),
+        "\n".join(oval_rows()),
+        "\n".join([PLAIN.removeprefix("# "), *oval_rows()]),
+        "\ufeff" + "\n".join([PLAIN, *oval_rows()]),
+        "\n".join(["# an oval, made by hand", PLAIN, *(row + "," for row in oval_rows())]),
+        "\n".join([PLAIN.replace(",", "; "), *(row.replace(",", "; ") for row in oval_rows())]),
+        "\n".join([PLAIN.replace(",", ";"), *(row.replace(",", ";").replace(".", ",") for row in oval_rows())]),
+        "\n".join([PLAIN, *(row.replace(",", "\t") for row in oval_rows())]),
+        "\n".join([PLAIN, *(row.replace(",", "  ") for row in oval_rows())]),
+        "\n".join(
+            [
+                "y_m,w_tr_left_m,x_m,w_tr_right_m,note",
+                *map(swapped, oval_rows()),
+            ]
+        ),
+        "\r\n".join([PLAIN, *oval_rows(), oval_rows()[0]]),
+    ],
+)
+def test_dialects_of_the_same_road_are_the_same_road(tmp_path: Path, text: str) -> None:
+    (tmp_path / "oval.csv").write_text(text, encoding="utf-8", newline="")
+    track = load_track(tmp_path / "oval.csv")
+    expected = load_track(write(tmp_path / "plain.csv", oval_rows()))
+    np.testing.assert_array_equal(track.points, expected.points)
+    assert track.lane_width_m == expected.lane_width_m
+
+
+def test_utf_16_is_read(tmp_path: Path) -> None:
+    (tmp_path / "oval.csv").write_text("\n".join([PLAIN, *oval_rows()]), encoding="utf-16")
+    assert load_track(tmp_path / "oval.csv").lane_width_m == pytest.approx(0.55)
+
+
+def test_a_race_line_is_read_by_the_names_of_its_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = ["{};{};{};0;0;8;0".format(number, *row.split(",")) for number, row in enumerate(oval_rows())]
+    path = tmp_path / "raceline.csv"
+    path.write_text("\n".join(["# s_m; x_m; y_m; psi_rad; kappa_radpm; vx_mps; ax_mps2", *rows]))
+    track = load_track(path)
+    assert track.lane_width_m == LANE_WIDTH_M and "has no widths" in caplog.text
+    np.testing.assert_allclose(np.ptp(track.points, axis=0), [40.0, 24.0], atol=0.1)
+    assert load_track(path, lane_width_m=0.7).lane_width_m == 0.7
+
+
+def test_lanes_narrower_than_the_car_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small = ["{},{},1.1,1.1".format(*(float(cell) / 10 for cell in row.split(",")[:2])) for row in oval_rows()]
+    path = write(tmp_path / "f1tenth.csv", small)
+    load_track(path, scale=0.1, min_lane_radius_m=0.1)
+    assert "lanes of 0.11 m at a scale of 0.1 are narrower than the car, 0.20 m" in caplog.text
+    caplog.clear()
+    load_track(path, scale=1.0)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["1e9,2.0,5,5", *oval_rows()], r"a lap of .* m at a scale of 0.1, expected at most 30000 m"),
+        (["1e308,2.0,5,5", *oval_rows()], "a lap of"),
+        ([row.replace("5.0,6.0", "1e9,1e9") for row in oval_rows()], "lanes of 1e\\+08 m .* at most 100 m"),
+        ([*oval_rows()[:3], "1.0,2.0,5.0,6.0,7.0", *oval_rows()[4:]], "line 5: expected four finite numbers"),
+        ([*oval_rows()[:3], "1_0,2.0,5.0,6.0", *oval_rows()[4:]], "line 5: expected four finite numbers"),
+    ],
+)
+def test_absurd_cells_are_refused_before_memory_is_taken(tmp_path: Path, rows: list[str], message: str) -> None:
+    with pytest.raises(TrackError, match=message) as error:
+        load_track(write(tmp_path / "far.csv", rows))
+    assert "far.csv" in str(error.value)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.road.table.MOST_BYTES", 1000)
+    with pytest.raises(TrackError, match="expected at most 1,000"):
+        load_track(write(tmp_path / "oval.csv", oval_rows()))
 
 
 def _square(side: float, step: float) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from envs.road.bends import curvature_bounds
+from envs.road.curves import clearance
 from envs.road.random_road import RandomRoadConfig, random_track
 from envs.road.track import Track, TrackCursor, TrackError
 
@@ -112,3 +113,23 @@ def test_curvature_bounds_keep_both_edges_from_folding() -> None:
 def test_a_point_is_no_road() -> None:
     with pytest.raises(TrackError, match="at least 8 finite points"):
         Track([[0.0, 0.0]], 0.5)
+
+
+@pytest.mark.parametrize("position", [(math.nan, 0.0), (0.0, math.inf), (1e200, 0.0)])
+def test_a_position_that_is_not_finite_is_refused_instead_of_searched_for_ever(position: tuple[float, float]) -> None:
+    cursor = TrackCursor(circle(3.0))
+    cursor.start(3.0, 0.0)
+    with pytest.raises(ValueError, match="a position must be finite and within"):
+        cursor.locate(*position)
+    assert cursor.locate(3.0, 0.1)[1] == pytest.approx(0.0, abs=0.01)
+
+
+def test_clearance_in_blocks_is_that_of_all_pairs() -> None:
+    track = random_track(np.random.default_rng(3), RandomRoadConfig(length_m=(150.0, 200.0)))
+    points, count = track.points, len(track.points)
+    assert count > 2 * 512
+    square = ((points[:, None] - points[None]) ** 2).sum(-1)
+    apart = np.abs(np.arange(count)[:, None] - np.arange(count))
+    far = np.minimum(apart, count - apart) * track.spacing_m > 3.5 * track.lane_width_m
+    assert clearance(points, track.spacing_m, track.lane_width_m) == math.sqrt(square[far].min())
+    assert clearance(points[:20], track.spacing_m, 100.0) == math.inf

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,3 +160,35 @@ def test_without_bullet_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     assert not has_bullet()
     with pytest.raises(ValueError, match='use vehicle="bicycle"'):
         BulletVehicle()
+
+
+@pytest.mark.parametrize("kind", ["bicycle", pytest.param("bullet", marks=needs_bullet)])
+@pytest.mark.parametrize(
+    "command", [(math.nan, 1.0, 0.05), (0.0, math.inf, 0.05), (0.0, 1.0, math.nan), (0.0, 1.0, 0.0)]
+)
+def test_commands_that_are_no_numbers_are_refused(kind: str, command: tuple[float, float, float]) -> None:
+    vehicle = BulletVehicle() if kind == "bullet" else BicycleVehicle()
+    vehicle.reset(0.0, 0.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="a command must be finite numbers over a positive time"):
+        vehicle.step(*command)
+    assert np.isfinite(vehicle.step(0.1, 1.0, 0.05)).all()
+    vehicle.close()
+
+
+@needs_bullet
+def test_bullet_drives_again_after_close() -> None:
+    commands = [0.3, -0.2, 0.6]
+    bullet = BulletVehicle()
+    first = drive(bullet, commands)
+    bullet.close()
+    np.testing.assert_array_equal(first, drive(bullet, commands))
+    bullet.close()
+
+
+@needs_bullet
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_bullet_says_that_it_cannot_be_copied(duplicate: Callable[[Any], Any]) -> None:
+    bullet = BulletVehicle()
+    with pytest.raises(TypeError, match="cannot be copied or pickled. Make another env"):
+        duplicate(bullet)
+    bullet.close()

@@ -44,7 +44,7 @@ def test_evaluate_on_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len({json.dumps(row["figures"]) for row in rows}) == 4
     assert "variance:5" in ran.out and "clean" in ran.out
     cannot = wormwheel(capsys, *asked, "friction:3")
-    assert cannot.code == 2 and "needs a world that answers" in cannot.complaint
+    assert cannot.code == 2 and "needs an env that answers" in cannot.complaint
 
 
 def test_what_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path):
