@@ -17,4 +17,4 @@ if LANE_KEEPING not in gymnasium.registry:
     # tests run the full one.
     gymnasium.register(id=LANE_KEEPING, entry_point="envs.lane_keeping.env:LaneKeepingEnv", disable_env_checker=True)
 if CAR_RACING_STEERING not in gymnasium.registry:
-    gymnasium.register(id=CAR_RACING_STEERING, entry_point="envs.car_racing:CarRacingEnv", disable_env_checker=True)
+    gymnasium.register(id=CAR_RACING_STEERING, entry_point="envs.car_racing:car_racing_env", disable_env_checker=True)

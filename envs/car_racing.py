@@ -1,4 +1,4 @@
-"""wormwheel/CarRacing-v0: Gymnasium's CarRacing with the observation, the action and the info of the lane-keeping env.
+"""wormwheel/CarRacing-v0: Gymnasium's CarRacing as an env to drive in, which takes names and no code.
 
 import gymnasium, envs
 env = gymnasium.make("wormwheel/CarRacing-v0", speed_mps=25.0)
@@ -14,16 +14,15 @@ code looks at them one by one; the pixels are the same.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import cv2
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.road.track import Track, TrackCursor
+from envs.driving.env import DrivingEnv
+from envs.driving.names import DrivingNames
 
 
 def draw_what_shows(car: Any) -> None:
@@ -83,163 +82,55 @@ class _Ground:
 
 
 CAR_RACING = "CarRacing-v3"
-"""The env of Gymnasium that is wrapped."""
+"""The env of Gymnasium that is adapted."""
 ROAD_HALF_WIDTH_M = 40.0 / 6.0
 """Distance of its road's edges from the middle, m (TRACK_WIDTH of its source)."""
-PERIOD_S = 1.0 / 50.0
-"""Its control period, s."""
-_BAR_ROWS = 12  # rows of indicators at the bottom of its 96×96 frames
-_GAS_PER_MPS, _BRAKE_PER_MPS = 0.05, 0.03
+
+CAR_RACING_NAMES = DrivingNames(
+    camera="observation",
+    crop_bottom=12,  # rows of indicators
+    height=84,
+    width=96,
+    positive="right",
+    gas=1,
+    brake=2,
+    speed_mps=25.0,
+    speed="env.car.hull.linearVelocity",
+    lane_width=f"constant.{2.0 * ROAD_HALF_WIDTH_M!r}",
+    centre_line="env.track",
+    centre_line_columns=(2, 3),
+    position="env.car.hull.position",
+    yaw="env.car.hull.angle",
+    yaw_offset_rad=0.5 * math.pi,  # its angle counts from the y axis
+    period_s=1.0 / 50.0,
+    episode_s=20.0,
+    ends_with_env=False,
+    reward="lane",
+)
+"""Where everything is in CarRacing. The road has one lane, its middle is the target: offset and lane width refer to the
+whole road, and leaving it is a crash. It is seen from above."""
 
 
-@dataclass(frozen=True)
-class CarRacingConfig:
-    """What is asked of CarRacing."""
+def car_racing_env(
+    names: DrivingNames = CAR_RACING_NAMES, render_mode: str | None = None, **overrides: Any
+) -> DrivingEnv:
+    """Make CarRacing as an env to drive in.
 
-    height: int = 84
-    """Rows of a camera frame, pixels; without the bar of indicators CarRacing has 84."""
-    width: int = 96
-    """Columns of a camera frame, pixels; CarRacing has 96."""
-    speed_mps: float = 25.0
-    """Speed that the cruise controller holds, m/s."""
-    episode_s: float = 20.0
-    """Length of an episode, s; it is truncated then."""
+    Args:
+        names: where everything is.
+        render_mode: "rgb_array" or None.
+        **overrides: attributes of the names to replace, such as height, width, speed_mps and episode_s.
 
-    def __post_init__(self) -> None:
-        for name, least in (("height", 8), ("width", 8)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        for name in ("speed_mps", "episode_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"{name} must be a positive number, got {value}.")
-
-
-class CarRacingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
-    """Gymnasium's CarRacing, seen from above, as a steering task.
-
-    ## Observation
-    `Dict(camera: Box(0, 255, [H, W, 3], uint8), elapsed: Box(0, 10, [1], float32))`: the frame without the bar of
-    indicators, and 1 (time never jitters here).
-
-    ## Action
-    `Box(−1, 1, [1], float32)`: steering as a share of full lock, positive to the left (CarRacing's own sign is the
-    other one). A cruise controller works gas and brake. The control period is 20 ms.
-
-    ## Info
-    As in the lane-keeping env. The road has one lane, its middle is the target: `lateral_offset_m` and
-    `lane_width_m` refer to the whole road.
-
-    ## Reward, start and end
-    Way made along the road relative to what the speed allows, weighted by 1 − (offset / half the width)²; −10 for a
-    crash. Each reset draws a road from the seed and starts from rest. Leaving the road is a crash: terminated. After
-    `episode_s` seconds the episode is truncated.
+    Raises:
+        ValueError: if Box2D is not installed, or an attribute is unknown or out of range.
     """
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
-    period_s = PERIOD_S
-
-    def __init__(self, config: CarRacingConfig | None = None, render_mode: str | None = None, **overrides: Any):
-        """Make the env.
-
-        Args:
-            config: the task; the defaults when None.
-            render_mode: "rgb_array" or None.
-            **overrides: attributes of the config to replace.
-
-        Raises:
-            ValueError: if Box2D is not installed, or an attribute is unknown or out of range.
-        """
-        self.config = config or CarRacingConfig()
-        unknown = sorted(set(overrides) - set(self.config.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"CarRacingConfig has no attribute {', '.join(unknown)}.")
-        self.config = replace(self.config, **overrides)
-        try:
-            self._inner: Any = gymnasium.make(CAR_RACING, render_mode=render_mode, disable_env_checker=True).unwrapped
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
-        draw_what_shows(self._inner)
-        self.render_mode = render_mode
-        shape = (self.config.height, self.config.width, 3)
-        self.observation_space: spaces.Space[Any] = spaces.Dict(
-            {"camera": spaces.Box(0, 255, shape, np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}
-        )
-        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-        self._track: Track | None = None
-
-    @property
-    def track(self) -> Track:
-        """The road of this episode; its two lanes together are the road."""
-        if self._track is None:
-            raise gymnasium.error.ResetNeeded("No road yet: call reset first.")
-        return self._track
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Draw a road; see the class."""
-        super().reset(seed=seed)
-        frame, _ = self._inner.reset(seed=int(self.np_random.integers(2**31)))
-        points = np.array([(x, y) for _, _, x, y in self._inner.track])
-        self._track = Track(points, ROAD_HALF_WIDTH_M, "CarRacing")
-        self._cursor = TrackCursor(self._track)
-        x, y = self._inner.car.hull.position
-        self._s, self._lateral, self._heading, self._curvature = self._cursor.start(x, y)
-        self._steps, self._steering, self._progress, self._crashed = 0, 0.0, 0.0, False
-        return self._observe(frame), self._info()
-
-    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Drive for one period; see the class for what is returned."""
-        steering = min(max(float(action[0]), -1.0), 1.0)
-        if steering != steering:
-            raise ValueError("The steering action is not a number (NaN).")
-        behind = self.config.speed_mps - self._speed()
-        gas, brake = min(max(_GAS_PER_MPS * behind, 0.0), 1.0), min(max(-_BRAKE_PER_MPS * behind, 0.0), 0.5)
-        frame, *_ = self._inner.step(np.array([-steering, gas, brake]))
-        track = self.track
-        x, y = self._inner.car.hull.position
-        s, self._lateral, self._heading, self._curvature = self._cursor.locate(x, y)
-        way = (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
-        self._s, self._progress, self._steering = s, self._progress + way, steering
-        self._steps += 1
-        self._crashed = abs(self._lateral) > ROAD_HALF_WIDTH_M
-        share = self._lateral / ROAD_HALF_WIDTH_M
-        reward = way / (self.config.speed_mps * PERIOD_S) * (1.0 - min(share * share, 4.0))
-        if self._crashed:
-            reward -= 10.0
-        truncated = self._steps * PERIOD_S >= self.config.episode_s - 1e-6
-        return self._observe(frame), reward, self._crashed, truncated, self._info()
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """CarRacing's own picture, uint8 `[400, 600, 3]`; None without a render mode."""
-        return None if self.render_mode is None else self._inner.render()
-
-    def close(self) -> None:
-        """Close CarRacing."""
-        self._inner.close()
-
-    def _speed(self) -> float:
-        velocity = self._inner.car.hull.linearVelocity
-        return math.hypot(velocity[0], velocity[1])
-
-    def _observe(self, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        camera: NDArray[Any] = frame[:-_BAR_ROWS]
-        if camera.shape[:2] != (self.config.height, self.config.width):
-            size = (self.config.width, self.config.height)
-            camera = cv2.resize(camera, size, interpolation=cv2.INTER_AREA)
-        return {"camera": np.array(camera, np.uint8), "elapsed": np.ones(1, np.float32)}
-
-    def _info(self) -> dict[str, Any]:
-        yaw = self._inner.car.hull.angle + 0.5 * math.pi  # its angle counts from the y axis
-        return {
-            "lateral_offset_m": self._lateral,
-            "heading_error_rad": (yaw - self._heading + math.pi) % (2.0 * math.pi) - math.pi,
-            "progress_m": self._progress,
-            "speed_mps": self._speed(),
-            "crashed": self._crashed,
-            "time_s": self._steps * PERIOD_S,
-            "lane_width_m": 2.0 * ROAD_HALF_WIDTH_M,
-            "curvature_per_m": self._curvature,
-            "steering": self._steering,
-        }
+    unknown = sorted(set(overrides) - set(names.__dataclass_fields__))
+    if unknown:
+        raise ValueError(f"DrivingNames has no attribute {', '.join(unknown)}.")
+    names = replace(names, **overrides)
+    try:
+        car = gymnasium.make(CAR_RACING, render_mode=render_mode, disable_env_checker=True).unwrapped
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
+    draw_what_shows(car)
+    return DrivingEnv(car, names)

@@ -14,8 +14,8 @@ import gymnasium
 import numpy as np
 
 from agents.recordings.episodes import Episode
+from envs.camera.info import camera_info
 from envs.lane_keeping.env import LaneKeepingEnv
-from envs.perturbations.env import camera_clip
 from policies.car import CarInfo
 
 
@@ -29,7 +29,7 @@ def car_of_env(env: gymnasium.Env[Any, Any], lane_width_m: float) -> CarInfo:
     inside = env.unwrapped
     assert isinstance(inside, LaneKeepingEnv)
     camera, config, vehicle = inside.scene.params, inside.config, inside.vehicle_params
-    seen = camera_clip(camera, config.height, config.width, config.period_s)
+    seen = camera_info(camera, config.height, config.width, config.period_s)
     return CarInfo(
         full_lock_curvature_per_m=math.tan(vehicle.steering_limit_rad) / vehicle.wheelbase_m,
         lane_width_m=lane_width_m,

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.camera.info import CameraInfo
+from envs.frames import FrameKind
 from envs.lane_keeping.scenario import Scenario
-from envs.perturbations.perturbation import Action, Effect, Frame, Moment, Perturbation
+from envs.perturbations.perturbation import Action, Effect, Moment, Perturbation
 
 LONGEST = 10.0
 """Nominal periods that an action is held at most; also the largest elapsed time of an observation."""
@@ -52,6 +54,16 @@ class Composition:
     def attacks(self) -> bool:
         """Whether any of it needs the driver's gradient."""
         return any(part.kind.attacks for part in self.parts)
+
+    def check_frames(self, kind: FrameKind) -> None:
+        """Check that all of it can change frames of a kind.
+
+        Raises:
+            ValueError: if the frames are grey and a part changes nothing but colours.
+        """
+        colours = [part.name for part in self.parts if part.kind.needs_colour]
+        if kind.grey and colours:
+            raise ValueError(f"{', '.join(colours)} changes colours alone, and these frames are grey: leave it out.")
 
     @property
     def changes_scenario(self) -> bool:
@@ -87,6 +99,7 @@ class Running:
 
     def __init__(self, effects: list[Effect]):
         self.effects = effects
+        self._kind: FrameKind | None = None
         self._hides = any(effect.hides for effect in effects)
 
     @property
@@ -138,18 +151,31 @@ class Running:
             raise ValueError(f"a perturbation made the action {changed} out of {action}.")
         return changed
 
-    def see(self, frame: Frame, moment: Moment, gradient: Gradient | None = None) -> tuple[Frame, float]:
+    def see(
+        self, frame: NDArray[Any], moment: Moment, gradient: Gradient | None = None, kind: FrameKind | None = None
+    ) -> tuple[NDArray[Any], float]:
         """What the driver sees, and the elapsed time that is reported with it.
 
         Args:
-            frame: uint8 `[H, W, 3]`, left as it is.
+            frame: of any kind that `envs.frames` accepts, left as it is.
             moment: what is known of it.
-            gradient: of the driver, for attacks.
+            gradient: of the driver, for attacks; always asked about uint8 `[H, W, 3]` as floats.
+            kind: of the frames; that of the first frame when None, floats lying in [0, 1].
+
+        Returns:
+            A frame of the same kind, and the elapsed time in nominal periods.
 
         Raises:
-            ValueError: if the clock is not a finite number, or an effect changes the size or type of the frame, or
-                reports NaN.
+            ValueError: if the frame is of another kind, the clock is not a finite number, or an effect changes the
+                size or type of the frame, or reports NaN.
         """
+        if self._kind is None:
+            self._kind = kind or FrameKind.of_frame(frame)
+        if not self.effects:
+            self._kind.check(frame)
+            return frame, moment.elapsed
+        given = frame
+        frame = self._kind.to_rgb(given)
         if not (math.isfinite(moment.time_s) and math.isfinite(moment.elapsed)):
             raise ValueError(f"the time of a frame must be finite, got {moment.time_s} s, {moment.elapsed} periods.")
         shape, elapsed = frame.shape, moment.elapsed
@@ -167,7 +193,7 @@ class Running:
             raise ValueError(
                 f"a perturbation made a frame {frame.dtype} {frame.shape} with elapsed {elapsed} out of uint8 {shape}."
             )
-        return frame, 1.0 if self._hides else elapsed
+        return self._kind.restore(frame, given), 1.0 if self._hides else elapsed
 
 
 def _at(gradient: Gradient, elapsed: float) -> Callable[[NDArray[np.float32], int], NDArray[np.float32]]:

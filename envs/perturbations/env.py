@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from envs.actions import checked_action
 from envs.camera.info import CameraInfo
+from envs.frames import FrameKind
 from envs.lane_keeping.env import LaneKeepingEnv
 from envs.lane_keeping.scenario import Scenario
 from envs.perturbations.composition import Composition, Running
-from envs.perturbations.perturbation import Effect, Frame, Moment, Perturbation
+from envs.perturbations.perturbation import Effect, Moment, Perturbation
 from envs.perturbations.registry import as_composition
 from envs.protocol import CameraCar
 
@@ -52,12 +53,14 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
         Args:
             env: with an observation `Dict(camera, elapsed)`: LaneKeeping, where all can be perturbed; an env behind
-                `DrivingEnv`, where all but road and car can; or any other, where frames and actions can.
+                `DrivingEnv`, where all but road and car can; or any other, where frames and actions can. Frames are
+                uint8 or floats, channels last or first, grey or RGB (`envs.frames`), and stay so.
             perturbation: in any form that the registry reads.
             seed: of the perturbations, together with that of each episode.
 
         Raises:
-            ValueError: if the env has no camera, or cannot do what a perturbation needs.
+            ValueError: if the env has no camera, its frames are of a kind that is not accepted, or it cannot do what
+                a perturbation needs.
         """
         super().__init__(env)
         space = env.observation_space
@@ -66,10 +69,13 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 "perturbations need an env with an observation Dict(camera, elapsed), such as LaneKeeping; "
                 f"got {type(space).__name__}. DrivingEnv gives one to any env with a picture."
             )
+        self._kind = FrameKind.of_space(space["camera"])
         self.composition = as_composition(perturbation)
         self.gradient: StepGradient | None = None
         self._seed = seed
         self._draws = np.random.default_rng([seed, 0])
+        dtype = env.action_space.dtype
+        self._whole = dtype if dtype is not None and np.issubdtype(dtype, np.integer) else None
         inside = env.unwrapped
         self._car = inside if isinstance(inside, CameraCar) else None
         self._lane = inside if isinstance(inside, LaneKeepingEnv) else None
@@ -105,7 +111,10 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         held = running.periods()
         if self._moves and self._car is not None and held != 1.0:
             self._car.next_periods = held
-        observation, reward, terminated, truncated, info = self.env.step(running.action(action, held))
+        done = running.action(action, held)
+        if done is not action and self._whole is not None:
+            done = np.rint(done).astype(self._whole)  # a Box of whole numbers takes no others
+        observation, reward, terminated, truncated, info = self.env.step(done)
         return self._see(observation, info, False), reward, terminated, truncated, self._note(info)
 
     @property
@@ -118,9 +127,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         """What is known of the camera; a guess before the first reset."""
         if self._car is not None:
             return self._car.camera_info()
-        space: Any = self.observation_space
-        height, width, _ = space["camera"].shape
-        return CameraInfo(height, width, float(getattr(self.env.unwrapped, "period_s", PERIOD_S)))
+        return CameraInfo(*self._kind.size, float(getattr(self.env.unwrapped, "period_s", PERIOD_S)))
 
     def render(self) -> Any:
         """The env's picture, with the frame that the driver gets where the env can show it."""
@@ -129,6 +136,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.render()
 
     def _check(self) -> None:
+        self.composition.check_frames(self._kind)
         if self.composition.changes_scenario and self._lane is None:
             raise ValueError(
                 f"{self.composition} changes the road or the car, which needs LaneKeeping; here, frames, time and "
@@ -143,14 +151,14 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _see(self, observation: dict[str, Any], info: dict[str, Any], start: bool) -> dict[str, Any]:
         """The observation as the driver gets it."""
         if not self.composition.parts:
-            self._frame: Frame = observation["camera"]
+            self._frame: NDArray[Any] = observation["camera"]
             return observation
         moment = Moment(float(info.get("time_s", 0.0)), float(observation["elapsed"][0]))
         if self._car is not None:
             moment = Moment(moment.time_s, moment.elapsed, *self._car.motion())
         gradient = self.gradient
         asked = None if gradient is None else lambda frame, at, steps: gradient(frame, at, start, steps)
-        self._frame, elapsed = self._running.see(observation["camera"], moment, asked)
+        self._frame, elapsed = self._running.see(observation["camera"], moment, asked, self._kind)
         return {**observation, "camera": self._frame, "elapsed": np.array([elapsed], np.float32)}
 
     def _note(self, info: dict[str, Any]) -> dict[str, Any]:

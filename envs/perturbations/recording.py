@@ -11,12 +11,13 @@ two of its frames, so times are rounded to whole frames, what is rounded off bei
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.camera.info import CameraInfo
+from envs.frames import FrameKind
 from envs.perturbations.composition import LONGEST, Composition
 from envs.perturbations.perturbation import Moment, Perturbation
 from envs.perturbations.registry import PERTURBATIONS, as_composition
@@ -26,12 +27,12 @@ class PerturbedFrames(NamedTuple):
     """PerturbedFrames frames under a perturbation, as far as they are still shown.
 
     Attributes:
-        frames: uint8 `[K, H, W, 3]`, new.
+        frames: `[K, ...]` of the kind that was given, new.
         elapsed: float32 `[K]`, the time since the previous frame that is reported to the driver, in nominal periods.
         kept: int `[K]`, increasing: which of the given frames, and so which labels, each one stands for.
     """
 
-    frames: NDArray[np.uint8]
+    frames: NDArray[Any]
     elapsed: NDArray[np.float32]
     kept: NDArray[np.intp]
 
@@ -57,6 +58,7 @@ class RecordedEpisode:
             raise ValueError(
                 f"{', '.join(unfit)} needs an env that answers and cannot be applied to a recording. These can: {fit}."
             )
+        self._composition = composition
         self._running = composition.begin(seed, camera)
         self._camera, self._moves = camera, composition.changes_time
         self._seen = 0
@@ -71,7 +73,7 @@ class RecordedEpisode:
 
     def take(
         self,
-        frames: NDArray[np.uint8],
+        frames: NDArray[Any],
         elapsed: NDArray[np.floating],
         speed_mps: float = 1.5,
         yaw_rate_radps: NDArray[np.floating] | None = None,
@@ -79,7 +81,7 @@ class RecordedEpisode:
         """Perturb the next frames.
 
         Args:
-            frames: uint8 `[T, H, W, 3]`.
+            frames: `[T, ...]` of any kind that `envs.frames` accepts, floats in [0, 1].
             elapsed: `[T]` time since the previous frame, in nominal periods.
             speed_mps: of the car.
             yaw_rate_radps: `[T]` of the car, positive to the left; zeros when None.
@@ -87,7 +89,9 @@ class RecordedEpisode:
         Returns:
             What is left of them; `kept` counts from the first frame of this piece.
         """
-        pictures: list[NDArray[np.uint8]] = []
+        if self._seen == 0 and len(frames):
+            self._composition.check_frames(FrameKind.of_frame(frames[0]))
+        pictures: list[NDArray[Any]] = []
         times: list[float] = []
         kept: list[int] = []
         for number in range(len(frames)):
@@ -108,7 +112,7 @@ class RecordedEpisode:
             kept.append(number)
             self._since = 0.0
             self._skip = self._periods() - 1
-        shown = np.stack(pictures) if pictures else np.empty((0, *frames.shape[1:]), np.uint8)
+        shown = np.stack(pictures) if pictures else np.empty((0, *frames.shape[1:]), frames.dtype)
         return PerturbedFrames(shown, np.array(times, np.float32), np.array(kept, np.intp))
 
     def _periods(self) -> int:
@@ -123,7 +127,7 @@ class RecordedEpisode:
 
 
 def perturb_recording(
-    frames: NDArray[np.uint8],
+    frames: NDArray[Any],
     elapsed: NDArray[np.floating],
     perturbation: str | Perturbation | Composition,
     seed: int,
@@ -132,7 +136,7 @@ def perturb_recording(
     """Perturb a recorded episode.
 
     Args:
-        frames: uint8 `[T, H, W, 3]`, left as they are.
+        frames: `[T, ...]` of any kind that `envs.frames` accepts, floats in [0, 1]; left as they are.
         elapsed: `[T]` time since the previous frame, in nominal periods.
         perturbation: in any form that the registry reads.
         seed: of the episode.
@@ -145,7 +149,9 @@ def perturb_recording(
     Raises:
         ValueError: if a perturbation does not exist, or cannot be applied to a recording.
     """
-    camera = CameraInfo(frames.shape[1], frames.shape[2], period_s)
+    if frames.ndim not in (3, 4) or len(frames) == 0:
+        raise ValueError(f"expected frames [T, ...] with T of at least 1, got shape {frames.shape}.")
+    camera = CameraInfo(*FrameKind.of_frame(frames[0]).size, period_s)
     return RecordedEpisode(perturbation, seed, camera).take(frames, elapsed)
 
 

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from agents.driving.driver import PolicyDriver
 from agents.driving.rollout import Step
 from agents.driving.trials import Trial, drive_together
-from envs.lane_keeping.env import LaneKeepingEnv
 from envs.camera.info import CameraInfo, camera_info
+from envs.lane_keeping.env import LaneKeepingEnv
 from envs.perturbations import RecordedEpisode, parse
 from policies.explain.saliency import saliency
 from policies.policy import DrivingPolicy

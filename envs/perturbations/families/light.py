@@ -62,7 +62,11 @@ def gamma(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Ef
 
 
 @declare_perturbation(
-    "light", unit="share s of the colour that is left", doses=(0.7, 0.5, 0.3, 0.15, 0.0), random=False
+    "light",
+    unit="share s of the colour that is left",
+    needs_colour=True,
+    doses=(0.7, 0.5, 0.3, 0.15, 0.0),
+    random=False,
 )
 def saturation(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
     """x' = g + s (x − g) with the pixel's grey g: colours fade away.

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import envs
 from envs.lane_keeping.env import LaneKeepingEnv
 from envs.lane_keeping.laps import StopAfterLaps
 from envs.lane_keeping.scenario import Scenario
 from envs.perturbations import (
+    FAMILIES,
     PERTURBATIONS,
     CameraInfo,
+    Composition,
+    Effect,
     PerturbedEnv,
     RecordedEpisode,
+    declare_perturbation,
     parse,
     perturb_recording,
+    register,
     steering_sign,
 )
 from tests.envs.needs import needs_bullet
@@ -303,3 +310,92 @@ def test_recordings_refuse_what_needs_an_env_and_mirror_their_labels() -> None:
     assert steering_sign("mirrored:5", 0, clip) == -1.0 and steering_sign("fog:5", 0, clip) == 1.0
     signs = [steering_sign("mirrored:2", seed, clip) for seed in range(200)]
     assert 50 < signs.count(-1.0) < 110
+
+
+def test_whole_number_actions_stay_whole() -> None:
+    class Notches(gymnasium.ActionWrapper[Any, Any, Any]):
+        def __init__(self, env: gymnasium.Env[Any, Any]):
+            super().__init__(env)
+            self.action_space = spaces.Box(-1, 1, (1,), np.int8)
+            self.taken: list[np.ndarray] = []
+
+        def action(self, action: Any) -> Any:
+            self.taken.append(action)
+            return action.astype(np.float32)
+
+    notches = Notches(LaneKeepingEnv(vehicle="bicycle"))
+    env = PerturbedEnv(notches, "action_noise:5")
+    env.reset(seed=0)
+    for _ in range(12):
+        env.step(np.array([1], np.int8))
+    assert all(notches.action_space.contains(taken) for taken in notches.taken)
+    assert {int(taken[0]) for taken in notches.taken} == {0, 1}  # noise of 0.55 reaches the next notch now and then
+
+
+def test_a_nan_of_a_driver_or_a_perturbation_is_refused() -> None:
+    class Broken(Effect):
+        def action(self, action: Any, held: float) -> Any:
+            return action * math.nan
+
+        def frame(self, frame: Any, moment: Any) -> Any:
+            return frame.astype(np.float32)
+
+    @declare_perturbation("ours", unit="nothing", doses=(1.0, 2.0, 3.0, 4.0, 5.0))
+    def broken(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
+        """X' = NaN."""
+        effect = Broken()
+        if dose > 1.0:
+            effect.frame = lambda frame, moment: frame  # type: ignore[method-assign]
+        return effect
+
+    bare = LaneKeepingEnv(vehicle="bicycle")
+    with pytest.raises(ValueError, match="a perturbation made a frame float32"):
+        PerturbedEnv(bare, broken(1)).reset(seed=0)
+    env = PerturbedEnv(bare, broken(2))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="a perturbation made the action"):
+        env.step(np.zeros(1, np.float32))
+    env = PerturbedEnv(bare, "stuck_steering:3")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="steering of an action must be a finite number"):
+        env.step(np.array([math.nan], np.float32))
+
+
+def test_each_effect_begins_once_an_episode() -> None:
+    begun: list[str] = []
+
+    def counted(name: str, **fields: Any) -> Any:
+        def start(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
+            begun.append(name)
+            return Effect()
+
+        start.__name__ = name
+        return declare_perturbation("ours", unit="nothing", doses=(1.0, 2.0, 3.0, 4.0, 5.0), **fields)(start)(3)
+
+    parts = counted("one"), counted("two", changes_scenario=True), counted("three", changes_time=True)
+    env = PerturbedEnv(LaneKeepingEnv(vehicle="bicycle"), Composition(parts))
+    env.reset(seed=0)
+    assert sorted(begun) == ["one", "three", "two"]
+
+
+def test_kinds_are_values_that_travel_between_processes() -> None:
+    for name in ("fog", "latency_hidden"):
+        made = PERTURBATIONS[name](4)
+        assert pickle.loads(pickle.dumps(made)) == made and str(made) == f"{name}:4"
+
+
+def test_a_perturbation_of_ones_own_is_registered_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.perturbations.registry.PERTURBATIONS", dict(PERTURBATIONS))
+    monkeypatch.setattr("envs.perturbations.registry.FAMILIES", dict(FAMILIES))
+
+    @register
+    @declare_perturbation("ours", unit="nothing", doses=(1.0, 2.0, 3.0, 4.0, 5.0), has_hidden_twin=True)
+    def toy(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
+        """X' = x."""
+        return Effect()
+
+    assert str(parse("toy:2+toy_hidden:3")) == "toy:2+toy_hidden:3"
+    with pytest.raises(ValueError, match="there is a perturbation fog already"):
+        register(replace(toy, name="fog", has_hidden_twin=False))
+    with pytest.raises(ValueError, match="cannot be called 'a:b'"):
+        register(replace(toy, name="a:b", has_hidden_twin=False))
