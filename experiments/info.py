@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,8 +80,13 @@ def attribute_docs(kind: type[Any]) -> dict[str, str]:
 
 def _cores(names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Show the catalogue of cores, or the cores that are named with their options."""
-    from policies.cores import CORES
+    from policies.cores import CORES, ENTRY_POINTS, import_core, is_known
 
+    for entry in entry_points(group=ENTRY_POINTS):
+        is_known(entry.name)
+    for name in names:
+        if ":" in name:
+            import_core(name)
     unknown = [name for name in names if name not in CORES]
     if unknown:
         raise ValueError(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from policies.cores import make_config
+from policies.cores import import_core, make_config
 
 
 def parse_core_options(core: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Turn NAME=VALUE pairs into the fields of a core's config.
 
     Args:
-        core: name of the core.
+        core: name of the core; `module:Class` is imported, since whoever types it could as well run it.
         pairs: NAME=VALUE; a value is JSON (32, 0.5, true, [1, 2]) or else text. Hyphens in names stand for underscores.
 
     Returns:
@@ -23,6 +23,8 @@ def parse_core_options(core: str, pairs: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such core or field, or a value does not suit it.
     """
+    if ":" in core:
+        import_core(core)
     defaults = make_config(core)
     kinds = {item.name: type(getattr(defaults, item.name)) for item in fields(defaults)}
     options: dict[str, Any] = {}
