@@ -1,6 +1,7 @@
 """All perturbations by name, and how they are written: `fog:3`, `rain:2+latency:1`.
 
 make_perturbation("fog:3")
+make_perturbation("mypackage.haze:haze:3")  # one's own; see `envs.perturbations.own`
 parse("rain+latency:1")  # rain at severity 3, then latency at severity 1
 """
 
@@ -25,6 +26,7 @@ from envs.perturbations.families import (
     timing,
     weather,
 )
+from envs.perturbations.own import find_entry_point, load_own
 from envs.perturbations.perturbation import SEVERITIES, Perturbation, PerturbationKind
 
 CLEAN = "clean"
@@ -79,14 +81,36 @@ def make_perturbation(text: str) -> Perturbation:
     Raises:
         ValueError: if the name or the severity does not exist; it lists what does.
     """
-    name, colon, severity = text.strip().partition(":")
-    if name not in PERTURBATIONS:
+    name, severity = _split(text.strip())
+    kind = PERTURBATIONS.get(name) or _own(name)
+    if kind is None:
         raise ValueError(f"there is no perturbation {name!r}. {_known(name)}")
-    if not colon:
-        return PERTURBATIONS[name]()
-    if severity.strip() not in map(str, SEVERITIES):
+    if not severity:
+        return kind()
+    if severity not in map(str, SEVERITIES):
         raise ValueError(f"{name} has the severities 1 to 5, got {text!r}. Write for example {name}:3.")
-    return PERTURBATIONS[name](int(severity))
+    return kind(int(severity))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Split a name from its severity, which may be missing; names of one's own hold a colon themselves."""
+    first, _, rest = text.partition(":")
+    if first.strip() in PERTURBATIONS or ":" not in rest and rest.strip().lstrip("-").isdigit():
+        return first.strip(), rest.strip()
+    name, _, severity = text.rpartition(":")
+    return (name, severity.strip()) if ":" in name else (text, "")
+
+
+def _own(name: str) -> PerturbationKind | None:
+    """Load a perturbation of one's own, and remember it; None where nobody has one of that name."""
+    spec = name if ":" in name else find_entry_point(name)
+    if spec is None:
+        return None
+    if spec not in PERTURBATIONS:
+        made = load_own(spec)
+        PERTURBATIONS[spec] = made
+        FAMILIES[made.family] = (*FAMILIES.get(made.family, ()), spec)
+    return PERTURBATIONS[spec]
 
 
 def parse(text: str) -> Composition:

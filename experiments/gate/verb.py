@@ -22,18 +22,19 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import UseAppendAction, arg
 
+from agents.driving.driver_options import DriverOptions
 from agents.runs.directory import RunDirectory, command, versions
 from agents.runs.files import make_directory
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, progress, say, write_results
 from experiments.gate.requirements import check_requirements, parse_requirement
 from experiments.gate.sequential import Plan
-from experiments.policy_paths import check_frame_size, find_policy
+from experiments.policy_paths import check_frame_size
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.store import check_extra
 from experiments.robustness.suites import choose_suite
-from experiments.robustness.verb import choose_world
+from experiments.robustness.verb import choose_world, without_attacks
 
 POLICY, AGAINST = "policy", "released"
 """Names of the two drivers in tables."""
@@ -43,10 +44,10 @@ POLICY, AGAINST = "policy", "released"
 class GateOptions:
     """Judge a policy: as good as the released one, and within what is required? Exit code 0 yes, 1 no, 3 undecided."""
 
-    policy: Path
-    """Policy or run directory that is judged."""
-    against: Path | None = None
-    """Policy or run directory that it is compared with, drive by drive."""
+    policy: str
+    """Policy or run directory that is judged, or any driver that `wormwheel evaluate` takes."""
+    against: str | None = None
+    """What it is compared with, drive by drive."""
     require: Annotated[tuple[str, ...], UseAppendAction] = ()
     """What must hold, such as "crashes <= 0 @ severity <= 2" or "fog.lane_error <= 0.15"; may be given several times.
     The part before the dot is a perturbation, a family or clean; without it every drive counts."""
@@ -69,6 +70,8 @@ class GateOptions:
     """Seed of the perturbations, together with that of the road."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=10.0))
     """Where they drive, before anything is perturbed; the suite gives the length of a drive unless --episode-s does."""
+    driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
+    """What drivers of others cannot say of themselves."""
     workers: PositiveInt = 2
     """Processes that drive; they do not change the figures."""
     films: NonNegativeInt = 3
@@ -97,9 +100,10 @@ def run(options: GateOptions) -> int:
     if options.against is None and not options.require:
         raise ValueError("nothing to judge by: give --against with a released policy, or --require, or both.")
     world = choose_world(options.world)
-    suite = choose_suite(options.suite, options.perturbations, options.severities)
+    policy_runs = _policy_runs(options, world.throttle)
+    suite = without_attacks(choose_suite(options.suite, options.perturbations, options.severities), policy_runs)
     plan = GatePlan(
-        policy_runs=_policy_runs(options, world.throttle),
+        policy_runs=policy_runs,
         perturbations=suite.conditions(),
         world=replace(world),
         looks=Plan.upto(options.budget),
@@ -132,7 +136,7 @@ def _policy_runs(options: GateOptions, throttle: bool) -> tuple[PolicyRun, ...]:
     """Return who drives."""
     given = {POLICY: options.policy} | ({AGAINST: options.against} if options.against else {})
     found = []
-    for name, path in given.items():
-        (one,) = find_policy_runs([str(find_policy(path))], throttle=throttle)
+    for name, source in given.items():
+        (one,) = find_policy_runs([source], throttle=throttle, options=options.driver)
         found.append(replace(one, driver=name, run=0))
     return tuple(found)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class PolicyRun:
     """Of the policy's files; see `fingerprint`."""
     foreign: DriverSpec | None = None
     """Any other driver, by what opens it."""
+    loaded: Any = field(default=None, compare=False, repr=False)
+    """A driver that is open already (`agents.driving.open_driver`) instead of a policy; stays in this process."""
 
     @property
     def is_expert(self) -> bool:
@@ -218,6 +220,7 @@ class DriveJob:
             similar: NDArray[np.float64] = np.full(len(trial.runs), np.nan)
             largest = similar
             policy: DrivingPolicy | None = None
+            opened = self.policy_run.loaded
             watches: list[StateWatch] = []
 
             def watch(driver: PolicyDriver, kept: list[StateWatch] = watches) -> Any:
@@ -228,10 +231,11 @@ class DriveJob:
 
             if self.policy_run.policy is not None:
                 policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
+                opened = policy
             if policy is not None and self.inside:
                 footage = _cached_footage(replace(trial, perturbation="", noise_seed=0), self.policy_run.fingerprint)
                 similar = saliency_ssim(policy, footage, self.perturbation, trial.noise_seed)
-            drives = drive_together(trial, report, policy, watch)
+            drives = drive_together(trial, report, opened, watch)
             if watches:
                 largest = watches[0].largest
             for number, drive in enumerate(drives):

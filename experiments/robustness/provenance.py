@@ -55,5 +55,6 @@ def fingerprint_code(perturbation: str) -> str:
 @cache
 def _source(module: str) -> bytes:
     """Read the file of a module."""
-    path = inspect.getsourcefile(sys.modules[module])
+    loaded = sys.modules.get(module)
+    path = None if loaded is None or not hasattr(loaded, "__file__") else inspect.getsourcefile(loaded)
     return b"" if path is None else Path(path).read_bytes()

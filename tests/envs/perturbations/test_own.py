@@ -1,0 +1,82 @@
+"""Perturbations of one's own: found by module and name, or by an entry point, in every process."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from envs.perturbations import FAMILIES, PERTURBATIONS, own, parse
+
+HAZE = """
+import numpy as np
+
+from envs.perturbations.perturbation import Effect, declare_perturbation
+
+
+class Darker(Effect):
+    def __init__(self, dose):
+        self.dose = dose
+
+    def frame(self, frame, moment):
+        return (self.dose * frame).astype(np.uint8)
+
+
+@declare_perturbation("mine", unit="share of the light", doses=(0.9, 0.8, 0.7, 0.6, 0.5), random=False)
+def haze(generator, camera, dose):
+    'Another darkness.'
+    return Darker(dose)
+
+
+nothing = 3
+"""
+
+
+@pytest.fixture
+def haze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The module of a perturbation in the current directory, which nobody has imported."""
+    (tmp_path / "own_haze.py").write_text(HAZE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_haze", raising=False)
+    importlib.invalidate_caches()
+    before = dict(PERTURBATIONS), dict(FAMILIES)
+    yield "own_haze:haze"
+    for now, old in zip((PERTURBATIONS, FAMILIES), before, strict=True):
+        now.clear()
+        now.update(old)
+    sys.modules.pop("own_haze", None)
+
+
+def test_it_is_found_by_module_and_name_and_named_so(haze: str):
+    (part,) = parse(f"{haze}:2").parts
+    assert (part.severity, part.dose, part.family) == (2, 0.8, "mine")
+    assert str(part) == "own_haze:haze:2" and str(parse(str(part))) == str(part)
+    assert str(parse(f"{haze}+fog:1")) == "own_haze:haze:3+fog:1"
+    assert FAMILIES["mine"] == (haze,)
+
+
+def test_an_entry_point_gives_it_a_short_name(haze: str, monkeypatch: pytest.MonkeyPatch):
+    points = [EntryPoint("haze", haze, own.GROUP)]
+    monkeypatch.setattr(own, "entry_points", lambda group: points if group == own.GROUP else [])
+    assert str(parse("haze:4")) == "own_haze:haze:4"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("own_haze:Nothing:3", "own_haze has no 'Nothing'"),
+        ("own_haze:nothing:3", "own_haze:nothing is no perturbation"),
+        ("own_missing:haze:3", "Python finds no module 'own_missing'"),
+        ("own_haze:haze:6", "has the severities 1 to 5"),
+        ("fog:6", "fog has the severities 1 to 5"),
+        ("fogg:3", "Did you mean fog"),
+        ("fogg:6", "Did you mean fog"),
+    ],
+)
+def test_what_is_not_there_is_said(text: str, says: str, haze: str):
+    with pytest.raises(ValueError, match=says):
+        parse(text)
