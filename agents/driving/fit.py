@@ -31,6 +31,8 @@ SIDES = (0.0, 0.06, 0.12, 0.18, 0.25, 0.32)
 """Shares of the columns that are tried as crop on either side."""
 BLOCK = 25
 """Frames in a block of the bootstrap; neighbours are not independent."""
+LOCKED = 0.98
+"""Known steering from which frames do not count: at full lock it no longer says how much was wanted."""
 WEAK = 0.5
 """Correlation below which a fit is not to be relied on."""
 
@@ -84,6 +86,12 @@ def fit_camera(
     known = np.concatenate([episode.steering for episode in episodes]).astype(np.float64)
     if known.std() < 1e-3:
         raise ValueError("the known steering does not vary, so no gain can be found: take frames with bends.")
+    free = np.abs(known) < LOCKED
+    if free.sum() < 2 * BLOCK or known[free].std() < 1e-3:
+        raise ValueError(
+            f"only {int(free.sum())} frames are steered at less than full lock, at least {2 * BLOCK} with bends are "
+            "needed: take frames of gentler bends."
+        )
     rows, columns = episodes.frame_size
     plain = replace(spec.options.resolved(), steering_gain=None)
     answers: dict[tuple[int, int, int], NDArray[np.float64]] = {}
@@ -100,7 +108,7 @@ def fit_camera(
             answers[crop] = np.concatenate(predict(driver, timed)).astype(np.float64)
             if on_try is not None:
                 on_try()
-        agreed = _correlation(answers[crop], known)
+        agreed = _correlation(answers[crop][free], known[free])
         return agreed if np.isfinite(agreed) else -1.0
 
     best = (0, 0, 0)
@@ -113,7 +121,7 @@ def fit_camera(
                 best = max(sorted(tries | {best}), key=correlation)  # type: ignore[arg-type, assignment]
             if best == before:
                 break
-    answer = answers[best]
+    answer, known = answers[best][free], known[free]
     if answer.std() < 1e-6:
         raise ValueError("the driver answers the same to every frame: look at its input (--range, --layout, --colour).")
     crops = plain.crops or {"crop_top": best[0], "crop_bottom": best[1], "crop_left": best[2], "crop_right": best[2]}

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,10 +30,12 @@ READERS: tuple[ModuleType, ...] = (
     minari,
     udacity,
     comma2k19,
+    *(entry.load() for entry in entry_points(group="wormwheel.recordings")),
     table,
 )
-"""The formats, in the order tried. A reader is a module with `EXPECTS` (a line on what its paths look like),
-`recognises(path) -> bool` and `read(path, options) -> EpisodeSet`."""
+"""The formats, in the order tried; installed packages bring more by entry points `wormwheel.recordings`. A reader is a
+module with `EXPECTS` (a line on what its paths look like), `recognises(path) -> bool` and
+`read(path, options) -> EpisodeSet`."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents.driving import kinds
-from tests.experiments.verbs import call
+from tests.experiments.verbs import wormwheel
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("stable_baselines3")
@@ -21,10 +21,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return kinds.make_all(tmp_path_factory.mktemp("kinds"))
 
 
-def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_gradient(made, tmp_path):
+def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_gradient(made, tmp_path, capsys):
     path = tmp_path / "figures.json"
     words = ["--episodes", "1", "--episode-s", "0.5", "--perturbations", "fgsm:2", "--workers", "1"]
-    done = call("evaluate", "--policy", *made.values(), *words, "--json", path, *OPTIONS)
+    done = wormwheel(capsys, "evaluate", "--policy", *made.values(), *words, "--json", path, *OPTIONS)
     assert done.code == 0, done.err
     drives = json.loads(path.read_text())["figures"]["driving"]
     clean = [row["driver"] for row in drives if not row["perturbation"]]
@@ -35,9 +35,11 @@ def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_grad
     assert "net.py:function has no gradient to attack" in done.out + done.err
 
 
-def test_robustness_takes_every_kind(made, tmp_path):
+def test_robustness_takes_every_kind(made, tmp_path, capsys):
     words = ["--roads", "1", "--episode-s", "0.5", "--films", "0", "--workers", "1", "--out", tmp_path / "robustness"]
-    done = call("robustness", "--policy", *made.values(), "--perturbations", "fog:3", "fgsm:2", *words, *OPTIONS)
+    done = wormwheel(
+        capsys, "robustness", "--policy", *made.values(), "--perturbations", "fog:3", "fgsm:2", *words, *OPTIONS
+    )
     assert done.code == 0, done.err
     summary = json.loads((tmp_path / "robustness" / "summary.json").read_text())
     assert len(json.dumps(summary)) > 0 and "left out for all drivers" in done.out + done.err
@@ -50,19 +52,19 @@ def test_robustness_takes_every_kind(made, tmp_path):
 @pytest.mark.parametrize(
     "kind", ["our policy", "nn.Module without memory", "plain function", "ONNX with state", "SB3 PPO zip"]
 )
-def test_render_takes_every_kind(made, tmp_path, kind):
+def test_render_takes_every_kind(made, tmp_path, kind, capsys):
     film = tmp_path / "drive.mp4"
-    done = call("render", "--policy", made[kind], "--out", film, "--seconds", "0.2", *OPTIONS)
+    done = wormwheel(capsys, "render", "--policy", made[kind], "--out", film, "--seconds", "0.2", *OPTIONS)
     assert done.code == 0, done.err
     assert film.stat().st_size > 1000
 
 
-def test_a_zip_without_trust_and_a_torch_file_are_one_line(made, tmp_path):
-    done = call("evaluate", "--policy", made["SB3 PPO zip"], "--episodes", "1")
+def test_a_zip_without_trust_and_a_torch_file_are_one_line(made, tmp_path, capsys):
+    done = wormwheel(capsys, "evaluate", "--policy", made["SB3 PPO zip"], "--episodes", "1")
     assert done.code == 2 and "can run code" in done.err and "Traceback" not in done.err
     weights = tmp_path / "net.pt"
     weights.write_bytes(b"PK")
-    done = call("evaluate", "--policy", weights, "--episodes", "1")
+    done = wormwheel(capsys, "evaluate", "--policy", weights, "--episodes", "1")
     assert done.code == 2 and "PyTorch file" in done.err and "corrupt" not in done.err
 
 
