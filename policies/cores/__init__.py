@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from policies.cores.cfc import CfC, CfCConfig
 from policies.cores.core import Core as Core
@@ -80,6 +81,8 @@ def register_core(name: str, core: type[Core], config: type[Any] | None = None) 
                 f"the core {name} must be made from (input_size, output_size, config, seed) and say the type of its "
                 "config, a dataclass of JSON values."
             ) from error
+    if get_origin(config) in (Union, UnionType):  # such as LeakyConfig | None
+        config = next(kind for kind in get_args(config) if kind is not type(None))
     if not (isinstance(config, type) and is_dataclass(config)):
         raise ValueError(f"the config of the core {name} must be a dataclass, got {config!r}.")
     spec = CoreSpec(config, core)
