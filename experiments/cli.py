@@ -28,12 +28,15 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
 from experiments.help.declared import read_options
 from experiments.help.page import help_page
 from experiments.streams import LastingStream, lasting_streams
+
+if TYPE_CHECKING:
+    import pydantic
 
 ROOMS = ("policies", "envs", "agents")
 """The packages beside this one; other distributions own such names."""
@@ -65,6 +68,7 @@ VERBS: dict[str, Verb] = {
     "record": Verb("experiments.record", "RecordOptions", "let the expert drive and record frames and steering"),
     "train imitation": Verb("experiments.train_imitation", "TrainOptions", "train a driver on recorded driving"),
     "train ppo": Verb("experiments.train_ppo", "TrainPPOOptions", "train a driver by trial and error"),
+    "sweep": Verb("experiments.sweep", "SweepOptions", "try options of a training verb and show what was best"),
     "evaluate": Verb(
         "experiments.evaluate.verb", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
@@ -170,8 +174,7 @@ def _attempt(name: str, work: Callable[[], int]) -> int:
 
 def describe(error: Exception) -> str:
     """Say in one line what went wrong."""
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+    if _is_validation(error):
         return _one_line(" ".join(_describe_field(found) for found in error.errors()))
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
@@ -180,6 +183,12 @@ def describe(error: Exception) -> str:
         top = error.name.split(".")[0]
         return _one_line(f"this needs the package {top}, which is not installed: {install_advice(top)}")
     return adapt_advice(_one_line(str(error) or type(error).__name__))
+
+
+def _is_validation(error: BaseException | None) -> TypeGuard[pydantic.ValidationError]:
+    """Whether an error is pydantic's; who has not imported pydantic has none of its errors."""
+    imported = sys.modules.get("pydantic")
+    return imported is not None and isinstance(error, imported.ValidationError)
 
 
 def _describe_field(found: Mapping[str, Any]) -> str:

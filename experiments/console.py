@@ -186,24 +186,14 @@ def show(estimate: Estimate, digits: int) -> str:
     return estimate.text(digits) if math.isfinite(estimate.value) else "–"
 
 
-def new_directory(wanted: Path | None, default: str, taken_by: str, reuse: bool) -> Path:
-    """Choose the directory that a verb writes to, so that no earlier result is written over.
+def new_directory(wanted: Path | None, default: str) -> Path:
+    """Choose the directory that a verb writes to.
 
     Args:
         wanted: what the user asked for.
         default: path to use when nothing was asked for; a number is added when it is taken.
-        taken_by: name of the file or folder in it that marks a directory as taken.
-        reuse: whether a taken directory was asked for on purpose (to resume, to replace).
-
-    Raises:
-        ValueError: if the directory is taken.
     """
     if wanted is not None:
-        if (wanted / taken_by).exists() and not reuse:
-            raise ValueError(
-                f"{wanted} already holds results, which are not written over: give another --out, or --resume to "
-                "continue it."
-            )
         return wanted
     path, number = Path(default), 1
     while path.exists():

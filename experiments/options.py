@@ -1,13 +1,80 @@
-"""Options of a core on the command line: `--core-options units=32 solver=rk4`."""
+"""Options beyond what their dataclass says: those of a core (`--core-options units=32 solver=rk4`), and whether a run
+that is resumed is given the options of its first start.
+"""  # noqa: D205
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
+from agents.runs.directory import MARKER, to_json
+from agents.runs.renamed import options_as_they_are_now
 from policies.cores import import_core, make_config
+
+
+def check_resume(directory: Path, options: Any, free: Sequence[str]) -> None:
+    """Check that a run is resumed with the options that it was started with.
+
+    An option that the run's version did not have yet counts as given at its present default. A run that was killed
+    before it wrote its options has none to compare.
+
+    Args:
+        directory: of the run; its `config.json` holds the options of the first start.
+        options: dataclass of the resolved options.
+        free: names of options that may change, since they do not shape what comes out; NAME.FIELD for nested ones.
+
+    Raises:
+        ValueError: if another option differs, or there is no run; names the first difference.
+    """
+    if not (directory / MARKER).exists():
+        return
+    try:
+        saved = json.loads((directory / MARKER).read_text(encoding="utf-8"))["options"]
+        before = _filled(options_as_they_are_now(saved), _defaults(options))
+        now = json.loads(json.dumps(to_json(options)))
+        shaped = {name: before[name] for name in now if name not in free}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{directory} holds no run to resume: its config.json is missing or damaged ({error})."
+        ) from error
+    for name, old in shaped.items():
+        for place, was, is_now in _differences(name, old, now[name]):
+            if place in free:
+                continue
+            raise ValueError(
+                f"{directory} was started with {place} = {was}, not {is_now}; resume with the options of the first run."
+            )
+
+
+def _defaults(options: Any) -> dict[str, Any]:
+    """Return the defaults of the options that have one, as JSON values."""
+    found = {}
+    for item in fields(options):
+        if item.default is not MISSING:
+            found[item.name] = item.default
+        elif item.default_factory is not MISSING:
+            found[item.name] = item.default_factory()
+    defaults: dict[str, Any] = json.loads(json.dumps(to_json(found)))
+    return defaults
+
+
+def _filled(old: Any, default: Any) -> Any:
+    """Add the fields that JSON values of an earlier version lack."""
+    if not (isinstance(old, dict) and isinstance(default, dict)):
+        return old
+    return {**default, **{name: _filled(value, default.get(name)) for name, value in old.items()}}
+
+
+def _differences(place: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the places where two JSON values differ, with what stands there."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        for name in old:
+            yield from _differences(f"{place}.{name}", old[name], new[name])
+    elif old != new:
+        yield place, old, new
 
 
 def parse_core_options(core: str, pairs: Sequence[str]) -> dict[str, Any]:

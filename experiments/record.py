@@ -6,7 +6,6 @@ wormwheel train imitation --data runs/record
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,19 @@ from tyro.conf import arg
 
 from agents.driving.record import RecorderConfig, RecordingProgress, RecordingSummary, record, with_vehicle
 from agents.recordings.writer import EpisodeWriter
-from agents.runs.directory import RunDirectory, to_json
+from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, expand_tracks, new_directory, progress, say, table, write_results
+from experiments.options import check_resume
 
 WORLD = LaneKeepingConfig(episode_s=6.0, start_offset=0.4, start_heading_rad=0.25)
 """Where the expert drives unless told otherwise: short episodes, so that the data see many roads, and starts well off
 the middle of the lane, so that they show how to come back."""
+
+FREE = ("out", "workers", "resume", "json")
+"""Options that may change when a recording is resumed."""
+RESULTS = ("episode_*",)
+"""What is worth keeping of a recording."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class RecordOptions:
     workers: int = 2
     """Processes that record; they do not change what is recorded."""
     resume: bool = False
-    """Go on with a recording that was stopped: only the episodes that are missing are made."""
+    """Resume a recording that was stopped: only the episodes that are missing are made."""
     json: Path | None = None
     """File for what was recorded and how fast, as JSON."""
 
@@ -53,11 +58,18 @@ def run(options: RecordOptions) -> Path:
         raise ValueError("the expert steers and leaves the speed to the cruise controller: record without --throttle.")
     world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
     options = replace(options, world=world)
-    out = new_directory(options.out, "runs/record", taken_by="dataset.json", reuse=options.resume)
-    _check_resume(out, options)
-    EpisodeWriter(out)
-    RunDirectory(out, "record", options)
+    out = new_directory(options.out, "runs/record")
+    check_directory(out, "record", options.resume and out.exists(), RESULTS)
+    if options.resume:
+        check_resume(out, options, FREE)
+    with open_run(out, "record", options, options.resume and out.exists(), RESULTS) as directory:
+        EpisodeWriter(out)
+        directory.begin()
+        return _record(out, world, options)
 
+
+def _record(out: Path, world: LaneKeepingConfig, options: RecordOptions) -> Path:
+    """Record to a directory; returns it."""
     started_s = time.perf_counter()
     with progress("recording", options.recorder.frames) as bar:
 
@@ -99,21 +111,3 @@ def _figures(recorded: RecordingSummary, options: RecordOptions, seconds: float)
         "seconds": seconds,
         "frames_per_s": new / seconds,
     }
-
-
-def _check_resume(out: Path, options: RecordOptions) -> None:
-    """Check that a recording that is gone on with was started with the same options."""
-    if not options.resume or not (out / "dataset.json").exists():
-        return
-    try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{out} cannot be resumed: its config.json is missing or damaged ({error}).") from error
-    now = json.loads(json.dumps(to_json(options)))
-    for part in ("recorder", "world"):
-        names = sorted(name for name in now[part] if now[part][name] != before.get(part, {}).get(name))
-        if names:
-            raise ValueError(
-                f"{out} was recorded with another value of {names[0]}; resume with the options of the first "
-                "run, or record to another --out."
-            )

@@ -8,28 +8,40 @@ measured on it, beside a memoryless network trained the same way and beside pred
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
+from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
 from agents.driving.metrics import Estimate, open_loop
 from agents.driving.open_loop import evaluate_open_loop
 from agents.imitation.augmentation import AugmentationConfig
-from agents.imitation.train import ImitationConfig, ImitationResult, Progress, for_fitted_frames, train_imitation
+from agents.imitation.train import ImitationConfig, ImitationResult, Progress, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
-from agents.runs.directory import RunDirectory, to_json
+from agents.runs.checkpoints import new_checkpoint, newest_whole
+from agents.runs.device import check_device
+from agents.runs.directory import RunDirectory, check_directory, open_run
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
-from experiments.options import parse_core_options
-from experiments.training_sets import FrameOptions, Sets, SplitOptions, choose_preprocessing, fit_frames, split
+from experiments.options import check_resume, parse_core_options
+from experiments.training_runs import OnPoint, check_mirror, dead_driver, mirrored, run_seeds
+from experiments.training_sets import (
+    FrameOptions,
+    Sets,
+    SplitOptions,
+    are_simulated,
+    choose_preprocessing,
+    fingerprint,
+    fit_frames,
+    split,
+)
 from policies.checkpoint import save_policy
 from policies.perception import HEADS
 from policies.policy import PolicyConfig
@@ -48,9 +60,15 @@ RECORDED = ImitationConfig(
 """How to learn from a few minutes of one real road: windows overlap and frames are mirrored."""
 RECORDED_DROPOUT = 0.3
 """Dropout of the head for a few minutes of one real road."""
+VERB = "train imitation"
+FREE = (
+    *("out", "baseline", "resume", "keep_frames", "json", "learning.keep_checkpoints"),
+    *("device", "wandb", "dead_exit_code"),
+)
+"""Options that may change when a run is resumed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class TrainOptions:
     """Train a driver on recorded driving, by imitation.
 
@@ -59,7 +77,7 @@ class TrainOptions:
     the run directory's config.json.
     """
 
-    data: tuple[Path, ...]
+    data: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Recordings to learn from, one or more: data sets of `wormwheel record`, Donkeycar tubs, Udacity logs, ..."""
     out: Path | None = None
     """Run directory; runs/imitation-DATA-CORE, with a number added if that is taken, when not given."""
@@ -69,7 +87,7 @@ class TrainOptions:
     """NAME=VALUE for fields of the core's own config, such as units=19; `wormwheel info cores` lists them."""
     head: Literal["small", "published"] = "small"
     """Conv head: "small", or that of Lechner et al. 2020 (use --height 78 --width 200)."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the head's last map that is dropped while training, in [0, 1); 0.3 for real recordings."""
     learning: Annotated[ImitationConfig, arg(name="")] = SIMULATED
     """How to learn."""
@@ -81,8 +99,18 @@ class TrainOptions:
     """How the recordings are read."""
     baseline: bool = True
     """Train a memoryless network with the same budget and measure it beside the driver."""
+    seeds: tuple[NonNegativeInt, ...] = ()
+    """Train once for each of these seeds instead of --seed, each in a directory seed-N in --out; `robustness` takes
+    --out as one driver with so many runs."""
+    device: str = "cpu"
+    """Where the networks train: cpu, cuda or cuda:N."""
+    wandb: str | None = None
+    """Project of Weights & Biases that the figures go to as well; needs the extra `wandb`."""
+    dead_exit_code: Annotated[int, Field(ge=0, le=125)] = 0
+    """Exit code when the driver turns out no better than steering that is always the same; a warning names it in any
+    case."""
     resume: bool = False
-    """Go on with the run in --out from its last complete epoch; give the options of the first run again."""
+    """Resume the run in --out from its last complete epoch; give the options of the first run again."""
     keep_frames: bool = False
     """Keep the cropped and resized frames in the run directory at the end."""
     json: Path | None = None
@@ -91,17 +119,29 @@ class TrainOptions:
 
 def defaults_for(options: TrainOptions) -> TrainOptions:
     """Return the options with the defaults that suit the data; what the command line names comes on top of them."""
-    if _simulated(_load(options)):
+    if are_simulated(options.data):
         return replace(options, learning=SIMULATED)
     return replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
 
 
-def run(options: TrainOptions) -> Path:
-    """Train and measure; returns the run directory."""
+def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
+    """Train and measure.
+
+    Args:
+        options: of the verb.
+        on_point: called after each epoch of the driver with its number and the validation RMSE.
+
+    Returns:
+        The run directory, or the exit code for a driver that has learnt nothing.
+    """
     check_json(options.json)
+    check_device(options.device)
+    check_mirror(options.wandb)
+    if options.seeds:
+        return run_seeds(VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)))
     core_options = parse_core_options(options.core, options.core_options)
-    episodes = _load(options)
     out = _directory(options)
+    episodes = load_episodes(options.data, options=options.reading)
     preprocessing = choose_preprocessing(episodes.frame_size, options.frames)
     policy_config = PolicyConfig(
         core=options.core,
@@ -110,8 +150,24 @@ def run(options: TrainOptions) -> Path:
         preprocessing=preprocessing,
         nominal_period_s=episodes.nominal_period_s,
     )
-    _check_resume(out, options)
-    directory = RunDirectory(out, "train imitation", options, options.resume)
+    with open_run(out, VERB, options, options.resume, fingerprint=fingerprint(episodes)) as directory:
+        with mirrored(directory, options.wandb, options):
+            return _run_in(directory, options, episodes, policy_config, on_point)
+
+
+def _with_seed(options: TrainOptions, seed: int, out: Path, resume: bool) -> TrainOptions:
+    return replace(options, seeds=(), learning=replace(options.learning, seed=seed), out=out, resume=resume, json=None)
+
+
+def _run_in(
+    directory: RunDirectory,
+    options: TrainOptions,
+    episodes: EpisodeSet,
+    policy_config: PolicyConfig,
+    on_point: OnPoint | None,
+) -> Path | int:
+    """Train and measure in a directory; returns it, or an exit code."""
+    out, preprocessing = directory.path, policy_config.preprocessing
     _describe(episodes, preprocessing)
     fitted = fit_frames(episodes, preprocessing, out / "frames")
     sets = split(fitted, options.split)
@@ -123,19 +179,21 @@ def run(options: TrainOptions) -> Path:
     }
 
     started_s = time.perf_counter()
-    result = _train(options, policy_config, sets, directory, notes)
+    result = _train(options, policy_config, sets, directory, notes, on_point)
     seconds = {options.core: time.perf_counter() - started_s}
     figures: dict[str, Any] = {}
     if sets.held_out is not None:
         figures[options.core] = _measure(result, sets)
         if options.baseline and options.core != BASELINE:
             started_s = time.perf_counter()
-            beside = RunDirectory(out / "baseline", "train imitation", replace(options, core=BASELINE), options.resume)
+            beside = RunDirectory(out / "baseline", VERB, replace(options, core=BASELINE), options.resume)
             baseline = _train(options, replace(policy_config, core=BASELINE, core_options={}), sets, beside, notes)
             seconds[BASELINE] = time.perf_counter() - started_s
             figures[BASELINE] = _measure(baseline, sets)
-        figures["mean"] = _measure_mean(sets)
+        figures["mean"] = _measure_constant(sets, sets.steering_mean)
+        figures["straight"] = _measure_constant(sets, 0.0)
         _show(figures, sets, options)
+    dead = _dead(options.core, result, sets, figures)
     summary = {
         "directory": str(out),
         "policy": str(directory.policy),
@@ -149,55 +207,43 @@ def run(options: TrainOptions) -> Path:
         },
         "skipped": dict(fitted.skipped),
         "held_out": figures,
+        "dead": bool(dead),
     }
-    save_policy(result.policy, directory.policy, {**notes, "held_out": _values(figures.get(options.core, {}))})
-    if not options.keep_frames:
+    with new_checkpoint(directory.policy) as place:
+        save_policy(result.policy, place, {**notes, "held_out": _values(figures.get(options.core, {}))})
+    if fitted is not episodes and not options.keep_frames:
         shutil.rmtree(out / "frames", ignore_errors=True)
-    write_results(out / "results.json", "train imitation", options, summary)
-    write_results(options.json, "train imitation", options, summary)
+    write_results(out / "results.json", VERB, options, summary)
+    write_results(options.json, VERB, options, summary)
     say(f"policy: {directory.policy}")
-    return out
+    if dead:
+        say(dead)
+    return options.dead_exit_code if dead and options.dead_exit_code else out
 
 
-@lru_cache(maxsize=1)
-def _read(paths: tuple[Path, ...], reading: ReadOptions) -> EpisodeSet:
-    """Read recordings; asked for twice, once for the defaults and once to learn from."""
-    return load_episodes(paths, options=reading)
-
-
-def _load(options: TrainOptions) -> EpisodeSet:
-    return _read(options.data, options.reading)
-
-
-def _simulated(episodes: EpisodeSet) -> bool:
-    return all(episode.meta.seed is not None for episode in episodes)
+def _dead(core: str, result: ImitationResult, sets: Sets, figures: dict[str, Any]) -> str:
+    """Say whether the driver is no better than constant steering, on what is held out or else on the validation set."""
+    if sets.held_out is not None:
+        rmse, mean, straight = (figures[name]["rmse"].value for name in (core, "mean", "straight"))
+    else:
+        steering = np.concatenate([episode.steering for episode in sets.validation])
+        rmse = result.progress.best_rmse
+        mean, straight = (float(np.sqrt(np.mean((steering - c) ** 2))) for c in (sets.steering_mean, 0.0))
+    return dead_driver(core, rmse, {"always the mean steering": mean, "always straight": straight})
 
 
 def _directory(options: TrainOptions) -> Path:
-    """Choose the run directory."""
+    """Choose the run directory and check that the run may write there; nothing is written yet."""
     if options.resume and options.out is None:
-        raise ValueError("--resume needs --out: the directory of the run to go on with.")
-    default = f"runs/imitation-{options.data[0].resolve().name}-{options.core}"
-    return new_directory(options.out, default, taken_by="config.json", reuse=options.resume)
-
-
-def _check_resume(out: Path, options: TrainOptions) -> None:
-    """Check that a run that is gone on with was started with the same options, as far as they shape it."""
-    if not options.resume:
-        return
-    try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{out} holds no run to resume: its config.json is missing or damaged ({error}).") from error
-    now = json.loads(json.dumps(to_json(options)))
-    names = ["data", "core", "core_options", "head", "learning", "frames", "split"]
-    if "reading" in before:  # runs from before there was such a group have its fields elsewhere
-        names.append("reading")
-    for name in names:
-        if now[name] != before.get(name):
-            raise ValueError(
-                f"{out} was started with other values of {name}; resume with the options of the first run."
-            )
+        raise ValueError("--resume needs --out: the directory of the run.")
+    out = new_directory(options.out, f"runs/imitation-{options.data[0].resolve().name}-{options.core}")
+    check_directory(out, VERB, options.resume)
+    for path in options.data:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"--data {path} lies in --out {out}, where the run writes: give another --out.")
+    if options.resume:
+        check_resume(out, options, FREE)
+    return out
 
 
 def _describe(episodes: EpisodeSet, fit: Preprocessing) -> None:
@@ -213,19 +259,39 @@ def _describe(episodes: EpisodeSet, fit: Preprocessing) -> None:
 
 
 def _train(
-    options: TrainOptions, config: PolicyConfig, sets: Sets, directory: RunDirectory, notes: dict[str, object]
+    options: TrainOptions,
+    config: PolicyConfig,
+    sets: Sets,
+    directory: RunDirectory,
+    notes: dict[str, object],
+    on_point: OnPoint | None = None,
 ) -> ImitationResult:
     """Train one driver, with a bar."""
-    resume = options.resume and directory.training_state.exists()
     epochs = options.learning.epochs
+    resume = options.resume and newest_whole(directory.last) is not None
+    if options.resume and not resume:
+        say(f"{directory.path} holds no checkpoint yet: training of {config.core} starts from the beginning")
     with progress(f"training {config.core}", 1, "steps") as bar:
 
         def on_step(state: Progress, total: int, loss: float) -> None:
             best = f", validation RMSE {state.best_rmse:.3f}" if state.history else ""
             bar.update(state.step, f"epoch {state.epoch + 1} of {epochs}, loss {loss:.4f}{best}", total)
 
+        def on_epoch(state: Progress) -> None:
+            if on_point is not None:
+                on_point(state.epoch, state.history[-1]["validation_rmse"])
+
         return train_imitation(
-            options.learning, config, sets.training, sets.validation, directory, resume, on_step, notes
+            options.learning,
+            config,
+            sets.training,
+            sets.validation,
+            directory,
+            resume,
+            on_step,
+            notes,
+            options.device,
+            on_epoch,
         )
 
 
@@ -233,15 +299,16 @@ def _measure(result: ImitationResult, sets: Sets) -> dict[str, Estimate]:
     """Measure a driver on the held-out set."""
     assert sets.held_out is not None
     with progress("testing", sets.held_out.frame_count) as bar:
-        policy = for_fitted_frames(result.policy)
-        return evaluate_open_loop(policy, sets.held_out, sets.steering_mean, on_frames=bar.advance)
+        return evaluate_open_loop(
+            result.policy, sets.held_out, sets.steering_mean, on_frames=bar.advance, preprocessed=True
+        )
 
 
-def _measure_mean(sets: Sets) -> dict[str, Estimate]:
-    """Measure what predicting the training set's mean steering comes to."""
+def _measure_constant(sets: Sets, steering: float) -> dict[str, Estimate]:
+    """Measure what steering that is always the same comes to."""
     assert sets.held_out is not None
     targets = [episode.steering for episode in sets.held_out]
-    return open_loop([np.full_like(target, sets.steering_mean) for target in targets], targets, sets.steering_mean)
+    return open_loop([np.full_like(target, steering) for target in targets], targets, sets.steering_mean)
 
 
 def _values(figures: dict[str, Estimate]) -> dict[str, float | None]:
@@ -252,6 +319,7 @@ def _show(figures: dict[str, dict[str, Estimate]], sets: Sets, options: TrainOpt
     """Print the table of held-out figures."""
     assert sets.held_out is not None
     labels = {options.core: options.core, BASELINE: f"{BASELINE} (no memory)", "mean": "predict the mean"}
+    labels["straight"] = "always straight"
     rows = [
         [labels[name], *(show(one[key], digits) for key, digits in (("r2", 2), ("correlation", 2), ("rmse", 3)))]
         for name, one in figures.items()

@@ -1,72 +1,58 @@
 """`wormwheel train ppo`: learn to drive by trial and error.
 
     wormwheel train ppo --env LaneKeeping --core ltc
-    wormwheel train ppo --env LaneKeeping --init-from runs/demo/policy --leash 0.1 --noise-variance 0.1
+    wormwheel train ppo --env LaneKeeping --init-from runs/demo/policy --imitator-kl-coef 0.1 --noise-variance 0.1
     wormwheel train ppo --env CartPole-memory --core cfc --steps 50000
 
 The best policy on episodes with other seeds is `policy/` in the run directory, the learner itself `last/`.
-
-What `wormwheel train ppo` checks before it writes anything.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium
-
-from agents.ppo.actor_critic import ActorCritic, ActorCriticConfig
-from agents.ppo.config import PPOConfig
-from agents.runs.directory import to_json
-from envs.lane_keeping.env import LaneKeepingConfig
-from policies.policy import DrivingPolicy
-
-if TYPE_CHECKING:
-    pass
-
-
-import math
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
-
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tyro.conf import arg
 
-from agents.driving.metrics import Estimate
-from agents.ppo.actor_critic import config_for
+from agents.ppo.actor_critic import ActorCritic, ActorCriticConfig, config_for
 from agents.ppo.algorithm import LiquidPPO
-from agents.ppo.checkpoint import FILE
+from agents.ppo.config import PPOConfig
 from agents.ppo.envs import make_world
+from agents.ppo.evaluate import EVALUATION_SEED, MiddleAction, evaluate, mean_reward
 from agents.ppo.presets import preset_for
 from agents.ppo.replay import make_vector_env
-from agents.runs.directory import RunDirectory
+from agents.runs.checkpoints import newest_whole
+from agents.runs.device import check_device
+from agents.runs.directory import RunDirectory, check_directory, open_run, to_json
+from agents.runs.events import write_hyperparameters
+from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, show, table, write_results
-from experiments.options import parse_core_options
+from experiments.options import check_resume, parse_core_options
 from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
-from experiments.train_ppo_callback import Keeper, forget_later
+from experiments.train_ppo_callback import EvalCheckpointCallback, reconcile_logs
+from experiments.training_runs import OnPoint, check_mirror, dead_learner, mirrored, run_seeds, saved_estimate
 from policies.checkpoint import load_policy
-from policies.policy import PolicyConfig
+from policies.policy import DrivingPolicy, PolicyConfig
 
-SHAPING = (
-    *("env", "core", "core_options", "envs", "seed", "learning", "critic", "log_std_init", "normalize_reward"),
-    *("use_sde", "retry"),
-    *("init_from", "world", "noise_variance", "perturbations", "largest_severity"),
-    *("evaluate_s", "evaluate_episodes"),  # Else the best so far and what comes could not be compared.
+VERB = "train ppo"
+FREE = (
+    *("out", "steps", "workers", "evaluate_every", "keep_checkpoints", "film", "trust", "resume", "json"),
+    *("device", "wandb", "dead_exit_code"),
 )
-"""Options that a resumed run shares with the first one."""
-ABSENT = {"perturbations": [], "largest_severity": 3, "use_sde": False, "retry": 0.0}
-"""What runs did that were started before there were these options."""
-NESTED = {"learning": PPOConfig(), "world": LaneKeepingConfig()}
-"""Likewise for the options inside these: a field that is new stands, by default, at what was done before it."""
+"""Options that may change when a run is resumed; not those of evaluations, which the best so far
+is compared by."""
 
 
 def check_learnable(
     make_env: Callable[[], gymnasium.Env[Any, Any]], parts: ActorCriticConfig, driver: DrivingPolicy | None
 ) -> None:
-    """Check that a world can be made and be learnt in by networks of some parts, from a driver if there is one.
+    """Check that a world can be made and that networks of some parts fit it, and a driver to start from them.
 
     Raises:
         ValueError: if it cannot, its observations or actions are of a kind that no driver has, or the driver is used to
@@ -87,52 +73,15 @@ def check_learnable(
         networks.adopt(driver)
 
 
-def check_resume(out: Path, options: TrainPPOOptions) -> None:
-    """Check that a run that is gone on with was started with the same options, as far as they shape it.
-
-    Raises:
-        ValueError: if it was not, or there is no such run.
-    """
-    try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
-        before = {**ABSENT, **before}
-        before |= {name: _filled(before[name], to_json(default)) for name, default in NESTED.items()}
-        shaped = {name: before[name] for name in SHAPING}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{out} holds no PPO run to resume: its config.json is missing or damaged ({error})."
-        ) from error
-    now = json.loads(json.dumps(to_json(options)))
-    for name in SHAPING:
-        for place, old, new in _differing(name, shaped[name], now[name]):
-            raise ValueError(
-                f"{out} was started with {place} = {old}, not {new}; resume with the options of the first run."
-            )
-
-
-def _filled(old: Any, default: Any) -> Any:
-    """Add the fields that JSON values of an earlier version lack."""
-    if not (isinstance(old, dict) and isinstance(default, dict)):
-        return old
-    return {**default, **{name: _filled(value, default.get(name)) for name, value in old.items()}}
-
-
-def _differing(place: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """List the places where two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
-        return [one for name in old for one in _differing(f"{place}.{name}", old[name], new[name])]
-    return [] if old == new else [(place, old, new)]
-
-
 FILM_S = 20.0
 """Length of the film of the best driver, seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class TrainPPOOptions:
     """Train a driver by trial and error, with PPO.
 
-    Defaults of the learning options are those of the world's preset (agents/ppo_presets.py); what was chosen is in the
+    Defaults of the learning options are those of the world's preset (agents/ppo/presets.py); what was chosen is in the
     run directory's config.json.
     """
 
@@ -144,31 +93,30 @@ class TrainPPOOptions:
     """NAME=VALUE for fields of the core's own config, such as units=19."""
     out: Path | None = None
     """Run directory; runs/ppo-ENV-CORE, with a number added if that is taken, when not given."""
-    steps: int = 100_000
+    steps: PositiveInt = 100_000
     """Steps of all envs together."""
-    envs: int = 8
+    envs: PositiveInt = 8
     """Envs side by side."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that step the envs, which share memory with the learner; 0 steps them in the learner's own. What is
     learnt is the same. `python -m experiments.benchmarks.ppo --vector-envs` measures what is faster."""
-    seed: int = 0
-    """Seed of weights, draws and training episodes; env i draws its episodes by seed + i, so runs whose seeds are
-    closer than --envs share roads."""
+    seed: NonNegativeInt = 0
+    """Seed of weights, draws and training episodes; runs of different seeds share no road."""
     learning: Annotated[PPOConfig, arg(name="")] = PPOConfig()
     """How to learn."""
     critic: Literal["features", "shared", "own"] = "features"
     """What judges: an MLP on the features, the same on the motor outputs too, or a core of its own."""
-    log_std_init: float = -0.5
+    log_std_init: Annotated[float, Field(allow_inf_nan=False)] = -0.5
     """Initial logarithm of the actions' spread, in units of half an action's range."""
     use_sde: bool = False
     """Let the spread depend on what is seen, and hold a push for --sde-sample-freq steps (gSDE)."""
     normalize_reward: bool = True
     """Divide rewards by the running deviation of the discounted return."""
-    retry: float = 0.0
-    """Probability that a training episode which was terminated is met once more: what is difficult comes more often."""
+    replay_failed_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a training episode which was terminated is replayed: what is difficult comes more often."""
     init_from: Path | None = None
     """Directory of a driver to start from; core, head, frames and period are its own then."""
-    noise_variance: float = 0.0
+    noise_variance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Largest variance of Gaussian noise on the frames, pixels in [0, 1]; each episode draws its own, in training and
     in the evaluations that choose the best."""
     perturbations: tuple[str, ...] = ()
@@ -180,39 +128,40 @@ class TrainPPOOptions:
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=LaneKeepingConfig)
     """LaneKeeping's world while training. Evaluations are in the same one, but what stands at the preset's value is at
     LaneKeeping's own there; `judged_in` in results.json says where the best was chosen."""
-    evaluate_every: int = 20_000
+    evaluate_every: PositiveInt = 20_000
     """Steps between two evaluations on other seeds; the best and the last learner are kept then."""
-    evaluate_episodes: int = 10
+    evaluate_episodes: PositiveInt = 10
     """Episodes of an evaluation."""
-    evaluate_s: float = 60.0
+    evaluate_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     """Length of LaneKeeping's episodes in an evaluation, s."""
+    keep_checkpoints: PositiveInt = 2
+    """Checkpoints of the last evaluations that are kept, besides the best policy; a resumed run takes the newest that
+    is whole."""
     film: bool = True
     """Film the best driver at the end, in worlds of frames."""
+    seeds: tuple[NonNegativeInt, ...] = ()
+    """Train once for each of these seeds instead of --seed, each in a directory seed-N in --out; `robustness` takes
+    --out as one driver with so many runs."""
+    device: str = "cpu"
+    """Where the networks train: cpu, cuda or cuda:N."""
+    wandb: str | None = None
+    """Project of Weights & Biases that the figures go to as well; needs the extra `wandb`."""
+    dead_exit_code: Annotated[int, Field(ge=0, le=125)] = 0
+    """Exit code when the driver turns out no better than steering that is always the same; a warning names it in any
+    case."""
+    trust: bool = False
+    """Take an --env of the form MODULE:ID, for which the module is imported and its code runs."""
     resume: bool = False
-    """Go on with the run in --out exactly where its last checkpoint was; give the options of the first run again."""
+    """Resume the run in --out exactly where its last checkpoint was; give the options of the first run again."""
     json: Path | None = None
     """File for the figures, as JSON; they go to results.json in the run directory anyway."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("steps", "envs", "evaluate_every", "evaluate_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.retry < 1:
-            raise ValueError(f"retry must lie in [0, 1), got {self.retry}.")
-        if not math.isfinite(self.log_std_init):
-            raise ValueError(f"log_std_init must be finite, got {self.log_std_init}.")
+        """Check that every episode has a road of its own."""
         if self.world.resets_per_road != 1:
             raise ValueError(
                 "--resets-per-road: every episode of PPO has a seed, and so a road, of its own; leave it out."
             )
-        if not 0 <= self.noise_variance < math.inf:
-            raise ValueError(f"noise_variance must be at least 0, got {self.noise_variance}.")
-        if not 0 < self.evaluate_s < math.inf:
-            raise ValueError(f"evaluate_s must be a positive number, got {self.evaluate_s}.")
-        for name in ("seed", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
 
 
 def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
@@ -236,50 +185,96 @@ def defaults_for(options: TrainPPOOptions) -> TrainPPOOptions:
         log_std_init=preset.networks.get("log_std_init", options.log_std_init),
         use_sde=preset.networks.get("use_sde", options.use_sde),
         normalize_reward=preset.normalize_reward,
-        retry=preset.retry,
+        replay_failed_prob=preset.replay_failed_prob,
         evaluate_every=preset.evaluate_every,
         evaluate_episodes=preset.evaluate_episodes,
         world=world,
     )
 
 
-def run(options: TrainPPOOptions) -> Path:
-    """Train, keep the best, measure and film it; returns the run directory."""
+def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int:
+    """Train, keep the best, measure and film it.
+
+    Args:
+        options: of the verb.
+        on_point: called after each evaluation with the steps made and the negative mean reward.
+
+    Returns:
+        The run directory, or the exit code for a driver that has learnt nothing.
+    """
     check_json(options.json)
+    check_device(options.device)
+    check_mirror(options.wandb)
     if options.resume and options.out is None:
-        raise ValueError("--resume needs --out: the directory of the run to go on with.")
+        raise ValueError("--resume needs --out: the directory of the run.")
     if options.env != LANE_KEEPING:
         refuse_lane_keeping(options.env, options.world)
-    if options.learning.leash and options.init_from is None:
-        raise ValueError("--leash holds a policy near the driver that it starts from: give --init-from, or no --leash.")
+    if options.learning.imitator_kl_coef and options.init_from is None:
+        raise ValueError(
+            "--imitator-kl-coef holds a policy near the driver that it starts from: give --init-from, or leave it out."
+        )
     driver = _driver(options)
     parts = _parts(options, driver)
     make_env = _env_maker(options, options.world)
     check_learnable(make_env, parts, driver)
-    out = new_directory(
-        options.out, f"runs/ppo-{options.env.replace('/', '-')}-{options.core}", "config.json", options.resume
-    )
+    if options.workers > options.envs:
+        raise ValueError(
+            f"workers must be at most the {options.envs} envs that they step, got {options.workers}; 0 steps them in "
+            "the learner's own process."
+        )
+    if options.seeds:
+        return run_seeds(VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)))
+    out = new_directory(options.out, f"runs/ppo-{options.env.replace('/', '-')}-{options.core}")
+    check_directory(out, VERB, options.resume)
     if options.resume:
-        check_resume(out, options)
-    directory = RunDirectory(out, "train ppo", options, options.resume)
-    say(f"everything goes to {out}")
-    vector: VecEnv = make_vector_env(make_env, options.envs, options.workers, retry=options.retry)
+        check_resume(out, options, FREE)
+    with open_run(out, VERB, options, options.resume) as directory:
+        say(f"everything goes to {out}")
+        with mirrored(directory, options.wandb, options):
+            model = _train(options, parts, driver, make_env, directory, on_point)
+            return _conclude(options, directory, model)
+
+
+def _with_seed(options: TrainPPOOptions, seed: int, out: Path, resume: bool) -> TrainPPOOptions:
+    return replace(options, seeds=(), seed=seed, out=out, resume=resume, json=None)
+
+
+def _train(
+    options: TrainPPOOptions,
+    parts: ActorCriticConfig,
+    driver: DrivingPolicy | None,
+    make_env: Callable[[], gymnasium.Env[Any, Any]],
+    directory: RunDirectory,
+    on_point: OnPoint | None,
+) -> LiquidPPO:
+    """Train in a directory; returns the learner at its last step."""
+    vector: VecEnv = make_vector_env(make_env, options.envs, options.workers, options.replay_failed_prob)
     try:
         if options.normalize_reward:
             vector = VecNormalize(vector, norm_obs=False, gamma=options.learning.gamma)
         model = _make_learner(options, parts, driver, vector, directory)
         model.record["env"] = options.env
+        directory.begin()
         with progress(f"training {model.actor_critic_config.core}", options.steps, "steps") as bar:
             notes = {"env": options.env, "seed": options.seed}
             judge = _env_maker(options, _judged_in(options))
-            keeper = Keeper(judge, directory, bar, options.evaluate_every, options.evaluate_episodes, notes)
+            keeper = EvalCheckpointCallback(
+                judge,
+                directory,
+                bar,
+                options.evaluate_every,
+                options.evaluate_episodes,
+                options.keep_checkpoints,
+                notes,
+                on_point,
+            )
             if model.num_timesteps < options.steps:
                 left = options.steps - model.num_timesteps
-                model.learn(left, keeper, reset_num_timesteps=not options.resume)
+                model.learn(left, keeper, reset_num_timesteps=model.num_timesteps == 0)
             keeper.finish(model)
     finally:
         vector.close()
-    return _conclude(options, directory, model)
+    return model
 
 
 def _fitting(world: LaneKeepingConfig, driver: PolicyConfig) -> LaneKeepingConfig:
@@ -295,7 +290,7 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
     driver = load_policy(find_policy(options.init_from))
     if options.core != driver.config.core or options.core_options:
         raise ValueError(
-            f"{options.init_from} is a driver with core {driver.config.core}, which learns on as it is: leave out "
+            f"{options.init_from} is a driver with core {driver.config.core}, which is trained as it is: leave out "
             "--core and --core-options."
         )
     fitting = _fitting(options.world, driver.config)
@@ -310,7 +305,8 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
 def _env_maker(options: TrainPPOOptions, world: LaneKeepingConfig) -> Callable[[], gymnasium.Env[Any, Any]]:
     name, noise_variance = options.env, options.noise_variance
     perturbations, largest = options.perturbations, options.largest_severity
-    return lambda: make_world(name, world, noise_variance, perturbations, largest)
+    trust = options.trust
+    return lambda: make_world(name, world, noise_variance, perturbations, largest, trust)
 
 
 def _judged_in(options: TrainPPOOptions) -> LaneKeepingConfig:
@@ -341,32 +337,47 @@ def _make_learner(
     vector: VecEnv,
     directory: RunDirectory,
 ) -> LiquidPPO:
-    """Make a learner, or read the one to go on with."""
-    board = str(directory.path / "tensorboard")
-    if options.resume and (directory.last / FILE).exists():
-        model = LiquidPPO.load(directory.last, vector, tensorboard_log=board)
-        forget_later(directory, model.num_timesteps)
-        return model
-    if options.resume:
-        say(f"nothing has been kept in {directory.path} yet: the run begins anew")
-        forget_later(directory, 0)
-    return LiquidPPO(parts, vector, options.learning, init_from=driver, tensorboard_log=board, seed=options.seed)
+    """Make a learner, or read the one to resume."""
+    board = str(directory.tensorboard)
+    checkpoint = newest_whole(directory.last) if options.resume else None
+    if checkpoint is None:
+        if options.resume:
+            say(f"{directory.path} holds no checkpoint yet: the run starts from the beginning")
+            reconcile_logs(directory, 0, [])
+        return LiquidPPO(
+            parts,
+            vector,
+            options.learning,
+            init_from=driver,
+            tensorboard_log=board,
+            seed=options.seed,
+            device=options.device,
+        )
+    model = LiquidPPO.load(checkpoint, vector, options.device, tensorboard_log=board)
+    model.record["lines"] = reconcile_logs(directory, model.num_timesteps, model.record.get("lines"))
+    return model
 
 
-def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPPO) -> Path:
-    """Show the best score, write the results, film the driver."""
+def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPPO) -> Path | int:
+    """Show the best score, write the results, film the driver; returns the directory or an exit code."""
     line = model.record["best_line"]
-    reward = Estimate(line["reward"], line["reward_low"], line["reward_high"])
+    reward = saved_estimate({"value": line["reward"], "low": line["reward_low"], "high": line["reward_high"]})
     row = [model.actor_critic_config.core, show(reward, 1), f"{line['length']:.0f}", f"{line['steps']:,}"]
     columns = ["driver", "reward", "steps an episode", "after steps"]
     if options.env in (LANE_KEEPING, "CarRacing"):
         columns, row = [*columns, "crashes"], [*row, f"{line['crashes']} of {line['episodes']}"]
     table(f"{options.env}: best of the evaluations on {line['episodes']} episodes, 95 % intervals", columns, [row])
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.evaluate_episodes)
+    straight = mean_reward(evaluate(MiddleAction(model.action_space), _env_maker(options, _judged_in(options)), seeds))
+    dead = dead_learner(model.actor_critic_config.core, line["reward"], straight.value)
     figures = {"directory": str(directory.path), "best": line, "steps": model.num_timesteps}
+    figures |= {"straight": straight, "dead": bool(dead)}
+    measured = {"best_reward": line["reward"], "best_at": line["steps"]}
+    write_hyperparameters(directory.tensorboard, to_json(options), measured)
     if options.env == LANE_KEEPING:
         figures["judged_in"] = to_json(_judged_in(options))
-    write_results(directory.path / "results.json", "train ppo", options, figures)
-    write_results(options.json, "train ppo", options, figures)
+    write_results(directory.path / "results.json", VERB, options, figures)
+    write_results(options.json, VERB, options, figures)
     if options.film and model.policy.is_driver:
         from experiments.film.verb import RenderOptions
         from experiments.film.verb import run as render
@@ -374,4 +385,6 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
         film = RenderOptions((str(directory.policy),), directory.path / "best.mp4", seconds=FILM_S, world=options.world)
         render(film)
     say(f"policy: {directory.policy}")
-    return directory.path
+    if dead:
+        say(dead)
+    return options.dead_exit_code if dead and options.dead_exit_code else directory.path

@@ -6,7 +6,9 @@ set chooses the best epoch, so figures on the held-out set are not flattered by 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from agents.recordings import native
 from agents.recordings.cache import cache_frames
 from agents.recordings.doctor.leaks import shared_files
 from agents.recordings.episodes import EpisodeSet
@@ -28,8 +31,10 @@ from policies.preprocessing import Preprocessing
 
 MOST_COPIES = 2
 """Held-out frames that may be copies of others by chance: a picture all black or white."""
+LOOKS = 64
+"""Frames whose pixels count in a fingerprint."""
 MANY_EPISODES = 10
-"""From so many simulated episodes on, whole episodes are held out unless told otherwise."""
+"""From so many simulated episodes on, whole episodes are held out by default."""
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -59,7 +64,7 @@ class SplitOptions:
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rest that chooses the best epoch, in (0, 1)."""
     split: Literal["auto", "time", "episode"] = "auto"
-    """What is held out: the last block of "time" of each recording, or whole "episode"s drawn by chance; "auto" takes
+    """What is held out: the last block of "time" of each recording, or whole "episode"s drawn at random; "auto" takes
     episodes for simulated sets of ten or more."""
     gap_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     """Time left out before a held-out block, seconds."""
@@ -110,6 +115,42 @@ def choose_preprocessing(frame_size: tuple[int, int], options: FrameOptions) -> 
         height=options.height,
         width=options.width,
     )
+
+
+def are_simulated(paths: Sequence[Path]) -> bool:
+    """Say by their headers, without reading the frames, whether all recordings come from a simulator.
+
+    Args:
+        paths: recordings of any format; one that cannot be read counts as real, and reading it says what is wrong.
+    """
+    return all(_is_simulated(path) for path in paths)
+
+
+def _is_simulated(path: Path) -> bool:
+    if not native.recognises(path):
+        return False
+    try:
+        first = native.episode_directories(path)[0]
+        return json.loads((first / "meta.json").read_text(encoding="utf-8"))["seed"] is not None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return False
+
+
+def fingerprint(episodes: EpisodeSet) -> str:
+    """Return a digest of recordings: all labels and times, and the pixels of `LOOKS` frames spread evenly over them."""
+    digest = hashlib.sha256()
+    for episode in episodes:
+        digest.update(f"{len(episode)} {episode.meta.height} {episode.meta.width} ".encode())
+        digest.update(np.ascontiguousarray(episode.steering, np.float32).tobytes())
+        digest.update(np.ascontiguousarray(episode.time_s - episode.time_s[0], np.float64).tobytes())
+    ends = np.cumsum([len(episode) for episode in episodes])
+    if episodes.frame_size[0]:
+        for step in np.unique(np.linspace(0, ends[-1] - 1, LOOKS).astype(int)):
+            index = int(np.searchsorted(ends, step, side="right"))
+            episode = episodes[index]
+            at = int(step - (ends[index] - len(episode)))
+            digest.update(episode.frames(at, at + 1).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def fit_frames(episodes: EpisodeSet, preprocessing: Preprocessing, directory: Path) -> EpisodeSet:

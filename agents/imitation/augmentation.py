@@ -1,56 +1,53 @@
 """What a camera might have seen instead: flips, light, colour, blur, shadow, noise, shifts.
 
 One draw for a whole window, so that a window stays coherent in time; only sensor noise is fresh in every frame. All
-draws come from the generator that the caller owns.
+draws come from the caller's generator.
 
     frames, steering = augment(frames, steering, AugmentationConfig(), generator)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+BANK = 1 << 20
+"""Normal draws that the noise of a batch is taken from."""
+LEAST_OFFSETS = 1 << 16
+"""Places at which a frame's noise may begin in it, at least; larger frames make the bank larger."""
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class AugmentationConfig:
-    """How strongly frames are changed while training; 0 switches a part off.
+    """How strongly frames are changed while training; 0 switches a part off."""
 
-    Attributes:
-        flip: probability of a mirrored window, its steering negated.
-        brightness: largest change of brightness, as a fraction of full scale.
-        contrast: largest change of contrast, as a fraction.
-        colour: largest change of each colour channel's gain, as a fraction.
-        noise_std: largest standard deviation of Gaussian sensor noise, as a fraction of full scale.
-        noise: probability that a window is noisy.
-        blur: probability of a 3×3 blur.
-        shadow: probability of a shadow with a straight edge across the frame.
-        shift: largest vertical shift of the frame, as a fraction of its height (a pitching camera).
-        patch: probability that a rectangle of up to a quarter of the frame's area is painted over.
-    """
-
-    flip: float = 0.0
-    brightness: float = 0.2
-    contrast: float = 0.3
-    colour: float = 0.15
-    noise_std: float = 0.06
-    noise: float = 0.5
-    blur: float = 0.2
-    shadow: float = 0.25
-    shift: float = 0.0
-    patch: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("flip", "noise", "blur", "shadow", "patch"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability and must lie in [0, 1], got {getattr(self, name)}.")
-        for name in ("brightness", "contrast", "colour", "noise_std", "shift"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}.")
+    flip: Probability = 0.0
+    """Probability of a mirrored window, its steering negated."""
+    brightness: Fraction = 0.2
+    """Largest change of brightness, as a fraction of full scale."""
+    contrast: Fraction = 0.3
+    """Largest change of contrast, as a fraction."""
+    colour: Fraction = 0.15
+    """Largest change of each colour channel's gain, as a fraction."""
+    noise_std: Fraction = 0.06
+    """Largest standard deviation of Gaussian sensor noise, as a fraction of full scale."""
+    noise: Probability = 0.5
+    """Probability that a window is noisy."""
+    blur: Probability = 0.2
+    """Probability of a 3×3 blur."""
+    shadow: Probability = 0.25
+    """Probability of a shadow with a straight edge across the frame."""
+    shift: Fraction = 0.0
+    """Largest vertical shift of the frame, as a fraction of its height (a pitching camera)."""
+    patch: Probability = 0.0
+    """Probability that a rectangle of up to a quarter of the frame's area is painted over."""
 
 
 def augment(
@@ -62,7 +59,7 @@ def augment(
         frames: uint8 `[B, T, H, W, 3]`.
         steering: float `[B, T]`, positive left.
         config: how strongly.
-        generator: owner of the draws, on the CPU.
+        generator: source of the draws, on the CPU.
 
     Returns:
         Frames and steering of the same shapes and types.
@@ -107,8 +104,8 @@ def augment(
     strength = torch.where(noisy, 255 * config.noise_std * uniform(batch_size), torch.zeros(()))
     if config.noise_std and noisy.any():
         # Drawing a normal for every value would cost as much as the conv head: take runs of a bank at random offsets.
-        bank = torch.randn(1 << 20, generator=generator)
         values = pixels[0, 0].numel()
+        bank = torch.randn(max(BANK, values + LEAST_OFFSETS), generator=generator)
         offsets = torch.randint(0, len(bank) - values, (batch_size, frames.shape[1]), generator=generator)
         for index in noisy.nonzero().flatten().tolist():
             for step, offset in enumerate(offsets[index].tolist()):

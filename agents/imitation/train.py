@@ -1,6 +1,6 @@
 """Learning to drive from recorded driving.
 
-Behaviour cloning with truncated backpropagation through time: windows of frames are drawn by chance, the first
+Behaviour cloning with truncated backpropagation through time: windows of frames are drawn at random, the first
 `burn_in` frames of each only warm up the circuit's state, the rest are compared with the recorded steering. The loss
 is the squared error, weighted by `exp(steering_weight · |steering|)` if asked for (Lechner et al. 2020), so that rare
 bends are not drowned by straight road. `carry_state` walks whole episodes instead, side by side, and hands the state
@@ -13,14 +13,17 @@ of one window on to the next.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -28,76 +31,72 @@ from agents.driving.open_loop import score
 from agents.imitation.augmentation import AugmentationConfig, augment
 from agents.imitation.batches import Streams, Windows
 from agents.recordings.episodes import EpisodeSet
+from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.directory import RunDirectory
+from agents.runs.events import cut_back, write_hyperparameters
 from agents.runs.files import clear_errors
-from agents.runs.training_state import load_training_state, save_training_state
+from agents.runs.training_state import TRAINING_STATE, load_training_state, save_training_state
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class ImitationConfig:
     """How to learn from recorded driving."""
 
-    epochs: int = 10
+    epochs: PositiveInt = 10
     """Passes over the training set."""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """B, windows side by side."""
-    window: int = 20
+    window: PositiveInt = 20
     """T, frames in a window, burn-in included."""
-    burn_in: int = 4
-    """Frames at the start of a window that warm up the state and are not learnt from; 0 when the state is carried."""
-    stride: int = 0
-    """Frames between the starts of two windows; 0 stands for the frames that are learnt from, so that each counts
-    once."""
+    burn_in: NonNegativeInt = 4
+    """Frames at the start of a window that warm up the state and are not in the loss; 0 when the state is carried."""
+    stride: NonNegativeInt = 0
+    """Frames between the starts of two windows; 0 stands for those that count in the loss, so that each counts once."""
     carry_state: bool = False
-    """Walk whole episodes side by side and carry the state from window to window, instead of drawing windows by
-    chance."""
-    head_learning_rate: float = 2e-3
+    """Walk whole episodes side by side and carry the state from window to window, instead of drawing windows at
+    random."""
+    head_learning_rate: Positive = 2e-3
     """Largest learning rate of the conv head."""
-    core_learning_rate: float = 2e-2
+    core_learning_rate: Positive = 2e-2
     """Largest learning rate of the core."""
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Decoupled weight decay of the conv head (AdamW)."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the training over which the learning rates rise; they fall along a half cosine after it."""
-    gradient_clip: float = 1.0
+    gradient_clip: Positive = 1.0
     """Largest norm of the gradient, head and core apart."""
-    average: float = 0.05
+    average: Share = 0.05
     """Share of the training over which the weights are averaged (exponentially) for validation and for the saved
     driver: steadier, and it carries over to unseen roads better; 0 takes the last weights."""
     bfloat16: bool = False
     """Run the conv head in bfloat16: twice as fast on CPUs with AMX and on GPUs, slower on others."""
-    steering_weight: float = 0.0
+    steering_weight: NotNegative = 0.0
     """Alpha of the loss weight exp(alpha · |steering|); 0 weighs all frames alike."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """How frames are changed while training."""
-    patience: int = 0
+    patience: NonNegativeInt = 0
     """Epochs without a better validation error after which training stops; 0 never stops early."""
-    seed: int = 0
+    keep_checkpoints: PositiveInt = 2
+    """Checkpoints of the last epochs that are kept, besides the best policy; a resumed run takes the newest that is
+    whole."""
+    seed: NonNegativeInt = 0
     """Seed of initial weights, window order and augmentation."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("epochs", "batch_size", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.burn_in < self.window:
+        """Check that something of a window is left behind its burn-in."""
+        if self.burn_in >= self.window:
             raise ValueError(f"burn_in must be shorter than the window of {self.window} frames, got {self.burn_in}.")
-        for name in ("head_learning_rate", "core_learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
-        for name in ("warmup", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise ValueError(f"{name} is a share of the training and must lie in [0, 1), got {value}.")
-        if min(self.stride, self.patience, self.weight_decay, self.steering_weight) < 0:
-            raise ValueError("stride, patience, weight_decay and steering_weight cannot be negative.")
 
 
-@dataclass
+@dataclasses.dataclass
 class Progress:
-    """Where training stands; all of it is saved, so that a resumed run goes on exactly."""
+    """Where training stands; all of it is saved, so that a run resumes exactly."""
 
     epoch: int = 0
     """Epochs completed."""
@@ -107,11 +106,11 @@ class Progress:
     """Epoch with the best validation error so far."""
     best_rmse: float = math.inf
     """Best validation RMSE so far, steering in [−1, 1]."""
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     """Figures of each epoch."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ImitationResult:
     """What training left behind."""
 
@@ -132,6 +131,8 @@ def train_imitation(
     resume: bool = False,
     on_step: Callable[[Progress, int, float], None] | None = None,
     notes: dict[str, object] | None = None,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[Progress], None] | None = None,
 ) -> ImitationResult:
     """Train a driver by imitation.
 
@@ -142,18 +143,21 @@ def train_imitation(
             not in every epoch. The policy is saved with the preprocessing.
         validation: episodes to choose the best epoch by, frames alike.
         run: where checkpoints, metrics and TensorBoard events go.
-        resume: go on from `run.last` instead of starting anew.
+        resume: continue from the newest checkpoint in `run` that is whole.
         on_step: called after each optimizer step with the progress, the total of steps and the loss.
         notes: JSON values to keep with the policy.
+        device: where the networks train; the policy that is returned is on the CPU.
+        on_epoch: called after each epoch, when its checkpoint is kept; an exception ends training there.
 
     Returns:
         The best policy and how it came about.
 
     Raises:
-        ValueError: if the data do not fit the policy, or the loss is no longer finite.
+        ValueError: if the data do not fit the policy, there is no checkpoint to resume, or the loss or the validation
+            error is no longer finite.
         OSError: if the run directory cannot be written; the last checkpoint is whole.
     """
-    policy = for_fitted_frames(DrivingPolicy.create(policy_config, seed=config.seed))
+    policy = DrivingPolicy.create(policy_config, seed=config.seed).to(device)
     optimizer = make_optimizer(policy, config)
     generator = torch.Generator().manual_seed(config.seed + 1)
     windows = make_windows(config, training)
@@ -163,10 +167,23 @@ def train_imitation(
     average: DrivingPolicy = models["average"]  # type: ignore[assignment]
     progress = Progress()
     if resume:
-        progress = Progress(**load_training_state(run.training_state, models, optimizer, generator))
+        checkpoint = newest_whole(run.last)
+        if checkpoint is None:
+            raise ValueError(f"there is no run to resume: {run.last} does not exist. Train without resume first.")
+        progress = Progress(**load_training_state(checkpoint / TRAINING_STATE, models, optimizer, generator))
+    # A kill may have come between a checkpoint and its line in the logs, or after some lines of the next epoch.
+    run.rewrite_log(progress.history)
+    cut_back(run.tensorboard, lambda tag, at: at <= (progress.epoch if tag.startswith("epoch/") else progress.step))
+    run.begin()
 
-    with closing(SummaryWriter(str(run.path / "tensorboard"))) as board, torch.random.fork_rng(devices=[]):
+    def save(directory: Path, figures: dict[str, float]) -> None:
+        with clear_errors(directory):
+            save_policy(average, directory, {**(notes or {}), "epoch": progress.epoch, **figures})
+
+    with closing(SummaryWriter(str(run.tensorboard))) as board, torch.random.fork_rng(devices=[]):
         for epoch in range(progress.epoch, config.epochs):
+            if config.patience and progress.epoch - progress.best_epoch >= config.patience:
+                break
             policy.train()
             torch.manual_seed(config.seed + 1_000_003 * (epoch + 1))  # dropout draws from torch's own generator
             started_s, losses, frames_seen = time.perf_counter(), [], 0
@@ -177,10 +194,11 @@ def train_imitation(
                 frames, steering = torch.from_numpy(batch.frames), torch.from_numpy(batch.steering)
                 elapsed, starts = torch.from_numpy(batch.elapsed), torch.from_numpy(batch.starts)
                 frames, steering = augment(frames, steering, config.augmentation, generator)
+                frames, steering, elapsed, starts = (x.to(device) for x in (frames, steering, elapsed, starts))
                 with torch.autocast(frames.device.type, torch.bfloat16, enabled=config.bfloat16):
-                    predicted, last_state = policy.motors(frames, state, elapsed, starts)
+                    predicted, last_state = policy.motors(frames, state, elapsed, starts, preprocessed=True)
                 state = last_state.detach() if config.carry_state else None
-                weight = torch.from_numpy(batch.valid).float()
+                weight = torch.from_numpy(batch.valid).float().to(device)
                 loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -202,34 +220,38 @@ def train_imitation(
                 if on_step is not None:
                     on_step(progress, total_steps, losses[-1])
             seconds = time.perf_counter() - started_s
-            figures = {f"validation_{key}": value for key, value in score(average, validation).items()}
+            scores = score(copy.deepcopy(average).cpu(), validation, preprocessed=True)
+            if not all(map(math.isfinite, scores.values())):
+                raise ValueError(
+                    f"the validation error is no longer finite after epoch {epoch + 1} (RMSE {scores['rmse']}): lower "
+                    f"the learning rates (head {config.head_learning_rate:g}, core {config.core_learning_rate:g})."
+                )
+            figures = {f"validation_{key}": value for key, value in scores.items()}
             progress.epoch = epoch + 1
             record = {
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "train_loss": sum(losses) / len(losses),
-                "frames_per_s": frames_seen / seconds,
                 **figures,
             }
             progress.history.append(record)
-            run.log(**record)
-            for key, value in record.items():
+            for key, value in {**record, "frames_per_s": frames_seen / seconds}.items():
                 board.add_scalar(f"epoch/{key}", value, progress.epoch)
+            board.flush()
             if figures["validation_rmse"] < progress.best_rmse:
                 progress.best_rmse, progress.best_epoch = figures["validation_rmse"], progress.epoch
-                _save(average, policy_config, run.policy, {**(notes or {}), "epoch": progress.epoch, **figures})
-            _save(average, policy_config, run.last, {**(notes or {}), "epoch": progress.epoch, **figures})
-            save_training_state(run.training_state, models, optimizer, generator, vars(progress))
-            if config.patience and progress.epoch - progress.best_epoch >= config.patience:
-                break
+                with new_checkpoint(run.policy) as place:
+                    save(place, figures)
+            # The state, with the history in it, is what a resumed run goes by; the log comes after it.
+            with new_checkpoint(run.last, config.keep_checkpoints) as place:
+                save(place, figures)
+                save_training_state(place / TRAINING_STATE, models, optimizer, generator, vars(progress))
+            run.log(**record)
+            if on_epoch is not None:
+                on_epoch(progress)
+    measured = {"validation_rmse": progress.best_rmse, "best_epoch": progress.best_epoch}
+    write_hyperparameters(run.tensorboard, {**dataclasses.asdict(config), **policy_config.to_json()}, measured)
     return ImitationResult(load_policy(run.policy), progress, run.path)
-
-
-def for_fitted_frames(policy: DrivingPolicy) -> DrivingPolicy:
-    """Return the same driver for frames that have been cropped and resized already; the weights are shared."""
-    fitted = copy.copy(policy)
-    fitted.config = replace(policy.config, preprocessing=policy.config.preprocessing.after)
-    return fitted
 
 
 def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Streams:
@@ -239,16 +261,6 @@ def make_windows(config: ImitationConfig, episodes: EpisodeSet) -> Windows | Str
         return Streams(pieces, config.window, config.batch_size, seed=config.seed)
     stride = config.stride or None
     return Windows(episodes, config.window, config.burn_in, stride, config.batch_size, seed=config.seed)
-
-
-def _save(policy: DrivingPolicy, config: PolicyConfig, directory: Path, notes: dict[str, object]) -> None:
-    """Save a policy with the config that it is to be used with, its preprocessing included."""
-    fitted, policy.config = policy.config, config
-    try:
-        with clear_errors(directory):
-            save_policy(policy, directory, notes)
-    finally:
-        policy.config = fitted
 
 
 def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.optim.AdamW:

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, field
+from typing import Annotated, Any, Literal
 
 import torch
 from gymnasium import spaces
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from agents.ppo.distributions import make_actions
@@ -64,7 +66,7 @@ def make_head(
     adapter: ObservationAdapter,
     frames: HeadConfig,
     preprocessing: Mapping[str, int],
-    vector_features: int,
+    vector_features: NonNegativeInt,
     generator: torch.Generator,
 ) -> FrameHead | VectorHead:
     """Make the head that suits a kind of observation.
@@ -91,10 +93,7 @@ def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -
     return layer
 
 
-CRITICS = ("features", "shared", "own")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class ActorCriticConfig:
     """What the learner's networks are made of."""
 
@@ -106,32 +105,20 @@ class ActorCriticConfig:
     """Conv head, for envs that show frames."""
     preprocessing: dict[str, int] = field(default_factory=dict)
     """Crop and resize of frames: fields of `policies.preprocessing.Preprocessing`; none keeps them as they are."""
-    vector_features: int = 32
+    vector_features: NonNegativeInt = 32
     """Features, linear with tanh, that a vector observation is turned into; 0 feeds it to the core as it is."""
-    critic: str = "features"
+    critic: Literal["features", "shared", "own"] = "features"
     """What judges: "features" (a small MLP on the features of the moment), "shared" (the same on features and motor
     outputs), or "own" (a core of its own kind and size beside the actor's)."""
-    critic_hidden: int = 64
+    critic_hidden: PositiveInt = 64
     """Hidden units of the critic's MLP."""
-    log_std_init: float = -0.5
+    log_std_init: Annotated[float, Field(allow_inf_nan=False)] = -0.5
     """Initial logarithm of the actions' spread, in units of half an action's range."""
     use_sde: bool = False
     """Continuous actions: let the spread depend on the features, and hold the noise for `sde_sample_freq` steps
     (generalised state-dependent exploration, Raffin et al. 2020)."""
-    nominal_period_s: float = 0.05
+    nominal_period_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
     """Time between frames that `elapsed = 1` stands for, seconds; kept with the driver."""
-
-    def __post_init__(self) -> None:
-        """Check choices and ranges."""
-        if self.critic not in CRITICS:
-            raise ValueError(f"critic must be one of {', '.join(CRITICS)}, got {self.critic!r}.")
-        if self.vector_features < 0 or self.critic_hidden < 1:
-            raise ValueError(
-                f"vector_features must be at least 0 and critic_hidden at least 1, got {self.vector_features} and "
-                f"{self.critic_hidden}."
-            )
-        if not math.isfinite(self.log_std_init):
-            raise ValueError(f"log_std_init must be finite, got {self.log_std_init}.")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ActorCriticConfig:

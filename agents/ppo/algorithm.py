@@ -6,15 +6,18 @@
     model.save("runs/mine/last");  model = LiquidPPO.load("runs/mine/last", env)
 
 `learn`, `predict`, callbacks, VecEnv, VecNormalize, `evaluate_policy` and the names in TensorBoard are those of
-Stable-Baselines3. Inside, a rollout (`ppo_rollout`) is cut into equal chunks of K steps with the state stored at each
-one's start (`ppo_buffer`); an update (`ppo_training`, `ppo_update`) runs the head on flat frames and the core on whole
-sequences, with `starts` and `elapsed`, in one call. What the networks are made of is in `ppo_policy`, how actions are
-drawn in `ppo_actions`, what is saved in `ppo_checkpoint`.
+Stable-Baselines3. Inside, a rollout (`rollout`) is cut into equal chunks of K steps with the state stored at each one's
+start (`buffer`); an update (`update`) runs the head on flat frames and the core on whole sequences, with `starts` and
+`elapsed`, in one call. What the networks are made of is in `actor_critic`, how actions are drawn in `distributions`,
+what is saved in `checkpoint`; all of them work on a `Learner`.
 """
 
 from __future__ import annotations
 
 import copy
+import sys
+import time
+from collections import deque
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,33 +30,35 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor
 
-from agents.ppo import checkpoint as ppo_checkpoint
-from agents.ppo import update as ppo_training
+from agents.ppo import checkpoint, update
 from agents.ppo.actor_critic import ActorCritic, ActorCriticConfig
+from agents.ppo.buffer import RolloutBuffer
 from agents.ppo.config import PPOConfig
-from agents.ppo.replay import ReplayableEpisodes
-from agents.ppo.rollout import RolloutBuffer, collect, make_room
+from agents.ppo.learner import Learner
+from agents.ppo.replay import ReplayableEpisodes, seed_envs
+from agents.ppo.rollout import Step, collect
 from agents.runs.malloc import keep_freed_memory
 from policies.policy import DrivingPolicy
+
+COUNTERS = ("num_timesteps", "_total_timesteps", "_current_progress_remaining", "_n_updates", "_episode_num")
+"""Where Stable-Baselines3 counts, by the names of its attributes."""
 
 
 class LiquidPPO(BaseAlgorithm):
     """PPO with a recurrent core.
 
     Attributes:
-        policy: the networks, an `ActorCritic`.
-        config: how it learns.
-        rollout_buffer: what the last rollout left behind.
-        imitator: the driver that the policy is leashed to, or None.
-        generator: owner of all random draws of the learner.
+        learner: networks, optimizer and states; what learns.
+        policy: its networks, an `ActorCritic`.
         record: JSON values that are saved with the learner, for whoever trains it.
     """
 
     policy: ActorCritic  # type: ignore[assignment]
-    rollout_buffer: RolloutBuffer
+    learner: Learner
 
     def __init__(
         self,
@@ -78,11 +83,10 @@ class LiquidPPO(BaseAlgorithm):
             env: a VecEnv (`make_vector_env` makes one that resumes exactly), an env, or the id of one; None needs the
                 spaces.
             config: how to learn; the defaults when None.
-            init_from: a driver to start from; with `config.leash` also the one to stay near.
+            init_from: a driver to start from; with `config.imitator_kl_coef` also the one to stay near.
             tensorboard_log: directory of TensorBoard events.
             verbose: 1 prints what is logged.
-            seed: of weights, draws and envs; as in Stable-Baselines3, env i gets seed + i, so runs whose seeds are
-                closer than they have envs share episodes.
+            seed: of weights, draws and envs; env i gets one of its own from both numbers, so runs share no episodes.
             device: where the networks live.
             stats_window_size: episodes that the logged means are taken over.
             observation_space: of the env, when there is none.
@@ -99,52 +103,74 @@ class LiquidPPO(BaseAlgorithm):
             raise ValueError(
                 f"LiquidPPO has no option {', '.join(unknown)}. It has {', '.join(sorted(ours | theirs))}."
             )
-        self.config = replace(config, **{name: value for name, value in overrides.items() if name in ours})
+        self._initial_config = replace(config, **{name: value for name, value in overrides.items() if name in ours})
         self.actor_critic_config = replace(parts, **{name: v for name, v in overrides.items() if name in theirs})
         super().__init__(
             policy=ActorCritic,  # type: ignore[arg-type]
             env=env,
-            learning_rate=self.config.learning_rate,
+            learning_rate=self._initial_config.learning_rate,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
             support_multi_env=True,
             use_sde=self.actor_critic_config.use_sde,
-            sde_sample_freq=self.config.sde_sample_freq,
+            sde_sample_freq=self._initial_config.sde_sample_freq,
             seed=seed,
         )
         if env is None:
             if observation_space is None or action_space is None:
                 raise ValueError("without an env, observation_space and action_space are needed.")
             self.observation_space, self.action_space, self.n_envs = observation_space, action_space, 1
-        self.imitator: DrivingPolicy | None = None
         self._setup_model()
         if init_from is not None:
             self.policy.adopt(init_from)
-        if self.config.leash:
+        if self.config.imitator_kl_coef:
             if init_from is None:
                 raise ValueError(
-                    "leash holds a policy near the driver that it starts from: give init_from, or leash 0."
+                    "imitator_kl_coef holds a policy near the driver that it starts from: give init_from, or 0."
                 )
-            self.imitator = copy.deepcopy(init_from).to(self.device).eval().requires_grad_(False)
+            self.learner.imitator = copy.deepcopy(init_from).to(self.device).eval().requires_grad_(False)
 
     def _setup_model(self) -> None:
         """Make networks and optimizer; called by the constructor."""
         assert self.seed is not None
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.generator = torch.Generator().manual_seed(self.seed + 1)
         networks = ActorCritic(self.actor_critic_config, self.observation_space, self.action_space, self.seed)
-        # Always in evaluation mode: dropout would make the probabilities of an update differ from the rollout's.
         self.policy = networks.to(self.device).eval()
         groups = [{"params": part, "name": name} for name, part in self.policy.parameter_groups().items() if part]
-        self.optimizer = torch.optim.Adam(groups, lr=self.config.learning_rate, eps=1e-5, fused=True)
-        self._state: Tensor | None = None
-        self._imitator_state: Tensor | None = None
-        self._rollouts = 0
-        self._between_rollouts = True
+        config = self._initial_config
+        optimizer = torch.optim.Adam(groups, lr=config.learning_rate, eps=1e-5, fused=True)
+        self.learner = Learner(config, self.policy, optimizer, torch.Generator().manual_seed(self.seed + 1))
         self.record: dict[str, Any] = {}
+
+    @property
+    def config(self) -> PPOConfig:
+        """How it learns."""
+        return self.learner.config
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of the networks; one group each for head, core and critic."""
+        return self.learner.optimizer
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Source of all random draws of the learner."""
+        return self.learner.generator
+
+    @property
+    def rollout_buffer(self) -> RolloutBuffer:
+        """What the last rollout left behind; there is one from `learn` on."""
+        assert self.learner.buffer is not None
+        return self.learner.buffer
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed Python's, NumPy's and torch's generators, and the envs by `seed_envs`."""
+        super().set_random_seed(seed)
+        if seed is not None and self.env is not None:
+            seed_envs(self.env, seed)
 
     # -- learning ------------------------------------------------------------------------------------------------
 
@@ -164,7 +190,7 @@ class LiquidPPO(BaseAlgorithm):
             callback: as in Stable-Baselines3.
             log_interval: rollouts between two logs.
             tb_log_name: name of the run in TensorBoard.
-            reset_num_timesteps: begin anew with fresh episodes; False goes on where training stands.
+            reset_num_timesteps: count from 0, in fresh episodes; False continues where training stands.
             progress_bar: show one; needs tqdm and rich.
 
         Returns:
@@ -179,10 +205,10 @@ class LiquidPPO(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         if reset_num_timesteps:
-            self._rollouts = 0
+            self.learner.rollouts = 0
         if self.device.type == "cpu":
             keep_freed_memory()
-        make_room(self)
+        self.learner.allocate(self.n_envs)
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
@@ -193,22 +219,66 @@ class LiquidPPO(BaseAlgorithm):
             if log_interval and iteration % log_interval == 0:
                 self.dump_logs(iteration)
             self.train()
-            self._rollouts += 1
-            self._between_rollouts = True
+            self.learner.rollouts += 1
+            self.learner.between_rollouts = True
         callback.on_training_end()
         return self
 
     def collect_rollouts(self, callback: BaseCallback) -> bool:
-        """Fill the buffer; see `ppo_rollout.collect`."""
-        return collect(self, callback)
+        """Fill the buffer; returns False if the callback asked to stop."""
+        learner, env = self.learner, self.env
+        assert env is not None
+        learner.observation, learner.starts = self._last_obs, self._last_episode_starts
+
+        def after(step: Step) -> bool:
+            # Set before the callback, so that what it saves resumes from here.
+            self._last_obs, self._last_episode_starts = learner.observation, learner.starts
+            self.num_timesteps += self.n_envs
+            self._update_info_buffer(step.infos, step.dones)
+            names = {"step": step.number, "rewards": step.rewards, "dones": step.dones, "infos": step.infos}
+            callback.update_locals({**names, "new_obs": learner.observation, "env": env, "self": self})
+            return callback.on_step()
+
+        callback.on_rollout_start()
+        learner.between_rollouts = False
+        if not collect(learner, env, after):
+            return False
+        callback.on_rollout_end()
+        return True
 
     def train(self) -> None:
-        """Update the networks from the buffer; see `ppo_training.train`."""
-        ppo_training.train(self)
+        """Update the networks from the buffer and log how it went.
+
+        Raises:
+            ValueError: if the loss is no longer finite.
+        """
+        try:
+            figures, passes = update.train(self.learner, self._current_progress_remaining)
+        except FloatingPointError as error:
+            raise ValueError(
+                f"{error} after {self.num_timesteps:,} steps: lower the learning rates "
+                f"({self.config.learning_rate:g}, core {self.config.core_learning_rate:g}) or check the env's rewards."
+            ) from error
+        self._n_updates += passes
+        for name, value in figures.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def dump_logs(self, iteration: int = 0) -> None:
-        """Write the log; see `ppo_training.write_log`."""
-        ppo_training.write_log(self, iteration)
+        """Write the log, after so many rollouts of this `learn`, under the names of Stable-Baselines3."""
+        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
+        seconds = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        log = self.logger
+        log.record("time/iterations", iteration, exclude="tensorboard")
+        if self.ep_info_buffer:
+            log.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            log.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if self.ep_success_buffer:
+            log.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        log.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / seconds))
+        log.record("time/time_elapsed", int(seconds), exclude="tensorboard")
+        log.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        log.dump(step=self.num_timesteps)
 
     # -- acting --------------------------------------------------------------------------------------------------
 
@@ -248,24 +318,40 @@ class LiquidPPO(BaseAlgorithm):
         chosen = networks.actions.to_env(actions)
         return chosen[0] if single else chosen, after.cpu().numpy()
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- saving --------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path, exclude: Any = None, include: Any = None) -> None:  # type: ignore[override]
-        """Write everything to a directory, and for camera envs the driver beside it; see `ppo_checkpoint`.
+    def save(  # type: ignore[override]
+        self, path: str | Path, exclude: Any = None, include: Any = None, notes: dict[str, Any] | None = None
+    ) -> None:
+        """Write everything to a directory, and for camera envs the driver beside it; see `checkpoint`.
 
-        What is loaded goes on exactly, unless it was saved in the middle of a rollout: `ppo_checkpoint` tells when.
+        What is loaded resumes exactly, unless it was saved in the middle of a rollout: `checkpoint` says when.
 
         Args:
             path: the directory; made if needed.
             exclude: must be None; all of it is needed.
             include: must be None.
+            notes: JSON values to keep with the driver.
 
         Raises:
             OSError: if it cannot be written; an earlier checkpoint there is still whole.
         """
         if exclude is not None or include is not None:
-            raise ValueError("LiquidPPO saves what is needed to go on exactly; leave out exclude and include.")
-        ppo_checkpoint.save_learner(self, Path(path))
+            raise ValueError("LiquidPPO saves what is needed to resume exactly; leave out exclude and include.")
+        assert self.seed is not None
+        self.learner.observation, self.learner.starts = self._last_obs, self._last_episode_starts
+        books = checkpoint.Books(
+            seed=self.seed,
+            envs=self.n_envs,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            stats_window_size=self._stats_window_size,
+            counters={name: getattr(self, name) for name in COUNTERS},
+            infos=None if self.ep_info_buffer is None else list(self.ep_info_buffer),
+            successes=None if self.ep_success_buffer is None else list(self.ep_success_buffer),
+            record=self.record,
+        )
+        checkpoint.save_learner(self.learner, books, self.env, Path(path), notes)
 
     @classmethod
     def load(  # type: ignore[override]
@@ -275,16 +361,51 @@ class LiquidPPO(BaseAlgorithm):
 
         Args:
             path: the directory.
-            env: where to go on learning; None is enough to act on what the learner saw, which is normalised if a
+            env: where to continue training; None is enough to act on what the learner saw, which is normalised if a
                 `VecNormalize` did that: its figures are put back into the env that is given here. Envs of
-                `make_vector_env` go on where they were, other ones begin new episodes.
+                `make_vector_env` continue where they were, other ones begin new episodes.
             device: where the networks live.
-            **options: `tensorboard_log`, `verbose`, and fields of `PPOConfig` to go on with instead of those saved.
+            **options: `tensorboard_log`, `verbose`, and fields of `PPOConfig` to use instead of those saved.
 
         Raises:
-            ValueError: if there is no learner, it is corrupt, the env does not fit it, or an option is another one.
+            ValueError: if there is no learner, it is corrupt, the env does not fit it, or an option is not one of
+                these or out of range.
         """
-        return ppo_checkpoint.load_learner(cls, Path(path), env, device, **options)
+        directory = Path(path)
+        saved = checkpoint.read_learner(directory)
+        changed = {field.name: options.pop(field.name) for field in fields(PPOConfig) if field.name in options}
+        if unknown := sorted(set(options) - {"tensorboard_log", "verbose"}):
+            raise ValueError(
+                f"{', '.join(unknown)} cannot be changed when a learner is loaded: expected tensorboard_log, verbose "
+                "or fields of PPOConfig."
+            )
+        config, books = saved.config, saved.books
+        model = cls(
+            saved.parts,
+            env,
+            replace(config, imitator_kl_coef=0.0),  # The imitator comes from the file, not from a driver.
+            seed=books.seed,
+            device=device,
+            stats_window_size=books.stats_window_size,
+            observation_space=books.observation_space,
+            action_space=books.action_space,
+            **options,
+        )
+        if env is None:
+            model.n_envs = books.envs  # So that `set_env` takes as many as there were.
+        saved.check_spaces(model.observation_space, model.action_space)
+        model.learner.config = replace(config, **changed)
+        saved.restore(model.learner)
+        for name in COUNTERS:
+            setattr(model, name, books.counters[name])
+        model.record = books.record
+        if books.infos is not None and books.successes is not None:
+            model.ep_info_buffer = deque(books.infos, maxlen=books.stats_window_size)
+            model.ep_success_buffer = deque(books.successes, maxlen=books.stats_window_size)
+        if model.env is not None:
+            saved.restore_env(model.learner, model.env)
+            model._last_obs, model._last_episode_starts = model.learner.observation, model.learner.starts
+        return model
 
     # -- inside --------------------------------------------------------------------------------------------------
 

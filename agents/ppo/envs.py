@@ -4,7 +4,7 @@
     env = make_world("LaneKeeping", LaneKeepingConfig(vehicle="bicycle"), noise_variance=0.1)
     env = make_world("LaneKeeping", perturbations=("clean", "weather", "latency", "fog:2+speed:1"))
 
-Besides the names in `WORLDS`, any id of Gymnasium is taken whose observation is a vector or an image.
+Besides the names in `WORLDS`, any registered id of Gymnasium is taken whose observation is a vector or an image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PEDAL_SIZE = 64
 
 
 class WithoutVelocities(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """CartPole that shows the cart's place and the pole's angle alone: who wants to balance has to remember."""
+    """CartPole that shows the cart's place and the pole's angle alone: balancing it takes memory."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]):
         """Wrap a CartPole."""
@@ -191,6 +191,7 @@ def make_world(
     noise_variance: float = 0.0,
     perturbations: Sequence[str] = (),
     largest_severity: int = 3,
+    trust: bool = False,
 ) -> gymnasium.Env[Any, Any]:
     """Make a world.
 
@@ -200,16 +201,25 @@ def make_world(
         noise_variance: largest variance of noise on the camera, pixels in [0, 1]; 0 leaves the frames alone.
         perturbations: what each episode draws one of (`DrawnPerturbations`); none when empty.
         largest_severity: of those whose severity is drawn.
+        trust: take ids of the form MODULE:ID too, for which Gymnasium imports the module and so runs its code. Names
+            come from saved learners as well.
 
     Raises:
-        ValueError: if there is no such env, it needs a package that is missing, or it cannot be perturbed so.
+        ValueError: if there is no such env, its id names a module that is not trusted, it needs a package that is
+            missing, or it cannot be perturbed so.
     """
     if name in WORLDS:
         env = WORLDS[name](world)
     else:
+        module, colon, _ = name.partition(":")
+        if colon and not trust:
+            raise ValueError(
+                f"the env {name!r} imports the Python module {module!r}, which runs its code: give --trust if you "
+                "trust whoever wrote it, and the learner that names it."
+            )
         try:
             env = gymnasium.make(name)
-        except gymnasium.error.Error as error:
+        except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(
                 f"there is no world {name!r}: {str(error).splitlines()[0]} Known by name: {', '.join(WORLDS)}; else "
                 "give an id of Gymnasium."

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from agents.driving.metrics import Estimate, bootstrap
@@ -35,6 +36,28 @@ class Actor(Protocol):
     ) -> tuple[NDArray[Any], Any]:
         """Choose actions for a batch of observations; see `LiquidPPO.predict`."""
         ...
+
+
+class MiddleAction:
+    """An actor that does the same throughout: the middle of each action's range, the first of discrete actions."""
+
+    def __init__(self, space: spaces.Space[Any]):
+        self._action = (
+            ((space.high + space.low) / 2).astype(space.dtype)
+            if isinstance(space, spaces.Box)
+            else np.array(getattr(space, "start", 0))
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Return that action for each observation of a batch."""
+        first = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        return np.stack([self._action] * len(first)), state
 
 
 @dataclass(frozen=True)

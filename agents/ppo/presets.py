@@ -27,8 +27,8 @@ class Preset:
     """Fields of `ActorCriticConfig` that differ from its defaults."""
     normalize_reward: bool = False
     """Divide rewards by the running deviation of the discounted return (`VecNormalize`)."""
-    retry: float = 0.0
-    """Probability that an episode which was terminated is met once more (`ReplayableEpisodes`)."""
+    replay_failed_prob: float = 0.0
+    """Probability that an episode which was terminated is replayed (`ReplayableEpisodes`)."""
     world: dict[str, Any] = field(default_factory=dict)
     """Fields of `LaneKeepingConfig` that differ from its defaults while training."""
     evaluate_every: int = 20_000
@@ -56,7 +56,7 @@ PRESETS: dict[str, Preset] = {
         ),
         networks={"log_std_init": -1.0},
         normalize_reward=True,
-        retry=0.9,  # Odd looks end in a second, plain ones last: without retries they would make up few steps.
+        replay_failed_prob=0.9,  # Odd looks end in a second, plain ones last: else they would make up few steps.
         world={
             "vehicle": "bicycle",
             "variety": 0.5,  # The test is at 0.35. At 0.9, 300,000 steps left 12 to 15 crashes of 40, at 0.5 8.

@@ -25,7 +25,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.runs.workers import WorkerLost, portable, raise_here
+from agents.runs.workers import WorkerLost, interrupts_held_back, portable, raise_here
 
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 _WHOLE = ""  # Name of the one array of observations that are not dicts.
@@ -68,7 +68,8 @@ class SharedVecEnv(VecEnv):
             rooms = (self._rooms, self._actions, self._rewards, self._dones)
             made = CloudpickleWrapper([makers[number] for number in share])
             process = context.Process(target=_work, args=(there, made, share, rooms), daemon=True)
-            process.start()
+            with interrupts_held_back():
+                process.start()
             there.close()
             self._pipes.append(here)
             self._processes.append(process)

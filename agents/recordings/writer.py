@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.native import FORMAT, VERSION, check_header, episode_directories
+from agents.runs.directory import MARKER
 from agents.runs.files import PARTIAL, clear_errors, make_directory, write_json
+from agents.runs.lock import LOCK
 
 _HEADER_BYTES = 128
 
@@ -48,7 +50,7 @@ class EpisodeWriter:
         header = self.directory / "dataset.json"
         if header.exists():
             check_header(self.directory)
-        elif self.directory.is_dir() and any(PARTIAL not in entry.name for entry in self.directory.iterdir()):
+        elif self.directory.is_dir() and any(map(_is_foreign, self.directory.iterdir())):
             raise ValueError(f"{self.directory} is neither empty nor a data set; name a new directory to record to.")
         make_directory(self.directory)
         if not header.exists():
@@ -177,6 +179,11 @@ class EpisodeRecording:
             self.finish()
         else:
             self.abort()
+
+
+def _is_foreign(entry: Path) -> bool:
+    """Whether something in a directory without `dataset.json` is neither half-made nor the mark and lock of a run."""
+    return PARTIAL not in entry.name and entry.name not in (MARKER, LOCK)
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ from typing import Any
 
 PARTIAL = ".partial-"
 """Mark in the name of whatever is not complete yet; readers pass over names that hold it."""
+ASIDE = ".aside.partial-"
+"""Mark in the name of a directory that was set aside while its successor is moved into place."""
+_LEFTOVER = re.compile(rf"\.(?P<name>.+?)(?P<aside>\.aside)?{re.escape(PARTIAL)}[0-9a-zA-Z_-]+(?P<suffix>\.\w+)?")
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another place",
@@ -99,7 +104,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             _flush_to_disk(partial)
             os.replace(partial, target)
         finally:
-            _remove(partial)
+            remove(partial)
 
 
 @contextmanager
@@ -116,7 +121,7 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not target.is_dir():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial, aside = _beside(target), _beside(target)
+        partial, aside = _beside(target), _beside(target, ASIDE)
         partial.mkdir()
         try:
             yield partial
@@ -129,8 +134,8 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
                     os.rename(aside, target)
                 raise
         finally:
-            _remove(partial)
-        _remove(aside)
+            remove(partial)
+        remove(aside)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -153,9 +158,72 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _beside(path: Path) -> Path:
+def clear_leftovers(directory: Path) -> list[Path]:
+    """Remove what killed processes left half-made anywhere below a directory that nobody writes to now.
+
+    A directory that was set aside, and whose successor never came into place, goes back to its place.
+
+    Returns:
+        What was removed or put back.
+    """
+    cleared = []
+    for entry in sorted(directory.rglob(f".*{PARTIAL}*")):
+        match = _LEFTOVER.fullmatch(entry.name)
+        if match is None or not os.path.lexists(entry):  # Its parent may have gone with it.
+            continue
+        target = entry.with_name(match["name"] + (match["suffix"] or ""))
+        if match["aside"] and not target.exists():
+            os.rename(entry, target)
+        else:
+            remove(entry)
+        cleared.append(entry)
+    return cleared
+
+
+def clear_dead_sockets() -> None:
+    """Remove the temporary directories of `multiprocessing` in which killed processes left their sockets.
+
+    Only directories of this user that hold nothing but sockets which no process has open, as Linux lists them; a
+    connection on trial would disturb those that are in use. Elsewhere nothing is removed.
+    """
+    try:
+        listed = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    in_use = {line.split()[-1] for line in listed if line}
+    for place in Path(tempfile.gettempdir()).glob("pymp-*"):
+        try:
+            inside = list(place.iterdir())
+            mine = place.lstat().st_uid == os.getuid()
+        except OSError:
+            continue
+        if mine and inside and all(entry.is_socket() and str(entry) not in in_use for entry in inside):
+            remove(place)
+
+
+def private_directory(name: str) -> Path | None:
+    """Return a directory of this user's own in the user's cache, made if needed; None where there can be none.
+
+    Nobody else can write to it: it is the user's, with mode 0700, and no link.
+
+    Args:
+        name: of the directory, below `wormwheel` in the cache.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    place = Path(root) / "wormwheel" / name
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = place.lstat()
+    except OSError:
+        return None
+    if place.is_symlink() or (hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077)):
+        return None
+    return place
+
+
+def _beside(path: Path, mark: str = PARTIAL) -> Path:
     """Return a hidden, unused name in the same directory, with the same suffix."""
-    return path.with_name(f".{path.stem}{PARTIAL}{secrets.token_hex(4)}{path.suffix}")
+    return path.with_name(f".{path.stem}{mark}{secrets.token_hex(4)}{path.suffix}")
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -167,7 +235,7 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file or a directory if it is there; a failure to clean up never hides the error that led here."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)

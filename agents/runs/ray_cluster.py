@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from agents.runs.files import private_directory
+
 RETRIES = 5
 """Nodes that may die under one job before it is given up."""
 PATIENCE_S = 5.0
@@ -130,19 +132,18 @@ def _pack(directory: Path) -> Files:
 
 
 def _unpack(files: Files) -> Path:
-    """Write files to a directory that is named by their content; one that is there is complete."""
+    """Write files to a directory of this user's own that is named by their content; one that is there is complete."""
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name} {len(content)} ".encode() + content)
-    root = Path(tempfile.gettempdir()) / f"wormwheel-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    root = private_directory("policies") or Path(tempfile.mkdtemp(prefix="wormwheel-"))
     place = root / digest.hexdigest()[:24]
     if place.is_dir():
         return place
     partial = root / f".{secrets.token_hex(8)}"
     partial.mkdir()
     for name, content in files.items():
-        (partial / name).write_bytes(content)
+        (partial / Path(name).name).write_bytes(content)
     try:
         partial.rename(place)
     except OSError:  # another task on this node was faster

@@ -16,6 +16,9 @@ import torch
 
 from agents.runs.files import write_bytes
 
+TRAINING_STATE = "training.safetensors"
+"""Name of the file in a checkpoint's directory."""
+
 
 def save_training_state(
     path: Path,
@@ -57,7 +60,7 @@ def load_training_state(
     except FileNotFoundError as error:
         raise ValueError(f"there is no run to resume: {path} does not exist. Train without --resume first.") from error
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is corrupt and cannot be resumed ({error}). Train anew without --resume.") from error
+        raise ValueError(f"{path} is corrupt and cannot be resumed ({error}). Train again without --resume.") from error
     try:
         model.load_state_dict(part_of(tensors, "model."))
     except RuntimeError as error:

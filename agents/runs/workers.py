@@ -14,6 +14,7 @@ import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn, TypeVar
 
@@ -73,7 +74,8 @@ def run_jobs(
         for _ in range(workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_worker, args=(theirs, work), daemon=True)
-            process.start()
+            with interrupts_held_back():
+                process.start()
             theirs.close()
             processes.append(process)
             pipes.append(ours)
@@ -104,6 +106,23 @@ def run_jobs(
             if process.is_alive():
                 process.terminate()
                 process.join()
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back while processes are started; they inherit that and leave it to their parent for good.
+
+    Else one that comes while they import their modules ends them with a traceback. In this process it comes through at
+    the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker(pipe: Connection, work: Callable[[Iterable[Any], Callable[[Any], None]], None]) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,8 @@ import gymnasium
 import torch
 import tyro
 from gymnasium import spaces
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -31,7 +32,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.replay import make_vector_env
-from agents.ppo.update import look_again
+from agents.ppo.update import evaluate_actions
 from experiments.benchmarks.ppo_envs import make_env, measure_vector_envs
 from experiments.cli import run_script
 from experiments.console import check_json, progress, table, write_results
@@ -45,7 +46,7 @@ LIQUID = "LiquidPPO, LTC"
 RATIO_TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class PPOBenchmark:
     """What to measure."""
 
@@ -53,22 +54,22 @@ class PPOBenchmark:
     """"trivial" (64×96 frames that cost nothing), "lane_keeping" (48×96, bicycle, one look), or "racecar" (LaneKeeping
     as its preset trains it, but with the racecar; new roads are rare, as they are once it drives, except for our
     learner, which has a new one in each episode)."""
-    envs: int = 8
+    envs: PositiveInt = 8
     """Envs side by side."""
-    n_steps: int = 128
+    n_steps: PositiveInt = 128
     """Steps that each env makes between two updates; RecurrentPPO's own default, as the size of a minibatch."""
-    batch_size: int = 128
+    batch_size: PositiveInt = 128
     """Steps in a minibatch."""
-    n_epochs: int = 4
+    n_epochs: PositiveInt = 4
     """Passes over a rollout."""
-    chunk: int = 16
+    chunk: PositiveInt = 16
     """Steps of a sequence of ours."""
-    hidden: int = 64
+    hidden: PositiveInt = 64
     """Units of our LSTM and of the peer's small one."""
-    rounds: int = 9
+    rounds: PositiveInt = 9
     """Turns that each contestant takes, one rollout and its update each, after one to warm up; on a machine whose speed
     comes and goes five left the ratios uncertain by a tenth."""
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """Threads of torch; 0 leaves its own choice."""
     cpu_time: bool = False
     """Count the processor's time instead of the clock's; for machines that others use too, with --threads 1."""
@@ -76,16 +77,10 @@ class PPOBenchmark:
     """Measure vector envs instead of learners: one process for all, one each, or a few that share memory."""
     training: bool = False
     """With --vector-envs: let our learner act in them, and learn by LaneKeeping's preset, instead of chance."""
-    workers: int = 2
+    workers: PositiveInt = 2
     """Processes of the vector env with shared memory."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the figures as JSON; nowhere when left out."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("envs", "n_steps", "batch_size", "n_epochs", "chunk", "hidden", "rounds", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
 class PeerHead(BaseFeaturesExtractor):
@@ -167,7 +162,7 @@ def check_ratio(model: Any) -> None:
     buffer = model.rollout_buffer
     batch = buffer.pick(torch.arange(buffer.envs * buffer.steps // buffer.chunk))
     with torch.no_grad():
-        features, motors, _ = look_again(model.policy, batch)
+        features, motors, _ = evaluate_actions(model.policy, batch)
         ratio = (model.policy.actions.log_prob(motors, features, batch.actions) - batch.log_prob).exp()
     assert float((ratio - 1).abs().max()) < RATIO_TOLERANCE, "the update does not see what the rollout saw"
 

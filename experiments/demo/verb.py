@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -38,8 +39,17 @@ from agents.imitation.train import ImitationConfig, Progress, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.splits import split_by_episode
-from agents.runs.directory import RunDirectory, command, to_json, versions
-from agents.runs.files import PARTIAL, make_directory, replacing_directory, write_json
+from agents.runs.directory import (
+    RunDirectory,
+    check_directory,
+    check_made,
+    command,
+    open_run,
+    record_made,
+    to_json,
+    versions,
+)
+from agents.runs.files import PARTIAL, replacing_directory, write_json
 from agents.runs.workers import run_jobs
 from envs.dashboard.panels import highlight
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
@@ -209,14 +219,14 @@ def _drive_level(job: _Level, report: Callable[[tuple[int, int | NoiseLevel]], N
     report((job.number, NoiseLevel.from_drives(job.variance, drives, roads)))
 
 
+MADE = ("policy", "training", "drive.mp4", "results.json", "report.html")
+"""What a demonstration leaves in its directory, in the order in which it comes there; the report is last."""
+
+
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """Give an empty directory inside `out` to work in; it is removed at the end, whatever happens."""
-    for entry in out.glob(f".demo{PARTIAL}*"):
-        owner = entry.name.removeprefix(f".demo{PARTIAL}")
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(entry, ignore_errors=True)
-    place = make_directory(out / f".demo{PARTIAL}{os.getpid()}")
+    """Give an empty directory of a new name inside `out` to work in; it is removed at the end, whatever happens."""
+    place = Path(tempfile.mkdtemp(prefix=f".demo{PARTIAL}", dir=out))
     try:
         yield place
     finally:
@@ -224,13 +234,15 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 def publish(place: Path, out: Path) -> None:
-    """Move what was made to where it is looked for, the report last."""
-    for name in ("policy", "training"):
-        with replacing_directory(out / name) as partial:
-            partial.rmdir()
-            os.rename(place / name, partial)
-    for name in ("drive.mp4", "results.json", "report.html"):
-        os.replace(place / name, out / name)
+    """Move what was made to where it is looked for, in place of an earlier demonstration."""
+    record_made(out, place, MADE)
+    for name in MADE:
+        if (place / name).is_dir():
+            with replacing_directory(out / name) as partial:
+                partial.rmdir()
+                os.rename(place / name, partial)
+        else:
+            os.replace(place / name, out / name)
 
 
 _LOOKS = 8
@@ -278,11 +290,14 @@ def run(options: DemoOptions) -> Path:
     check_json(options.json)
     config = QUICK if options.quick else FULL
     config = replace(config, training=replace(config.training, seed=options.seed))
-    out = make_directory(options.out)
-    with workshop(out) as place:
+    out = options.out
+    check_directory(out, "demo", results=())
+    check_made(out, MADE)
+    with open_run(out, "demo", options, resume=out.exists()) as directory, workshop(out) as place:
         results, material = demonstrate(options, config, place)
         write_report(place / "report.html", results, material)
         write_json(place / "results.json", results.to_json())
+        directory.begin()
         publish(place, out)
     write_results(options.json, "demo", options, results.to_json())
     _conclude(results, out)

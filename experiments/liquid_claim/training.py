@@ -176,7 +176,7 @@ def _train(training: Training, report: Callable[[int], None]) -> None:
     )
     learning = replace(training.learning, seed=training.seed, core_learning_rate=training.rate)
     path = training.directory
-    resume = (path / "last" / "training.safetensors").exists()
+    resume = any(path.glob("last*/training.safetensors"))
     directory = RunDirectory(path, "liquid_claim", learning, resume)
     made, total, begun_s = 0, steps_of(training), time.perf_counter()
 

@@ -4,14 +4,13 @@
 
 Every run is `wormwheel train ppo --env LaneKeeping` with one core and seed, in a process of one thread; everything but
 the core is the world's preset. Evaluations on other roads during training make the curves and choose the driver that is
-kept. Cores of `--widen` then learn on, among looks that are odder still, and are judged among them. The kept drivers
-drive unseen roads.
+kept. Cores of `--widen` then continue training, among looks that are odder still, and are judged among them. The kept
+drivers drive unseen roads.
 
-Seeds stand for weights and draws: env i of seed s has the roads of s + i, so runs with neighbouring seeds meet mostly
-the same ones, in another order and with another fate.
+Seeds stand for weights, draws and roads: no two runs share an episode.
 
-Finished runs are not done again, and one that was stopped goes on where its last evaluation was, when the same command
-is given again. `--no-train` shows what all of them have reached so far.
+Finished runs are not repeated, and one that was stopped resumes at its last evaluation, when the same command is given
+again. `--no-train` shows what all of them have reached so far.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def draw(curves: dict[str, list[list[dict[str, float]]]]) -> Any:
                 if point["steps"] not in places:
                     raise ValueError(
                         f"seeds of {core} were judged after different steps, one after {point['steps']:,} and another "
-                        "not: train them anew, in an --out of their own, with one --evaluate-every."
+                        "not: train them again, in an --out of their own, with one --evaluate-every."
                     )
                 reward[number, places[point["steps"]]] = point["reward"]
                 crashed[number, places[point["steps"]]] = 100 * point["crashes"] / point["episodes"]

@@ -5,15 +5,19 @@ Each is a process of `wormwheel train ppo` with one thread; what it says goes to
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from experiments.console import progress
 from experiments.options import parse_core_options
@@ -25,20 +29,20 @@ WIDER = {
     "learning-rate": "3e-4",
     "core-learning-rate": "1e-3",
 }
-"""How a run that has been through the preset learns on; with another seed, so with other roads and draws in part."""
+"""How a run that has been through the preset continues training; with another seed, so with other roads and draws."""
 _WIDER_SEED = 10
 POLL_S = 1.0
 """Time between two looks at how far the runs are, s."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training run."""
 
     core: str
     seed: int
     wider: bool = False
-    """Whether it goes on from the run of the same core and seed."""
+    """Whether it starts from the last learner of the run of the same core and seed."""
 
     @property
     def name(self) -> str:
@@ -46,32 +50,32 @@ class Run:
         return f"{self.core}-{self.seed}" + ("-wider" if self.wider else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class PPOCurves:
     """Compare cores as they learn to keep the lane."""
 
-    cores: tuple[str, ...] = ("ltc", "lstm", "feedforward")
+    cores: Annotated[tuple[str, ...], Field(min_length=1)] = ("ltc", "lstm", "feedforward")
     """Cores to compare, each at its default size."""
-    seeds: int = 3
+    seeds: PositiveInt = 3
     """Runs of each core: seeds 0, 1, …"""
-    steps: int = 2_000_000
+    steps: PositiveInt = 2_000_000
     """Steps of all envs together, in each run."""
-    evaluate_every: int = 100_000
+    evaluate_every: PositiveInt = 100_000
     """Steps between two points of a curve."""
     widen: tuple[str, ...] = ("ltc",)
-    """Cores that learn on after that, among odder looks; CORE-SEED-wider in the directory of the runs."""
-    widen_steps: int = 1_000_000
+    """Cores that continue training after that, among odder looks; CORE-SEED-wider in the directory of the runs."""
+    widen_steps: PositiveInt = 1_000_000
     """Steps of that."""
-    episodes: int = 20
+    episodes: PositiveInt = 20
     """Roads of each point, 60 s each."""
-    roads: int = 20
+    roads: PositiveInt = 20
     """Unseen roads that the kept drivers drive, 60 s each."""
-    road_seed: int = 1000
+    road_seed: NonNegativeInt = 1000
     """Seed of the first of them; the next ones follow it."""
-    workers: int = 2
+    workers: PositiveInt = 2
     """Runs at a time."""
     out: Path = Path("runs/ppo_curves")
-    """Directory of the runs, CORE-SEED each; the same command goes on there."""
+    """Directory of the runs, CORE-SEED each; the same command resumes them."""
     publish: Path | None = None
     """Directory for the figures and the plot, besides the one above."""
     json: Path | None = None
@@ -82,12 +86,7 @@ class PPOCurves:
     """A smoke test of some seconds: one seed, few steps. Its figures mean nothing."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        for name in ("seeds", "steps", "widen_steps", "evaluate_every", "episodes", "roads", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not self.cores:
-            raise ValueError("cores must name one core or more, got none.")
+        """Check that the cores exist."""
         for core in self.cores:
             parse_core_options(core, ())
         if others := sorted(set(self.widen) - set(self.cores)):
@@ -95,7 +94,7 @@ class PPOCurves:
 
     @property
     def runs(self) -> list[Run]:
-        """All runs: the first seed of each core first, and what learns on last."""
+        """All runs: the first seed of each core first, and those that continue training last."""
         firsts = [Run(core, seed) for seed in range(self.seeds) for core in self.cores]
         return firsts + [replace(run, wider=True) for run in firsts if run.core in self.widen]
 
@@ -168,7 +167,7 @@ def _finished(options: PPOCurves, run: Run) -> bool:
 
 
 def _start(options: PPOCurves, run: Run) -> subprocess.Popen[bytes]:
-    """Begin a run, or go on with one that was stopped; what it says goes to a file beside its directory."""
+    """Start a run, or resume one that was stopped; what it says goes to a file beside its directory."""
     directory = options.directory(run)
     options.out.mkdir(parents=True, exist_ok=True)
     given = {"evaluate-every": options.evaluate_every, "out": directory}

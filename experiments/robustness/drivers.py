@@ -30,8 +30,8 @@ def find_policy_runs(
     """Find the training runs of each driver.
 
     Args:
-        given: `DIRECTORY`, or `NAME=DIRECTORY`, or `NAME=PATTERN`; instead of a directory, anything that
-            `agents.driving.open_driver.open_driver` takes.
+        given: `DIRECTORY` of a run, or of runs with several seeds (`seed-*` in it), or `NAME=DIRECTORY`, or
+            `NAME=PATTERN`; instead of a directory, anything that `agents.driving.open_driver.open_driver` takes.
         expert: add the geometric expert.
         throttle: whether a driver has a second motor, for the speed.
         options: what drivers of others cannot say.
@@ -41,7 +41,7 @@ def find_policy_runs(
             another number of motors.
     """
     foreign = {text: _split_name(text) for text in given if _is_foreign(_split_name(text)[1])}
-    given = [text for text in given if text not in foreign]
+    given = [_seeds_pattern(text) for text in given if text not in foreign]
     named: list[tuple[str, Path]] = []
     plain = [text for text in given if "=" not in text or Path(text).exists()]
     for text in given:
@@ -94,6 +94,14 @@ def _split_name(text: str) -> tuple[str, str]:
 
 def _is_foreign(source: str) -> bool:
     return split_factory(source) is not None or Path(source).is_file()
+
+
+def _seeds_pattern(text: str) -> str:
+    """Return NAME=PATTERN for the directory of one driver's runs with several seeds, anything else as it is."""
+    name, equals, place = text.partition("=") if not Path(text).exists() else (Path(text).resolve().name, "=", text)
+    if equals and any(Path(place).glob("seed-*/policy")):
+        return f"{re.sub(_NO_NAME, '_', name)}={glob.escape(place)}/seed-*"
+    return text
 
 
 def choose_baseline(policy_runs: Sequence[PolicyRun], wanted: str | None) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.runs.directory import MARKER, is_leftover
 from agents.runs.files import make_directory, replacing, write_json
 from experiments.console import plain
 from experiments.robustness.jobs import DriveRow, JobResult
@@ -118,7 +119,7 @@ def open_plan(
         if {**there, **both} != there:
             write_json(path, {**wanted, **both})
         return
-    if directory.is_dir() and any(directory.iterdir()):
+    if directory.is_dir() and any(entry.name != MARKER and not is_leftover(entry) for entry in directory.iterdir()):
         raise ValueError(f"{directory} holds something else, which is not written over: give another --out.")
     make_directory(directory)
     write_json(path, wanted)

@@ -27,7 +27,7 @@ from tyro.conf import arg
 from agents.driving.driver_options import DriverOptions
 from agents.driving.open_driver import fit_preprocessing, open_driver
 from agents.driving.record import with_vehicle
-from agents.runs.directory import RunDirectory, versions
+from agents.runs.directory import RunDirectory, open_run, versions
 from agents.runs.workers import run_jobs
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
@@ -124,6 +124,12 @@ def defaults_for(options: RobustnessOptions) -> RobustnessOptions:
 def run(options: RobustnessOptions) -> Path:
     """Test drivers; returns the directory with the results."""
     check_json(options.json)
+    with open_run(options.out, "robustness", options, resume=options.out.exists(), results=()) as directory:
+        return _run_in(directory, options)
+
+
+def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
+    """Test drivers in a directory; returns it."""
     check_extra()
     from experiments.robustness.analysis import find  # these need pandas
     from experiments.robustness.recorded import find_recorded, publish_recorded
@@ -145,6 +151,7 @@ def run(options: RobustnessOptions) -> Path:
     jobs = make_jobs(policy_runs, suite, options)
     plan = make_plan(policy_runs, suite, options)
     store = Store(options.out, plan)
+    directory.begin()
     RunDirectory(options.out, "robustness", options, resume=True)
     done, stale = store.finished({job.key: fingerprint_code(job.perturbation) for job in jobs})
     waiting = [job for job in jobs if job.key not in done]

@@ -182,8 +182,8 @@ def test_directories_of_roads_become_their_files(tmp_path: Path):
 
 def test_names_of_new_directories_are_free(tmp_path: Path):
     (tmp_path / "runs" / "x").mkdir(parents=True)
-    assert new_directory(None, str(tmp_path / "runs" / "x"), "config.json", reuse=False).name == "x-2"
-    assert new_directory(tmp_path / "runs" / "x", "y", "config.json", reuse=False).name == "x"
+    assert new_directory(None, str(tmp_path / "runs" / "x")).name == "x-2"
+    assert new_directory(tmp_path / "runs" / "x", "y").name == "x"
 
 
 def test_info_shows_everything(capsys: pytest.CaptureFixture[str], trained: Path, recording: Path, tmp_path: Path):

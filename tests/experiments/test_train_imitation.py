@@ -34,7 +34,7 @@ def test_leaves_a_policy_figures_and_a_log(tmp_path: Path, capsys: pytest.Captur
     assert read_config(out / "policy")["notes"]["data"] == [str(tub)]
 
     written = json.loads(figures.read_text())["figures"]
-    assert set(written["held_out"]) == {"gru", "feedforward", "mean"}
+    assert set(written["held_out"]) == {"gru", "feedforward", "mean", "straight"}
     assert written["held_out"]["mean"]["r2"]["value"] <= 0
     assert written["frames"]["held_out"] == pytest.approx(24, abs=1)
     assert json.loads((out / "results.json").read_text())["figures"] == written

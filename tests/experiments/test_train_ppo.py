@@ -16,7 +16,7 @@ from agents.ppo.envs import make_world
 from agents.ppo.presets import PRESETS
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.train_ppo import TrainPPOOptions, defaults_for
-from experiments.train_ppo_callback import Keeper
+from experiments.train_ppo_callback import EvalCheckpointCallback
 from policies.checkpoint import load_policy
 from tests.experiments.verbs import wormwheel
 
@@ -55,7 +55,7 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     assert other.code == 2 and f"learning.gamma = {gamma:g}, not 0.5" in other.complaint
     # As if the run had been started by a version that lacked some options.
     config = json.loads((out / "config.json").read_text())
-    for inside, name in (("learning", "leash_end"), ("world", "pixels_per_m")):
+    for inside, name in (("learning", "imitator_kl_coef_end"), ("world", "pixels_per_m")):
         del config["options"][inside][name]
     del config["options"]["world"]["roads"]["verge_m"]
     (out / "config.json").write_text(json.dumps(config))
@@ -76,7 +76,7 @@ def test_from_an_imitator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert begin.code == 0, begin.err
     # Core, frames and period are those of the driver; a run directory does as well as the policy in it.
     roads = (*WORLD[:7], *WORLD[11:])
-    options = ("--init-from", first, "--leash", "0.1", "--noise-variance", "0.05", "--critic-warmup", "1")
+    options = ("--init-from", first, "--imitator-kl-coef", "0.1", "--noise-variance", "0.05", "--critic-warmup", "1")
     ran = wormwheel(capsys, "train", "ppo", *SMALL, *roads, "--steps", 64, "--out", second, *options)
     assert ran.code == 0, ran.err
     assert load_policy(second / "policy").config.core == "cfc"
@@ -114,7 +114,7 @@ def test_a_run_that_was_stopped_early_begins_anew(tmp_path: Path, capsys: pytest
     refused = wormwheel(capsys, "evaluate", "--policy", out)
     assert refused.code == 2 and "has not kept a policy yet" in refused.complaint
     again = wormwheel(capsys, *options, "--steps", 32, "--evaluate-episodes", 1, "--resume")
-    assert again.code == 0 and "begins anew" in again.err
+    assert again.code == 0 and "starts from the beginning" in again.err
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
 
 
@@ -137,10 +137,10 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
     for words, more in (
         ("this env's observation space is Discrete(16)", ("--env", "FrozenLake-v1")),
         ("use_sde is for continuous actions", ("--env", "CartPole-v1", "--use-sde")),
-        ("--leash holds a policy near the driver", ("--env", "CartPole-v1", "--leash", "1")),
+        ("--imitator-kl-coef holds a policy near the driver", ("--env", "CartPole-v1", "--imitator-kl-coef", "1")),
         ("workers must be at least 0", ("--workers", "-1")),
-        ("retry must lie in [0, 1)", ("--retry", "1")),
-        ("log_std_init must be finite", ("--log-std-init", "nan")),
+        ("replay_failed_prob must be less than 1", ("--replay-failed-prob", "1")),
+        ("log_std_init must be a finite number", ("--log-std-init", "nan")),
         ("units", ("--core-options", "units=-3")),
         ("a road, of its own", ("--resets-per-road", "3")),
     ):
@@ -164,23 +164,34 @@ def test_a_learner_that_names_no_world_is_asked_for_one(tmp_path: Path, capsys: 
 def test_a_killed_run_ends_as_one_that_was_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("train", "ppo", "--core", "ltc", *SMALL, *WORLD, "--steps", 192, "--use-sde", "--retry", "0.9")
+    options = (
+        "train",
+        "ppo",
+        "--core",
+        "ltc",
+        *SMALL,
+        *WORLD,
+        "--steps",
+        192,
+        "--use-sde",
+        "--replay-failed-prob",
+        "0.9",
+    )
     assert wormwheel(capsys, *options, "--out", tmp_path / "whole").code == 0
-    kept = Keeper.finish
+    kept = EvalCheckpointCallback.finish
 
-    def killed(keeper: Keeper, model: LiquidPPO) -> None:
+    def killed(keeper: EvalCheckpointCallback, model: LiquidPPO) -> None:
         kept(keeper, model)
         if model.num_timesteps == 64:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "finish", killed)
+        patch.setattr(EvalCheckpointCallback, "finish", killed)
         assert wormwheel(capsys, *options, "--out", tmp_path / "killed").code == 130
     assert wormwheel(capsys, *options, "--out", tmp_path / "killed", "--resume").code == 0
     for name in ("metrics.jsonl", "last/model.safetensors", "policy/model.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    _, mine = read_learner(tmp_path / "killed" / "last")
-    _, wanted = read_learner(tmp_path / "whole" / "last")
+    mine, wanted = (read_learner(tmp_path / name / "last").tensors for name in ("killed", "whole"))
     assert mine.keys() == wanted.keys()
     for name, tensor in wanted.items():
         assert torch.equal(mine[name], tensor), name

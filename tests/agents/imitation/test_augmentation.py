@@ -65,7 +65,7 @@ def test_the_generator_owns_the_draws():
 
 
 def test_senseless_options_are_refused():
-    with pytest.raises(ValueError, match="flip is a probability"):
+    with pytest.raises(ValueError, match="flip"):
         AugmentationConfig(flip=1.5)
-    with pytest.raises(ValueError, match="noise_std must lie"):
+    with pytest.raises(ValueError, match="noise_std"):
         AugmentationConfig(noise_std=-0.1)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from agents.ppo.distributions import CategoricalActions, GaussianActions, make_actions
-from agents.ppo.update import look_again
+from agents.ppo.update import evaluate_actions
 from tests.agents.ppo.test_rollout import RATIO_TOLERANCE, collect, largest_error
 from tests.agents.ppo.toys import learner
 
@@ -80,7 +80,7 @@ def test_a_push_is_held_and_the_ratio_is_one(held: int) -> None:
     buffer = model.rollout_buffer
     batch = buffer.pick(torch.arange(buffer.envs * buffer.steps // buffer.chunk))
     with torch.no_grad():
-        features, motors, _ = look_again(model.policy, batch)
+        features, motors, _ = evaluate_actions(model.policy, batch)
         scaled = (batch.actions - motors) / model.policy.actions.log_spread(features).exp()  # type: ignore[operator]
     # What is seen changes slowly, so a push that is held keeps its sign more often than not.
     same = (scaled[:, 1:] * scaled[:, :-1] > 0).float().mean()

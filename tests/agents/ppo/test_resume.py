@@ -122,10 +122,18 @@ def test_start_from_a_driver_and_stay_near_it(tmp_path: Path) -> None:
     def env() -> Any:
         return make_vector_env(lambda: Drifting(visual=True), 3)
 
-    # Envs of their own, so that nothing but the leash differs.
+    # Envs of their own, so that nothing but the divergence differs.
     free, held = (
-        LiquidPPO(config_for(driver), env(), init_from=driver, seed=5, leash=leash, leash_end=1.0, **SIZES)
-        for leash in (0.0, 30.0)
+        LiquidPPO(
+            config_for(driver),
+            env(),
+            init_from=driver,
+            seed=5,
+            imitator_kl_coef=coef,
+            imitator_kl_coef_end=1.0,
+            **SIZES,
+        )
+        for coef in (0.0, 30.0)
     )
     for model in (free, held):
         for mine, theirs in zip(model.policy.driver().parameters(), driver.parameters(), strict=True):
@@ -185,7 +193,7 @@ class Levels(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def test_what_ended_badly_is_met_again() -> None:
-    env = ReplayableEpisodes(Levels(), retry=0.7)
+    env = ReplayableEpisodes(Levels(), replay_failed_prob=0.7)
     levels = {-1.0: [env.reset(seed=3)[0][0]], 1.0: []}
     for outcome in (-1.0, 1.0):
         for _ in range(400):
@@ -195,7 +203,7 @@ def test_what_ended_badly_is_met_again() -> None:
     assert abs(again[-1.0] - 0.7) < 0.07 and again[1.0] == 0.0
     assert len(set(levels[-1.0]) & set(levels[1.0][1:])) == 0  # Every other level is a new one.
     # An env that goes back into a repeated episode meets the same ones from there.
-    other = ReplayableEpisodes(Levels(), retry=0.7)
+    other = ReplayableEpisodes(Levels(), replay_failed_prob=0.7)
     while env.snapshot()["level"] == env.snapshot()["episode"]:
         env.step(np.array([-1.0]))
         env.reset()
@@ -238,7 +246,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with pytest.raises(ValueError, match="no option colour"):
         learner("gru", colour=1)
     with pytest.raises(ValueError, match="init_from"):
-        learner("gru", leash=1.0)
+        learner("gru", imitator_kl_coef=1.0)
 
 
 def test_what_may_change_when_a_learner_is_loaded(tmp_path: Path) -> None:
@@ -252,7 +260,7 @@ def test_what_may_change_when_a_learner_is_loaded(tmp_path: Path) -> None:
     assert changed.num_timesteps == 48 + 96
     for options, words in (
         ({"critic": "own"}, "critic cannot be changed"),
-        ({"leash": 1.0}, "was not tied to a driver"),
+        ({"imitator_kl_coef": 1.0}, "was not held near a driver"),
         ({"n_steps": 20}, "multiple of chunk"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -321,7 +329,7 @@ def test_nothing_that_is_loaded_can_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert not Path("exploded").exists()
 
 
-def test_leash_needs_the_same_parts() -> None:
+def test_the_imitator_needs_the_same_parts() -> None:
     model = learner("ltc", visual=True)
     other = learner("gru", visual=True).policy.driver()
     assert isinstance(other, DrivingPolicy)

@@ -10,9 +10,9 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.buffer import RolloutBuffer
 from agents.ppo.replay import make_vector_env
-from agents.ppo.rollout import RolloutBuffer
-from agents.ppo.update import look_again
+from agents.ppo.update import evaluate_actions
 from tests.agents.ppo.toys import Constant, Drifting, learner
 
 RATIO_TOLERANCE = 2e-5
@@ -44,7 +44,7 @@ def largest_error(model: LiquidPPO, **broken: Any) -> float:
     for name, value in broken.items():
         object.__setattr__(batch, name, value(getattr(batch, name)))
     with torch.no_grad():
-        features, motors, values = look_again(model.policy, batch)
+        features, motors, values = evaluate_actions(model.policy, batch)
         ratio = (model.policy.actions.log_prob(motors, features, batch.actions) - batch.log_prob).exp()
     return max(float((ratio - 1).abs().max()), float((values - batch.values).abs().max()))
 
@@ -113,7 +113,7 @@ def test_a_time_limit_earns_the_value_behind_it_and_an_end_earns_nothing(critic:
                 if done:
                     info = self.locals["infos"][env]
                     cut = bool(info["TimeLimit.truncated"])
-                    state = model._state[env : env + 1].clone()
+                    state = model.learner.state[env : env + 1].clone()
                     reward = float(self.locals["rewards"][env])
                     seen.append((env, self.locals["step"], cut, info["terminal_observation"], state, reward))
             return True

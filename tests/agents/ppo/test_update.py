@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from agents.ppo.algorithm import LiquidPPO
-from agents.ppo.rollout import Chunks, see
-from agents.ppo.update import Weights, look_again, objective
+from agents.ppo.buffer import Chunks
+from agents.ppo.update import Weights, evaluate_actions, objective
 from tests.agents.ppo.test_rollout import collect
 from tests.agents.ppo.toys import learner
 
@@ -31,7 +31,7 @@ def slow_loss(model: LiquidPPO, batch: Chunks) -> float:
     """The loss in plain notation, step by step."""
     config = model.config
     with torch.no_grad():
-        _, motors, values = look_again(model.policy, batch)
+        _, motors, values = evaluate_actions(model.policy, batch)
     assert model.policy.actions.log_std is not None
     log_std = model.policy.actions.log_std.item()
     advantages = batch.advantages.flatten().tolist()
@@ -108,11 +108,11 @@ def test_a_rollout_that_stops_in_an_episode_is_worth_what_comes_after_it(critic:
     model = learner("ltc", visual=True, critic=critic, n_steps=8)
     collect(model, 2)
     buffer = model.rollout_buffer
-    content, elapsed, starts = see(model)
-    assert model._state is not None
+    content, elapsed, starts = model.learner.observe()
+    assert model.learner.state is not None
     with torch.no_grad():
         features = model.policy.head(content)[:, None]
-        _, values, _ = model.policy(features, model._state, elapsed[:, None], starts[:, None])
+        _, values, _ = model.policy(features, model.learner.state, elapsed[:, None], starts[:, None])
     going = ~buffer.ends[:, -1]
     assert going.any()
     expected = buffer.rewards[:, -1] + model.config.gamma * values[:, 0] * going - buffer.values[:, -1]

@@ -110,8 +110,7 @@ def test_a_machine_that_does_not_answer_is_told_at_once(scheme: str):
 
 
 def test_directories_travel_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "node"))
-    (tmp_path / "node").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "node"))
     policy = tmp_path / "policy"
     policy.mkdir()
     (policy / "config.json").write_text("{}")

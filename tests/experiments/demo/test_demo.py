@@ -17,6 +17,7 @@ from experiments.cli import main
 from experiments.demo import verb as demo
 from experiments.demo.verb import FIRST_ROAD, DemoConfig, publish, unseen_seeds, workshop
 from policies.checkpoint import load_policy
+from tests.experiments.verbs import tree
 
 TINY = DemoConfig(
     frames=200,
@@ -41,7 +42,9 @@ def test_everything_is_made_and_named(tiny: None, tmp_path: Path, capsys: pytest
     out, extra = tmp_path / "out", tmp_path / "figures.json"
     arguments = ["demo", "--quick", "--out", str(out), "--vehicle", "bicycle", "--json", str(extra)]
     assert main([*arguments, "--seed", "4"]) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["drive.mp4", "policy", "report.html", "results.json", "training"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        *("config.json", "drive.mp4", "made.json", "policy", "report.html", "results.json", "training")
+    ]
     policy = load_policy(out / "policy")
     assert policy.core.state_size == 19
     with av.open(str(out / "drive.mp4")) as container:
@@ -72,27 +75,42 @@ def test_a_failure_midway_keeps_what_was_there(
     (tmp_path / "policy" / "config.json").write_text("old")
     for name in ("report.html", "drive.mp4", "results.json", "mine.txt"):
         (tmp_path / name).write_text("old")
-    before = sorted(p.name for p in tmp_path.iterdir())
+    (tmp_path / "config.json").write_text('{"verb": "demo"}')
+    (tmp_path / "made.json").write_text('["policy/config.json", "report.html", "drive.mp4", "results.json"]')
+    before = tree(tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "drive.mp4"))
 
     monkeypatch.setattr(demo, "film_drive", full)
     assert main(["demo", "--quick", "--out", str(tmp_path), "--vehicle", "bicycle"]) == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == before
-    assert all((tmp_path / name).read_text() == "old" for name in before if name != "policy")
-    assert (tmp_path / "policy" / "config.json").read_text() == "old"
+    assert tree(tmp_path) == before
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("wormwheel: ") and "No space left" in last
 
 
-def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_are_not(tmp_path: Path):
-    dead, living = tmp_path / f".demo{PARTIAL}999999999", tmp_path / f".demo{PARTIAL}1"
-    dead.mkdir()
-    living.mkdir()
-    with workshop(tmp_path) as place:
-        assert place.is_dir() and place.name == f".demo{PARTIAL}{os.getpid()}"
-    assert [p.name for p in tmp_path.iterdir()] == [living.name]
+@pytest.mark.parametrize("mark", [False, True])
+def test_what_somebody_else_has_put_there_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mark: bool
+):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "notes.txt").write_text("mine")
+    if mark:
+        (tmp_path / "config.json").write_text('{"verb": "demo"}')
+        (tmp_path / "made.json").write_text('["policy/config.json"]')
+    before = tree(tmp_path)
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
+    words = "notes.txt was not made by an earlier run" if mark else "holds policy, which is of no run of `demo`"
+    assert words in capsys.readouterr().err
+    assert tree(tmp_path) == before
+
+
+def test_every_workshop_is_new_and_goes_at_the_end(tmp_path: Path):
+    (tmp_path / f".demo{PARTIAL}{os.getpid()}" / "recording").mkdir(parents=True)  # A killed run had the same number.
+    with workshop(tmp_path) as place, workshop(tmp_path) as other:
+        assert place != other and PARTIAL in place.name
+        assert list(place.iterdir()) == list(other.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == [f".demo{PARTIAL}{os.getpid()}"]
 
 
 def test_publishing_replaces_all_of_an_earlier_run(tmp_path: Path):
