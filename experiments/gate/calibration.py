@@ -38,7 +38,7 @@ from experiments.policy_paths import find_policy
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.findings import Condition
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, drive_jobs
-from experiments.robustness.store import make_table
+from experiments.robustness.store import make_table, write_table
 from experiments.robustness.suites import Suite
 from experiments.robustness.verb import choose_world
 
@@ -64,13 +64,13 @@ class Calibration:
     """The small suite; each must draw, or the two sides would drive the same."""
     severities: tuple[int, ...] = (2,)
     """Of those that name none."""
-    budget: Annotated[int, Field(ge=3)] = 9
+    budget: Annotated[int, Field(ge=3)] = 16
     """Roads of a gate at most."""
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """As of `wormwheel gate`."""
     error_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """As of `wormwheel gate`."""
-    pool: PositiveInt = 72
+    pool: PositiveInt = 48
     """Roads that are driven; each gate draws its own from them."""
     seed: NonNegativeInt = 5_000_000
     """Of the first road, and of what the gates draw."""
@@ -79,7 +79,7 @@ class Calibration:
     workers: PositiveInt = 1
     """Processes; they do not change the figures."""
     out: Path = Path("runs/gate_calibration")
-    """Directory for calibration.json."""
+    """Directory for calibration.json and drives.parquet."""
 
 
 def run(options: Calibration) -> None:
@@ -112,6 +112,7 @@ def run(options: Calibration) -> None:
 
         run_jobs(drive_jobs, jobs, options.workers, note)
     drives = make_table(rows, DriveRow)
+    write_table(make_directory(options.out) / "drives.parquet", drives)
     conditions = [Condition.of(text) for text in (CLEAN, *perturbations)]
     kinds = {"against itself, other draws": (SELF, OTHER, options.gates)}
     kinds |= {name: (name, SELF, options.faulty) for name in faults}

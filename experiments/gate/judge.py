@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from agents.driving.statistics import interquartile_mean
 from experiments.gate.requirements import COUNTS, MEANS, RATES, Requirement
 from experiments.gate.sequential import Plan, mean_bounds, rate_bounds, share_bounds
 from experiments.robustness.findings import Condition
@@ -42,7 +43,7 @@ class Rules:
     """Name of the driver that is judged."""
     against: str | None = None
     """Name of the driver that it is compared with."""
-    margin: float = 0.02
+    margin: float = 0.01
     """Lane error by which it may be worse and still count as good, share of the lane width."""
     error_rate: float = 0.05
     """Probability of a false alarm in the comparison over the whole gate; the same for each requirement, and for a
@@ -108,30 +109,41 @@ def outcome(checks: Sequence[Check]) -> Outcome:
 
 
 def _compare(drives: pd.DataFrame, conditions: Sequence[Condition], plan: Plan, look: int, rules: Rules) -> list[Check]:
-    """Compare lane errors: over everything, which can pass and fail, and family by family, which can fail.
+    """Compare lane errors on each road: their mean over conditions, what is typical of them, and family by family.
 
-    Half of the rate of false alarms belongs to the first, the other half to the families together.
+    The mean sees every loss and is noisy where a drive in one condition is lost by chance. What is typical, the
+    interquartile mean over conditions, leaves such drives out and sees a small and steady loss. Each has a third of the
+    rate of false alarms, the families together have the last one; the first two must both be within the margin to pass.
     """
     families = list(dict.fromkeys(condition.family for condition in conditions))
     differences = _differences(drives, rules)
-    everything = differences.mean(axis=1).to_numpy(np.float64)
-    low, _ = mean_bounds(everything, plan.level(rules.error_rate / 2, look))
-    _, high = mean_bounds(everything, plan.level(rules.error_rate, look))
-    found = Outcome.FAILED if low > 0 else Outcome.PASSED if high <= rules.margin else Outcome.UNDECIDED
-    about = f"lane error minus that of {rules.against}: {_points(everything.mean(), low, high)}"
+    share = plan.level(rules.error_rate / 3, look)
+    means = differences.mean(axis=1).to_numpy(np.float64)
+    typical = interquartile_mean(differences.to_numpy(np.float64))
+    lows = [mean_bounds(values, share)[0] for values in (means, typical)]
+    highs = [mean_bounds(values, plan.level(rules.error_rate, look))[1] for values in (means, typical)]
+    if max(lows) > 0:
+        found = Outcome.FAILED
+    else:
+        found = Outcome.PASSED if max(highs) <= rules.margin else Outcome.UNDECIDED
+    steady = lows[1] > 0 >= lows[0] or found is Outcome.UNDECIDED and highs[0] <= rules.margin
+    shown, low, high = (typical, lows[1], highs[1]) if steady else (means, lows[0], highs[0])
+    about = (
+        f"{'typical ' if steady else ''}lane error minus that of {rules.against}: {_points(shown.mean(), low, high)}"
+    )
     says = {
         Outcome.FAILED: f"worse: {about}",
         Outcome.PASSED: f"not worse by {100 * rules.margin:g} points or more: {about}",
-        Outcome.UNDECIDED: f"cannot be told from {rules.against} yet: {about}",
+        Outcome.UNDECIDED: f"not decided: {about}",
     }
     every = tuple(condition.perturbation for condition in conditions)
     checks = [
-        Check(f"as good as {rules.against}", "comparison", found, everything.mean(), low, high, says[found], every)
+        Check(f"as good as {rules.against}", "comparison", found, float(shown.mean()), low, high, says[found], every)
     ]
     for family in families:
         members = tuple(condition.perturbation for condition in conditions if condition.family == family)
         values = differences[list(members)].mean(axis=1).to_numpy(np.float64)
-        low, high = mean_bounds(values, plan.level(rules.error_rate / 2 / len(families), look))
+        low, high = mean_bounds(values, share / len(families))
         found = Outcome.FAILED if low > 0 else Outcome.PASSED if high <= rules.margin else Outcome.UNDECIDED
         words = "worse" if found is Outcome.FAILED else "no worse" if found is Outcome.PASSED else "open"
         says_here = f"{words}: {_points(values.mean(), low, high)}"

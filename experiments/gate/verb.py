@@ -60,7 +60,7 @@ class GateOptions:
     """Instead of the suite's: severities, 1 to 5, of perturbations that name none."""
     budget: Annotated[int, Field(ge=3)] = 16
     """Roads at most, the same for both; the gate looks after 4, 6, 9, 14, … of them."""
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Lane error by which it may be worse and still count as good, share of the lane width."""
     error_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Probability of a false alarm in the comparison, whole gate; likewise for each requirement."""

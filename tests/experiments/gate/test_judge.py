@@ -49,6 +49,19 @@ def test_pairing_shows_a_small_and_steady_loss_and_the_sign_is_right():
     assert better[0].outcome is Outcome.PASSED and better[0].high < 0
 
 
+def test_a_small_and_steady_loss_is_seen_beside_drives_lost_by_chance():
+    conditions = [Condition.of(text) for text in ("", "fog:2", "gaussian:2", "rain:2")]
+    rows = []
+    for road in range(6):
+        for condition in conditions:
+            loss = (0.5 if road % 2 else -0.5) if condition.perturbation == "rain:2" else 0.005 + 0.0001 * road
+            for driver, more in (("policy", loss), ("released", 0.0)):
+                rows.append(drive_row(driver, 0, condition.perturbation, road, lane_error=0.5 + more, crashed=False))
+    (whole, *_) = judge(make_table(rows, DriveRow), conditions, [], PLAN, 1, RULES)
+    assert whole.outcome is Outcome.FAILED and "typical lane error" in whole.says
+    assert whole.value == pytest.approx(0.00525, abs=1e-4)
+
+
 def test_what_varies_too_much_is_driven_on():
     found = checks(lambda condition, road: (-0.2, 0.3, -0.1, 0.25)[road])
     assert found[0].outcome is outcome(found) is Outcome.UNDECIDED
