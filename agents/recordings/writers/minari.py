@@ -13,6 +13,9 @@ from agents.recordings.minari import h5
 from agents.recordings.writers.target import Progress, Target, Written, runs_of
 from agents.runs.files import replacing, write_json
 
+MINARI_VERSION = "0.5.0"
+"""Oldest version of Minari that reads what is written; later ones read it too."""
+
 _ELAPSED_MOST = 20.0
 
 
@@ -105,7 +108,8 @@ class MinariTarget(Target):
             "data_format": "hdf5",
             "observation_space": json.dumps(spaces),
             "action_space": json.dumps(_box((1,), "float32", -1.0, 1.0)),
-            "minari_version": ">=0.5.0",
+            "minari_version": MINARI_VERSION,
+            "jpeg_encoding": False,
             "description": "Recorded lane keeping: the action is the steering in [-1, 1], positive left.",
         }
         write_json(place.parent / "metadata.json", metadata)

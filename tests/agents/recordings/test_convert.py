@@ -209,3 +209,22 @@ def test_minari_packed_pictures_and_several_actions(tmp_path):
     assert episodes[0].frames().shape == (5, 16, 16, 3)
     assert abs(int(episodes[0].frames()[2, 8, 8, 0]) - 200) < 8
     assert "nothing tells the time" in episodes.warnings[0]
+
+
+def test_minari_itself_reads_what_is_written(tmp_path):
+    minari = pytest.importorskip("minari")
+    before = make_noise(tmp_path / "set")
+    convert(before, tmp_path / "out", "minari")
+    found = minari.MinariDataset(tmp_path / "out" / "data")
+    assert (found.total_episodes, found.total_steps) == (2, 19)
+    np.testing.assert_array_equal(found[1].observations["camera"][:-1], before[1].frames())
+    np.testing.assert_array_equal(found[1].actions[:, 0], before[1].steering)
+
+
+def test_lerobot_itself_reads_what_is_written(tmp_path):
+    lerobot = pytest.importorskip("lerobot.datasets.lerobot_dataset")
+    before = make_noise(tmp_path / "set")
+    convert(before, tmp_path / "out", "lerobot")
+    found = lerobot.LeRobotDataset("me/set", root=tmp_path / "out", video_backend="pyav")
+    assert (len(found), found.num_episodes, found.fps) == (19, 2, 20)
+    assert float(found[13]["action"]) == before[1].steering[1]
