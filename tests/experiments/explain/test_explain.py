@@ -1,0 +1,135 @@
+"""`wormwheel explain`: the page, the smallest dose, and the figures about both."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.lane_keeping.env import LaneKeepingConfig
+from envs.perturbations.perturbation import Clip
+from experiments.explain.ablation import AblationOptions, regions
+from experiments.explain.counterfactual import at_dose, film_pair, smallest_dose
+from experiments.explain.page import explain, explain_page
+from experiments.explain.watch import watch_drive
+from policies.checkpoint import save_policy
+from policies.explain.account import region_masks
+from policies.perception import HeadConfig
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+from tests.experiments.verbs import wormwheel
+
+HEAD = HeadConfig(channels=(4, 6, 4), kernels=(5, 3, 3), strides=(2, 2, 2))
+WORLD = LaneKeepingConfig(vehicle="bicycle", variety=0.0)
+
+
+def driver(core: str) -> DrivingPolicy:
+    config = PolicyConfig(core=core, head=HEAD, preprocessing=Preprocessing(24, 48, height=24, width=48))
+    return DrivingPolicy.create(config, seed=3).eval()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh LTC driver, as a policy directory."""
+    return save_policy(driver("ltc"), tmp_path_factory.mktemp("policy") / "fresh")
+
+
+def test_the_verb_writes_a_page_that_is_whole_in_itself(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    figures = tmp_path / "explain.json"
+    options = ("--out", tmp_path, "--seconds", 1.5, "--frames", 4, "--every", 10, "--no-silence", "--json", figures)
+    ran = wormwheel(capsys, "explain", "--policy", saved, *options)
+    assert ran.code == 0, ran.err
+    page = (tmp_path / "explain.html").read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)[^"']""", page.split("<script>")[0])
+    data = json.loads(re.search(r"var D = (\{.*\});\n", page)[1])  # type: ignore[index]
+    assert len(data["frames"]) == len(data["steering"]) == len(data["states"]) == 30
+    assert len(data["circuit"]["nodes"]) == 19 and set(data["accounts"]) == {"9", "19", "29"}
+    for account in data["accounts"].values():
+        assert np.sum(account["regions"]) == pytest.approx(account["change"], rel=0.01, abs=2e-4)
+        assert np.sum(account["back"]) == pytest.approx(account["change"], rel=0.01, abs=2e-4)
+        for layer in account["layers"].values():
+            assert np.sum(layer["shares"]) == pytest.approx(account["change"], rel=0.01, abs=2e-3)
+    assert set(json.loads(figures.read_text())["figures"]) >= {"accounts", "roles", "largest_step"}
+
+
+def test_a_core_without_synapses_has_a_page_too():
+    policy = driver("gru")
+    drive = watch_drive(policy, 2, 0.8, world=WORLD)
+    found = explain(policy, drive, frames=3, every=5)
+    assert found["currents"] is None and len(found["circuit"]["nodes"]) == policy.core.state_size
+    assert "no synapses of its own" in explain_page(found, "</script><b>", "command")
+    assert "</script><b>" not in explain_page(found, "</script><b>", "command")
+
+
+def test_a_covered_region_stays_what_it_was():
+    policy = driver("ltc")
+    mask = region_masks(24, 48, (2, 4))[3].numpy()
+    plain = watch_drive(policy, 2, 1.0, world=WORLD)
+    covered = watch_drive(policy, 2, 1.0, world=WORLD, cover=(5, mask), stop=12)
+    assert len(covered.frames) == 12 and np.array_equal(plain.frames[:6], covered.frames[:6])
+    assert all(np.array_equal(frame[mask], plain.frames[5][mask]) for frame in covered.frames[6:])
+    assert not np.array_equal(covered.frames[6][~mask], covered.frames[5][~mask])
+
+
+def test_ablation_counts_its_moments():
+    found = regions(driver("lstm"), AblationOptions(moments=6, frames=4, seed=1))
+    assert found.moments == len(found.predicted) == len(found.measured) == 6
+    assert -1 <= found.spearman <= 1 and not found.gap > 0.01
+
+
+def test_a_dose_between_severities_keeps_the_draws():
+    clip = Clip(24, 48, 0.05)
+    plain, same = at_dose("gaussian", 0.05), at_dose("gaussian", 0.1)
+    assert (plain.dose, same.dose, plain.name) == (0.05, 0.1, "gaussian")
+    frame = np.full((24, 48, 3), 128, np.uint8)
+    from envs.perturbations.perturbation import Moment
+
+    one, two = (made.begin(3, clip).frame(frame, Moment(0.0)).astype(float) - 128 for made in (plain, same))
+    assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.5  # the same noise, stronger
+
+
+def test_bisection_ends_between_a_kept_lane_and_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from experiments.explain import counterfactual
+    from experiments.explain.watch import Watched
+
+    edge, asked = 0.37, []
+
+    def pretend(policy: object, seed: int, seconds: float, perturbation: object = "", world: object = None) -> Watched:
+        dose = perturbation.parts[0].dose if str(perturbation) else 0.0  # type: ignore[attr-defined]
+        asked.append((seed, dose))
+        frames = np.full((3 if dose > edge else 6, 24, 48, 3), 90, np.uint8)
+        count = len(frames)
+        return Watched(frames, np.ones(count, np.float32), np.zeros(count, np.float32), crashed=dose > edge)
+
+    monkeypatch.setattr(counterfactual, "watch_drive", pretend)
+    found = smallest_dose(driver("ltc"), "dropped_frames", seed=9, rounds=8)  # doses to 0.7
+    assert found.dose is not None and found.survived <= edge < found.dose
+    assert found.dose - found.survived == pytest.approx(0.7 / 2**8)
+    assert {seed for seed, _ in asked} == {9} and len(found.tried) == 9
+    film_pair(found, tmp_path / "pair.mp4", rows=48)
+    assert (tmp_path / "pair.mp4").stat().st_size > 500
+    found = smallest_dose(driver("ltc"), "fog", seed=9)  # its dose, the visibility, falls: even the mildest crashes
+    assert found.dose == found.tried[0][0] and np.isnan(found.survived)
+    edge = 1.0
+    assert smallest_dose(driver("ltc"), "dropped_frames", seed=9).dose is None
+    edge = -1.0
+    with pytest.raises(ValueError, match="without any dropped_frames"):
+        smallest_dose(driver("ltc"), "dropped_frames", seed=9)
+    with pytest.raises(ValueError, match="there is no perturbation 'snog'"):
+        smallest_dose(driver("ltc"), "snog", seed=9)
+    with pytest.raises(ValueError, match="the name alone"):
+        smallest_dose(driver("ltc"), "fog:3", seed=9)
+
+
+def test_what_does_not_go_together_is_refused(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, "explain", "--policy", saved, "--data", tmp_path, "--counterfactual", "fog")
+    assert ran.code == 2 and "leave --data out" in ran.complaint
+    ran = wormwheel(capsys, "explain", "--policy", saved, "--frames", 1)
+    assert ran.code == 2 and "frames" in ran.complaint
+    ran = wormwheel(capsys, "explain", "--policy", saved, "--out", tmp_path, "--seconds", 0.2)
+    assert ran.code == 2 and "--seconds" in ran.complaint
