@@ -66,7 +66,8 @@ def save_policy(policy: DrivingPolicy, directory: str | Path, notes: Mapping[str
         "policy": policy.config.to_json(),
         "notes": dict(notes or {}),
     }
-    weights = safetensors.torch.save(tensors, {"format": FORMAT, "config": json.dumps(config)})
+    # One key alone: safetensors writes several in no fixed order, and equal policies should be equal files.
+    weights = safetensors.torch.save(tensors, {"config": json.dumps(config)})
     _replace(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     _replace(directory / "README.md", _model_card(policy, dict(notes or {})).encode())
     _replace(directory / "model.safetensors", weights)

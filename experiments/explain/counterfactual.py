@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -60,11 +60,8 @@ def at_dose(name: str, dose: float) -> Perturbation:
     Raises:
         ValueError: if there is no such perturbation.
     """
-    plain = make_perturbation(name.partition(":")[0])
-    kind = type(plain)
-    fields = {"doses": (dose,) * 5, "large_doses": None if kind.large_doses is None else (dose,) * 5}
-    made: Perturbation = type(kind.__name__, (kind,), fields)(3)
-    return made
+    kind = make_perturbation(name.partition(":")[0]).kind
+    return replace(kind, doses=(dose,) * 5, large_doses=None if kind.large_doses is None else (dose,) * 5)(3)
 
 
 def smallest_dose(

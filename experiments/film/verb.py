@@ -92,7 +92,7 @@ class RenderOptions:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
         if self.noise_seed is not None and self.noise_seed < 0:
             raise ValueError(f"noise_seed must be at least 0, got {self.noise_seed}.")
-        GaussianNoise(self.noise_variance)
+        GaussianNoise(variance=self.noise_variance)
         parse(self.perturbation)
         VideoWriter(self.out)
         if self.preview is not None:

@@ -100,7 +100,9 @@ def run(options: GalleryOptions) -> Path:
     if not cv2.imwrite(str(options.out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality):
         raise OSError(f"could not write {options.out}. Check the path, its rights and the space on the disk.")
     count = sum(len(FAMILIES[family]) for family in options.families)
-    screen().print(f"{options.out}: {count} perturbations in {len(options.families)} families", markup=False)
+    screen().print(
+        f"{options.out}: {count} perturbations in {len(options.families)} families", markup=False, soft_wrap=True
+    )
     return options.out
 
 

@@ -67,7 +67,9 @@ class Results:
 
         origin = {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), **versions()}
         shots = draw_shots(self.findings.conditions)
-        write_robustness_report(path, Report(self.findings, "robustness.test(…)", origin, plain(self.plan), (), shots))
+        write_robustness_report(
+            Path(path), Report(self.findings, "robustness.test(…)", origin, plain(self.plan), (), shots)
+        )
         return Path(path)
 
 

@@ -50,7 +50,7 @@ def test_the_recipe_works_as_it_stands(recipe: str, tmp_path: Path):
         if block.title:
             apply(block, tmp_path)
             continue
-        for line in block.text.splitlines():
+        for line in block.text.splitlines() if block.language == "sh" else ():
             command = [sys.executable, *shlex.split(line)[1:]]
             ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
             assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"

@@ -95,8 +95,8 @@ def test_attacks_steer_to_one_side_more_than_chance_and_pgd_more_than_fgsm() -> 
         shifts[name] = np.mean([np.abs((steered - before)[1:].mean()) for steered, before in pairs])
     assert shifts["fgsm:5"] > 3 * shifts["gaussian:1"] and shifts["pgd:5"] > 0.8 * shifts["fgsm:5"]
     for alone, together in zip(drives("pgd:3", 1), drives("pgd:3", 3), strict=True):
-        # Later on, the signs of gradients near 0 differ as the batch is rounded.
-        np.testing.assert_allclose(alone[:4], together[:4], atol=2e-3)
+        # From the fourth frame on, the signs of gradients near 0 differ as the batch is rounded.
+        np.testing.assert_allclose(alone[:3], together[:3], atol=2e-3)
 
 
 def test_attacks_on_a_driver_without_gradient_say_so() -> None:
@@ -171,5 +171,5 @@ def test_what_cannot_be_trained_with_is_refused(entries: tuple[str, ...], words:
         make_world("LaneKeeping", WORLD, perturbations=("fog",), largest_severity=6)
     env: Any = DrawnPerturbations(LaneKeepingEnv(WORLD), ("dead_zone:1",))
     assert env.reset(seed=1)[1]["perturbation"] == "dead_zone:1"
-    with pytest.raises(ValueError, match="need an env with a camera"):
+    with pytest.raises(ValueError, match="need an env with an observation"):
         make_world("CartPole-v1", perturbations=("fog",))

@@ -173,7 +173,8 @@ def test_a_dose_is_what_its_unit_counts() -> None:
     for severity in SEVERITIES:
         delays = [age("latency", severity, seed) * CAMERA.period_s for seed in range(40)]
         kind = PERTURBATIONS["latency"]
-        assert np.mean(delays) == pytest.approx(kind.doses[severity - 1], rel=0.1, abs=0.004)
+        # Pictures that are overtaken are never shown, so what is shown is a little younger than the mean delay.
+        assert 0.82 * kind.doses[severity - 1] < np.mean(delays) < 1.02 * kind.doses[severity - 1]
         frozen = []
         for seed in range(60):
             running = start("frozen_frames", severity, seed)

@@ -141,4 +141,4 @@ def test_noise_has_the_variance_it_says():
     np.testing.assert_array_equal(strong, GaussianNoise(0.3)(grey, np.random.default_rng(0)))
     assert GaussianNoise(0.0)(grey, np.random.default_rng(0)) is grey
     with pytest.raises(ValueError, match="variance"):
-        GaussianNoise(-0.1)
+        GaussianNoise(variance=-0.1)

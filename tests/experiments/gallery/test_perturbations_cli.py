@@ -69,7 +69,7 @@ def test_films(tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path
         assert ran.code == 0, ran.err
         with av.open(str(out)) as film:
             frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in film.decode(video=0)]
-        assert len(frames) == (12 + 30 if name == "a" else 12)  # every period, though the driver sees every third frame
+        assert len(frames) == (12 + 40 if name == "a" else 12)  # every period, though the driver sees every third frame
         changes = [np.abs(after - before).mean() > 0.5 for before, after in zip(frames, frames[1:12], strict=False)]
         assert changes == [number % 3 == 2 for number in range(11)]
 

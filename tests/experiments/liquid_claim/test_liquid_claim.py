@@ -42,7 +42,8 @@ def test_everything_is_written_and_published(done: claim.LiquidClaim):
     for driver in summary["drivers"]:
         assert driver["runs"] == 2 and driver["training_seeds"] == [0, 1]
         assert driver["drives"] == 2 * done.roads * len(driver["conditions"]) - 2 * done.roads
-        assert driver["error_iqm"]["low"] <= driver["error_iqm"]["value"] <= driver["error_iqm"]["high"]
+        # Two runs are no three: a value without an interval.
+        assert driver["error_iqm"]["value"] > 0 and driver["error_iqm"]["low"] is driver["error_iqm"]["high"] is None
         tried = summary["tuning"][driver["driver"]]
         assert tried[f"{driver['learning_rate']:g}"] == min(tried.values()) and len(tried) == 2
     assert {one["title"] for one in summary["claims"]} >= {"Under shift", "Published noise", "Time"}

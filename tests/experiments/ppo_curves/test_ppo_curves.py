@@ -31,6 +31,7 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
         workers=2,
         out=tmp_path,
     )
+    monkeypatch.setenv("COLUMNS", "160")
     run(options)
     said = capsys.readouterr().out
     assert "feedforward, seed 0 " in said

@@ -219,7 +219,7 @@ def test_on_recordings_too_a_run_that_learnt_nothing_is_named():
         (("--policy", "POLICY", "--baseline", "lstm"), "no driver 'lstm' to compare with. There is: mine"),
         (("--policy", "ltc=none-*"), "finds no directory"),
         (("--policy", "a b=POLICY"), "made of letters"),
-        (("--policy", "POLICY", "--seeds", "0"), "seeds must be at least 1"),
+        (("--policy", "POLICY", "--seeds", "0"), "seeds must be greater than 0"),
         (("--policy", "a=POLICY", "a=POLICY"), "hold the same policy"),
         (("--policy", "POLICY", "--track", "nowhere.csv"), "No road file at nowhere.csv"),
         (("--policy", "POLICY", "--height", "50"), "takes frames of 48×24 pixels"),

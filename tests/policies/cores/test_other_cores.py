@@ -31,7 +31,7 @@ def inputs_and_elapsed(batch_size: int = 3, steps: int = 8) -> tuple[torch.Tenso
 
 
 def test_an_unknown_core_or_option_is_told():
-    with pytest.raises(ValueError, match="core must be one of cfc, ctrnn, .*, got 'rnn'"):
+    with pytest.raises(ValueError, match="core must be one of cfc, ctrnn, .*; got 'rnn'"):
         make_core("rnn", INPUTS, 1)
     with pytest.raises(ValueError, match="core 'lstm' has no option 'units'. It has: hidden_size, elapsed_input"):
         make_core("lstm", INPUTS, 1, {"units": 3})

@@ -73,7 +73,7 @@ def test_a_difference_of_voltages_dies_away_with_the_time_constant(feature: floa
 
 
 def test_an_open_synapse_makes_its_neuron_quicker() -> None:
-    core = LTC(OPPOSITES)
+    core = LTC(OPPOSITES, seed=1)
     with torch.no_grad():
         shut, wide = (core.time_constants(torch.tensor([level]), torch.zeros(4)) for level in (-9.0, 9.0))
     assert (wide < 0.95 * shut).all()
