@@ -19,6 +19,7 @@ from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
+from agents.driving.car import car_of_episodes
 from agents.driving.metrics import Estimate, open_loop
 from agents.driving.open_loop import evaluate_open_loop
 from agents.imitation.augmentation import AugmentationConfig
@@ -149,6 +150,7 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
         head=replace(HEADS[options.head], dropout=options.dropout),
         preprocessing=preprocessing,
         nominal_period_s=episodes.nominal_period_s,
+        car=car_of_episodes(episodes),
     )
     with open_run(out, VERB, options, options.resume, fingerprint=fingerprint(episodes)) as directory:
         with mirrored(directory, options.wandb, options):

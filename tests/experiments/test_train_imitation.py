@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from agents.recordings.episodes import EpisodeSet
+from agents.recordings.episodes import EpisodeMeta, EpisodeSet
+from agents.recordings.writer import EpisodeWriter
 from experiments import train_imitation as train
 from experiments.options import parse_core_options
 from experiments.training_sets import FrameOptions, SplitOptions, choose_preprocessing, split
@@ -182,3 +184,24 @@ def test_core_options_are_typed_and_checked():
             parse_core_options(core, [pair])
     for core in CORES:
         assert parse_core_options(core, []) == {}
+
+
+def test_the_policy_knows_the_car_of_its_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    writer = EpisodeWriter(tmp_path / "data")
+    for number, curvature in enumerate((1.0, 2.0, 1.5)):
+        meta = EpisodeMeta(
+            source="test",
+            nominal_period_s=0.05,
+            extra={"car": {"full_lock_curvature_per_m": curvature, "lane_width_m": 0.5}},
+        )
+        with writer.episode(meta) as recording:
+            for step in range(80):
+                frame = np.full((16, 32, 3), (step + 7 * number) % 256, np.uint8)
+                recording.append(frame, float(np.sin(0.3 * step + number)), 0.05 * step)
+    out = tmp_path / "run"
+    options = (*DRIVER, "--height", 16, "--width", 32, "--no-baseline", "--hold-out", 0)
+    ran = wormwheel(capsys, "train", "imitation", "--data", tmp_path / "data", "--out", out, *options)
+    assert ran.code == 0, ran.err
+    car = load_policy(out).config.car
+    assert car is not None and car.lane_width_m == 0.5
+    assert car.full_lock_curvature_per_m == pytest.approx(1.5)
