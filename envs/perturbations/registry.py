@@ -85,7 +85,7 @@ def make_perturbation(text: str) -> Perturbation:
     kind = PERTURBATIONS.get(name) or _own(name)
     if kind is None:
         raise ValueError(f"there is no perturbation {name!r}. {_known(name)}")
-    if not severity:
+    if not severity and not text.strip().endswith(":"):
         return kind()
     if severity not in map(str, SEVERITIES):
         raise ValueError(f"{name} has the severities 1 to 5, got {text!r}. Write for example {name}:3.")

@@ -167,7 +167,7 @@ def test_recording_to_a_folder_of_something_else(tmp_path: Path, capsys: pytest.
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_text("mine")
     ran = wormwheel(capsys, "record", "--out", tmp_path / "photos", "--frames", 2, *ROAD)
-    assert ran.code == 2 and "neither empty nor a data set" in ran.complaint
+    assert ran.code == 2 and "holds me.jpg, which is of no run of `record`" in ran.complaint
     assert tree(tmp_path / "photos") == {"me.jpg": b"mine"}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.camera.info import CameraInfo
 from envs.lane_keeping.env import LaneKeepingConfig
-from envs.perturbations.perturbation import Clip
 from experiments.explain.ablation import AblationOptions, regions
 from experiments.explain.counterfactual import at_dose, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
@@ -85,13 +85,13 @@ def test_ablation_counts_its_moments():
 
 
 def test_a_dose_between_severities_keeps_the_draws():
-    clip = Clip(24, 48, 0.05)
+    camera = CameraInfo(24, 48, 0.05)
     plain, same = at_dose("gaussian", 0.05), at_dose("gaussian", 0.1)
     assert (plain.dose, same.dose, plain.name) == (0.05, 0.1, "gaussian")
     frame = np.full((24, 48, 3), 128, np.uint8)
     from envs.perturbations.perturbation import Moment
 
-    one, two = (made.begin(3, clip).frame(frame, Moment(0.0)).astype(float) - 128 for made in (plain, same))
+    one, two = (made.begin(3, camera).frame(frame, Moment(0.0)).astype(float) - 128 for made in (plain, same))
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.5  # the same noise, stronger
 
 
