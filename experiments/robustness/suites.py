@@ -125,6 +125,14 @@ def _read(path: Path) -> Suite:
     for key in ("perturbations", "severities"):
         if not isinstance(content.get(key, []), list):
             raise ValueError(f"{key} in {path} must be a list, such as {_EXAMPLE}")
+    for text in content["perturbations"]:
+        for part in str(text).split("+"):
+            name, _, rest = part.strip().partition(":")
+            if ":" in rest or rest and name not in PERTURBATIONS and not rest.strip().isdigit():
+                raise ValueError(
+                    f"{path} names {part.strip()!r}, whose module would be imported: nothing that is loaded runs code. "
+                    "Name it on the command line by --perturbations, or register it by an entry point."
+                )
     try:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content.items()

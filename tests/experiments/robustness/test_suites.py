@@ -68,3 +68,13 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, content: str, says: s
 def test_an_unknown_suite_lists_what_there_is():
     with pytest.raises(ValueError, match="no suite and no file 'hard'. Suites: standard, quick, noise"):
         choose_suite("hard")
+
+
+@pytest.mark.parametrize("text", ["payload_of_suite:Rain", "payload_of_suite:Rain:3", "fog:2+payload_of_suite:Rain"])
+def test_a_suite_file_imports_no_module(text: str, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "payload_of_suite.py").write_text("raise SystemExit('code ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "suite.json"
+    path.write_text(json.dumps({"perturbations": [text]}))
+    with pytest.raises(ValueError, match="nothing that is loaded runs code"):
+        choose_suite(str(path))
