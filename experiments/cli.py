@@ -94,6 +94,9 @@ VERBS: dict[str, Verb] = {
     "data convert": Verb("experiments.data.convert", "ConvertOptions", "write a recording in another format"),
     "data view": Verb("experiments.data.view", "ViewOptions", "film a recording with its steering drawn"),
     "data fix": Verb("experiments.data.fix", "FixOptions", "write a copy in which what was found is mended"),
+    "data cross-validate": Verb(
+        "experiments.data.cross_validate", "CrossValidateOptions", "train on all blocks but one and test on it, in turn"
+    ),
     "info": Verb(
         "experiments.info", "InfoOptions", "show cores, a policy, a data set, the env, the perturbations, or versions"
     ),

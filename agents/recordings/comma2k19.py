@@ -3,6 +3,8 @@
     ROUTE/SEGMENT/processed_log/CAN/steering_angle/{t,value}  degrees at the wheel, positive left, about 89 Hz
                   processed_log/CAN/speed/{t,value}           m/s
                   global_pose/frame_times                     the camera's clock, 20 Hz
+                  global_pose/frame_{orientations,positions}  where the car was, if they are there: its yaw rate and
+                                                              its speed by another instrument than the bus
                   video.hevc or video.mp4                     without it there are logs to plot, but not to learn from
 
 The path may be a segment, a route, or up to two folders above. Steering is interpolated to the frames and divided by
@@ -111,6 +113,7 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
     extras: dict[str, NDArray[Any]] = {}
     if (segment / "processed_log" / "CAN" / "speed" / "t").is_file():
         extras["speed_mps"] = _at(stamps_s, segment / "processed_log" / "CAN" / "speed")[0].astype(np.float32)
+    extras |= _pose(segment / "global_pose", stamps_s)
     film = next((segment / name for name in VIDEOS if (segment / name).is_file()), None)
     video = VideoFile(film) if film is not None else None
     episodes = []
@@ -127,6 +130,30 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
         about = dataclasses.replace(episode.meta, start_s=start_s + episode.meta.start_s)
         episodes.append(dataclasses.replace(episode, meta=about))
     return episodes
+
+
+def _pose(log: Path, stamps_s: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Return yaw rate (positive left) and speed of the pose log, `[n]` each; nothing where it is missing or odd."""
+    steps = len(stamps_s)
+    step_s = np.diff(stamps_s)
+    if steps < 2 or not (step_s > 0).all():
+        return {}
+    found: dict[str, NDArray[Any]] = {}
+    if (log / "frame_orientations").is_file():
+        turn = load_array(log / "frame_orientations").astype(np.float64)
+        if turn.shape == (steps, 4) and np.isfinite(turn).all():
+            # Unit quaternions from forward, right, down to the earth's frame: q(t)⁻¹ q(t + 1) is the turn between them.
+            (w0, x0, y0, z0), (w1, x1, y1, z1) = turn[:-1].T, turn[1:].T
+            down = w0 * z1 - z0 * w1 - x0 * y1 + y0 * x1
+            same = np.sign(w0 * w1 + x0 * x1 + y0 * y1 + z0 * z1)
+            rate = -2 * same * down / step_s
+            found["yaw_rate_radps"] = np.append(rate, rate[-1]).astype(np.float32)
+    if (log / "frame_positions").is_file():
+        place = load_array(log / "frame_positions").astype(np.float64)
+        if place.shape == (steps, 3) and np.isfinite(place).all():
+            speed = np.linalg.norm(np.diff(place, axis=0), axis=1) / step_s
+            found["pose_speed_mps"] = np.append(speed, speed[-1]).astype(np.float32)
+    return found
 
 
 def _at(moments_s: NDArray[np.float64], log: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -77,11 +77,7 @@ def split_by_time_block(
         raise ValueError(f"gap_s must be at least 0 seconds, got {gap_s}.")
     before: list[Episode] = []
     after: list[Episode] = []
-    spans: dict[str, tuple[float, float]] = {}
-    for episode in episodes:
-        low, high = spans.get(episode.meta.source, (np.inf, -np.inf))
-        begin = episode.meta.start_s
-        spans[episode.meta.source] = (min(low, begin), max(high, begin + episode.duration_s))
+    spans = _spans(episodes)
     for episode in episodes:
         low, high = spans[episode.meta.source]
         border_s = high - fraction * (high - low)
@@ -99,6 +95,62 @@ def split_by_time_block(
             "shorten the gap or bring more data."
         )
     return dataclasses.replace(episodes, episodes=tuple(before)), dataclasses.replace(episodes, episodes=tuple(after))
+
+
+def cut_into_blocks(episodes: EpisodeSet, count: int, gap_s: float = 2.0) -> list[tuple[EpisodeSet, EpisodeSet]]:
+    """Hold out each block of time in turn, so that every frame is tested on once by a driver that never saw it.
+
+    Args:
+        episodes: Any number of episodes of one or more sources.
+        count: Blocks that each source's time line is cut into, at least 2.
+        gap_s: Time left out of the rest on both sides of a block, seconds, >= 0.
+
+    Returns:
+        `count` pairs of the rest and the block.
+
+    Raises:
+        ValueError: if an argument is out of range, or a side of a pair comes out empty.
+    """
+    if count < 2:
+        raise ValueError(f"at least 2 blocks are needed to hold one out, got {count}.")
+    if not gap_s >= 0:
+        raise ValueError(f"gap_s must be at least 0 seconds, got {gap_s}.")
+    spans = _spans(episodes)
+    pairs = []
+    for number in range(count):
+        rest: list[Episode] = []
+        held: list[Episode] = []
+        for episode in episodes:
+            low, high = spans[episode.meta.source]
+            line_s = episode.meta.start_s + (episode.time_s - episode.time_s[0])
+            begin_s, end_s = (low + (high - low) * k / count for k in (number, number + 1))
+            first, last = (int(np.searchsorted(line_s, at)) for at in (begin_s, end_s))
+            # The time line ends one period behind its last frame, so the last block holds that frame too.
+            before = int(np.searchsorted(line_s, begin_s - gap_s)) if number > 0 else 0
+            after = int(np.searchsorted(line_s, end_s + gap_s)) if number < count - 1 else len(episode)
+            rest += [episode.slice(*part) for part in ((0, before), (after, len(episode))) if part[0] < part[1]]
+            if first < last:
+                held.append(episode.slice(first, last))
+        if not rest or not held:
+            total_s = sum(high - low for low, high in spans.values())
+            raise ValueError(
+                f"{total_s:.1f} s of driving is too short for {count} blocks with a gap of {gap_s:g} s: make fewer "
+                "blocks, shorten the gap, or bring more data."
+            )
+        pairs.append(
+            (dataclasses.replace(episodes, episodes=tuple(rest)), dataclasses.replace(episodes, episodes=tuple(held)))
+        )
+    return pairs
+
+
+def _spans(episodes: EpisodeSet) -> dict[str, tuple[float, float]]:
+    """Return where each source's time line begins and ends, seconds."""
+    spans: dict[str, tuple[float, float]] = {}
+    for episode in episodes:
+        low, high = spans.get(episode.meta.source, (np.inf, -np.inf))
+        begin = episode.meta.start_s
+        spans[episode.meta.source] = (min(low, begin), max(high, begin + episode.duration_s))
+    return spans
 
 
 def _draw(count: int, fraction: float, seed: int) -> set[int]:

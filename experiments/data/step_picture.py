@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.recordings.doctor.motion import LATEST_S, Motion, lags
+from agents.recordings.doctor.motion import Motion, following_s, lags
 from agents.runs.files import replacing
 
 LONGEST_S = 30.0
@@ -44,7 +44,9 @@ def draw_step(motion: Motion, path: Path, title: str) -> None:
     above.plot(time_s[within], turning * scale, color="#1f77b4", alpha=0.8, label="turning in the pictures, scaled")
     above.set_xlabel("seconds")
     above.legend(loc="upper right", fontsize=8)
-    below.axvspan(0, 1000 * LATEST_S, color="#2ca02c", alpha=0.12, label="where a car follows its wheel")
+    below.axvspan(
+        *(1000 * at for at in following_s(motion)), color="#2ca02c", alpha=0.12, label="where a car follows its wheel"
+    )
     below.plot(1000 * tried * motion.period_s, correlation, marker=".", color="#333333")
     below.axvline(0, color="#999999", linewidth=0.8)
     below.set_xlabel("turning comes so many ms after the steering")

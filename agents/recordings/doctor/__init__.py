@@ -16,7 +16,8 @@ from typing import Any
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.doctor.labels import check_labels, steering_facts
 from agents.recordings.doctor.leaks import check_leaks
-from agents.recordings.doctor.motion import Motion, check_motion, measure_motion, motion_facts
+from agents.recordings.doctor.motion import YAW_RATE, Motion, check_motion, measure_motion, motion_facts
+from agents.recordings.doctor.order import check_order, check_repeats
 from agents.recordings.doctor.timing import check_clock, clock_facts
 from agents.recordings.doctor.view import check_view, view_facts
 from agents.recordings.episodes import EpisodeSet
@@ -58,20 +59,24 @@ def examine(
     findings = [*check_reading(episodes), *check_clock(episodes), *check_labels(episodes)]
     facts: dict[str, Any] = {"clock": clock_facts(episodes), "steering": steering_facts(episodes)}
     motion = None
-    if all(episode.source is not None for episode in episodes):
-        report("pictures against labels")
+    pictured = all(episode.source is not None for episode in episodes)
+    if pictured or any(YAW_RATE in episode.extras for episode in episodes):
+        report("labels against pictures" if pictured else "labels against the car's instruments")
         motion = measure_motion(episodes)
         findings += check_motion(motion)
         facts["motion"] = motion_facts(motion)
-        report("view and light")
+    if pictured:
+        report("view, light and order")
         view = view_facts(episodes)
         findings += check_view(view)
         facts["view"] = view
-        if training is not None and held_out is not None:
-            report("leaks")
-            findings += check_leaks(training, held_out)
+        findings += check_order(episodes)
     else:
         findings.append(Finding("pictures", False, "there are no pictures, only logs", "nothing can be learnt from it"))
+    if training is not None and held_out is not None:
+        report("leaks")
+        leaks = check_leaks(training, held_out)
+        findings += leaks or (check_repeats(episodes) if pictured else [])
     return Report(tuple(sorted(findings, key=lambda finding: not finding.fault)), facts, motion)
 
 

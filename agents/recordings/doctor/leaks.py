@@ -25,6 +25,11 @@ MOST_FRAMES = 6000
 LEAST = 3
 """Fewer near-same frames than this are chance."""
 
+RUN = 25
+"""Labels in a row that are compared where there are no pictures."""
+DISTINCT = 10
+"""Different labels among them, at least."""
+
 _SIZE = (32, 24)
 
 
@@ -93,8 +98,36 @@ def find_leak(training: EpisodeSet, held_out: EpisodeSet) -> Leak:
     return Leak(copies, max(0, near - copies), example)
 
 
+def repeated_labels(training: EpisodeSet, held_out: EpisodeSet) -> int:
+    """Count held-out labels in stretches of `RUN` that stand in the training part as they are: logs without pictures.
+
+    Stretches with fewer than `DISTINCT` different labels are left out: a straight way repeats itself.
+    """
+    known: set[bytes] = set()
+    for episode in training:
+        labels = np.ascontiguousarray(episode.steering, np.float32)
+        known.update(labels[start : start + RUN].tobytes() for start in range(len(labels) - RUN + 1))
+    count = 0
+    for episode in held_out:
+        labels = np.ascontiguousarray(episode.steering, np.float32)
+        hit = np.zeros(len(labels), bool)
+        for start in range(len(labels) - RUN + 1):
+            part = labels[start : start + RUN]
+            if part.tobytes() in known and len(np.unique(part)) >= DISTINCT:
+                hit[start : start + RUN] = True
+        count += int(hit.sum())
+    return count
+
+
 def check_leaks(training: EpisodeSet, held_out: EpisodeSet) -> list[Finding]:
     """Say whether the test would be flattered."""
+    if all(episode.source is None for episode in training):
+        copies = repeated_labels(training, held_out)
+        if copies == 0:
+            return []
+        what = f"{copies:,} of {held_out.frame_count:,} held-out labels are a copy of a stretch of the training part"
+        do = "hold out another drive (--split episode), or leave out the copy"
+        return [Finding("leak", True, what, do, {"copies": copies, "near": 0})]
     leak = find_leak(training, held_out)
     if leak.copies + leak.near < LEAST:
         return []

@@ -31,11 +31,10 @@ def mend(episodes: EpisodeSet, report: Report) -> tuple[EpisodeSet, list[str]]:
             episodes = relabelled(episodes, 1.0, -offset)
             lines.append(f"{offset:+.3f} was taken off the steering")
         elif finding.about == "lag":
-            lag = float(finding.figures["lag_frames"])
-            frames = round(-lag) if lag < 0 else -round(lag - 1)
+            frames = int(finding.figures["shift_frames"])
             episodes = shifted(episodes, frames)
             lines.append(f"labels were moved {abs(frames)} frames {'earlier' if frames > 0 else 'later'}")
-        elif finding.about == "leak":
+        elif finding.about in ("leak", "repeats"):
             before = episodes.frame_count
             episodes = without_repeats(episodes)
             lines.append(f"{before - episodes.frame_count:,} frames that stand more than once were dropped")

@@ -1,14 +1,16 @@
 """Labels against pictures: a car that steers left sees the world move to the right, a moment later.
 
 The sideways shift from frame to frame is measured by phase correlation (Kuglin and Hines 1975) on the upper part of the
-pictures, where things are far and the shift is the car's turning. Its cross-correlation with the steering tells three
-things: the sign (a negative peak is a flipped one), the lag (the car follows the wheel after 0 to 0.2 s; earlier cannot
-be, later means that labels run ahead of the pictures), and, at that lag, the steering when the car goes straight.
+pictures, where things are far and the shift is the car's turning. Logs without pictures are held against the yaw rate
+of the car's own instruments, where they have one. The cross-correlation with the steering tells three things: the sign
+(a negative peak is a flipped one), the lag (a car follows its wheel after a time that is known of its kind; earlier
+cannot be, later means that labels run ahead of the pictures), and, at that lag, the steering when the car goes
+straight. Where the car's speed is known and its kind as well, the turning tells the clock, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.episodes import Episode, EpisodeSet
 
+YAW_RATE, SPEED = "yaw_rate_radps", "speed_mps"
+"""Columns of episodes that are looked at."""
 MOST_FRAMES = 3000
 """Frames that are looked at, in stretches spread over the recording."""
 STRETCH = 300
@@ -28,15 +32,31 @@ WIDTH = 96
 """Columns that pictures are shrunk to."""
 LONGEST_LAG_S = 0.8
 """Lags up to this are tried, seconds either way."""
-LATEST_S = 0.225
-"""A car follows its wheel within this time, camera and servo included, seconds. Measured: 0.20 s in a tub of a real
-car, 0.04 s in a simulator's log."""
+LATEST_S = {"car": 0.16, "udacity": 0.15}
+"""Cars of a kind follow their wheel within this time, camera and servo included, seconds. Measured: 0.04 s in a log of
+the Udacity simulator, 0.05 s in a car (comma2k19)."""
+LATEST_OTHERWISE_S = 0.225
+"""The same for other vehicles; measured: 0.19 s in a tub of a real model car, 0.11 s in this project's simulation."""
+EARLIEST_S = {"donkeycar": 0.06}
+"""Cars of a kind follow their wheel no sooner than this, seconds: a model car's servo takes 0.1 s to full lock, and its
+camera's picture is one loop old when it is recorded."""
+USUAL_S = {"donkeycar": 0.19, "udacity": 0.045, "car": 0.05}
+"""When cars of a kind follow their wheel, as measured, seconds; others after one frame."""
 EARLIEST_PERIODS = -0.75
-"""The pictures may seem to turn before the wheel by this much, in periods: exposure and rounding."""
+"""In other vehicles the pictures may seem to turn before the wheel by this much, in periods: exposure and rounding."""
 LEAST_CORRELATION = 0.3
 """Below this, pictures and labels are not alike enough to judge the lag."""
 LEAST_FRAMES = 200
 """With fewer frames nothing is judged."""
+LEAST_SPREAD = {True: 0.005, False: 0.0005}
+"""Standard deviation of steering from which on it is held against pictures (True) or instruments, full locks."""
+TURN_PER_METRE = {"udacity": 0.080}
+"""Shift of the pictures for each metre driven at full lock, shares of the width, small angles: a property of car and
+camera. Measured on the simulator's lake track: 0.077 to 0.084 in six of eight stretches."""
+MOST_CLOCK_RATIO = 1.4
+"""A clock that differs by more than this factor from what turning and speed say is wrong."""
+SMOOTH = 15
+"""Frames over which turning and steering are averaged for that, so that the car's lag does not count."""
 MOST_OFFSET = 0.12
 """Steering on straight ways from which on it counts as an offset, full locks."""
 
@@ -53,6 +73,12 @@ class Motion:
     """`[n]` seconds on the recording's time line."""
     period_s: float
     """Median time between frames, seconds."""
+    vehicle: str = ""
+    """The vehicle's kind."""
+    by_pictures: bool = True
+    """False when the turning was taken from the car's instruments, in radians."""
+    metres: tuple[NDArray[np.float64], ...] = ()
+    """`[n]` way from each frame to the next by the recorded speed and the clock; empty where there is no speed."""
 
     @property
     def frames(self) -> int:
@@ -61,8 +87,13 @@ class Motion:
 
 
 def measure_motion(episodes: EpisodeSet, most: int = MOST_FRAMES) -> Motion:
-    """Measure the turning in stretches of the centre cameras' episodes, up to `most` frames."""
+    """Measure the turning in stretches of the centre cameras' episodes, up to `most` frames.
+
+    Episodes without pictures count where they have a column `yaw_rate_radps`, positive left, and none has pictures.
+    """
     centre = [e for e in episodes if e.meta.extra.get("camera", "centre") == "centre"]
+    by_pictures = any(e.source is not None for e in centre)
+    centre = [e for e in centre if (e.source is not None if by_pictures else YAW_RATE in e.extras)]
     pieces = [
         (episode, start, min(start + STRETCH, len(episode)))
         for episode in centre
@@ -72,7 +103,7 @@ def measure_motion(episodes: EpisodeSet, most: int = MOST_FRAMES) -> Motion:
     wanted = max(1, most * len(pieces) // max(1, sum(stop - start for _, start, stop in pieces)))
     if len(pieces) > wanted:
         pieces = [pieces[i] for i in np.linspace(0, len(pieces) - 1, wanted).round().astype(int)]
-    found = [(_turning(*piece), piece) for piece in pieces]
+    found = [((_turning if by_pictures else _yaw)(*piece), piece) for piece in pieces]
     steps = [np.diff(episode.time_s[start:stop]) for episode, start, stop in pieces]
     return Motion(
         tuple(turning for turning, _ in found),
@@ -82,7 +113,22 @@ def measure_motion(episodes: EpisodeSet, most: int = MOST_FRAMES) -> Motion:
             for _, (episode, start, stop) in found
         ),
         float(np.median(np.concatenate(steps))) if steps else 0.05,
+        centre[0].meta.vehicle if centre else "",
+        by_pictures,
+        tuple(
+            np.asarray(episode.extras[SPEED][start : stop - 1], np.float64) * np.diff(episode.time_s[start:stop])
+            for episode, start, stop in pieces
+        )
+        if all(SPEED in episode.extras for episode, _, _ in pieces)
+        else (),
     )
+
+
+def _yaw(episode: Episode, start: int, stop: int) -> NDArray[np.float64]:
+    """Return the angle turned from each frame to the next, by the car's instruments, radians `[stop − start − 1]`."""
+    rate = np.asarray(episode.extras[YAW_RATE][start : stop - 1], np.float64)
+    turned: NDArray[np.float64] = rate * np.diff(episode.time_s[start:stop])
+    return turned
 
 
 def _turning(episode: Episode, start: int, stop: int) -> NDArray[np.float64]:
@@ -159,11 +205,12 @@ def _thirds(motion: Motion, sign: float) -> list[float]:
         return []
     found = []
     for part in np.array_split(np.arange(count), 3):
-        one = Motion(
-            tuple(motion.turning[i] for i in part),
-            tuple(motion.steering[i] for i in part),
-            tuple(motion.time_s[i] for i in part),
-            motion.period_s,
+        one = replace(
+            motion,
+            turning=tuple(motion.turning[i] for i in part),
+            steering=tuple(motion.steering[i] for i in part),
+            time_s=tuple(motion.time_s[i] for i in part),
+            metres=(),
         )
         tried, correlation = lags(one)
         # Of the sign that all have together: in a straight third the other one may peak by chance.
@@ -186,6 +233,7 @@ def motion_facts(motion: Motion) -> dict[str, Any]:
         "lag_s": lag * motion.period_s,
         "lag_frames_by_thirds": _thirds(motion, np.sign(best)),
         "offset": _offset(motion, round(lag)),
+        "clock_ratio": _clock_ratio(motion),
         "lags": tried.tolist(),
         "correlations": correlation.tolist(),
     }
@@ -202,34 +250,81 @@ def _offset(motion: Motion, lag: int) -> float:
     return float(offset)
 
 
+def _clock_ratio(motion: Motion) -> float | None:
+    """Return by how much the car turns more than its way and its steering say: the true time between frames over that
+    of the clock; None where it cannot be told.
+    """  # noqa: D205
+    usual = TURN_PER_METRE.get(motion.vehicle)
+    if usual is None or not motion.metres or not motion.by_pictures:
+        return None
+    ratios = []
+    kernel = np.ones(SMOOTH) / SMOOTH
+    for turning, steering, metres in zip(motion.turning, motion.steering, motion.metres, strict=True):
+        known = np.isfinite(turning) & np.isfinite(metres)
+        if known.mean() < 0.5 or len(turning) < 4 * SMOOTH:
+            continue
+        expected = np.convolve(np.where(known, usual * steering * metres, 0.0), kernel, "valid")
+        seen = np.convolve(np.where(known, turning, 0.0), kernel, "valid")
+        if expected.std() > 1e-6 and seen.std() > 1e-9 and np.corrcoef(expected, seen)[0, 1] > 0.8:
+            ratios.append(float((expected * seen).sum() / (expected * expected).sum()))
+    return float(np.median(ratios)) if ratios else None
+
+
 def check_motion(motion: Motion) -> list[Finding]:
-    """Look for a flipped sign, for labels ahead of or behind the pictures, and for an offset."""
-    if motion.frames < LEAST_FRAMES or np.concatenate(motion.steering).std() < 0.005:
+    """Look for a flipped sign, for labels ahead of or behind the pictures, for an offset, and for a clock that lies."""
+    if motion.frames < LEAST_FRAMES or np.concatenate(motion.steering).std() < LEAST_SPREAD[motion.by_pictures]:
         return []
+    pictures = "pictures" if motion.by_pictures else "instruments"
     facts = motion_facts(motion)
     best, lag, lag_s = facts["correlation"], facts["lag_frames"], facts["lag_s"]
     figures = {"correlation": best, "lag_frames": lag, "lag_s": lag_s, "offset": facts["offset"]}
     positive = max(max(facts["correlations"]), 0.0)
     if best < -LEAST_CORRELATION and positive < 0.7 * -best:
-        what = f"steering looks flipped: the pictures turn against it (correlation {best:.2f})"
+        what = f"steering looks flipped: the {pictures} turn against it (correlation {best:.2f})"
         return [Finding("sign", True, what, "read it with --positive left or right, or let fix turn it round", figures)]
     findings = []
+    ratio = facts["clock_ratio"]
+    if ratio is not None and max(ratio, 1 / ratio) > MOST_CLOCK_RATIO:
+        what = (
+            f"frames are {1000 * motion.period_s:.3g} ms apart by their stamps and some "
+            f"{1000 * motion.period_s * ratio:.2g} ms by how far such a car turns at its speed"
+        )
+        do = f"give the camera's true rate by --nominal-rate, perhaps {1 / (motion.period_s * ratio):.2g}"
+        # What the lag is in seconds cannot be told by such a clock.
+        return [Finding("clock", True, what, do, {**figures, "clock_ratio": ratio})]
     if best >= LEAST_CORRELATION:
         thirds = facts["lag_frames_by_thirds"]
-        sure = [lag, *thirds]
-        early = float(np.median(sure)) < EARLIEST_PERIODS and lag < EARLIEST_PERIODS
-        late = float(np.median(sure)) * motion.period_s > LATEST_S and lag_s > LATEST_S
+        sure = float(np.median([lag, *thirds]))
+        earliest_s, latest_s = following_s(motion)
+        early = max(sure, lag) * motion.period_s < earliest_s
+        late = min(sure, lag) * motion.period_s > latest_s
         if early or late:
             side = "behind" if early else "ahead of"
-            shift = -lag if early else lag - 1
+            when = "before" if lag < 0 else "after"
             what = (
-                f"labels are {side} the pictures: these turn {abs(lag_s) * 1000:.0f} ms ({abs(lag):.1f} frames) "
-                f"{'before' if early else 'after'} the steering (correlation {best:.2f}; a car follows within "
-                f"{1000 * LATEST_S:.0f} ms, and never comes before)"
+                f"labels are {side} the {pictures}: these turn {abs(lag_s) * 1000:.0f} ms ({abs(lag):.1f} frames) "
+                f"{when} the steering (correlation {best:.2f}; such a car follows after {1000 * earliest_s:.0f} to "
+                f"{1000 * latest_s:.0f} ms)"
             )
-            do = f"shift the labels: fix does so by {abs(shift):.0f} frames; for a table, --offset-s"
+            figures["shift_frames"] = shift_of(lag, motion)
+            do = f"shift the labels: fix does so by {abs(figures['shift_frames'])} frames; for a table, --offset-s"
             findings.append(Finding("lag", True, what, do, figures))
-        if abs(facts["offset"]) > MOST_OFFSET:
+        if motion.by_pictures and abs(facts["offset"]) > MOST_OFFSET:
             what = f"steering is {facts['offset']:+.2f} where the car goes straight"
             findings.append(Finding("offset", True, what, "trim the car, or let fix take it off", figures))
     return findings
+
+
+def following_s(motion: Motion) -> tuple[float, float]:
+    """Return after which times cars of a kind follow their wheel, the shortest and the longest, seconds."""
+    earliest_s = EARLIEST_S.get(motion.vehicle, EARLIEST_PERIODS * motion.period_s)
+    return earliest_s, LATEST_S.get(motion.vehicle, LATEST_OTHERWISE_S)
+
+
+def shift_of(lag: float, motion: Motion) -> int:
+    """Return by how many frames labels are to be moved earlier (later when negative) so that the car follows its wheel
+    as cars of its kind do.
+    """  # noqa: D205
+    usual_s = USUAL_S.get(motion.vehicle)
+    usual = 1.0 if usual_s is None else usual_s / motion.period_s
+    return round(usual - lag)

@@ -51,9 +51,12 @@ def view_facts(episodes: EpisodeSet) -> dict[str, Any]:
     still = stack.std(0).mean(1) < STILL if len(stack) > 10 else np.zeros(height, bool)
     bonnet = int(np.argmin(still[::-1])) if still[-1] and not still.all() else 0
     horizon = _horizon(np.stack(flows)) if flows else None
+    # Where the flow is that of a car that drives backwards, a horizon shows once its sign is changed.
+    backwards = bool(flows) and horizon is None and _horizon(-np.stack(flows)) is not None
     low, high = np.quantile(light, [0.05, 0.95])
     return {
         "horizon": horizon,
+        "backwards": backwards,
         "bonnet": bonnet / height if bonnet else None,
         "crop_top": None if horizon is None else int(horizon * height),
         "crop_bottom": bonnet,
@@ -96,6 +99,9 @@ def check_view(view: dict[str, Any]) -> list[Finding]:
     findings: list[Finding] = []
     if not view:
         return findings
+    if view["backwards"]:
+        what = "the pictures run backwards: the road moves away from the car"
+        findings.append(Finding("order", True, what, "see whether the rows stand in reverse; name --time-column"))
     low, high = view["light_from_5_to_95_percent"]
     if high - low < 4:
         what = f"all frames are equally bright (grey level {low:.0f} to {high:.0f})"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeMeta, EpisodeSet
-from agents.recordings.splits import split_by_episode, split_by_time_block
+from agents.recordings.splits import cut_into_blocks, split_by_episode, split_by_time_block
 from tests.agents.counted import PERIOD_S, make_set
 
 
@@ -138,3 +138,20 @@ def test_whole_episodes_are_held_out_by_seed():
 def test_impossible_splits_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_blocks_hold_each_frame_once_and_keep_their_distance():
+    both = make_set([50, 50, 100])
+    pairs = cut_into_blocks(both, 4, gap_s=3 * PERIOD_S)
+    moments = []
+    for rest, held in pairs:
+        there = [e.meta.start_s + e.time_s for e in held]
+        moments += [(e.meta.source, float(t)) for e, line in zip(held, there, strict=True) for t in line]
+        for episode in rest:
+            line = episode.meta.start_s + episode.time_s
+            same = [t for e, t in zip(held, there, strict=True) if e.meta.source == episode.meta.source]
+            nearest = min(np.abs(line[:, None] - t[None]).min() for t in same)
+            assert nearest >= 3 * PERIOD_S - 1e-9
+    assert len(moments) == len(set(moments)) == both.frame_count
+    with pytest.raises(ValueError, match="too short for 4 blocks"):
+        cut_into_blocks(make_set([20]), 4, gap_s=10.0)

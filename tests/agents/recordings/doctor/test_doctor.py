@@ -15,6 +15,7 @@ from agents.recordings.doctor import Report, examine
 from agents.recordings.doctor.leaks import find_leak, find_repeats
 from agents.recordings.doctor.mend import mend
 from agents.recordings.doctor.motion import lags, measure_motion, peak
+from agents.recordings.doctor.order import check_order
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.splits import split_by_time_block
 from tests.agents.recordings.makers import make_tub, real, write_catalog, write_manifest
@@ -108,6 +109,9 @@ PLANTED = {
     "a clock in bursts": ("clock", stamped(lambda i: 350 if i % 5 == 0 else 2)),
     "a clock that jumps about": ("clock", stamped(lambda i: 20 + 137 * i % 113)),
     "a clock three times too slow": ("clock", stamped(lambda i: 213)),
+    "a clock twice too slow": ("clock", stamped(lambda i: 142)),
+    "a clock twice too fast": ("clock", stamped(lambda i: 35)),
+    "a clock that changes its rate": ("clock", stamped(lambda i: 71 if i < 150 else 120)),
 }
 
 
@@ -138,13 +142,120 @@ def test_a_leak_is_found_by_the_look_of_the_pictures_and_mended(tmp_path):
     [
         ("sign", lambda a: -a),
         ("lag", lambda a: np.concatenate([a[3:], a[-3:]])),
+        ("lag", lambda a: np.concatenate([a[:3], a[:-3]])),
         ("lag", lambda a: np.concatenate([a[:6], a[:-6]])),
         ("labels", lambda a: np.full_like(a, 0.2)),
     ],
 )
 def test_what_is_planted_in_the_tub_is_found(tmp_path, kind, change):
-    """The car itself follows its wheel after 4 frames: labels 3 frames late leave 1, which is as a simulator has it."""
+    """The car itself follows its wheel after 4 frames: labels 3 frames late leave 1, which is too soon for a servo."""
     assert faults(look(copy_tub(tmp_path / "tub", change), nominal_rate=20.0)) == {kind}
+
+
+@pytest.mark.parametrize("step_ms", [70, 25])
+def test_a_tub_with_another_rate_is_doubted(tmp_path, step_ms):
+    """70 ms a frame may be what the car was set to, and is said; 25 ms is doubted."""
+    tub = copy_tub(tmp_path / "tub", lambda angles: angles, count=160)
+    records = [json.loads(line) for line in (tub / "catalog_0.catalog").read_text().splitlines()]
+    for index, record in enumerate(records):
+        record["_timestamp_ms"] = 1_600_000_000_000 + step_ms * index
+    write_catalog(tub, records)
+    report = look(tub)
+    kinds = {finding.about for finding in report.findings if finding.about in ("rate", "clock")}
+    assert kinds == ({"rate"} if step_ms == 70 else {"clock"})
+
+
+def test_drives_that_are_mixed_are_told_and_sound_ones_are_not(tmp_path):
+    records = [
+        json.loads(line) for line in (real("donkeycar_tub") / "catalog_0.catalog").read_text().splitlines()[:400]
+    ]
+    shuffled = np.random.default_rng(0).permutation(400).tolist()
+    interleaved = np.stack([np.arange(200), np.arange(200, 400)], 1).ravel().tolist()
+    for name, order in (("sound", range(400)), ("shuffled", shuffled), ("interleaved", interleaved)):
+        tub = tmp_path / name
+        tub.mkdir()
+        (tub / "images").symlink_to(real("donkeycar_tub") / "images")
+        rows = [{**records[k], "_index": i, "_timestamp_ms": 50 * i} for i, k in enumerate(order)]
+        write_catalog(tub, rows)
+        write_manifest(tub)
+        found = [finding.what for finding in check_order(load_episodes(tub))]
+        assert len(found) == (name != "sound")
+        assert all(
+            word in found[0] for word in {"shuffled": ["do not follow"], "interleaved": ["two drives"]}.get(name, [])
+        )
+
+
+def copy_segment(directory: Path, change: Callable[[dict[str, np.ndarray]], None]) -> Path:
+    """Copy the real motorway's logs, changed."""
+    source = real("comma2k19_segment")
+    arrays = {str(path.relative_to(source)): np.load(path) for path in sorted(source.rglob("*")) if path.is_file()}
+    short = {name.split("|")[-1].split("/40/")[-1]: name for name in arrays}
+    view = {key: arrays[name] for key, name in short.items()}
+    change(view)
+    for key, name in short.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        with (directory / name).open("wb") as file:
+            np.save(file, view[key])
+    return directory
+
+
+ANGLE = "processed_log/CAN/steering_angle/value"
+
+
+def clock_times(factor: float) -> Callable[[dict[str, np.ndarray]], None]:
+    def change(logs: dict[str, np.ndarray]) -> None:
+        first = logs["global_pose/frame_times"][0]
+        for name in [name for name in logs if name.endswith(("/t", "frame_times"))]:
+            logs[name] = first + (logs[name] - first) * factor
+
+    return change
+
+
+def steering_to(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], None]:
+    return lambda logs: logs.__setitem__(ANGLE, change(logs[ANGLE]))
+
+
+def repeated(angle: np.ndarray) -> np.ndarray:
+    """Put the first 10 s in place of the last ones, as the camera sees them."""
+    return np.concatenate([angle[: -len(angle) // 6], angle[: len(angle) - len(angle[: -len(angle) // 6])]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("sign", steering_to(lambda a: -a)),
+        ("lag", steering_to(lambda a: np.concatenate([a[:13], a[:-13]]))),
+        ("lag", steering_to(lambda a: np.concatenate([a[13:], a[-13:]]))),
+        ("labels", steering_to(lambda a: np.full_like(a, 1.5))),
+        ("clock", clock_times(1.3)),
+        ("clock", clock_times(0.5)),
+    ],
+)
+def test_what_is_planted_in_the_motorway_is_found(tmp_path, kind, change):
+    """There are no pictures: the yaw rate of the pose log is what labels are held against; 13 samples are 3 frames."""
+    assert faults(look(copy_segment(tmp_path, change))) == {kind}
+
+
+def test_a_copied_stretch_of_labels_is_a_leak():
+    rng = np.random.default_rng(0)
+    steering = (0.1 * rng.normal(size=400)).astype(np.float32)
+    steering[330:380] = steering[20:70]
+    meta = EpisodeMeta("route", PERIOD_S, vehicle="car")
+    episodes = EpisodeSet((Episode(steering, np.arange(400) * PERIOD_S, meta),))
+    report = examine(episodes, *split_by_time_block(episodes))
+    assert faults(report) == {"leak"} and report.faults[0].figures["copies"] == 50
+
+
+def test_driving_that_stands_there_twice_is_told(tmp_path):
+    """Copies under other names on the training side alone: no leak, but the drive counts twice."""
+    log = copy_log(tmp_path / "log")
+    names = [line.split(",")[0] for line in (log / "driving_log.csv").read_text().splitlines()]
+    for one, other in zip(names[10:40], names[150:180], strict=True):
+        content = (log / one).read_bytes()
+        (log / other).unlink()
+        (log / other).write_bytes(content)
+    report = look(log)
+    assert [f.figures for f in report.faults if f.about == "repeats"] == [{"frames": 30}]
 
 
 class Panorama:

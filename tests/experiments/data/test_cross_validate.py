@@ -1,0 +1,72 @@
+"""Blocked cross-validation: every frame is steered once by a driver that never saw it; figures say what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.data import cross_validate
+from experiments.data.cross_validate import summarise
+from tests.experiments.verbs import wormwheel
+
+RNG = np.random.default_rng(0)
+TARGETS = [np.convolve(RNG.normal(size=620), np.ones(20) / 4, "valid")[:600].clip(-1, 1) for _ in range(3)]
+
+
+def test_strict_figures_see_a_weak_gain_and_those_that_forgive_it_do_not():
+    noise = [0.02 * RNG.normal(size=600) for _ in TARGETS]
+    weak = [0.3 * t + 0.1 + n for t, n in zip(TARGETS, noise, strict=True)]
+    figures = summarise([weak], TARGETS)
+    assert figures["correlation"].value > 0.97
+    assert figures["r2"].value < 0.6
+    assert figures["r2_fitted"].value > 0.95
+    assert figures["r2"].low < figures["r2"].value < figures["r2"].high
+
+
+def test_the_gain_is_fitted_on_other_blocks_than_the_one_that_is_scored():
+    """A driver whose gain is right on two blocks and turned round on the third gains nothing there by the fit."""
+    turned = [TARGETS[0], TARGETS[1], -TARGETS[2]]
+    alone = summarise([turned], TARGETS)["r2_fitted"].value
+    whole_y, whole_p = np.concatenate(TARGETS), np.concatenate(turned)
+    gain = np.cov(whole_p, whole_y, bias=True)[0, 1] / whole_p.var()
+    in_sample = 1 - ((gain * (whole_p - whole_p.mean()) + whole_y.mean() - whole_y) ** 2).mean() / whole_y.var()
+    assert alone < in_sample - 0.1
+
+
+def test_seeds_are_averaged_and_drawn_together():
+    good = [t.copy() for t in TARGETS]
+    flat = [np.zeros_like(t) for t in TARGETS]
+    both = summarise([good, flat], TARGETS)["r2"].value
+    assert both == pytest.approx(
+        (summarise([good], TARGETS)["r2"].value + summarise([flat], TARGETS)["r2"].value) / 2, abs=1e-9
+    )
+
+
+def test_it_goes_on_where_it_was_stopped_and_takes_more_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "cv"
+    options = ("--blocks", 2, "--out", out, "--cores", "feedforward", "--epochs", 1, "--stride", 16)
+    options += ("--height", 16, "--width", 32, "--gap-s", 0.2)
+    calls = []
+    train = cross_validate.train_imitation
+
+    def counted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cross_validate, "train_imitation", counted)
+    assert wormwheel(capsys, "data", "cross-validate", tub, *options).code == 130
+    ran = wormwheel(capsys, "data", "cross-validate", tub, *options, "--seeds", 0, 1, "--resume")
+    assert ran.code == 0, ran.err
+    assert len(calls) == 1 + 1 + 3, "the first block stands, the other one and both of the new seed were trained"
+    figures = json.loads((out / "results.json").read_text())["figures"]
+    assert figures["frames"] == 120 and set(figures["drivers"]["feedforward"]["seeds"]) == {"0", "1"}
+    assert sum(len(np.load(path)) for path in (out / "blocks").glob("*-seed-1-*.npy")) == 120
+    refused = wormwheel(capsys, "data", "cross-validate", tub, *options, "--epochs", 2, "--resume")
+    assert refused.code == 2 and "epochs" in refused.complaint
