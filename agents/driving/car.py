@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import gymnasium
@@ -39,6 +39,20 @@ def car_of_env(env: gymnasium.Env[Any, Any], lane_width_m: float) -> CarInfo:
         camera_hfov_deg=camera.hfov_deg,
         camera_horizon=seen.horizon,
     )
+
+
+def rig_of_env(env: gymnasium.Env[Any, Any]) -> dict[str, dict[str, float]]:
+    """Return camera and car of a `LaneKeeping` env in all their parameters: what a recording is driven along with.
+
+    Args:
+        env: the env, after its reset, wrapped or not.
+
+    Returns:
+        `camera_params` and `vehicle_params`, for the extras of an episode.
+    """
+    inside = env.unwrapped
+    assert isinstance(inside, LaneKeepingEnv)
+    return {"camera_params": asdict(inside.scene.params), "vehicle_params": asdict(inside.vehicle_params)}
 
 
 def car_of_episodes(episodes: Iterable[Episode]) -> CarInfo | None:

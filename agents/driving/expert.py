@@ -1,4 +1,4 @@
-"""The geometric driver that labels data: pure pursuit of the middle of the right-hand lane.
+"""The geometric driver that labels data: pure pursuit of the line to keep, such as the middle of the right-hand lane.
 
 It sees what no camera sees: where the car is on the road. A circle through the rear axle, tangent to the car, is laid
 through a point ahead on the lane; the front wheels are turned to follow it (Coulter, *Implementation of the Pure
@@ -41,7 +41,7 @@ class ExpertConfig:
 
 
 class Expert:
-    """Pure pursuit on the true pose of a `LaneKeeping` env."""
+    """Pure pursuit on the true pose of a `LaneKeeping` or a `Recorded` env."""
 
     def __init__(self, config: ExpertConfig | None = None):
         """Make an expert that looks ahead as `config` says; as by default when None."""
@@ -64,13 +64,13 @@ class Expert:
         """Return the steering in [−1, 1], positive left, for the env's present state.
 
         Args:
-            env: a `LaneKeeping` env, wrapped or not.
+            env: a `LaneKeeping` or a `Recorded` env, wrapped or not.
         """
         world = env.unwrapped
         vehicle, track, params = world.vehicle_state, world.track, world.vehicle_params
         x, y, yaw = vehicle.x, vehicle.y, vehicle.yaw
         ahead_m = max(self.config.lookahead_min_m, vehicle.speed * self.config.lookahead_s)
-        target_x, target_y = track.point(world.road_position_m + ahead_m, track.right_lane_offset())
+        target_x, target_y = track.point(world.road_position_m + ahead_m, world.target_offset_m)
         dx, dy = float(target_x) - x, float(target_y) - y
         left_m = -math.sin(yaw) * dx + math.cos(yaw) * dy
         angle_rad = math.atan2(2 * params.wheelbase_m * left_m, dx * dx + dy * dy)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from agents.driving.car import car_of_env
+from agents.driving.car import car_of_env, rig_of_env
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
 from agents.driving.rollout import Step, drive_episodes
 from agents.recordings.episodes import EpisodeMeta
@@ -204,11 +204,13 @@ class _DisturbedExpert:
 
     Attributes:
         label: what the expert steered last, before the push.
+        pose: x and y, m, and yaw, rad, of the car then.
     """
 
     def __init__(self, expert: Expert, disturbance: Disturbance):
         self.expert, self.disturbance = expert, disturbance
         self.label = 0.0
+        self.pose = (0.0, 0.0, 0.0)
 
     def act(
         self,
@@ -219,7 +221,8 @@ class _DisturbedExpert:
     ) -> NDArray[np.float32]:
         """Steer, and push; see `agents.driving.driver.Driver`."""
         (env,) = envs
-        self.label = self.expert.steer(env)
+        state = env.unwrapped.vehicle_state  # type: ignore[attr-defined]
+        self.label, self.pose = self.expert.steer(env), (state.x, state.y, state.yaw)
         pushed = min(max(self.label + self.disturbance.step(), -1.0), 1.0)
         return np.array([[pushed]], np.float32)
 
@@ -248,13 +251,19 @@ def _record_attempt(
             if not len(recording):
                 lane_width_m = float(seen["lane_width_m"])
                 car = car_of_env(step.env, lane_width_m).to_json()
-                recording.meta = replace(meta, extra={"lane_width_m": lane_width_m, "car": car})
+                known = {"lane_width_m": lane_width_m, "car": car, **rig_of_env(step.env)}
+                recording.meta = replace(meta, extra=known)
+            x_m, y_m, yaw_rad = driver.pose
             recording.append(
                 step.frame,
                 driver.label,
                 float(seen["time_s"]),
                 lateral_offset_m=np.float32(seen["lateral_offset_m"]),
+                heading_error_rad=np.float32(seen["heading_error_rad"]),
                 speed_mps=np.float32(seen["speed_mps"]),
+                x_m=x_m,
+                y_m=y_m,
+                yaw_rad=yaw_rad,
             )
             unreported += 1
             if unreported == REPORT_EVERY:

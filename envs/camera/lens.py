@@ -85,9 +85,22 @@ class CameraParams:
 
     def rays(self, height: int, width: int) -> FloatArray:
         """`[H, W, 3]` unit vectors, in the frame of the car, along which the pixels look."""
+        return self.rays_through(np.arange(width), np.arange(height), height, width)
+
+    def rays_through(
+        self, columns: NDArray[np.number], rows: NDArray[np.number], height: int, width: int
+    ) -> FloatArray:
+        """`[R, C, 3]` unit vectors, in the frame of the car, through the crossings of columns `[C]` and rows `[R]`.
+
+        Args:
+            columns: places across the image, pixels, whole ones in the middle of a pixel; they may lie outside.
+            rows: places down the image.
+            height: rows of the image.
+            width: columns of the image.
+        """
         focal_x, focal_y = self.focal_px(width)
-        left = -(np.arange(width) - 0.5 * (width - 1)) / focal_x
-        up = -(np.arange(height) - 0.5 * (height - 1)) / focal_y
+        left = -(columns - 0.5 * (width - 1)) / focal_x
+        up = -(rows - 0.5 * (height - 1)) / focal_y
         left, up = np.meshgrid(left, up)
         radius = np.hypot(left, up)
         angle = np.arctan(self.lens * radius) / self.lens if self.lens > 1e-6 else radius

@@ -156,6 +156,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         return self._s
 
     @property
+    def target_offset_m(self) -> float:
+        """Where the line to keep runs, m left of the centre line: the middle of the right-hand lane."""
+        return self.track.right_lane_offset()
+
+    @property
     def vehicle_params(self) -> VehicleParams:
         """The car of this episode."""
         return self._vehicle.params

@@ -1,0 +1,1 @@
+"""Tests of the env that a recording becomes."""
