@@ -19,7 +19,9 @@ from policies.cores.core import Core as Core
 from policies.cores.ctrnn import CTRNN, CTRNNConfig
 from policies.cores.feedforward import FeedForward, FeedForwardConfig
 from policies.cores.gated import GRU, LSTM, GRUConfig, LSTMConfig
+from policies.cores.liquid_s4 import LiquidS4, LiquidS4Config
 from policies.cores.lrc import LRC, LRCConfig
+from policies.cores.lrc_ssm import LrcSSM, LrcSSMConfig
 from policies.cores.ltc import LTC, LTCConfig
 from policies.cores.neural_ode import NeuralODE, NeuralODEConfig
 from policies.cores.reservoir import Reservoir, ReservoirConfig
@@ -54,6 +56,8 @@ CORES: dict[str, CoreSpec] = {
     "ctrnn": CoreSpec(CTRNNConfig, CTRNN),
     "neural_ode": CoreSpec(NeuralODEConfig, NeuralODE),
     "lrc": CoreSpec(LRCConfig, LRC),
+    "liquid_s4": CoreSpec(LiquidS4Config, LiquidS4),
+    "lrc_ssm": CoreSpec(LrcSSMConfig, LrcSSM),
     "reservoir": CoreSpec(ReservoirConfig, _make_reservoir),
     "transformer": CoreSpec(TransformerConfig, Transformer),
     "gru": CoreSpec(GRUConfig, GRU),

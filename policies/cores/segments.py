@@ -57,6 +57,61 @@ def split_at_starts(starts: Tensor) -> Segments:
     return Segments(order, place, batch_sizes, of_sample[:, 0], of_sample[:, -1])
 
 
+class Stretches(NamedTuple):
+    """The stretches between starts as rows of their own, each padded to the longest; what a convolution takes.
+
+    Attributes:
+        step: `[G, L]` int64, index of the step (sample-major) at each place; 0 beyond the end of a stretch.
+        valid: `[G, L]` bool, False beyond the end.
+        place: `[B·T]` int64, place of each step in the flattened `[G · L]`.
+        lengths: `[G]` int64.
+        first: `[B]` int64, row of the sample's first stretch.
+        last: `[B]` int64, row of the sample's last stretch.
+    """
+
+    step: Tensor
+    valid: Tensor
+    place: Tensor
+    lengths: Tensor
+    first: Tensor
+    last: Tensor
+
+    def lay_out(self, x: Tensor) -> Tensor:
+        """Return `[B, T, N]` as rows `[G, L, N]`, zeros beyond the ends."""
+        return torch.where(self.valid[..., None], x.flatten(0, 1)[self.step], 0)
+
+    def take_back(self, rows: Tensor) -> Tensor:
+        """Return rows `[G, L, N]` as `[B, T, N]`."""
+        return rows.flatten(0, 1)[self.place].unflatten(0, (len(self.first), -1))
+
+
+def cut_at_starts(starts: Tensor) -> Stretches:
+    """Lay the stretches between starts out as rows.
+
+    Args:
+        starts: `[B, T]` bool; the first step of a sample always begins a stretch.
+    """
+    batch_size, steps = starts.shape
+    begins = starts.clone()
+    begins[:, 0] = True
+    row = begins.flatten().cumsum(0) - 1  # [B·T], which stretch a step is in
+    step = torch.arange(batch_size * steps, device=starts.device)
+    begin = step[begins.flatten()]  # [G]
+    lengths = torch.bincount(row)
+    longest = int(lengths.max())
+    offsets = torch.arange(longest, device=starts.device)
+    valid = offsets < lengths[:, None]
+    of_sample = row.unflatten(0, (batch_size, steps))
+    return Stretches(
+        torch.where(valid, begin[:, None] + offsets, 0),
+        valid,
+        row * longest + step - begin[row],
+        lengths,
+        of_sample[:, 0],
+        of_sample[:, -1],
+    )
+
+
 def start_columns(starts: Tensor) -> list[int]:
     """Return 0, every later step at which any sample starts, and T."""
     later = starts[:, 1:].any(dim=0).nonzero().flatten() + 1

@@ -46,7 +46,7 @@ def before(policy: DrivingPolicy, pictures: torch.Tensor) -> tuple[torch.Tensor,
     return pictures[-K:], state
 
 
-@pytest.mark.parametrize("core", ["ltc", "lstm", "cfc", "feedforward", "transformer"])
+@pytest.mark.parametrize("core", ["ltc", "lstm", "cfc", "feedforward", "transformer", "liquid_s4", "lrc_ssm"])
 @pytest.mark.parametrize("reference", ["held", "blank"])
 def test_shares_sum_to_the_change(core: str, reference: str):
     policy = driver(core)

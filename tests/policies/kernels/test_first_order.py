@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from policies.cores import make_core
 
 INPUTS = 4
+KERNELS = ["ltc", "cfc", "ctrnn", "lrc", "neural_ode", "liquid_s4", "lrc_ssm"]
+"""Cores that a kernel runs."""
 
 
 class Halved(nn.Module):
@@ -35,7 +37,7 @@ def penalised(core: nn.Module, of: str) -> Tensor:
 
 
 @pytest.mark.parametrize("of", ["inputs", "state", "elapsed", "parameter"])
-@pytest.mark.parametrize("name", ["ltc", "ltc, parametrised", "cfc", "ctrnn", "lrc", "neural_ode"])
+@pytest.mark.parametrize("name", [*KERNELS, "ltc, parametrised"])
 def test_a_gradient_penalty_is_refused_by_a_kernel(name: str, of: str) -> None:
     core = make_core(name.split(",")[0], INPUTS, 1, {"kernel": "auto"})
     if "parametrised" in name:
@@ -46,7 +48,7 @@ def test_a_gradient_penalty_is_refused_by_a_kernel(name: str, of: str) -> None:
         penalty.backward()
 
 
-@pytest.mark.parametrize("name", ["ltc", "cfc", "ctrnn", "lrc", "neural_ode"])
+@pytest.mark.parametrize("name", KERNELS)
 def test_the_reference_takes_it(name: str) -> None:
     core = make_core(name, INPUTS, 1, {"kernel": "reference"})
     penalised(core, "inputs").backward()

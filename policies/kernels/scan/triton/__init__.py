@@ -1,0 +1,1 @@
+"""The scan for NVIDIA GPUs."""

@@ -1,0 +1,1 @@
+"""Scans: the kernels against the loop."""
