@@ -145,7 +145,8 @@ def bootstrap(
     if count < ENOUGH_VALUES:
         return Estimate(value)
     generator = np.random.default_rng(seed)
-    return _estimate(value, np.array([statistic(generator.integers(0, count, count)) for _ in range(resamples)]))
+    drawn = [statistic(generator.integers(0, count, count)) for _ in range(resamples)]
+    return percentile_interval(value, np.array(drawn))
 
 
 def poisson_rate(count: int, exposure: float) -> Estimate:
@@ -165,6 +166,22 @@ def poisson_rate(count: int, exposure: float) -> Estimate:
         return Estimate(0.0, high=float(-np.log(0.05)) / exposure)
     low, high = stats.chi2.ppf(0.025, 2 * count) / 2, stats.chi2.ppf(0.975, 2 * count + 2) / 2
     return Estimate(count / exposure, float(low) / exposure, float(high) / exposure)
+
+
+def student_mean(values: ArrayLike) -> Estimate:
+    """Return the mean of independent values with Student's 95 % interval (Student 1908); none of fewer than three.
+
+    Args:
+        values: `[n]`, at least one; one a training run, say.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"values must be a list of at least one number, got shape {array.shape}.")
+    mean = float(array.mean())
+    if len(array) < ENOUGH_VALUES:
+        return Estimate(mean)
+    half = float(stats.t.ppf(0.975, len(array) - 1) * stats.sem(array))
+    return Estimate(mean, mean - half, mean + half)
 
 
 def proportion(count: int, total: int) -> Estimate:
@@ -236,7 +253,7 @@ def estimate(
             for part in _resampled(scores, _draws(scores, whole_runs, resamples, seed))
         ]
     )
-    return _estimate(value, values)
+    return percentile_interval(value, values)
 
 
 def paired_difference(
@@ -271,14 +288,14 @@ def paired_difference(
             )
             for driver, scores in enumerate((one, other))
         ]
-        return _estimate(whole[0] - whole[1], drawn[0] - drawn[1])
+        return percentile_interval(whole[0] - whole[1], drawn[0] - drawn[1])
     if _too_few(one, other):
         return Estimate(float(one.mean() - other.mean()))
     # The mean over conditions needs no resampling of its own: [R, K].
     values = _mean_of_draws(one.mean(2), _draws(one, whole_runs, resamples, seed, 0)) - _mean_of_draws(
         other.mean(2), _draws(other, whole_runs, resamples, seed, 1)
     )
-    return _estimate(float(one.mean() - other.mean()), values)
+    return percentile_interval(float(one.mean() - other.mean()), values)
 
 
 def probability_of_improvement(
@@ -306,7 +323,7 @@ def probability_of_improvement(
     # How often each run was drawn on a road is all that counts of a resample.
     share, share_other = _shares(runs, len(one)), _shares(others, len(other))
     values = np.einsum("brk,bsk,rsbk->b", share, share_other, wins[:, :, roads], optimize=True) / roads.shape[1]
-    return _estimate(float(wins.mean()), values)
+    return percentile_interval(float(wins.mean()), values)
 
 
 def mean_corruption_error(
@@ -351,7 +368,7 @@ def mean_corruption_error(
         return CorruptionError(Estimate(value), each, int((~counted).sum()))
     rows = ratios[np.isfinite(ratios).any(1)]
     values = np.nanmean(rows, axis=1) if rows.size else np.empty(0)
-    return CorruptionError(_estimate(value, values), each, int((~counted).sum()))
+    return CorruptionError(percentile_interval(value, values), each, int((~counted).sum()))
 
 
 def performance_profile(
@@ -424,7 +441,13 @@ def _too_few(*drivers: Scores) -> bool:
     return any(max(scores.shape[:2]) < ENOUGH_VALUES for scores in drivers)
 
 
-def _estimate(value: float, values: NDArray[np.float64]) -> Estimate:
+def percentile_interval(value: float, values: NDArray[np.float64]) -> Estimate:
+    """Return a figure with the 95 % percentile interval of its resamples (Efron 1979).
+
+    Args:
+        value: the figure on everything that was measured.
+        values: `[B]` the same figure of each resample; those that are not finite do not count.
+    """
     finite = values[np.isfinite(values)]
     if not finite.size or not np.isfinite(value):
         return Estimate(value)

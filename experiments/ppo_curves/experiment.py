@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from agents.driving.driver_options import DriverSpec
-from agents.driving.metrics import Estimate
+from agents.driving.statistics import Estimate, student_mean
 from agents.runs.directory import versions
 from agents.runs.files import write_json
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -28,7 +28,6 @@ from experiments.console import check_json, plain, say, table, write_results
 from experiments.evaluate.verb import EvaluateOptions, Outcome, evaluate_driving
 from experiments.ppo_curves.runs import PPOCurves, Run, quickened, read_curve, seconds_of, train
 from experiments.reports.plots import LIGHT, Curves, curves_figure, save
-from experiments.tasks.comparison import interval
 
 
 def run(options: PPOCurves) -> None:
@@ -107,9 +106,11 @@ def draw(curves: dict[str, list[list[dict[str, float]]]]) -> Any:
 
 
 def _band(steps: Any, values: Any, least: float, most: float) -> Curves:
-    means, halves = zip(*(interval(list(column)) for column in values.T), strict=True)
-    mean, half = np.array(means), np.nan_to_num(np.array(halves), posinf=0.0)
-    return Curves(steps, mean, np.clip(mean - half, least, most), np.clip(mean + half, least, most), values)
+    points = [student_mean(column) for column in values.T]
+    mean = np.array([point.value for point in points])
+    ends = [(point.low, point.high) if point.bounded else (point.value, point.value) for point in points]
+    low, high = np.clip(np.array(ends).T, least, most)
+    return Curves(steps, mean, low, high, values)
 
 
 def _show(options: PPOCurves, curves: dict[Run, list[dict[str, float]]], outcomes: dict[str, Outcome]) -> None:

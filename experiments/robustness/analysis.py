@@ -27,6 +27,7 @@ from agents.driving.statistics import (
     interquartile_mean_estimate,
     mean_corruption_error,
     paired_difference,
+    percentile_interval,
     performance_profile,
     probability_of_improvement,
     proportion,
@@ -173,11 +174,7 @@ def worsening(blocks: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -
     drawn_runs = rng.multinomial(runs, np.full(runs, 1 / runs), resamples)  # [N, R] how often each
     drawn_places = rng.multinomial(places, np.full(places, 1 / places), resamples)  # [N, B]
     values = _ratio(np.einsum("nr,nb,crbk->nck", drawn_runs, drawn_places, table, optimize=True))
-    finite = values[np.isfinite(values)]
-    if max(runs, places) < ENOUGH_VALUES or not finite.size:
-        return Estimate(value)
-    low, high = np.percentile(finite, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))
+    return Estimate(value) if max(runs, places) < ENOUGH_VALUES else percentile_interval(value, values)
 
 
 def _ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:

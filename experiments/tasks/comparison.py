@@ -17,13 +17,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from agents.driving.statistics import ENOUGH_VALUES, student_mean
 from agents.runs.directory import RunDirectory, to_json
 from agents.runs.files import replacing
 from experiments.console import check_json, progress, say, table, write_results
 from experiments.tasks.training import Contender, Model, Problem, Training, evaluate, train
-
-# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond the list the normal one is near enough.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures, without the models and the step-by-step losses."""
-        mean, half = interval(self.scores)
+        mean = student_mean(self.scores)
         contender = self.contender
         return {
             "label": contender.label,
@@ -48,8 +46,8 @@ class Entry:
             "config": to_json(dict(contender.config)),
             "learning_rate": contender.learning_rate,
             "parameters": self.parameters,
-            "mean": mean,
-            "half_width_95": half if math.isfinite(half) else None,
+            "mean": mean.value,
+            "half_width_95": mean.high - mean.value if mean.bounded else None,
             "scores": self.scores,
             "seconds": [round(s, 2) for s in self.seconds],
             "curves": self.curves,
@@ -130,15 +128,15 @@ def report(
     baselines = dict(baselines or {})
     rows = []
     for entry in entries:
-        mean, half = interval(entry.scores)
-        shown = f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if math.isfinite(half) else "")
+        mean = student_mean(entry.scores)
+        shown = f"{mean.value:.{digits}f}" + (f" ± {mean.high - mean.value:.{digits}f}" if mean.bounded else "")
         seconds = f"{math.fsum(entry.seconds) / len(entry.seconds):.0f}"
         contender = entry.contender
         rows.append([contender.label, f"{entry.parameters:,}", f"{training.steps:,}", seconds, shown])
         rows[-1].append(contender.published)
     rows += [[label, "", "", "", f"{score:.{digits}f}", ""] for label, score in baselines.items()]
     table(title, ["core", "parameters", "steps", "s a training", score_name, "published"], rows)
-    if training.seeds > 1:
+    if training.seeds >= ENOUGH_VALUES:
         say(f"± is a 95 % interval of the mean over {training.seeds} seeds (Student's t).")
     figures = {
         "score": score_name,
@@ -147,17 +145,6 @@ def report(
     }
     for path in (run.path / "results.json", training.json):
         write_results(path, f"tasks {title}", options, figures)
-
-
-def interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the half width of its 95 % interval over the seeds (Student's t; infinite for one seed)."""
-    count = len(scores)
-    mean = math.fsum(scores) / count
-    if count == 1:
-        return mean, math.inf
-    deviation = math.sqrt(math.fsum((s - mean) ** 2 for s in scores) / (count - 1))
-    quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
-    return mean, quantile * deviation / math.sqrt(count)
 
 
 def save(figure: Figure, path: Path) -> None:

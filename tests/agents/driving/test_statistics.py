@@ -20,6 +20,7 @@ from agents.driving.statistics import (
     poisson_rate,
     probability_of_improvement,
     proportion,
+    student_mean,
 )
 
 
@@ -237,6 +238,17 @@ def test_two_values_have_no_interval():
     assert estimate(interquartile_mean, random_scores(3, 1, 8), whole_runs=True).bounded, "three runs on one road"
     assert not bootstrap(lambda chosen: 0.445, 2).bounded
     assert bootstrap(lambda chosen: 0.445, 30).text(1, 100) == "44.5", "an interval that is a point says nothing"
+
+
+@pytest.mark.parametrize("count", [3, 5, 11, 40])
+def test_the_interval_of_a_mean_is_students(count):
+    scores = random_scores(count, seed=count)
+    low, high = scipy.stats.t.interval(0.95, count - 1, scores.mean(), scipy.stats.sem(scores))
+    found = student_mean(scores)
+    assert (found.value, found.low, found.high) == pytest.approx((scores.mean(), low, high))
+    assert not student_mean([1.0, 2.0]).bounded, "two runs have no interval"
+    with pytest.raises(ValueError, match="at least one"):
+        student_mean([])
 
 
 def test_few_events_have_exact_bounds():

@@ -13,10 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from experiments.cli import run_script
-from experiments.tasks import comparison, half_cheetah, sine_to_cosine, training, xor_stream
+from experiments.tasks import half_cheetah, sine_to_cosine, training, xor_stream
 from experiments.tasks.training import Batch, Contender, Model, Problem, Training
 
 LSTM = Contender("lstm", "lstm", {"hidden_size": 8}, 1e-2)
@@ -232,15 +231,6 @@ def test_same_seed_same_model_whatever_was_drawn_before():
     second = Model(contender, 1, 2, seed=3)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("count", [2, 3, 5, 11])
-def test_interval_is_students(count):
-    scores = np.random.default_rng(count).normal(size=count)
-    mean, half = comparison.interval(list(scores))
-    low, high = stats.t.interval(0.95, count - 1, scores.mean(), stats.sem(scores))
-    assert mean == pytest.approx(scores.mean()) and half == pytest.approx((high - low) / 2, rel=1e-3)
-    assert comparison.interval([1.0]) == (1.0, math.inf)
 
 
 # ---------------------------------------------------------------- commands
