@@ -1,7 +1,7 @@
 """A computer's measured latency, replayed while driving.
 
 `wormwheel bench latency` measures how long a policy takes from picture to steering on a computer; here each decision of
-a drive takes a time drawn from what was measured. Until the answer is there the car goes on with the steering before
+a drive takes a time drawn from what was measured. Until the answer is there the car keeps the steering before
 it; a driver that is later than its frame takes the next picture when it is done:
 
     held = max(1, L / period) periods a decision, of which the first L on the old steering
@@ -122,5 +122,5 @@ class ReplayedLatency(gymnasium.Wrapper[Any, Any, Any, Any]):
             reward += float(gained)
             if terminated or truncated:
                 break
-        told = min(elapsed, LONGEST) if self._latency.reported else 1.0
-        return {**observation, "elapsed": np.array([told], np.float32)}, reward, terminated, truncated, info
+        reported = min(elapsed, LONGEST) if self._latency.reported else 1.0
+        return {**observation, "elapsed": np.array([reported], np.float32)}, reward, terminated, truncated, info

@@ -8,7 +8,8 @@ left off, so that state is carried from batch to batch (truncated back-propagati
         steering, _ = policy(batch.frames, elapsed=batch.elapsed, starts=batch.starts)
 
 Both read from disk in a background thread a few batches ahead, and hold no more than these batches: memory does not
-grow with the data. Both can stop anywhere and go on: `state_dict()` after a batch, `load_state_dict()` before the next.
+grow with the data. Both can stop anywhere and resume: `state_dict()` after a batch, `load_state_dict()` before the
+next.
 
 Reading ahead in a background thread, with a bounded queue, errors passed on and no thread left behind.
 """
@@ -157,7 +158,7 @@ class _Batches(ABC):
         return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from where `state_dict` was taken, over the same episodes and with the same sizes.
+        """Resume from where `state_dict` was taken, over the same episodes and with the same sizes.
 
         Raises:
             ValueError: if the position lies beyond the end of an epoch of these episodes.

@@ -152,7 +152,7 @@ class CategoricalActions(Actions):
         return (noise.to(motors.device)[:, None] >= ends).sum(1)
 
     def choose(self, motors: Tensor) -> Tensor:
-        """Return the largest."""
+        """Return the most likely action of each row, int64 `[N]`: the greedy choice."""
         return motors.argmax(1)
 
     def log_prob(self, motors: Tensor, features: Tensor, actions: Tensor) -> Tensor:

@@ -81,9 +81,9 @@ class SharedVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Begin an episode in every env, with the seeds that `seed` has set."""
-        told = [(self._seeds[n], self._options[n]) for n in range(self.num_envs)]
+        seeded = [(self._seeds[n], self._options[n]) for n in range(self.num_envs)]
         for number, share in enumerate(self._shares):
-            self._tell(number, "reset", [told[n] for n in share])
+            self._tell(number, "reset", [seeded[n] for n in share])
         for number, share in enumerate(self._shares):
             self.reset_infos[share.start : share.stop] = self._hear(number)
         self._reset_seeds()
@@ -233,9 +233,9 @@ def _work(
             infos.append(info)
         return infos, begun
 
-    def reset(told: list[tuple[int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
+    def reset(seeded: list[tuple[int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
         infos = []
-        for number, env, (seed, options) in zip(share, worlds, told, strict=True):
+        for number, env, (seed, options) in zip(share, worlds, seeded, strict=True):
             observation, info = env.reset(seed=seed, **({"options": options} if options else {}))
             show(number, observation)
             infos.append(info)
@@ -253,7 +253,7 @@ def _work(
             else:
                 try:
                     answer = [_answer(what, worlds[place], content[1]) for place in content[0]]
-                except Exception as error:  # The envs go on: `has_attr` asks for what may not be there.
+                except Exception as error:  # The envs stay: `has_attr` asks for what may not be there.
                     pipe.send((False, portable(error)))
                     continue
             pipe.send((True, answer))

@@ -2,7 +2,7 @@
 
     convert(load_episodes("tub"), "tub-as-lerobot", "lerobot")
 
-What is complete is noted in `OUT/.partial-conversion.json`; the same call after a stop goes on behind it. The mark
+What is complete is noted in `OUT/.partial-conversion.json`; the same call after a stop resumes behind it. The mark
 goes when all is done. A directory that holds anything else is refused.
 """
 

@@ -16,7 +16,7 @@ from experiments.console import check_json, progress, table, write_results
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Write a recording in another format, as a stream; the same command goes on after a stop."""
+    """Write a recording in another format, as a stream; the same command resumes after a stop."""
 
     path: Positional[Path]
     """The recording: a data set, a tub, a log, a table, a video with --table, ..."""

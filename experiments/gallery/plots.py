@@ -62,7 +62,7 @@ def _way(env: PerturbedEnv, seed: int) -> NDArray[np.float64]:
 
 
 def plot_time(cells: Sequence[str], period_s: float, seed: int, box: Box) -> list[Picture]:
-    """Draw when the driver gets a picture (across), when that was taken (up), and what it is told (ticks).
+    """Draw when the driver gets a picture (across), when that was taken (up), and the elapsed time it is given (ticks).
 
     Args:
         cells: perturbations.
@@ -83,10 +83,10 @@ def _clock(perturbation: str, period_s: float, seed: int, box: Box) -> Picture:
     while now < periods:
         # The frame is its own number: what the driver sees tells when it was taken.
         frame = np.full((1, 1, 3), round(now * 8) % 256, np.uint8)
-        seen, told = running.see(frame, Moment(now * period_s, elapsed))
+        seen, reported = running.see(frame, Moment(now * period_s, elapsed))
         steps.append((now, int(seen[0, 0, 0]) / 8.0))
         x = round(6 + now * across)
-        cv2.line(picture, (x, box.height - 5), (x, round(box.height - 5 - 4.0 * told)), MUTED, 1)
+        cv2.line(picture, (x, box.height - 5), (x, round(box.height - 5 - 4.0 * reported)), MUTED, 1)
         elapsed = running.periods()
         now += elapsed
     stairs: list[tuple[float, float]] = []

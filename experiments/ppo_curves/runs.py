@@ -202,7 +202,7 @@ def _check(directory: Path, code: int) -> None:
 
 
 def seconds_of(directory: Path) -> float | None:
-    """Return how long a run took, s; None when it is not finished, or was stopped and gone on with."""
+    """Return how long a run took, s; None when it is not finished, or was stopped and resumed."""
     if not (directory / "results.json").exists():
         return None
     content = json.loads((directory / "config.json").read_text(encoding="utf-8"))

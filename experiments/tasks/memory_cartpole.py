@@ -76,7 +76,7 @@ class UntilSolved(BaseCallback):
             self.curve.append((self.num_timesteps, judge(self.model, self._options.episodes)))
 
     def _on_step(self) -> bool:
-        """Go on until it is solved."""
+        """Train until it is solved."""
         return not (self.curve and self.curve[-1][1] >= SOLVED)
 
 

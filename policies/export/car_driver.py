@@ -134,7 +134,7 @@ class Driver:
         Args:
             image: uint8 RGB `[H, W, 3]` at the size of the camera that it was trained with.
             elapsed: time since the frame before, in frame periods, > 0.
-            start: whether the state begins anew with this frame.
+            start: whether the state starts over with this frame.
 
         Returns:
             float32 `[M]` motors in [-1, 1]: steering, positive left, and the throttle where there is one.

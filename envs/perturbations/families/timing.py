@@ -45,7 +45,7 @@ def dropped_frames(generator: np.random.Generator, camera: CameraInfo, dose: flo
     has_hidden_twin=True,
 )
 def frozen_frames(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
-    """The camera freezes now and then for `FREEZE_S` on average and goes on showing its last picture.
+    """The camera freezes now and then for `FREEZE_S` on average and keeps showing its last picture.
 
     Freezes begin at random so that the picture is old for a share q of the time; their lengths are exponential.
 

@@ -109,30 +109,17 @@ def sensory_adjoint(block, inputs, neurons, sensory, lists, synapses, u, opening
 
 
 @compiled
-def backward(
+def backward(  # noqa: D417 - the rest are those of `forward`
     first, last, steps, inputs, neurons, sensory, recurrent, motors, substeps,
     u_all, state, elapsed, starts, pack, structure, output_w, voltages,
     grad_voltages, grad_motors, grad_final, grad_u, grad_state, grad_elapsed, scratch, sums, totals,
 ):  # fmt: skip
-    """Carry the gradients of samples `first` to `last` back; arguments beyond those of `forward` are below.
+    """Carry the gradients of samples `first` to `last` back.
+
+    The arguments up to `output_w` are those of `forward`, save that the addresses `state`, `elapsed` and `starts` may
+    not be 0.
 
     Args:
-        first: as in `forward`, and so on to `output_w`; the addresses `state`, `elapsed` and `starts` may not be 0.
-        last: .
-        steps: .
-        inputs: .
-        neurons: .
-        sensory: .
-        recurrent: .
-        motors: .
-        substeps: .
-        u_all: .
-        state: .
-        elapsed: .
-        starts: .
-        pack: .
-        structure: .
-        output_w: .
         voltages: address of `[B, T, N]`, what `forward` wrote.
         grad_voltages: address of `[B, T, N]`, gradient of the voltages; 0 for zeros.
         grad_motors: address of `[B, T, M]`, gradient of the mapped motor voltages; 0 for zeros.

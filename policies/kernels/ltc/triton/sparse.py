@@ -15,6 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from policies.kernels.ltc.triton.dense import neuron_parameters
+
 
 @triton.jit
 def sparse_forward(
@@ -45,7 +47,7 @@ def sparse_forward(
     """Write the voltages after every step."""
     neuron = tl.arange(0, NEURONS)
     real = neuron < neurons
-    gl, vl, cm_ = neuron_row(gleak, vleak, cm, neuron, real)
+    gl, vl, cm_ = neuron_parameters(gleak, vleak, cm, neuron, real)
     shared = scratch + tl.program_id(0).to(tl.int64) * NEURONS
     for row in range(tl.program_id(0), batch, tl.num_programs(0)):
         at_row = tl.cast(row, tl.int64)
@@ -106,7 +108,7 @@ def sparse_backward(
     """Write all gradients; those of the parameters as one partial sum a program."""
     neuron = tl.arange(0, NEURONS)
     real = neuron < neurons
-    gl, vl, cm_ = neuron_row(gleak, vleak, cm, neuron, real)
+    gl, vl, cm_ = neuron_parameters(gleak, vleak, cm, neuron, real)
     zero = tl.zeros_like(gl)
     g_gl, g_vl, g_cm = zero, zero, zero
     pid = tl.program_id(0).to(tl.int64)
@@ -249,16 +251,6 @@ def fan_slots(slots, first, neuron, real, neurons, fan, FAN: tl.constexpr):
     """Load `[FAN, NEURONS]` slots: entries `first` to `first + FAN` of every neuron's list, -1 past its end."""
     f = first + tl.arange(0, FAN)
     return tl.load(slots + f[:, None] * neurons + neuron[None, :], mask=(f < fan)[:, None] & real[None, :], other=-1)
-
-
-@triton.jit
-def neuron_row(gleak, vleak, cm, neuron, real):
-    """Load gleak, vleak and cm `[NEURONS]`; padding gets a circuit that stays at zero."""
-    return (
-        tl.load(gleak + neuron, mask=real, other=0.0),
-        tl.load(vleak + neuron, mask=real, other=0.0),
-        tl.load(cm + neuron, mask=real, other=1.0),
-    )
 
 
 @triton.jit
