@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from agents.driving.driver import PolicyDriver
 from agents.driving.expert import Expert
@@ -49,7 +50,7 @@ _GAP, _CAPTION, _HEAD = 4, 17, 26
 _WITHOUT_FRAMES = ("timing", "dynamics", "actuation")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class GalleryOptions:
     """Draw every perturbation at every severity."""
 
@@ -57,19 +58,19 @@ class GalleryOptions:
     """The picture to write, .png or .jpg."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """What to show."""
-    severities: tuple[int, ...] = SEVERITIES
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = SEVERITIES
     """What to show of each, besides the clean frame."""
     seed: int = 5
     """Seed of the road, the look and the perturbations."""
-    height: int = 48
+    height: PositiveInt = 48
     """Rows of a frame, pixels."""
-    width: int = 96
+    width: PositiveInt = 96
     """Columns of a frame, pixels."""
-    zoom: int = 2
+    zoom: PositiveInt = 2
     """How many times larger a frame is shown."""
-    columns: int = 2
+    columns: PositiveInt = 2
     """Columns of the page."""
-    quality: int = 80
+    quality: Annotated[int, Field(ge=1, le=100)] = 80
     """Of a picture written as .jpg, 1 to 100."""
     policy: Path | None = None
     """Policy that the attacks are made against, of that frame size; one with random weights when left out."""
@@ -81,10 +82,6 @@ class GalleryOptions:
             raise ValueError(f"there is no family {', '.join(unknown)}. There are {', '.join(FAMILIES)}.")
         if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise ValueError(f"out must end in .png or .jpg, got {self.out}.")
-        if min(self.zoom, self.columns) < 1 or not 1 <= self.quality <= 100:
-            raise ValueError("zoom and columns must be at least 1, and quality must lie in 1 to 100.")
-        if not set(self.severities) <= set(SEVERITIES):
-            raise ValueError(f"severities are 1 to 5, got {self.severities}.")
 
     @property
     def world(self) -> LaneKeepingConfig:

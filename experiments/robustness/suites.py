@@ -12,40 +12,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt, ValidationError
+from pydantic.dataclasses import dataclass
 
 from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, parse
+from experiments.cli import describe
 
 FILE_KEYS = ("perturbations", "severities", "roads", "episode_s")
 """What a file may hold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Suite:
     """What is driven."""
 
-    perturbations: tuple[str, ...]
+    perturbations: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the registry's syntax; without a severity where every one is meant."""
-    severities: tuple[int, ...] = SEVERITIES
+    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = SEVERITIES
     """Severities of those that name none."""
-    roads: int = 4
+    roads: PositiveInt = 4
     """Random roads for each perturbation and severity."""
-    episode_s: float = 20.0
+    episode_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """Length of a drive, s."""
 
     def __post_init__(self) -> None:
-        """Check what was asked for."""
-        if not self.perturbations:
-            raise ValueError("a suite needs at least one perturbation, got none.")
-        unknown = [severity for severity in self.severities if severity not in SEVERITIES]
-        if unknown or not self.severities:
-            raise ValueError(f"severities are whole numbers from 1 to 5, got {list(self.severities)}.")
-        if not isinstance(self.roads, int) or self.roads < 1:
-            raise ValueError(f"roads must be at least 1 and a whole number, got {self.roads}.")
-        if not 0 < self.episode_s < float("inf"):
-            raise ValueError(f"episode_s must be a positive number of seconds, got {self.episode_s}.")
+        """Check that every perturbation exists."""
         self.conditions()
 
     def conditions(self) -> tuple[str, ...]:
@@ -138,8 +133,8 @@ def _read(path: Path) -> Suite:
             key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
         }
         return Suite(**values)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not describe a suite ({error}): it looks like {_EXAMPLE}") from None
+    except ValidationError as error:
+        raise ValueError(f"{path} does not describe a suite: {describe(error)} It looks like {_EXAMPLE}") from None
 
 
 _EXAMPLE = '{"perturbations": ["fog", "rain+latency:1"], "severities": [1, 3, 5], "roads": 4, "episode_s": 20}'

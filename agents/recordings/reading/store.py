@@ -14,6 +14,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
@@ -85,7 +86,7 @@ class Folder:
             yield from json_lines(file)
 
 
-class _Archive:
+class _Archive(ABC):
     """What zip and tar share: names are paths inside, looked up in an index made once."""
 
     def __init__(self, place: Path) -> None:
@@ -111,9 +112,9 @@ class _Archive:
         """See `Store`."""
         yield from json_lines(io.BytesIO(self.read(name)))
 
+    @abstractmethod
     def read(self, name: PurePosixPath, most: int = MOST_BYTES) -> bytes:
         """See `Store`."""
-        raise NotImplementedError
 
 
 class ZipStore(_Archive):
