@@ -222,15 +222,15 @@ class LTC(Core):
         """
         if self.config.solver != "fused":
             return "op", f"the CPU kernel has no {self.config.solver} solver"
-        if not inputs.is_cpu or not len(inputs):
+        if not inputs.is_cpu or not inputs.shape[0]:
             return "op", "the inputs are not on the CPU, or there are none"
         if is_traced(inputs):
             return "op", "something traces"
         if choose_kernel(dispatch.LTC_KERNELS, self.config.kernel, "cpu", torch.float32) != "cpu":
             return "op", "the CPU kernel is not wanted or not there"
-        from policies.kernels.ltc.cpu.inference import are_plain
-
         if torch.is_grad_enabled():
+            from policies.kernels.ltc.cpu.inference import are_plain
+
             if are_plain(self._parameters):
                 return "training", "gradients are on"
         elif self._fast.adopt(self._parameters):

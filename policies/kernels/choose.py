@@ -115,13 +115,17 @@ def is_exporting() -> bool:
 
 def is_traced(*tensors: Tensor) -> bool:
     """Return whether something other than plain eager torch watches: a compiler, a tracer, a mode, a transform."""
-    return (
+    if (
         torch.compiler.is_compiling()
+        or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.jit.is_tracing()
-        or any(type(x) is not Tensor for x in tensors)
-    )
+    ):
+        return True
+    for tensor in tensors:  # a loop: a generator costs as much as the four calls above
+        if type(tensor) is not Tensor:
+            return True
+    return False
 
 
 def _listed(dtypes: tuple[torch.dtype, ...]) -> str:
