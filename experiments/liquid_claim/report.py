@@ -17,6 +17,7 @@ from experiments.console import plain, screen, show, table
 from experiments.liquid_claim import plots as pictures
 from experiments.liquid_claim.comparisons import Claim, Clock
 from experiments.liquid_claim.training import CONTENDERS
+from experiments.reports.page import render
 from experiments.reports.plots import save
 from experiments.robustness.findings import ENOUGH_RUNS, DriverFindings, Findings
 
@@ -187,36 +188,27 @@ def _pictures(directory: Path, material: Material) -> list[tuple[str, str]]:
 
 def _page(material: Material, shown: Sequence[tuple[str, str]]) -> str:
     options, found = material.options, material.findings
-    kinds = len({condition.name for condition in found.conditions})
-    parts = [
-        "# Do liquid circuits keep driving under shift when others fail?",
-        "Written by the command below; nothing here was edited by hand.",
-        f"```\n{material.command}\n```",
-    ]
-    if options.get("quick"):
-        parts.append("**The quick version: it shows that the experiment works and says nothing about any core.**")
-    if _caution(found):
-        parts.append(_caution(found))
-    parts += ["## What it supports and what not", _verdicts(material)]
-    parts += [
-        "## Under shift",
-        f"{_count(kinds, 'perturbation')} × severities {_list(options['severities'])} × {_count(found.roads, 'road')} "
-        f"× {options['episode_s']:g} s, the same for every training run of every driver. {LANE_ERROR} Ranked by its "
-        "interquartile mean over runs, roads and disturbances; differences are those of the mean, in which every drive "
-        "counts. Brackets: 95 % bootstrap intervals, whole training runs and roads drawn.",
-        _markdown(*ranking(material)),
-        "\n\n".join(f"![{about}]({name})\n\n*{about}*" for name, about in shown if name != "timing.png"),
-    ]
-    if material.clocks:
-        parts += [
-            "## With the time known, and hidden",
-            *_timing(material),
-            f"![{shown[-1][1]}](timing.png)\n\n*{shown[-1][1]}*",
-        ]
-    parts += ["## Every comparison", *[_comparisons(claim) for claim in material.claims]]
-    parts += ["## How they were trained", _training(material), "## Limits", _limits(material)]
-    parts += ["## Made by", _markdown(["what", "value"], [[k, v] for k, v in _origin(material)])]
-    return "\n\n".join(parts) + "\n"
+    comparison_count = sum(len(claim.comparisons) for claim in material.claims)
+    return render(
+        "liquid_claim/templates/README.md",
+        command=material.command,
+        options={"quick": False, **options},
+        caution=_caution(found),
+        verdicts=[(claim.title, sentence(claim)) for claim in material.claims],
+        comparison_count=comparison_count,
+        misses=max(1, round(0.1 * comparison_count)),
+        perturbations=_count(len({condition.name for condition in found.conditions}), "perturbation"),
+        roads=_count(found.roads, "road"),
+        runs=_count(options["seeds"], "training run"),
+        epochs=_count(options["epochs"], "epoch"),
+        lane_error=LANE_ERROR,
+        ranking=ranking(material),
+        pictures=shown,
+        clocks=[_clock_row(clock) for clock in material.clocks],
+        comparisons=[(claim.title, claim.outcome, _comparison_rows(claim)) for claim in material.claims],
+        tuning=_tuning_table(material),
+        origin=_origin(material),
+    )
 
 
 def _caution(found: Findings) -> str:
@@ -227,56 +219,20 @@ def _caution(found: Findings) -> str:
     return f"With {_count(runs, 'training run')} of a core, differences may be those of runs, not of kinds."
 
 
-def _verdicts(material: Material) -> str:
-    lines = [f"- **{claim.title}.** {sentence(claim)}" for claim in material.claims]
-    total = sum(len(claim.comparisons) for claim in material.claims)
-    lines.append(
-        "- With five training runs and four roads about one in ten such intervals misses by chance, twice what their "
-        f"name says (`agents.driving.statistics`): of the {total} comparisons here, about {max(1, round(0.1 * total))} "
-        "may be wrong, and those that share a driver go wrong together."
-    )
-    return "\n".join(lines)
-
-
-def _comparisons(claim: Claim) -> str:
-    rows = [
+def _comparison_rows(claim: Claim) -> list[list[str]]:
+    return [
         [one.first, one.second, one.difference.text(1, 100), {"undecided": "–"}.get(one.verdict, one.verdict)]
         for one in claim.comparisons
     ]
-    heads = ["first", "second", "first minus second, points of lane error", "the first is"]
-    return f"<details><summary>{claim.title}: {claim.outcome}</summary>\n\n{_markdown(heads, rows)}\n\n</details>"
 
 
-def _timing(material: Material) -> list[str]:
-    options = material.options
-    rows = [
-        [
-            clock.label,
-            clock.perturbation.replace("_", " "),
-            clock.known.text(1, 100),
-            clock.hidden.text(1, 100),
-            clock.comparison.difference.text(1, 100),
-        ]
-        for clock in material.clocks
-    ]
-    heads = ["driver", "perturbation", "time known, lane error %", "hidden, %", "known minus hidden, points"]
-    return [
-        f"The same weights drive twice, once with the true elapsed time of every frame and once as if each were on "
-        f"time; severities {_list(options['timing_severities'])}. "
-        + (
-            "All learnt from frames at a steady rate."
-            if not options["elapsed_jitter"]
-            else f"All learnt from frames whose periods vary by ±{100 * options['elapsed_jitter']:g} %."
-        )
-        + " A driver that gives the elapsed time no weight drives the same both times.",
-        _markdown(heads, rows),
-    ]
+def _clock_row(clock: Clock) -> list[str]:
+    figures = (clock.known, clock.hidden, clock.comparison.difference)
+    return [clock.label, clock.perturbation.replace("_", " "), *(figure.text(1, 100) for figure in figures)]
 
 
-def _training(material: Material) -> str:
-    options = material.options
-    rates = list(options["rates"])
-    heads = ["driver", *(f"{rate:g}" for rate in rates), "chosen"]
+def _tuning_table(material: Material) -> tuple[list[str], list[list[str]]]:
+    rates = list(material.options["rates"])
     rows = [
         [
             label,
@@ -285,37 +241,12 @@ def _training(material: Material) -> str:
         ]
         for label, one in material.tuning.items()
     ]
-    words = (
-        f"{options['frames']:,} frames of {options['width']}×{options['height']} pixels of the expert's driving, "
-        f"{_count(options['epochs'], 'epoch')}, the same conv head and the same steps for all; the best epoch on "
-        "held-out episodes is kept. The core's learning rate was chosen for each by the validation error of the first "
-        "seed, steering RMSE in full locks (the head's is the same for all):"
-    )
-    return f"{words}\n\n{_markdown(heads, rows)}"
-
-
-def _limits(material: Material) -> str:
-    options = material.options
-    return "\n".join(
-        [
-            f"- {_count(options['roads'], 'road')} and {_count(options['seeds'], 'training run')} of each core: small "
-            "differences cannot be seen.",
-            "- One simulator, one way to learn (imitation), one budget, small frames. More training, or a larger "
-            "search for every core, could change the order.",
-            "- The run of the first seed is the one that chose the learning rate, for every core alike.",
-            "- Cores have their default sizes and so different numbers of parameters; the head holds most of them.",
-        ]
-    )
+    return ["driver", *(f"{rate:g}" for rate in rates), "chosen"], rows
 
 
 def _origin(material: Material) -> list[tuple[str, str]]:
     budget = {name: _list(value) if isinstance(value, list) else str(value) for name, value in material.options.items()}
     return [("finished", _now()), *material.machine.items(), *material.versions.items(), *budget.items()]
-
-
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---", *(["---:"] * (len(heads) - 1))], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _list(values: Sequence[Any]) -> str:

@@ -198,8 +198,7 @@ class LRC(Core):
             else:
                 elastance = ops.sigmoid(e)
             step = elastance * (elapsed * (1 / self.config.substeps))
-            past = ops.activation("relu", step * conductance - 1.0)
-            state = state + slope * (step / (past + 1.0))
+            state = state + slope * (step / ops.at_least(step * conductance, 1.0))
         return state
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from policies.kernels.cell.interpreter import LINEAR, run_step, run_step_back
 from policies.kernels.cell.program import Program
+from policies.kernels.choose import is_traced
 from policies.kernels.first_order import refuse_second_derivatives
 from policies.kernels.jit import compiled
 from policies.kernels.simd import WIDTH
@@ -169,8 +170,12 @@ def run_program(
         `[B, T, S]` state after each step.
     """
     constants = program.constants if weights.dtype == torch.float64 else program.single_constants
-    run = _forward_op if torch.compiler.is_compiling() else _Sequence.apply
-    states: Tensor = run(
+    run: Callable[..., Tensor] = _Sequence.apply
+    if torch.compiler.is_compiling():
+        run = _forward_op
+    elif not torch.is_grad_enabled() and not is_traced(weights, drive, state, elapsed, starts):
+        run = _forward  # autograd's detour costs as much as the rest of a single step
+    return run(
         weights,
         drive,
         state,
@@ -183,7 +188,6 @@ def run_program(
         program.rows,
         program.spread,
     )
-    return states
 
 
 class _Sequence(torch.autograd.Function):

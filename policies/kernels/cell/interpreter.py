@@ -242,9 +242,9 @@ def run_step(code: Any, indices: Any, constants: Any, weights: Any, file: Any, w
             for j in range(size):
                 y[j] = abs(x[j])
         elif what == LEAKY_RELU:
-            scale = constants[constant, 0]
+            scale, bend = constants[constant, 0], constants[constant, 1]
             for j in range(size):
-                y[j] = x[j] if x[j] > 0 else scale * x[j]
+                y[j] = x[j] if x[j] > bend else bend + scale * (x[j] - bend)
         elif what == SILU:
             for j in range(size):
                 y[j] = x[j] * sigmoid(x[j])
@@ -334,9 +334,9 @@ def run_step_back(
             for j in range(size):
                 dx[j] += dy[j] if x[j] > 0 else (-dy[j] if x[j] < 0 else kind(0))
         elif what == LEAKY_RELU:
-            scale = constants[constant, 0]
+            scale, bend = constants[constant, 0], constants[constant, 1]
             for j in range(size):
-                dx[j] += dy[j] if x[j] > 0 else scale * dy[j]
+                dx[j] += dy[j] if x[j] > bend else scale * dy[j]
         elif what == SILU:
             for j in range(size):
                 gate = sigmoid(x[j])

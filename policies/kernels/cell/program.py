@@ -42,7 +42,7 @@ class Code(IntEnum):
     SIGMOID = 11
     EXP = 12
     ABS = 13
-    LEAKY_RELU = 14  # slope k0 below zero
+    LEAKY_RELU = 14  # a above k1, k1 + k0 · (a − k1) below
     SILU = 15
     GELU = 16
     DIVIDE = 17  # a / b
@@ -293,3 +293,6 @@ class RowOps(Ops):
 
     def abs(self, x: Rows) -> Rows:
         return x.apply(Code.ABS)
+
+    def at_least(self, x: Rows, least: float) -> Rows:
+        return x.apply(Code.LEAKY_RELU, constants=(0.0, least))

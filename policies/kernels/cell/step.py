@@ -63,6 +63,9 @@ class Ops(Protocol):
     def abs(self, x: Any) -> Any:
         """Return |x|."""
 
+    def at_least(self, x: Any, least: float) -> Any:
+        """Return the larger of x and a number."""
+
 
 class TorchOps(Ops):
     """`Ops` on `[B, n]` tensors: each method is torch's operation of that name on features."""
@@ -100,3 +103,6 @@ class TorchOps(Ops):
 
     def abs(self, x: Tensor) -> Tensor:
         return torch.abs(x)
+
+    def at_least(self, x: Tensor, least: float) -> Tensor:
+        return x.clamp(min=least)

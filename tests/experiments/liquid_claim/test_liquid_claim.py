@@ -49,6 +49,7 @@ def test_everything_is_written_and_published(done: claim.LiquidClaim):
     assert {one["title"] for one in summary["claims"]} >= {"Under shift", "Published noise", "Time"}
     page = (done.publish / "README.md").read_text(encoding="utf-8")
     assert "quick version" in page and "nan" not in page and str(done.out) not in page
+    assert "\n\n\n" not in page and "{{" not in page
     for name in ("ranking.png", "heat.png", "dose.png", "timing.png"):
         assert (done.publish / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in page
     for one in summary["claims"]:

@@ -48,7 +48,10 @@ def test_a_file_and_what_the_command_line_says_instead(tmp_path: Path):
         ('{"perturbations": []}', "perturbations .*at least 1 item"),
         ('{"perturbations": ["fogg"]}', "Did you mean fog"),
         ('{"perturbations": ["clean"]}', "clean drives are always part"),
-        ('{"perturbations": ["fog"], "severities": [6]}', "mine.json does not describe a suite: severities.0 must be at most 5, got 6"),
+        (
+            '{"perturbations": ["fog"], "severities": [6]}',
+            "mine.json does not describe a suite: severities.0 must be at most 5, got 6",
+        ),
         ('{"perturbations": ["fog"], "roads": 0}', "roads must be greater than 0, got 0"),
         ('{"perturbations": ["fog"], "roads": 2.5}', "roads must be a valid integer.*got 2.5"),
         ('{"perturbations": ["fog"], "episode_s": -1}', "episode_s must be greater than 0, got -1"),
