@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -25,7 +24,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.runs.workers import WorkerLost, interrupts_held_back, portable, raise_here
+from agents.runs.workers import WorkerLost, interrupts_held_back, portable, raise_here, worker_context
 
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 _WHOLE = ""  # Name of the one array of observations that are not dicts.
@@ -47,8 +46,7 @@ class SharedVecEnv(VecEnv):
         """
         if not 1 <= workers <= len(makers):
             raise ValueError(f"workers must lie between 1 and the number of envs, {len(makers)}, got {workers}.")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # Imports torch once instead of once for each process.
+        context = worker_context()
         first = makers[0]()
         observation_space, action_space = first.observation_space, first.action_space
         first.close()

@@ -21,6 +21,10 @@ from typing import Any, NoReturn, TypeVar
 Job = TypeVar("Job")
 
 
+PRELOADED = ("torch", "numba", "cv2", "gymnasium", "pydantic", "agents.driving.rollout")
+"""What every worker needs and takes long to import."""
+
+
 class WorkerLost(OSError):
     """A worker process ended without a word: killed from outside, most likely for memory."""
 
@@ -65,8 +69,7 @@ def run_jobs(
         if jobs:
             work(iter(jobs), on_news)
         return
-    # spawn: a fork would copy the threads' locks of torch and OpenCV in whatever state they are.
-    context = multiprocessing.get_context("spawn")
+    context = worker_context()
     processes = []
     pipes: list[Connection] = []
     waiting = iter(jobs)
@@ -106,6 +109,19 @@ def run_jobs(
             if process.is_alive():
                 process.terminate()
                 process.join()
+
+
+def worker_context() -> Any:
+    """Return how worker processes are made: forked from a server process that has imported torch and the rest once.
+
+    A fork of this process would copy the locks of torch's and OpenCV's threads in whatever state they are; the server
+    has started no thread. Without one (Windows) each worker is a new process that imports everything itself.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 @contextmanager

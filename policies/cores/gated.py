@@ -111,12 +111,10 @@ class Gated(Core):
         if torch.compiler.is_compiling() and not is_exporting():
             # torch's compiler has no gradient for the library call that it finds for an LSTM on a CPU, and cannot
             # follow stretches whose lengths depend on the data: the fused call stays one call between its graphs.
-            return self._run_eagerly(inputs, state, elapsed, starts)
-        return self._run(inputs, state, elapsed, starts)
+            from policies.cores.uncompiled import run_uncompiled
 
-    @torch.compiler.disable
-    def _run_eagerly(self, *arguments: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self._run(*arguments)  # type: ignore[arg-type]
+            return run_uncompiled(self, inputs, state, elapsed, starts)
+        return self._run(inputs, state, elapsed, starts)
 
     def _run(
         self, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None
