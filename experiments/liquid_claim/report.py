@@ -190,7 +190,7 @@ def _page(material: Material, shown: Sequence[tuple[str, str]]) -> str:
     options, found = material.options, material.findings
     comparison_count = sum(len(claim.comparisons) for claim in material.claims)
     return render(
-        "liquid_claim/templates/README.md",
+        "liquid_claim/templates/page.md",
         command=material.command,
         options={"quick": False, **options},
         caution=_caution(found),
