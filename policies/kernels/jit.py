@@ -22,11 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numba
 import numba.core.config
 from numba.core.caching import IndexDataCacheFile
 from numba.core.serialize import dumps
 
+LONGEST_WAIT_S = 60.0
+"""How long a process waits for another one that compiles the same function."""
 _log = logging.getLogger(__name__)
 _config: Any = numba.core.config
 
@@ -50,7 +53,35 @@ def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
         _config.CACHE_DIR = previous
     cache = dispatcher._cache
     cache._cache_file = _CheckedFile(cache.cache_path, cache._impl.filename_base, cache._cache_file._source_stamp)
+    _compile_in_one_process(cache, Path(cache.cache_path) / f"{cache._impl.filename_base}.lock")
     return dispatcher
+
+
+def _compile_in_one_process(cache: Any, place: Path) -> None:
+    """Let one process compile a function while the others wait for what it stores: they would all do the same work."""
+    lock = filelock.FileLock(place, timeout=LONGEST_WAIT_S)
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_or_lock(signature: Any, context: Any) -> Any:
+        found = load(signature, context)
+        if found is not None:
+            return found
+        try:
+            lock.acquire()
+        except (filelock.Timeout, OSError):  # whoever compiles is slow, or the folder takes no locks: do it here too
+            return None
+        found = load(signature, context)
+        if found is not None:
+            lock.release()
+        return found
+
+    def save_and_unlock(signature: Any, data: Any) -> None:
+        try:
+            save(signature, data)
+        finally:
+            lock.release()
+
+    cache.load_overload, cache.save_overload = load_or_lock, save_and_unlock
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -147,3 +147,20 @@ def test_with_jit_switched_off_the_reference_runs() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "NUMBA_DISABLE_JIT" in done.stderr  # the choice is logged with its reason
+
+
+def test_two_processes_do_not_compile_the_same_function(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(
+        "from policies.kernels.jit import compiled\n"
+        "def f(x):\n"
+        + "".join(f"    for i{k} in range(3):\n        x = x * x + i{k} / (1 + abs(x))\n" for k in range(25))
+        + "    return x\n"
+        "f = compiled(f)\n"
+        "f(1.0)\n"
+        "print(sum(f.stats.cache_hits.values()), sum(f.stats.cache_misses.values()))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    (tmp_path / "cache").mkdir(mode=0o700)
+    command = [sys.executable, str(tmp_path / "kernel.py")]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate()[0].split() for process in running) == [["0", "1"], ["1", "0"]]
