@@ -20,6 +20,8 @@ MOST_PIXELS = 4_000_000
 """Pixels of a frame at most: the tables of the camera take some 150 bytes for each."""
 _Side = Annotated[int, Field(ge=8, le=4096)]
 _Speed = Annotated[float, Field(gt=0.0, le=100.0)]
+_Wait = Annotated[float, Field(ge=0.0, le=3600.0)]
+_Dark = Annotated[float, Field(gt=0.0, le=60.0)]
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -69,6 +71,11 @@ class LaneKeepingConfig:
     """The start is drawn within this share of the lane width from the middle of the lane."""
     start_heading_rad: Share = 0.1
     """The start is drawn within this angle of the direction of the road, rad."""
+    lane_sign_delay_s: Annotated[tuple[_Wait, _Wait], Ordered] | None = None
+    """A sign early in the episode says which lane to take when another sign says "now", so many seconds later
+    (`envs.lane_keeping.memory`); none when None."""
+    blackout_s: Annotated[tuple[_Dark, _Dark], Ordered] | None = None
+    """The camera goes dark for so many seconds as a bend comes; never when None."""
     pixels_per_m: Annotated[float, Field(ge=1.0, le=256.0)] = 64.0
     """Resolution of the road texture, pixels per metre, in [1, 256]."""
     opencv_threads: Annotated[int, Field(ge=0, le=1024)] = 1

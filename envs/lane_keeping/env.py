@@ -21,6 +21,7 @@ from envs.camera.info import CameraInfo, camera_info
 from envs.camera.lens import draw_camera
 from envs.lane_keeping.config import LaneKeepingConfig, with_overrides
 from envs.lane_keeping.dashboard import Dashboard, DashboardState
+from envs.lane_keeping.memory import Blackouts, LaneSign
 from envs.lane_keeping.scenario import Scenario
 from envs.protocol import Motion
 from envs.road.files import cached_track, existing_files
@@ -65,6 +66,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     | `lane_width_m` | m | width of one lane |
     | `curvature_per_m` | 1/m | of the middle of the lane where the car is, positive to the left |
     | `steering` | | the last steering action, in [−1, 1] |
+    | `lane_to_keep` | | −1 right, 1 left, between while it changes; with `lane_sign_delay_s` only |
+    | `lane_due` | | whether the car should be in the lane of the sign by now; with `lane_sign_delay_s` only |
+    | `dark` | | whether the camera is; with `blackout_s` only |
+
+    With `lane_sign_delay_s`, the lane to keep takes the place of the right-hand lane in offset, curvature and reward.
 
     ## Rewards
     `way / (drawn speed · period_s) / (1 + (offset / half a lane)²) − 0.1 · (change of steering)²`, and −10 for a crash,
@@ -134,6 +140,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._track: Track | None = None
         self._scene: Scene | None = None
         self._dashboard: Dashboard | None = None
+        self._sign: LaneSign | None = None
+        self._blackouts: Blackouts | None = None
         self._resets = 0
         self._drawn_seed: int | None = None  # of the reset that drew the scene
         self._drawn_state: dict[str, Any] = {}  # of the generator after that
@@ -157,8 +165,9 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
     @property
     def target_offset_m(self) -> float:
-        """Where the line to keep runs, m left of the centre line: the middle of the right-hand lane."""
-        return self.track.right_lane_offset()
+        """Where the line to keep runs, m left of the centre line: the middle of the right-hand lane as a rule."""
+        right = self.track.right_lane_offset()
+        return right if self._sign is None else -right * self._sign.lane(self._time)
 
     @property
     def vehicle_params(self) -> VehicleParams:
@@ -220,6 +229,10 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._progress = self._time = self._steering = 0.0
         self._elapsed = 1.0
         self._crashed = False
+        # Drawn last, so that an episode without them is the same as ever.
+        sign_s, dark_s = config.lane_sign_delay_s, config.blackout_s
+        self._sign = None if sign_s is None else LaneSign(generator, sign_s)
+        self._blackouts = None if dark_s is None else Blackouts(int(generator.integers(2**32)), dark_s)
         observation = self._observe()
         return observation, self._info()
 
@@ -250,7 +263,10 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
                 self._elapsed *= (part + 1) / parts
                 break
         self._progress += way
-        share = (self._lateral - track.right_lane_offset()) / (0.5 * track.lane_width_m)
+        if self._blackouts is not None:
+            ahead = float(track.curvature(self._s + self._blackouts.ahead_m(self._state.speed)))
+            self._blackouts.step(self._time, self._curvature, ahead)
+        share = (self._lateral - self.target_offset_m) / (0.5 * track.lane_width_m)
         reward = way / (self._speed * config.period_s) / (1.0 + share * share) - 0.1 * (steering - self._steering) ** 2
         if self._crashed:
             reward -= 10.0
@@ -340,13 +356,17 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         assert self._scene is not None
         state = self._state
         frame = self._scene.frame(state.x, state.y, state.yaw, self._s, *self.motion())
+        if self._sign is not None:
+            frame = self._sign.show(frame, self._time)
+        if self._blackouts is not None and self._blackouts.dark:
+            frame = np.zeros_like(frame)
         self._frame = frame
         return {"camera": frame, "elapsed": np.array([self._elapsed], np.float32)}
 
     def _info(self) -> dict[str, Any]:
         track, state = self.track, self._state
-        target = track.right_lane_offset()
-        return {
+        target = self.target_offset_m
+        info = {
             "lateral_offset_m": self._lateral - target,
             "heading_error_rad": (state.yaw - self._heading + math.pi) % (2.0 * math.pi) - math.pi,
             "progress_m": self._progress,
@@ -357,6 +377,12 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             "curvature_per_m": self._curvature / (1.0 - self._curvature * target),
             "steering": self._steering,
         }
+        if self._sign is not None:
+            info["lane_to_keep"] = self._sign.lane(self._time)
+            info["lane_due"] = self._sign.due(self._time)
+        if self._blackouts is not None:
+            info["dark"] = self._blackouts.dark
+        return info
 
 
 def _held(periods: float) -> float:

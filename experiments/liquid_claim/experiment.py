@@ -2,6 +2,10 @@
 
     python -m experiments.liquid_claim --publish experiments/results/liquid_claim    # about 100 minutes on two cores
     python -m experiments.liquid_claim --quick                                       # seconds: that all of it works
+    python -m experiments.liquid_claim --cores ltc-ncp liquid-s4 lrc-ssm lstm feedforward --roads 12 --elapsed-jitter .5
+
+The last trains on a clock that jitters. Several families of shift at once, and which pairs are worse together than
+they add up to: `experiments.liquid_claim.interactions`.
 
 An expert is recorded once. Every core learns from that recording with the same head, the same number of steps and the
 same search for a learning rate, from several seeds. All of them drive the same roads under perturbations of every
@@ -35,6 +39,7 @@ from experiments.liquid_claim.comparisons import HIDDEN, claims, clock_claim, cl
 from experiments.liquid_claim.report import Material, write_outcome
 from experiments.liquid_claim.training import (
     CONTENDERS,
+    USUAL,
     Training,
     choose_rates,
     load_sets,
@@ -76,8 +81,8 @@ class LiquidClaim:
     """Directory of recording, trainings, drives and outcome; the same command resumes there."""
     publish: Path | None = None
     """Directory for a copy of what is worth keeping: summary.json, README.md, pictures."""
-    cores: tuple[str, ...] = tuple(CONTENDERS)
-    """Who is compared."""
+    cores: tuple[str, ...] = USUAL
+    """Who is compared; liquid-s4 and lrc-ssm are there, too."""
     seeds: PositiveInt = 5
     """Training runs of each core."""
     rates: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (

@@ -46,7 +46,8 @@ class Contender:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of its config that differ from the defaults."""
     liquid: bool = False
-    """Whether its time constants depend on what it hears: LTC, and CfC, its closed form."""
+    """Whether its time constants depend on what it hears: LTC, CfC, its closed form, LrcSSM; and Liquid-S4, whose
+    products of inputs are what is left of that."""
     drawn: bool = False
     """Whether its wiring is drawn by chance, again for each training run."""
 
@@ -57,13 +58,18 @@ CONTENDERS: dict[str, Contender] = {
     "ltc-random": Contender("ltc", {"wiring": "random"}, liquid=True, drawn=True),
     "cfc-wired": Contender("cfc", {"wiring": "ncp"}, liquid=True, drawn=True),
     "cfc-full": Contender("cfc", {"wiring": None}, liquid=True),
+    "liquid-s4": Contender("liquid_s4", liquid=True),
+    "lrc-ssm": Contender("lrc_ssm", liquid=True),
     "ctrnn": Contender("ctrnn"),
     "lstm": Contender("lstm"),
     "gru": Contender("gru"),
     "transformer": Contender("transformer"),
     "feedforward": Contender("feedforward"),
 }
-"""What is compared, each at its default size."""
+"""What can be compared, each at its default size."""
+
+USUAL = tuple(label for label in CONTENDERS if label not in ("liquid-s4", "lrc-ssm"))
+"""What is compared when nothing is said: the cores of the published figures."""
 
 
 @dataclass(frozen=True)

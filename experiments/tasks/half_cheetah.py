@@ -4,18 +4,23 @@ After Hasani et al., "Liquid Time-constant Networks", AAAI 2021: 25 rollouts of 
 joint positions and velocities, cut into windows of 20 steps; the score is the mean squared error of the next state, in
 the simulator's own units. All cores have 32 units and a linear read-out of all of them.
 
-The published rollouts came from a trained controller with 5 % random actions. Here the robot is driven by random gaits
-(a sine a joint, drawn for every rollout) with the same share of random actions, so the figures have the published
-unit and protocol, but not the published data: compare cores within the table, and the table with its two baselines.
+The published rollouts came from a trained controller with 5 % random actions. Whoever has them gives their folder: 25
+NumPy files `[1000, 17]`, of which in the order of their names the first five validate, the next ten test and the last
+ten train, as published. Without it the robot is driven by random gaits (a sine a joint, drawn for every rollout) with
+the same share of random actions, so the figures have the published unit and protocol, but not the published data:
+compare cores within the table, and the table with its two baselines.
 
     python -m experiments.tasks.half_cheetah --seeds 3
+    python -m experiments.tasks.half_cheetah --traces cheetah/
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +40,14 @@ class Options:
     """The half-cheetah task."""
 
     training: Training = field(default_factory=lambda: Training(steps=600, batch_size=64, evaluate_every=50))
+
+    traces: Path | None = None
+    """Folder of recorded rollouts, one .npy file [steps, 17] each, in the order of their names; random gaits when left
+    out. The next two and the last two options are then not used."""
+
+    standardise: bool = True
+    """Inputs in the deviations of the training rollouts around their mean; no: as the simulator has them, as
+    published."""
 
     rollouts: int = 25
     """Rollouts; the first 20 % validate, the next 40 % test, the others train, as published."""
@@ -86,7 +99,7 @@ def run(options: Options) -> None:
     if options.training.quick:
         training = replace(options.training, steps=20, batch_size=16, seeds=1, evaluate_every=10)
         options = replace(options, training=training, rollouts=5, rollout_steps=60)
-    rollouts = record(options)
+    rollouts = record(options) if options.traces is None else load_traces(options.traces, options.window)
     problem, mean, scale = make_problem(rollouts, options)
     entries, place = compare("half_cheetah", options, options.training, CONTENDERS, problem)
     figures = baselines(problem, mean, scale)
@@ -128,11 +141,44 @@ def record(options: Options) -> NDArray[np.float32]:
     return states
 
 
+def load_traces(folder: Path, window: int) -> NDArray[np.float32]:
+    """Read recorded rollouts.
+
+    Returns:
+        `[rollouts, steps, 17]` in the order of the files' names, numbers in them by value.
+
+    Raises:
+        ValueError: if the folder does not hold rollouts of one length.
+    """
+    files = sorted(
+        folder.glob("*.npy"), key=lambda file: [int(n) if n.isdigit() else n for n in _PARTS.split(file.stem)]
+    )
+    rollouts = []
+    for file in files:
+        try:
+            rollout = np.load(file, allow_pickle=False)  # pickles can run code
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{file} should be a NumPy array [steps, {STATES}]: {error}.") from error
+        if rollout.ndim != 2 or rollout.shape[1] != STATES or not np.isfinite(rollout).all():
+            raise ValueError(f"{file} should hold finite numbers [steps, {STATES}], got {rollout.shape}.")
+        rollouts.append(rollout.astype(np.float32))
+    lengths = {len(rollout) for rollout in rollouts}
+    if len(rollouts) < 5 or len(lengths) != 1 or lengths.pop() <= window:
+        raise ValueError(
+            f"{folder} should hold 5 or more .npy files of one length above window = {window}, as the 25 published "
+            f"ones of 1000 steps; got {len(rollouts)} files of {sorted({len(r) for r in rollouts})} steps."
+        )
+    return np.stack(rollouts)
+
+
+_PARTS = re.compile(r"(\d+)")
+
+
 def make_problem(rollouts: NDArray[np.float32], options: Options) -> tuple[Problem, Tensor, Tensor]:
     """Cut rollouts `[R, steps, 17]` into windows.
 
     Inputs are standardised with the training rollouts' mean and deviation, and a core's outputs are in those deviations
-    around that mean; targets, loss and score are in the simulator's units.
+    around that mean, unless the options say otherwise; targets, loss and score are in the simulator's units.
 
     Returns:
         The problem, the mean `[17]` and the deviation `[17]`.
@@ -140,6 +186,8 @@ def make_problem(rollouts: NDArray[np.float32], options: Options) -> tuple[Probl
     validate, test = len(rollouts) // 5, len(rollouts) * 3 // 5
     learn = torch.from_numpy(rollouts[test:])
     mean, scale = learn.mean((0, 1)), learn.std((0, 1)).clamp_min(1e-6)
+    if not options.standardise:
+        mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
 
     def windows(part: NDArray[np.float32]) -> Batch:
         # [R, windows, 17, window + 1] → [R · windows, window + 1, 17]

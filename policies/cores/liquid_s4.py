@@ -136,6 +136,7 @@ class LiquidS4(Core):
                     form = "scan"
             h, after = self.embed(inputs), []
             for block, before in zip(self.blocks, state.chunk(self.config.layers, dim=1), strict=True):
+                assert isinstance(block, _Block)
                 if form == "convolution":
                     h, left = block.convolve(h, before, starts, stretches)
                 else:

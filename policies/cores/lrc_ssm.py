@@ -148,6 +148,7 @@ class LrcSSM(Core):
             parallel = self._runs_parallel(inputs)
             h, after, solutions = self.embed(inputs), [], []
             for block, before in zip(self.blocks, state.chunk(self.config.layers, dim=1), strict=True):
+                assert isinstance(block, _Block)
                 drive = block.drive(h)
                 voltages = None
                 if parallel:
@@ -193,6 +194,16 @@ class _Block(nn.Module):
         potential: `[N]` κ.
         mix: N → 2 H, the second half gates the first.
     """
+
+    own_slope: nn.Parameter
+    own_offset: nn.Parameter
+    own_elastance: nn.Parameter
+    gleak: nn.Parameter
+    resting: nn.Parameter
+    own_conductance: nn.Parameter
+    conductance: nn.Parameter
+    own_potential: nn.Parameter
+    potential: nn.Parameter
 
     def __init__(self, config: LrcSSMConfig):
         super().__init__()

@@ -115,6 +115,18 @@ def tar_seams(generator: np.random.Generator, camera: CameraInfo, dose: float) -
 
 
 @declare_perturbation(
+    "road", unit="length d, s", doses=(0.5, 1.0, 1.5, 2.0, 3.0), frames=False, random=False, changes_scenario=True
+)
+def blackout_before_bends(generator: np.random.Generator, camera: CameraInfo, dose: float) -> Effect:
+    """x' = 0 for d seconds around the beginning of a bend: half of them before it begins, half of them in it.
+
+    What the road did before the darkness is all there is to steer by (`envs.lane_keeping.memory`). Source: ours.
+    """
+    length_s = dose
+    return _OtherScenario(lambda scenario: scenario.with_config(blackout_s=(length_s, length_s)))
+
+
+@declare_perturbation(
     "road",
     unit="share d of the way to full contrast",
     doses=(0.1, 0.22, 0.37, 0.57, 0.85),

@@ -41,8 +41,8 @@ def scan(a: Tensor, b: Tensor, state: Tensor, starts: Tensor | None = None, kern
     if b.is_complex():
         if not (a.is_complex() and state.is_complex()):
             raise ValueError("a, b and state must all be complex, or none of them.")
-        pairs = (torch.view_as_real(x.resolve_conj()) for x in (a, b, state))
-        return torch.view_as_complex(scan(*pairs, starts, kernel))
+        a, b, state = (torch.view_as_real(x.resolve_conj()) for x in (a, b, state))
+        return torch.view_as_complex(scan(a, b, state, starts, kernel))
     if starts is None:
         starts = torch.zeros(b.shape[:2], dtype=torch.bool, device=b.device)
     _check(a, b, state, starts)

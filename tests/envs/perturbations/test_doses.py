@@ -137,6 +137,7 @@ MEASURES: dict[str, Callable[[str, int, int], float]] = {
     "missing_markings": look(lambda made: painted(made.left) + painted(made.centre) + painted(made.right)),
     "misleading_markings": look(lambda made: made.old_lines_per_m),
     "tar_seams": look(lambda made: made.seams_per_m),
+    "blackout_before_bends": partial(changed, read=lambda made: sum(made.config.blackout_s or (0.0,))),
     "surface": repaved,
     "mirrored": mirrored,
     "other_renderer": partial(

@@ -1,0 +1,243 @@
+"""Driving that no single picture decides: which lane did the sign say, which bend was coming when it went dark?
+
+An expert that sees everything drives and is recorded, with `lane_sign_delay_s` (task "sign") or `blackout_s` (task
+"blackout") of LaneKeeping. Every core learns from that recording by imitation, with the same head, the same windows,
+each a whole episode, and the same steps, from several seeds, and drives roads it has not seen.
+
+The score is the lane error where memory decides: the mean distance from the lane to keep, as a share of its width, of
+the frames after the lane should have been changed; or in the dark and the second after it. A frame that a car does not
+reach because it left the road counts 1, which is also what the wrong lane counts.
+
+    python -m experiments.tasks.memory_driving --task sign --cores liquid_s4 lrc_ssm lstm feedforward
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
+from tyro.conf import arg
+
+from agents.driving.driver import PolicyDriver
+from agents.driving.record import RecorderConfig, record
+from agents.driving.rollout import Step, rollout
+from agents.imitation.train import ImitationConfig, train_imitation
+from agents.recordings import load_episodes
+from agents.recordings.episodes import EpisodeSet
+from agents.recordings.splits import split_by_episode
+from agents.runs.directory import RunDirectory
+from agents.runs.files import make_directory
+from envs import LANE_KEEPING
+from envs.lane_keeping.config import LaneKeepingConfig
+from experiments.cli import run_script
+from experiments.console import check_json, progress, say, table, write_results
+from experiments.tasks.comparison import interval
+from policies.cores import CORES
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+
+AFTER_DARK_S = 1.0
+"""Time after a blackout that still counts, seconds."""
+
+ROAD_SEED = 1_000_000
+"""Seed of the first road that is driven; those of the recording are far from it."""
+
+
+@checked_dataclass(frozen=True, config={"extra": "forbid"})
+class Options:
+    """Learn to drive with a memory, and see whether it is there."""
+
+    task: Literal["sign", "blackout"] = "sign"
+    """"sign": an arrow says which lane to take later. "blackout": the camera goes dark before bends."""
+    cores: tuple[str, ...] = ("liquid_s4", "lrc_ssm", "ltc", "cfc", "lstm", "gru", "transformer", "feedforward")
+    """Cores to compare, each at its default size; the Transformer's window is an episode."""
+    seeds: PositiveInt = 5
+    """Trainings of each core."""
+    delay_s: tuple[float, float] = (2.0, 4.0)
+    """Range of the time between the two signs, s, for "sign"."""
+    dark_s: tuple[float, float] = (0.5, 3.0)
+    """Range of the length of a blackout, s, for "blackout"."""
+    episode_s: Annotated[float, Field(gt=0, le=600)] = 9.0
+    """Length of a drive, and of a training window, s."""
+    frames: PositiveInt = 36_000
+    """Frames that the expert records."""
+    epochs: PositiveInt = 10
+    """Passes over the recording."""
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-3
+    """Largest learning rate of every core."""
+    roads: PositiveInt = 20
+    """Roads that are driven, the same for all."""
+    height: PositiveInt = 24
+    """Rows of a frame, pixels."""
+    width: PositiveInt = 48
+    """Columns of a frame, pixels."""
+    workers: PositiveInt = 1
+    """Processes that record."""
+    out: Path = Path("runs/tasks/memory_driving")
+    """Directory of recording, trainings and figures; what is there is used again."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Where to write the figures as well."""
+    quick: bool = False
+    """A smoke test whose figures mean nothing."""
+
+    def __post_init__(self) -> None:
+        """Check the cores."""
+        unknown = [core for core in self.cores if core not in CORES]
+        if unknown or not self.cores:
+            raise ValueError(f"cores must be some of {', '.join(CORES)}, got {', '.join(unknown) or 'none'}.")
+
+    @property
+    def world(self) -> LaneKeepingConfig:
+        """Where is recorded and driven: one look, steady cameras, so that memory is what is learnt."""
+        return LaneKeepingConfig(
+            vehicle="bicycle",
+            height=self.height,
+            width=self.width,
+            variety=0.0,
+            episode_s=self.episode_s,
+            lane_sign_delay_s=self.delay_s if self.task == "sign" else None,
+            blackout_s=self.dark_s if self.task == "blackout" else None,
+        )
+
+
+@dataclass
+class Tally:
+    """Lane errors of the frames that memory decides, drive by drive.
+
+    Attributes:
+        period_s: of a frame.
+        errors: by the number of the drive.
+        lit_s: time since it was dark, by the number of the drive.
+    """
+
+    period_s: float
+    errors: dict[int, list[float]] = field(default_factory=dict)
+    lit_s: dict[int, float] = field(default_factory=dict)
+
+    def note(self, step: Step) -> None:
+        """Look at a step; after a crash the rest of the planned time counts 1."""
+        info, errors = step.info, self.errors.setdefault(step.order, [])
+        if "dark" in info:
+            self.lit_s[step.order] = 0.0 if info["dark"] else self.lit_s.get(step.order, math.inf) + self.period_s
+            decisive = self.lit_s[step.order] <= AFTER_DARK_S
+        else:
+            decisive = info["lane_due"]
+        if decisive:
+            errors.append(min(1.0, abs(info["lateral_offset_m"]) / info["lane_width_m"]))
+        if step.terminated:
+            world = step.env.unwrapped
+            left = round((world.config.episode_s - info["time_s"]) / self.period_s)  # type: ignore[attr-defined]
+            errors += [1.0] * left
+
+    def score(self) -> float:
+        """Return the mean over drives of the mean over their frames."""
+        return float(np.mean([np.mean(errors) for errors in self.errors.values() if errors]))
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Record, train, drive and print the table; returns the figures."""
+    if options.quick:
+        options = replace(
+            options, seeds=1, frames=240, epochs=1, episode_s=6.0, delay_s=(1.0, 1.5), roads=2, cores=options.cores[:2]
+        )
+    check_json(options.json)
+    place = make_directory(options.out / options.task)
+    with progress("recording the expert", options.frames) as bar:
+        record(
+            place / "recording",
+            options.world,
+            RecorderConfig(frames=options.frames),
+            options.workers,
+            lambda news: bar.advance(news.frames),
+        )
+    sets = split_by_episode(load_episodes(place / "recording"), 0.15)
+    figures: dict[str, dict[str, Any]] = {}
+    with progress("training and driving", len(options.cores) * options.seeds, "runs") as bar:
+        for core in options.cores:
+            scores, seconds = [], []
+            for seed in range(options.seeds):
+                started_s = time.perf_counter()
+                policy = learn(core, seed, options, sets, place / core / f"seed-{seed}")
+                seconds.append(time.perf_counter() - started_s)
+                scores.append(drive(policy, options))
+                bar.advance()
+            figures[core] = {"scores": scores, "seconds": seconds}
+            say(f"{core}: {', '.join(f'{100 * score:.1f}' for score in scores)} % of a lane.")
+    straight = float(np.mean([100 * score for score in _expert_scores(options)]))
+    show(figures, options, straight)
+    write_results(options.json, f"tasks memory_driving {options.task}", options, {"cores": figures, "expert": straight})
+    return figures
+
+
+def learn(
+    core: str, seed: int, options: Options, sets: tuple[EpisodeSet, EpisodeSet], directory: Path
+) -> DrivingPolicy:
+    """Train one driver on windows that are whole episodes."""
+    window = round(options.episode_s / options.world.period_s)
+    config = PolicyConfig(
+        core=core,
+        core_options={"window": window} if core == "transformer" else {},
+        preprocessing=Preprocessing(options.height, options.width, height=options.height, width=options.width),
+        nominal_period_s=options.world.period_s,
+    )
+    learning = ImitationConfig(
+        epochs=options.epochs,
+        batch_size=8,
+        window=window,
+        burn_in=0,
+        core_learning_rate=options.learning_rate,
+        seed=seed,
+    )
+    shutil.rmtree(directory, ignore_errors=True)
+    return train_imitation(learning, config, *sets, RunDirectory(directory, "memory_driving", learning, False)).policy
+
+
+def drive(policy: DrivingPolicy, options: Options) -> float:
+    """Drive the roads; returns the lane error where memory decides, share of the lane."""
+    return _score(PolicyDriver(policy), options)
+
+
+def _expert_scores(options: Options) -> NDArray[np.float64]:
+    """Return what the expert reaches, which sees everything."""
+    from agents.driving.expert import Expert
+
+    return np.array([_score(Expert(), options)])
+
+
+def _score(driver: Any, options: Options) -> float:
+    world = options.world
+    tally = Tally(world.period_s)
+    rollout(
+        driver,
+        lambda slot: gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True),
+        range(ROAD_SEED, ROAD_SEED + options.roads),
+        observer=tally.note,
+    )
+    return tally.score()
+
+
+def show(figures: dict[str, dict[str, Any]], options: Options, expert: float) -> None:
+    """Print the table."""
+    rows = []
+    for core, one in figures.items():
+        mean, half = interval([100 * score for score in one["scores"]])
+        shown = f"{mean:.1f}" + (f" ± {half:.1f}" if math.isfinite(half) else "")
+        rows.append([core, shown, f"{np.mean(one['seconds']):.0f}"])
+    rows.append(["the expert, which sees everything", f"{expert:.1f}", ""])
+    title = f"{options.task}: lane error where memory decides, {options.roads} roads"
+    table(title, ["core", "% of the lane", "s a training"], rows)
+    if options.seeds > 1:
+        say(f"± is a 95 % interval of the mean over {options.seeds} seeds (Student's t).")
+
+
+if __name__ == "__main__":
+    run_script(Options, run, description=__doc__)

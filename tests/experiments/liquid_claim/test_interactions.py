@@ -1,0 +1,91 @@
+"""Several shifts at once: what is driven, what an interaction is, when it stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.liquid_claim import interactions
+from experiments.liquid_claim.interactions import Interactions, Pair, conditions_of, decide, judge
+from experiments.robustness import verb
+from experiments.robustness.jobs import CLEAN, DriveRow
+from experiments.robustness.store import make_table
+from tests.experiments.robustness.made_up_drives import drive_row
+
+SHIFTS = ("fog", "latency", "night")
+OPTIONS = Interactions(policy=("a=x", "b=y"), perturbations=SHIFTS, severity=2, triples=5)
+CONDITIONS = conditions_of(OPTIONS)
+ERRORS = {CLEAN: 0.05, "fog:2": 0.1, "latency:2": 0.2, "night:2": 0.3}
+TOGETHER = {"fog:2+latency:2": 0.45, "fog:2+night:2": 0.35, "latency:2+night:2": 0.4, "fog:2+latency:2+night:2": 0.8}
+
+
+def drives(roads: range, driver: str, worse: float = 0.0, noise: float = 0.01) -> list[dict[str, Any]]:
+    """Drives of two runs whose errors are those above, a little different from road to road."""
+    rng = np.random.default_rng(7)
+    away = {(run, road): noise * rng.standard_normal() for run in range(2) for road in roads}
+    return [
+        drive_row(driver, run, condition, road, lane_error=error + away[run, road] + worse * (condition != CLEAN))
+        for run, road in away
+        for condition, error in {**ERRORS, **TOGETHER}.items()
+    ]
+
+
+def test_every_pair_and_a_choice_of_triples_is_driven():
+    usual = conditions_of(Interactions(policy=("a=x",)))
+    assert [len(usual[count]) for count in (1, 2, 3)] == [12, 66, 20] and len(set(usual[3])) == 20
+    assert len({condition.split(":")[0] for condition in usual[1]}) == 12
+    assert usual == conditions_of(Interactions(policy=("a=x",))) != conditions_of(Interactions(policy=("a=x",), seed=1))
+    assert CONDITIONS[3] == ("fog:2+latency:2+night:2",)
+
+
+def test_an_interaction_is_what_two_do_beyond_the_sum_of_both():
+    table = make_table(drives(range(6), "a"), DriveRow)
+    orders, pairs = judge(table, CONDITIONS)
+    found = {(pair.first, pair.second): pair for pair in pairs}
+    assert found["fog:2", "latency:2"].interaction == pytest.approx(0.45 - 0.1 - 0.2 + 0.05)
+    assert found["latency:2", "night:2"].interaction == pytest.approx(0.4 - 0.2 - 0.3 + 0.05)
+    # What is the same in all drives of a road cancels, so the intervals are narrow.
+    assert found["fog:2", "latency:2"].verdict == "worse together"
+    assert found["latency:2", "night:2"].verdict == "milder together"
+    assert [order.error for order in orders] == pytest.approx([0.05, 0.2, 0.4, 0.8], abs=0.01)
+    assert all(len(order.runs) == 2 and order.low < order.error < order.high for order in orders)
+    assert Pair("a", "x", "y", 0.1, -0.1, 0.3, ()).verdict == "undecided"
+
+
+def test_a_decision_needs_bounds_that_leave_zero_out():
+    rows = [*drives(range(6), "base"), *drives(range(6), "worse", 0.1), *drives(range(6), "same")]
+    found = {one.driver: one for one in decide(make_table(rows, DriveRow), CONDITIONS, "base", 0.02)}
+    assert set(found) == {"worse", "same"}
+    assert found["worse"].decided and found["worse"].low == pytest.approx(0.1, abs=1e-6)
+    assert not found["same"].decided
+
+
+@pytest.mark.parametrize(("worse", "roads"), [(0.2, 4), (0.0, 9)])
+def test_it_stops_when_all_is_decided_or_the_roads_are_used(
+    worse: float, roads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    driven: list[range] = []
+
+    def drive(test: verb.RobustnessOptions) -> None:
+        assert test.roads is not None
+        driven.append(range(test.seed, test.seed + test.roads))
+        assert set(test.perturbations) == {name for names in CONDITIONS.values() for name in names}
+
+    def read(path: Path) -> pd.DataFrame:
+        there = driven[-1]
+        return make_table([*drives(there, "a", noise=0.0), *drives(there, "b", worse, noise=0.0)], DriveRow)
+
+    monkeypatch.setattr(interactions.verb, "run", drive)
+    monkeypatch.setattr(interactions, "read_table", read)
+    monkeypatch.setattr(interactions, "find_policy_runs", lambda policies: [])
+    monkeypatch.setattr(interactions, "choose_baseline", lambda runs, named: "a")
+    options = Interactions(
+        policy=("a=x", "b=y"), perturbations=SHIFTS, severity=2, roads=9, out=tmp_path / "out", road_seed=50
+    )
+    figures = interactions.run(options)
+    assert figures["roads"] == roads and [seed for stage in driven for seed in stage] == list(range(50, 50 + roads))
+    assert (tmp_path / "out" / "interactions.json").is_file() and len(figures["interactions"]) == 2 * 3

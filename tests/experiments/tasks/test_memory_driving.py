@@ -1,0 +1,53 @@
+"""Driving with a memory: only the frames that memory decides count, and what the expert sees is enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agents.driving.expert import Expert
+from experiments.tasks import memory_driving
+from experiments.tasks.memory_driving import Options
+
+SIGN = Options(task="sign", delay_s=(1.0, 1.0), episode_s=7.0, roads=4)
+
+
+class Blind:
+    """The expert, but for the lane that the sign said: it keeps right.
+
+    Attributes:
+        left: whether the arrow pointed to the left, by the seed of the road.
+    """
+
+    def __init__(self) -> None:
+        self.left: dict[int, bool] = {}
+
+    def act(self, frames: NDArray[np.uint8], elapsed: object, starts: object, envs: list) -> NDArray[np.float32]:
+        actions = []
+        for env in envs:
+            world = env.unwrapped
+            self.left[id(world)], world._sign.left = world._sign.left, False
+            actions.append([Expert().steer(env)])
+            world._sign.left = self.left[id(world)]
+        return np.array(actions, np.float32)
+
+
+def test_the_score_is_small_for_the_expert_and_half_for_whoever_never_looks():
+    assert memory_driving._score(Expert(), SIGN) < 0.15
+    blind = Blind()
+    lost = memory_driving._score(blind, SIGN)
+    assert len(blind.left) == SIGN.roads and 0 < sum(blind.left.values()) < SIGN.roads
+    assert lost == pytest.approx(np.mean(list(blind.left.values())), abs=0.15)  # the wrong lane counts a whole lane
+
+
+def test_blackouts_count_in_the_dark_and_a_second_after():
+    tally_scores = memory_driving._score(Expert(), replace(SIGN, task="blackout", episode_s=15.0, dark_s=(1.0, 1.0)))
+    assert 0 < tally_scores < 0.2
+
+
+def test_unknown_cores_are_named():
+    with pytest.raises(ValueError, match="perceptron"):
+        Options(cores=("ltc", "perceptron"))
