@@ -110,7 +110,7 @@ def load_mnist(file: Path) -> tuple[Pictures, Pictures]:
     def pictures(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pictures:
         if pixels.ndim != 3 or len(pixels) != len(labels) or pixels.dtype != np.uint8:
             raise ValueError(f"{file} should hold uint8 pictures [n, H, W] and n labels, got {pixels.shape}.")
-        return pixels.reshape(len(pixels), -1).astype(np.float32) / 255, labels.astype(np.int64)
+        return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255), labels.astype(np.int64)
 
     return pictures(x_train, y_train), pictures(x_test, y_test)
 

@@ -30,6 +30,7 @@ from tyro.conf import arg
 from agents.driving.driver import PolicyDriver
 from agents.driving.record import RecorderConfig, record
 from agents.driving.rollout import Step, rollout
+from agents.driving.statistics import ENOUGH_VALUES, student_mean
 from agents.imitation.train import ImitationConfig, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
@@ -40,7 +41,6 @@ from envs import LANE_KEEPING
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import check_json, progress, say, table, write_results
-from experiments.tasks.comparison import interval
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -229,13 +229,13 @@ def show(figures: dict[str, dict[str, Any]], options: Options, expert: float) ->
     """Print the table."""
     rows = []
     for core, one in figures.items():
-        mean, half = interval([100 * score for score in one["scores"]])
-        shown = f"{mean:.1f}" + (f" ± {half:.1f}" if math.isfinite(half) else "")
+        mean = student_mean([100 * score for score in one["scores"]])
+        shown = f"{mean.value:.1f}" + (f" ± {mean.high - mean.value:.1f}" if mean.bounded else "")
         rows.append([core, shown, f"{np.mean(one['seconds']):.0f}"])
     rows.append(["the expert, which sees everything", f"{expert:.1f}", ""])
     title = f"{options.task}: lane error where memory decides, {options.roads} roads"
     table(title, ["core", "% of the lane", "s a training"], rows)
-    if options.seeds > 1:
+    if options.seeds >= ENOUGH_VALUES:
         say(f"± is a 95 % interval of the mean over {options.seeds} seeds (Student's t).")
 
 
