@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gymnasium
 
+import wormwheel  # noqa: F401 - says what hides a room
+
 LANE_KEEPING = "wormwheel/LaneKeeping-v0"
 """Id of the lane-keeping environment."""
 RECORDED = "wormwheel/Recorded-v0"

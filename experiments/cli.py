@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import itertools
 import logging
@@ -27,13 +26,13 @@ import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
 from experiments.help.declared import read_options
 from experiments.help.page import help_page
 from experiments.streams import LastingStream, lasting_streams
+from wormwheel import explain, hidden_by
 
 if TYPE_CHECKING:
     import pydantic
@@ -72,7 +71,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "experiments.evaluate.verb", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"
     ),
-    "fit": Verb("experiments.fit", "FitOptions", "find crop and gain for another camera and another car"),
+    "fit": Verb("experiments.fit.verb", "FitOptions", "find crop and gain for another camera and another car"),
     "gate": Verb("experiments.gate.verb", "GateOptions", "judge a policy for a pipeline: exit code 0, 1 or 3"),
     "robustness": Verb(
         "experiments.robustness.verb",
@@ -214,26 +213,19 @@ def _describe_field(found: Mapping[str, Any]) -> str:
 
 
 class ForeignPackage(ValueError):
-    """Another distribution's package has the name of one of ours and comes first."""
+    """A folder of somebody else has the name of one of our packages and comes first."""
 
 
 def check_rooms() -> None:
     """Check that the packages beside this one are the ones that will be imported.
 
     Raises:
-        ForeignPackage: if another distribution's package of that name comes first.
+        ForeignPackage: if a folder of that name comes first: another distribution's, or one beside a script.
     """
-    root = Path(__file__).resolve().parents[1]
     for room in ROOMS:
-        loaded = sys.modules.get(room)
-        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(room)
-        origin = spec.origin if spec is not None else None
-        if origin is None or Path(origin).resolve().parents[1] != root:
-            found = origin or (list(spec.submodule_search_locations or []) if spec is not None else "nothing")
-            raise ForeignPackage(
-                f"the package {room!r} should come from {root}, found {found}: another distribution owns that name. "
-                "Install Wormwheel in an environment of its own."
-            )
+        hides = hidden_by(room)
+        if hides is not None:
+            raise ForeignPackage(explain(room, hides))
 
 
 def _run(arguments: list[str]) -> int:

@@ -8,15 +8,19 @@ has `learner.safetensors` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.open_driver import HOW, split_factory
+from agents.driving.other_world import OtherWorld, look_at_world
+from agents.driving.record import with_vehicle
 from agents.driving.trials import open_for
 from agents.ppo.checkpoint import FILE, read_record
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
+from experiments.console import expand_tracks, say
 from policies.checkpoint import read_config
 
 LANE_KEEPING = "LaneKeeping"
@@ -99,9 +103,9 @@ def name_drivers(sources: Iterable[str], options: DriverOptions) -> dict[str, Dr
 
 
 def open_drivers(
-    drivers: Mapping[str, DriverSpec], world: LaneKeepingConfig, throttle: bool | None = None
+    drivers: Mapping[str, DriverSpec], world: LaneKeepingConfig | OtherWorld, throttle: bool | None = None
 ) -> dict[str, OpenedDriver]:
-    """Open drivers for LaneKeeping, and check that they fit it.
+    """Open drivers for a world, and check that they fit it.
 
     Args:
         drivers: by name.
@@ -117,9 +121,12 @@ def open_drivers(
     plain = LaneKeepingConfig()
     for name, driver in opened.items():
         if isinstance(driver, PolicyDriver) and driver.motors != wanted:
-            _refuse_motors(name, driver.motors, wanted, Path(drivers[name].source))
+            where = world.name if isinstance(world, OtherWorld) else LANE_KEEPING
+            _refuse_motors(name, driver.motors, wanted, Path(drivers[name].source), where)
         sees = driver.frame_size
         asked = (world.height, world.width)
+        if isinstance(world, OtherWorld):
+            continue  # its frames get the size that a driver takes
         if asked not in ((plain.height, plain.width), sees) and sees is not None:
             raise ValueError(
                 f"{name} takes frames of {sees[1]}×{sees[0]} pixels, and --width and --height ask for "
@@ -177,8 +184,13 @@ def check_motors(policies: dict[str, Path], throttle: bool) -> None:
             _refuse_motors(name, motors, wanted, path)
 
 
-def _refuse_motors(name: str, motors: int, wanted: int, path: Path) -> None:
-    """Say that a driver has another number of motors than LaneKeeping has actions."""
+def _refuse_motors(name: str, motors: int, wanted: int, path: Path, where: str = LANE_KEEPING) -> None:
+    """Say that a driver has another number of motors than a world has actions."""
+    if where != LANE_KEEPING:
+        raise ValueError(
+            f"{name} has {motors} motor outputs, and {where} takes the steering alone here: a cruise controller works "
+            "the pedals. Train one by `wormwheel train ppo --env CarRacing`, or evaluate it where it learnt."
+        )
     hint = " Give --throttle." if motors == 2 else " Leave out --throttle." if motors == 1 else ""
     learnt = world_of(path)
     hint = f" It learnt {learnt}: give --env {learnt}." if learnt not in (None, LANE_KEEPING) else hint
@@ -204,14 +216,56 @@ def check_frame_size(policies: dict[str, Path], given: LaneKeepingConfig) -> Non
             )
 
 
-def refuse_lane_keeping(env: str, given: LaneKeepingConfig) -> None:
+def have_learnt_in(directories: Sequence[Path], env: str) -> bool:
+    """Whether all are PPO learners of a world, or do not say of which."""
+    return all((path / FILE).is_file() and world_of(path) in (env, None) for path in directories)
+
+
+def find_world(env: str, world: LaneKeepingConfig, names: DrivingNames) -> LaneKeepingConfig | OtherWorld:
+    """Return where drivers drive: LaneKeeping with vehicle and road files named, or an env that others made.
+
+    Args:
+        env: LaneKeeping, or what `agents.driving.other_world.look_at_world` takes.
+        world: LaneKeeping's options; of them only the length of a drive counts for another env.
+        names: where things are in another env.
+
+    Raises:
+        ValueError: if there is no such env, or an option does not go with it.
+    """
+    if env == LANE_KEEPING:
+        if names != DrivingNames():
+            raise ValueError("--env-names say where things are in another env: give --env, or leave them out.")
+        return with_vehicle(replace(world, track=expand_tracks(world.track)))
+    refuse_lane_keeping(env, world, ("episode_s",))
+    length = world.episode_s if world.episode_s != LaneKeepingConfig().episode_s else None
+    return look_at_world(env, names, length)
+
+
+def say_unknown(world: OtherWorld) -> None:
+    """Say which figures an env does not give, and why."""
+    lost = {
+        "lateral_offset_m": "where in its lane the car is (no offsets; --env-names.lateral-offset names it)",
+        "lane_width_m": "how wide the lane is (no offsets in lanes; --env-names.lane-width)",
+        "progress_m": "the way made (no crashes per km; --env-names.speed, or a centre line)",
+    }
+    if world.unknown:
+        say(f"note: {world.name} does not tell {'; '.join(lost[name] for name in world.unknown)}")
+
+
+def refuse_lane_keeping(env: str, given: LaneKeepingConfig, but: Sequence[str] = ()) -> None:
     """Check that nobody sets LaneKeeping's options for another world.
+
+    Args:
+        env: the world.
+        given: the options.
+        but: those that may be set.
 
     Raises:
         ValueError: if an option differs from its default.
     """
     plain = LaneKeepingConfig()
-    set_here = [item.name for item in fields(plain) if getattr(given, item.name) != getattr(plain, item.name)]
+    names = [item.name for item in fields(plain) if item.name not in but]
+    set_here = [name for name in names if getattr(given, name) != getattr(plain, name)]
     if set_here:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in set_here)
         raise ValueError(f"{options}: these are options of LaneKeeping, {env} has none of them; leave them out.")

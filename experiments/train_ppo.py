@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tyro.conf import arg
 
+from agents.driving.car import car_of_world
 from agents.ppo.actor_critic import ActorCritic, ActorCriticConfig, config_for
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.config import PPOConfig
@@ -37,6 +38,7 @@ from experiments.options import check_resume, parse_core_options
 from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
 from experiments.train_ppo_callback import EvalCheckpointCallback, reconcile_logs
 from experiments.training_runs import OnPoint, check_mirror, dead_learner, mirrored, run_seeds, saved_estimate
+from policies.car import CarInfo
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
@@ -214,8 +216,8 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
             "--imitator-kl-coef holds a policy near the driver that it starts from: give --init-from, or leave it out."
         )
     driver = _driver(options)
-    parts = _parts(options, driver)
     make_env = _env_maker(options, options.world)
+    parts = _parts(options, driver, car_of_world(make_env))
     check_learnable(make_env, parts, driver)
     if options.workers > options.envs:
         raise ValueError(
@@ -318,9 +320,10 @@ def _judged_in(options: TrainPPOOptions) -> LaneKeepingConfig:
     return replace(world, **eased)
 
 
-def _parts(options: TrainPPOOptions, driver: DrivingPolicy | None) -> ActorCriticConfig:
+def _parts(options: TrainPPOOptions, driver: DrivingPolicy | None, car: CarInfo | None) -> ActorCriticConfig:
     """Return what the networks are made of; a driver to start from brings its own core and head."""
-    own = {"critic": options.critic, "log_std_init": options.log_std_init, "use_sde": options.use_sde}
+    own: dict[str, Any] = {"critic": options.critic, "log_std_init": options.log_std_init, "use_sde": options.use_sde}
+    own |= {"car": car} if car is not None else {}
     if driver is not None:
         return config_for(driver, **own)
     networks = {**preset_for(options.env).networks, **own}

@@ -1,4 +1,4 @@
-"""From a camera's frame to the policy's: crop, then resize.
+"""From a camera's frame to the policy's: crop, then resize. A negative crop adds pixels that repeat the edge.
 
 Part of every policy and of its checkpoint, so whoever loads a policy needs nothing else:
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Side = Annotated[int, Field(ge=1, le=16384)]
-Crop = Annotated[int, Field(ge=0, le=16384)]
+Crop = Annotated[int, Field(ge=-16384, le=16384)]
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -27,7 +27,7 @@ class Preprocessing:
     Attributes:
         source_height: rows of the camera's frame, pixels.
         source_width: columns of the camera's frame, pixels.
-        crop_top: rows cut off at the top, pixels of the source.
+        crop_top: rows cut off at the top, pixels of the source; negative for rows that repeat the first one.
         crop_bottom: rows cut off at the bottom, pixels of the source.
         crop_left: columns cut off on the left, pixels of the source.
         crop_right: columns cut off on the right, pixels of the source.
@@ -48,18 +48,24 @@ class Preprocessing:
         """Check that something is left after the crop."""
         rows = self.source_height - self.crop_top - self.crop_bottom
         columns = self.source_width - self.crop_left - self.crop_right
-        if min(rows, columns) < 1:
+        seen = (
+            self.source_height - max(self.crop_top, 0) - max(self.crop_bottom, 0),
+            self.source_width - max(self.crop_left, 0) - max(self.crop_right, 0),
+        )
+        if min(rows, columns, *seen) < 1:
             raise ValueError(
                 f"nothing is left of a {self.source_height}×{self.source_width} frame after cropping {self.crop_top} + "
                 f"{self.crop_bottom} rows and {self.crop_left} + {self.crop_right} columns; crop less."
             )
 
     @property
+    def _crops(self) -> tuple[int, int, int, int]:
+        return self.crop_top, self.crop_bottom, self.crop_left, self.crop_right
+
+    @property
     def is_identity(self) -> bool:
         """Whether frames pass unchanged."""
-        return (self.source_height, self.source_width) == (self.height, self.width) and not (
-            self.crop_top or self.crop_bottom or self.crop_left or self.crop_right
-        )
+        return (self.source_height, self.source_width) == (self.height, self.width) and not (any(self._crops))
 
     @property
     def after(self) -> Preprocessing:
@@ -89,14 +95,13 @@ class Preprocessing:
             )
         if self.is_identity:
             return frames
-        frames = frames[
-            ...,
-            self.crop_top : self.source_height - self.crop_bottom,
-            self.crop_left : self.source_width - self.crop_right,
-            :,
-        ]
+        top, bottom, left, right = (max(crop, 0) for crop in self._crops)
+        frames = frames[..., top : self.source_height - bottom, left : self.source_width - right, :]
         leading = frames.shape[:-3]
         pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()  # [N, 3, h, w]
+        if min(self._crops) < 0:
+            top, bottom, left, right = (max(-crop, 0) for crop in self._crops)
+            pixels = functional.pad(pixels, (left, right, top, bottom), mode="replicate")
         pixels = functional.interpolate(pixels, size=(self.height, self.width), mode="bilinear", antialias=True)
         if not differentiable:
             pixels = pixels.round_().clamp_(0, 255).to(torch.uint8)

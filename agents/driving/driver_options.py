@@ -13,8 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from policies.preprocessing import Crop
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A number above 0."""
@@ -34,14 +36,15 @@ class DriverOptions:
     """Range of the pixels. When not given, 0..255 for functions, zips and ONNX files that take uint8, else 0..1."""
     colour: Literal["rgb", "bgr", "grey", "yuv"] | None = None
     """Colours of the frames; rgb when not given, or grey where an ONNX file or a zip takes one channel."""
-    crop_top: NonNegativeInt | None = None
+    crop_top: Crop | None = None
     """Rows cut off at the top, pixels of the camera or the recording, before the frame is resized to the driver's.
-    Needed for a policy whose own camera had another size; 0 resizes the whole frame."""
-    crop_bottom: NonNegativeInt | None = None
+    Needed for a policy whose own camera had another size; 0 resizes the whole frame. Below 0, here as on the other
+    sides, adds pixels that repeat the edge, for a camera that sees less than the policy's own."""
+    crop_bottom: Crop | None = None
     """Rows cut off at the bottom, pixels of the camera or the recording."""
-    crop_left: NonNegativeInt | None = None
+    crop_left: Crop | None = None
     """Columns cut off on the left, pixels of the camera or the recording."""
-    crop_right: NonNegativeInt | None = None
+    crop_right: Crop | None = None
     """Columns cut off on the right, pixels of the camera or the recording."""
     positive: Literal["left", "right"] = "left"
     """Side to which positive steering turns."""

@@ -3,25 +3,40 @@
     found = fit_camera(DriverSpec("runs/mine"), episodes)
     found.options(spec.options)  # DriverOptions with crop and gain
 
-A driver's answer p to a frame of another camera is its answer at home, seen through another lens and meant for another
-car: p = b·y + noise, with the steering y that is known to be right. The crop is the one under which p and y correlate
-best; the gain is 1 / b, b being the slope of p on y (y is known, the noise is in p, so this slope is not drawn towards
-zero by it). The interval is a bootstrap over blocks of frames.
+**Crop.** Where the policy's camera and the new one are known, geometry gives it. A point of the road, X ahead and Y to
+the left, in lane widths, shows in a picture with focal length f, camera height h in lane widths and horizon row v0 at
+
+    column = middle − f Y / X        row = v0 + f h / X
+
+so new pictures look as at home when columns are scaled by f_home / f_new about the middle, and rows by
+(f h)_home / (f h)_new about the horizon: a crop, then a resize that need not keep the shape. A camera that sees less
+than that gets its edge repeated (a negative crop). Where geometry is not known, or its answers do not follow the known
+steering, crops are tried, and the one is taken under which answers and known steering correlate best.
+
+**Gain.** The slope of the known steering y on the driver's answers p, cov(y, p) / var(p): what turns answers into the
+steering with the least squared error. At home it is 1 for a policy that was trained for the least squared error,
+however well it sees; the inverse slope of p on y would be 1 / R² there. The interval is a bootstrap over blocks of
+frames. Where both cars are known, the gain by geometry, the same curvature per lane width, stands beside it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.driving.car import car_of_episodes
+from agents.driving.driver import PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.metrics import Estimate, bootstrap
 from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import predict
 from agents.recordings.episodes import EpisodeSet
+from policies.car import CarInfo
+from policies.preprocessing import Preprocessing
 
 TOPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Shares of the rows that are tried as crop at the top."""
@@ -35,6 +50,11 @@ LOCKED = 0.98
 """Known steering from which frames do not count: at full lock it no longer says how much was wanted."""
 WEAK = 0.5
 """Correlation below which a fit is not to be relied on."""
+MOST = 2.0
+"""Crops add no more than so many times the picture's own rows or columns."""
+
+Crops = tuple[int, int, int, int]
+"""Pixels cut off at the top, the bottom, the left and the right."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,10 @@ class CameraFit:
     """Mean of the driver's answer where the known steering is 0, before the gain: a camera that looks aside."""
     frames: int
     """Frames that it was found from."""
+    by: str
+    """What the crop was found by: "geometry", "search" or "given"."""
+    gain_by_geometry: float | None = None
+    """The gain for the same curvature per lane width; None where the cars are not known."""
 
     @property
     def is_weak(self) -> bool:
@@ -70,6 +94,8 @@ def fit_camera(
     rounds: int = 2,
     seed: int = 0,
     on_try: Callable[[], None] | None = None,
+    car: CarInfo | None = None,
+    own_car: CarInfo | None = None,
 ) -> CameraFit:
     """Find crop and gain.
 
@@ -79,6 +105,8 @@ def fit_camera(
         rounds: how often top, bottom and sides are each searched, the others fixed.
         seed: of the bootstrap.
         on_try: called after each crop that was tried.
+        car: the new car and camera, as far as they are known; goes before what the recordings say.
+        own_car: those that the driver learnt in; goes before what a policy of ours says.
 
     Raises:
         ValueError: if the known steering does not vary, or the driver answers the same to every frame.
@@ -94,15 +122,13 @@ def fit_camera(
         )
     rows, columns = episodes.frame_size
     plain = replace(spec.options.resolved(), steering_gain=None)
-    answers: dict[tuple[int, int, int], NDArray[np.float64]] = {}
+    answers: dict[Crops, NDArray[np.float64]] = {}
 
-    def correlation(crop: tuple[int, int, int]) -> float:
+    def correlation(crop: Crops) -> float:
         if crop not in answers:
-            top, bottom, side = crop
-            if rows - top - bottom < 4 or columns - 2 * side < 4:
+            if rows - crop[0] - crop[1] < 4 or columns - crop[2] - crop[3] < 4:
                 return -1.0
-            cut = {"crop_top": top, "crop_bottom": bottom, "crop_left": side, "crop_right": side}
-            options = plain if plain.crops is not None else replace(plain, **cut)  # type: ignore[arg-type]
+            options = plain if plain.crops is not None else replace(plain, **_named(crop))  # type: ignore[arg-type]
             driver = open_driver(DriverSpec(spec.source, options), camera=(rows, columns))
             timed = episodes if driver.period_s is None else episodes.with_nominal_period(driver.period_s)
             answers[crop] = np.concatenate(predict(driver, timed)).astype(np.float64)
@@ -111,20 +137,24 @@ def fit_camera(
         agreed = _correlation(answers[crop][free], known[free])
         return agreed if np.isfinite(agreed) else -1.0
 
-    best = (0, 0, 0)
-    uncropped = correlation(best)
+    best: Crops = (0, 0, 0, 0)
+    uncropped, by = correlation(best), "given"
+    here = _joined(car, car_of_episodes(episodes))
+    opened = open_driver(DriverSpec(spec.source, replace(plain, **_named(best))), camera=(rows, columns))  # type: ignore[arg-type]
+    config = opened.policy.config if isinstance(opened, PolicyDriver) else None
+    learnt = _joined(own_car, config.car if config is not None else None)
     if plain.crops is None:
-        for _ in range(rounds):
-            before = best
-            for place, shares, size in ((0, TOPS, rows), (1, BOTTOMS, rows), (2, SIDES, columns)):
-                tries = {tuple(round(share * size) if n == place else best[n] for n in range(3)) for share in shares}
-                best = max(sorted(tries | {best}), key=correlation)  # type: ignore[arg-type, assignment]
-            if best == before:
-                break
+        geometric = None if config is None else crop_by_geometry(config.preprocessing, learnt, here, rows, columns)
+        if geometric is not None and correlation(geometric) >= max(WEAK, uncropped):
+            best, by = geometric, "geometry"
+        else:
+            best, by = _search(correlation, best, rows, columns, rounds), "search"
+            if geometric is not None and correlation(geometric) >= correlation(best):
+                best, by = geometric, "geometry"
     answer, known = answers[best][free], known[free]
     if answer.std() < 1e-6:
         raise ValueError("the driver answers the same to every frame: look at its input (--range, --layout, --colour).")
-    crops = plain.crops or {"crop_top": best[0], "crop_bottom": best[1], "crop_left": best[2], "crop_right": best[2]}
+    crops = plain.crops or _named(best)
     blocks = np.array_split(np.arange(len(known)), max(1, len(known) // BLOCK))
 
     def over(chosen: NDArray[np.intp], statistic: Callable[..., float]) -> float:
@@ -134,7 +164,80 @@ def fit_camera(
     gain = bootstrap(lambda chosen: over(chosen, _gain), len(blocks), seed=seed)
     agreed = bootstrap(lambda chosen: over(chosen, _correlation), len(blocks), seed=seed)
     offset = float(answer.mean() - known.mean() / gain.value) if np.isfinite(gain.value) else float("nan")
-    return CameraFit(crops, gain, agreed, uncropped, offset, len(known))
+    try:
+        by_geometry = learnt.steering_gain(here)
+    except ValueError:
+        by_geometry = None
+    return CameraFit(crops, gain, agreed, uncropped, offset, len(known), by, by_geometry)
+
+
+def crop_by_geometry(
+    own: Preprocessing, learnt: CarInfo, here: CarInfo, rows: int, columns: int
+) -> tuple[int, int, int, int] | None:
+    """Return the crop under which another camera's pictures look like those that a policy learnt from.
+
+    Args:
+        own: how the policy crops and resizes its own camera's frames.
+        learnt: the car and camera that it learnt in.
+        here: the new ones; heights count in lane widths where both lane widths are known.
+        rows: of the new camera's frames.
+        columns: of the new camera's frames.
+
+    Returns:
+        Top, bottom, left, right, pixels; negative where the new camera sees less. None where too little is known, or
+        next to nothing of what it learnt from can be seen.
+    """
+    cameras = [(car.camera_hfov_deg, car.camera_horizon, car.camera_height_m) for car in (learnt, here)]
+    if any(value is None for camera in cameras for value in camera):
+        return None
+    (own_fov, own_horizon, own_height), (fov, horizon, height) = cameras
+    assert own_fov and own_height and fov and height and own_horizon is not None and horizon is not None
+    if max(own_fov, fov) >= 175:
+        return None
+    across = (columns / math.tan(math.radians(fov) / 2)) / (own.source_width / math.tan(math.radians(own_fov) / 2))
+    lanes = learnt.lane_width_m / here.lane_width_m if learnt.lane_width_m and here.lane_width_m else 1.0
+    down = across * lanes * height / own_height
+    left = columns / 2 + across * (own.crop_left - own.source_width / 2)
+    right = columns / 2 - across * (own.source_width / 2 - own.crop_right)
+    top = horizon * rows + down * (own.crop_top - own_horizon * own.source_height)
+    bottom = rows - (horizon * rows + down * (own.source_height - own.crop_bottom - own_horizon * own.source_height))
+    found = (round(top), round(bottom), round(left), round(right))
+    if min(found[0], found[1]) < -MOST * rows or min(found[2], found[3]) < -MOST * columns:
+        return None
+    if rows - max(found[0], 0) - max(found[1], 0) < 4 or columns - max(found[2], 0) - max(found[3], 0) < 4:
+        return None
+    return found
+
+
+def _search(correlation: Callable[[Crops], float], best: Crops, rows: int, columns: int, rounds: int) -> Crops:
+    """Try crops at the top, at the bottom and at both sides in turn, then half steps around the best."""
+    tried = ((0, TOPS, rows), (1, BOTTOMS, rows), (2, SIDES, columns))
+
+    def with_one(place: int, pixels: int) -> Crops:
+        top, bottom, left, right = best
+        return ((pixels, bottom, left, right), (top, pixels, left, right), (top, bottom, pixels, pixels))[place]
+
+    for _ in range(rounds):
+        before = best
+        for place, shares, size in tried:
+            tries = {with_one(place, round(share * size)) for share in shares} | {best}
+            best = max(sorted(tries), key=correlation)
+        if best == before:
+            break
+    for place, shares, size in tried:
+        half = round(0.5 * (shares[1] - shares[0]) * size)
+        tries = {with_one(place, best[place] + step) for step in (-half, half)} | {best}
+        best = max(sorted(tries), key=correlation)
+    return best
+
+
+def _named(crop: Crops) -> dict[str, int]:
+    return dict(zip(("crop_top", "crop_bottom", "crop_left", "crop_right"), crop, strict=True))
+
+
+def _joined(given: CarInfo | None, known: CarInfo | None) -> CarInfo:
+    """Return what was given, and of the rest what is known."""
+    return CarInfo(**((known.to_json() if known else {}) | (given.to_json() if given else {})))
 
 
 def _correlation(answer: NDArray[np.float64], known: NDArray[np.float64]) -> float:
@@ -145,6 +248,6 @@ def _correlation(answer: NDArray[np.float64], known: NDArray[np.float64]) -> flo
 
 
 def _gain(answer: NDArray[np.float64], known: NDArray[np.float64]) -> float:
-    """Return one over the slope of the answers on the known steering."""
+    """Return the slope of the known steering on the answers."""
     covariance = ((answer - answer.mean()) * (known - known.mean())).mean()
-    return float(known.var() / covariance) if abs(covariance) > 1e-12 else float("nan")
+    return float(covariance / answer.var()) if answer.var() > 1e-12 else float("nan")

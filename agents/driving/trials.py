@@ -25,6 +25,7 @@ from agents.driving.expert import Expert
 from agents.driving.latency import Latency, ReplayedLatency
 from agents.driving.metrics import Drive
 from agents.driving.open_driver import open_driver, policy_driver
+from agents.driving.other_world import OtherWorld
 from agents.driving.rollout import SIDE_BY_SIDE, Observer, rollout
 from agents.runs.workers import run_jobs
 from envs import LANE_KEEPING
@@ -58,7 +59,7 @@ class Trial:
 
     policy: Path | DriverSpec | None
     """Policy directory, or any driver by what opens it; None is the expert."""
-    world: LaneKeepingConfig
+    world: LaneKeepingConfig | OtherWorld
     """Where it drives; the frame's size is set to the driver's unless crops are given, and the road to that of a run
     that names one."""
     runs: tuple[Run, ...]
@@ -126,9 +127,9 @@ def expected_steps(trial: Trial) -> int:
     return sum(round(_expected_s(run, trial.world) / trial.world.period_s) for run in trial.runs)
 
 
-def _expected_s(run: Run, world: LaneKeepingConfig) -> float:
+def _expected_s(run: Run, world: LaneKeepingConfig | OtherWorld) -> float:
     """Return the time that a drive takes."""
-    if not run.laps or run.track is None:
+    if not run.laps or run.track is None or isinstance(world, OtherWorld):
         return world.episode_s
     return run.laps * _lap_m(run.track, world) / (0.5 * sum(world.speed_mps))
 
@@ -140,7 +141,7 @@ def _lap_m(track: str, world: LaneKeepingConfig) -> float:
 
 
 def open_for(
-    source: Path | DriverSpec, world: LaneKeepingConfig, loaded: DrivingPolicy | OpenedDriver | None = None
+    source: Path | DriverSpec, world: LaneKeepingConfig | OtherWorld, loaded: DrivingPolicy | OpenedDriver | None = None
 ) -> OpenedDriver:
     """Open a driver for a world; what is loaded already is taken as it is."""
     spec = source if isinstance(source, DriverSpec) else DriverSpec(str(source))
@@ -169,6 +170,7 @@ def drive_together(
     policy: DrivingPolicy | OpenedDriver | None = None,
     watch: Callable[[PolicyDriver], Driver] | None = None,
     observer: Observer | None = None,
+    wrap: Callable[[Driver], Driver] | None = None,
 ) -> list[Drive]:
     """Drive all runs of a trial side by side in this process, each in a slot of its own: the n-th run in slot n.
 
@@ -178,32 +180,29 @@ def drive_together(
         policy: the trial's policy or driver where it is loaded already.
         watch: wraps a policy's driver, to look at it while it drives; it must steer as it does.
         observer: looks at every step; see `agents.driving.rollout`.
+        wrap: puts a driver around any driver, which may change what it does.
 
     Returns:
         The drives, in the order of the runs.
     """
-    world = trial.world
+    world, size = trial.world, (trial.world.height, trial.world.width)
     driver: Driver = Expert()
     if trial.policy is not None:
         opened = open_for(trial.policy, world, policy)
-        rows, columns = opened.frame_size or (world.height, world.width)
-        world = replace(world, height=rows, width=columns)
+        size = opened.frame_size or size
         driver = watch(opened) if watch is not None and isinstance(opened, PolicyDriver) else opened
         if opened.period_s is not None and not math.isclose(opened.period_s, world.period_s, rel_tol=1e-3):
             driver = RescaledTime(driver, world.period_s / opened.period_s)
+    if wrap is not None:
+        driver = wrap(driver)
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
-        run = trial.runs[slot]
-        here = world if run.track is None else replace(world, track=run.track)
-        if run.laps:
-            slowest_s = run.laps * _lap_m(run.track, world) / world.speed_mps[0] if run.track else world.episode_s
-            here = replace(here, episode_s=SLOWEST * slowest_s)
-        env: gymnasium.Env[Any, Any] = gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)
+        env = world.make(*size) if isinstance(world, OtherWorld) else _lane_keeping(world, size, trial.runs[slot])
         if trial.latency is not None:
             env = ReplayedLatency(env, trial.latency)
         if trial.perturbation:
             env = PerturbedEnv(env, trial.perturbation, trial.noise_seed)
-        return StopAfterLaps(env, run.laps) if run.laps else env
+        return StopAfterLaps(env, trial.runs[slot].laps) if trial.runs[slot].laps else env
 
     total, made, unreported = expected_steps(trial), 0, 0
 
@@ -229,3 +228,14 @@ def drive_together(
     report(total - made)
     named = zip(drives, trial.runs, strict=True)
     return [drive if run.track is None else replace(drive, track=Path(run.track).stem) for drive, run in named]
+
+
+def _lane_keeping(world: LaneKeepingConfig, size: tuple[int, int], run: Run) -> gymnasium.Env[Any, Any]:
+    """Make the env of a run, its frames of a size."""
+    here = replace(world, height=size[0], width=size[1])
+    if run.track is not None:
+        here = replace(here, track=run.track)
+    if run.laps:
+        slowest_s = run.laps * _lap_m(run.track, world) / world.speed_mps[0] if run.track else world.episode_s
+        here = replace(here, episode_s=SLOWEST * slowest_s)
+    return gymnasium.make(LANE_KEEPING, config=here, disable_env_checker=True)

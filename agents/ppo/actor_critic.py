@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from agents.ppo.distributions import make_actions
 from agents.ppo.observations import ObservationAdapter
+from policies.car import CarInfo
 from policies.cores import make_core
 from policies.perception import HEADS, ConvHead, HeadConfig, whiten
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -119,12 +120,15 @@ class ActorCriticConfig:
     (generalised state-dependent exploration, Raffin et al. 2020)."""
     nominal_period_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
     """Time between frames that `elapsed = 1` stands for, seconds; kept with the driver."""
+    car: CarInfo | None = None
+    """The car, lane and camera that it learns in; kept with the driver. None where they are not known."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ActorCriticConfig:
         """Build the config from `dataclasses.asdict` after a way through JSON."""
         head: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values["head"].items()}
-        return cls(**{**values, "head": HeadConfig(**head)})
+        car = CarInfo(**values["car"]) if values.get("car") is not None else None
+        return cls(**{**values, "head": HeadConfig(**head), "car": car})
 
 
 class ActorCritic(nn.Module):
@@ -226,6 +230,7 @@ class ActorCritic(nn.Module):
             preprocessing=self.head.preprocessing,
             motors=self.core.output_size,
             nominal_period_s=self.config.nominal_period_s,
+            car=self.config.car,
         )
         return DrivingPolicy(config, self.head.conv, self.core)
 
@@ -261,5 +266,5 @@ def config_for(driver: DrivingPolicy, **others: Any) -> ActorCriticConfig:
         head=config.head,
         preprocessing=asdict(config.preprocessing),
         nominal_period_s=config.nominal_period_s,
-        **others,
+        **{"car": config.car, **others},
     )

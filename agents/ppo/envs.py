@@ -4,7 +4,9 @@
     env = make_world("LaneKeeping", LaneKeepingConfig(vehicle="bicycle"), noise_variance=0.1)
     env = make_world("LaneKeeping", perturbations=("clean", "weather", "latency", "fog:2+speed:1"))
 
-Besides the names in `WORLDS`, any registered id of Gymnasium is taken whose observation is a vector or an image.
+Besides the names in `WORLDS`, these are taken: envs to drive in that are known (`envs.driving.known`), such as
+racetrack-v1; any registered id of Gymnasium whose observation is a vector or an image; and `module:function` or
+`file.py:function`, which may give a `DrivingEnv`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 import envs
+from agents.driving.rollout import PerturbedCamera
 from envs.car_racing import draw_what_shows
+from envs.driving.known import KNOWN, driving_env
+from envs.driving.make import make_env
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import FAMILIES, SEVERITIES, GaussianNoise, PerturbedEnv, parse
 
@@ -107,6 +112,62 @@ class NoisyCamera(gymnasium.ObservationWrapper[Any, Any, Any]):
         return {**observation, "camera": self._noise(observation["camera"][None], self._draws)[0]}
 
 
+class FrameAsCamera(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """An env whose observation is a picture, with the observation `Dict(camera, elapsed)` that perturbations need."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        """Wrap an env; `CameraAlone` around it gives the picture back."""
+        super().__init__(env)
+        elapsed = spaces.Box(0.0, 10.0, (1,), np.float32)
+        self.observation_space = spaces.Dict({"camera": env.observation_space, "elapsed": elapsed})
+
+    def observation(self, observation: Any) -> dict[str, Any]:
+        """Put the picture beside the time, one period."""
+        return {"camera": observation, "elapsed": np.ones(1, np.float32)}
+
+
+class CameraAlone(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """An env with a camera that shows its frames alone."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        """Wrap an env with an observation `Dict(camera, …)`."""
+        super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict)
+        self.observation_space = env.observation_space["camera"]
+
+    def observation(self, observation: Any) -> Any:
+        """Return the frame."""
+        return observation["camera"]
+
+
+def disturbed(
+    env: gymnasium.Env[Any, Any], perturbation: str, seed: int = 0, noise_variance: float = 0.0
+) -> gymnasium.Env[Any, Any]:
+    """Perturb a world that a learner is judged in; what it observes keeps its form.
+
+    Args:
+        env: with an observation `Dict(camera, elapsed)`, or a picture.
+        perturbation: in the syntax of `envs.perturbations.parse`; "" leaves it alone.
+        seed: of the perturbation and the noise, together with that of each episode.
+        noise_variance: of Gaussian noise on the frames, pixels in [0, 1].
+
+    Raises:
+        ValueError: if the env shows no frames, or cannot do what the perturbation needs.
+    """
+    if not (perturbation or noise_variance):
+        return env
+    space = env.observation_space
+    plain = isinstance(space, spaces.Box) and len(space.shape) == 3
+    seen = FrameAsCamera(env) if plain else env
+    if perturbation:
+        seen = PerturbedEnv(seen, perturbation, seed)
+    if noise_variance:
+        if not (isinstance(seen.observation_space, spaces.Dict) and "camera" in seen.observation_space.spaces):
+            raise ValueError("noise needs an env that shows frames.")
+        seen = PerturbedCamera(seen, GaussianNoise(noise_variance), seed)
+    return CameraAlone(seen) if plain else seen
+
+
 class DrawnPerturbations(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Another perturbation in each episode: domain randomisation.
 
@@ -185,6 +246,14 @@ WORLDS: dict[str, Callable[[LaneKeepingConfig | None], gymnasium.Env[Any, Any]]]
 """What `make_world` knows by name."""
 
 
+def _called(name: str) -> gymnasium.Env[Any, Any]:
+    """Make an env of MODULE:ID, or by a function."""
+    module, _, rest = name.partition(":")
+    if module.endswith(".py") or rest.isidentifier():
+        return make_env(name)
+    return gymnasium.make(name)
+
+
 def make_world(
     name: str,
     world: LaneKeepingConfig | None = None,
@@ -196,13 +265,13 @@ def make_world(
     """Make a world.
 
     Args:
-        name: a key of `WORLDS` or an id of Gymnasium.
+        name: a key of `WORLDS`, an id of Gymnasium, `module:function` or `file.py:function`.
         world: of LaneKeeping.
         noise_variance: largest variance of noise on the camera, pixels in [0, 1]; 0 leaves the frames alone.
         perturbations: what each episode draws one of (`DrawnPerturbations`); none when empty.
         largest_severity: of those whose severity is drawn.
-        trust: take ids of the form MODULE:ID too, for which Gymnasium imports the module and so runs its code. Names
-            come from saved learners as well.
+        trust: take names of the form MODULE:ID, module:function and file.py:function too, for which a module is
+            imported and so its code run. Names come from saved learners as well.
 
     Raises:
         ValueError: if there is no such env, its id names a module that is not trusted, it needs a package that is
@@ -218,7 +287,7 @@ def make_world(
                 "trust whoever wrote it, and the learner that names it."
             )
         try:
-            env = gymnasium.make(name)
+            env = driving_env(name) if name in KNOWN else _called(name) if colon else gymnasium.make(name)
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(
                 f"there is no world {name!r}: {str(error).splitlines()[0]} Known by name: {', '.join(WORLDS)}; else "

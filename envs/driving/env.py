@@ -95,6 +95,15 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
     @property
+    def inner(self) -> gymnasium.Env[Any, Any]:
+        """The env that is adapted."""
+        return self._inner
+
+    def renamed(self, names: DrivingNames | None = None, **overrides: Any) -> DrivingEnv:
+        """The same env by other names; as it is where none are given."""
+        return self if names is None and not overrides else DrivingEnv(self._inner, names or self.names, **overrides)
+
+    @property
     def track(self) -> Track:
         """The road of this episode, whose two lanes together are the lane to keep; only with a centre line."""
         if self._track is None:

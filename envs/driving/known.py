@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from envs.car_racing import CAR_RACING, car_racing_env
@@ -59,7 +60,10 @@ def racetrack_env(names: DrivingNames = RACETRACK_NAMES, **overrides: Any) -> Dr
     return DrivingEnv(make_env(RACETRACK, render_mode="rgb_array", config=config), names, **overrides)
 
 
-KNOWN: dict[str, Callable[..., DrivingEnv]] = {CAR_RACING: car_racing_env, RACETRACK: racetrack_env}
+KNOWN: dict[str, Callable[..., DrivingEnv]] = {
+    CAR_RACING: partial(car_racing_env, render_mode="rgb_array"),
+    RACETRACK: racetrack_env,
+}
 """What makes an env to drive in of an id, with `names` and their attributes as arguments."""
 
 
@@ -67,7 +71,8 @@ def driving_env(name: str, names: DrivingNames | None = None, **overrides: Any) 
     """Make an env to drive in.
 
     Args:
-        name: an id in `KNOWN`, any other id of Gymnasium, `module:function` or `file.py:function`.
+        name: an id in `KNOWN`, any other id of Gymnasium, `module:function` or `file.py:function`, which may give a
+            `DrivingEnv` itself.
         names: where everything is; those of a known env, or the defaults, when None.
         **overrides: attributes of the names to replace.
 
@@ -78,5 +83,5 @@ def driving_env(name: str, names: DrivingNames | None = None, **overrides: Any) 
         return KNOWN[name](**({} if names is None else {"names": names}), **overrides)
     env = make_env(name, render_mode="rgb_array") if ":" not in name else make_env(name)
     if isinstance(env.unwrapped, DrivingEnv):
-        return env.unwrapped
+        return env.unwrapped.renamed(names, **overrides)
     return DrivingEnv(env, names, **overrides)

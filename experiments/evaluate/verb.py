@@ -6,7 +6,9 @@
     wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
     wormwheel evaluate --policy net.py:make --frame 66x200 --range=-1..1 --colour yuv           # a network of your own
     wormwheel evaluate --policy runs/ltc --latency latency.json:onnxruntime                    # on a measured computer
-    wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # in another world
+    wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # where PPO learnt
+    wormwheel evaluate --policy runs/ltc --env racetrack-v1 --fit fit.json --perturbations fog:3  # in an env of others
+    wormwheel evaluate --policy net.py:make --env sim.py:make_env --env-names.camera observation.rgb
 
 Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1], clipped, with a fixed seed.
 """
@@ -14,7 +16,7 @@ Noise follows Lechner et al. 2020: Gaussian, of that variance on frames in [0, 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,21 +28,25 @@ from tyro.conf import arg
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.latency import Latency, read_latency
 from agents.driving.metrics import Drive, Estimate, closed_loop
-from agents.driving.record import with_vehicle
+from agents.driving.other_world import OtherWorld
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
-from experiments.console import check_json, expand_tracks, progress, say, table, write_results
+from experiments.console import check_json, progress, say, table, write_results
 from experiments.evaluate.recordings import RecordingOptions, condition, condition_title, evaluate_recordings
 from experiments.policy_paths import (
     LANE_KEEPING,
     common_world,
     find_policy,
+    find_world,
     has_gradient,
+    have_learnt_in,
     name_drivers,
     name_policies,
     open_drivers,
     refuse_lane_keeping,
+    say_unknown,
 )
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -57,8 +63,11 @@ class EvaluateOptions:
     """Drivers to compare: policy or run directories, .onnx files, .zip files of Stable-Baselines3, or file.py:factory
     and module:factory. All get the same roads and noise."""
     env: str | None = None
-    """World to drive in; by default the one that the policies learnt in: LaneKeeping, or for PPO's drivers
-    CarRacing-v3, CartPole-memory, an id of Gymnasium."""
+    """World to drive in: LaneKeeping, CarRacing, racetrack-v1 (of highway-env), any id of Gymnasium, module:function or
+    file.py:function; by default the one that the policies learnt in. PPO's drivers are judged by their reward where
+    they learnt."""
+    env_names: DrivingNames = DrivingNames()
+    """Where picture, steering, speed and road are in that env; what is left out is as a known env has it."""
     expert: bool = False
     """Show the geometric expert too, which sees the true road: what is possible."""
     episodes: PositiveInt = 20
@@ -147,8 +156,8 @@ def run(options: EvaluateOptions) -> None:
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
     found = [find_policy(Path(text), frameless=True) for text in options.policy if Path(text).is_dir()]
     env = LANE_KEEPING if options.recordings.data else options.env or common_world(found)
-    if env != LANE_KEEPING:
-        _run_elsewhere(options, env)
+    if env != LANE_KEEPING and len(found) == len(options.policy) and have_learnt_in(found, env):
+        _run_learners(options, env)
         return
     drivers = name_drivers(options.policy, options.driver)
     if options.recordings.data:
@@ -157,32 +166,48 @@ def run(options: EvaluateOptions) -> None:
         )
         write_results(options.json, "evaluate", options, {"recordings": figures})
         return
-    outcomes = evaluate_driving(drivers, options)
+    world = find_world(env, options.world, options.env_names)
+    if isinstance(world, OtherWorld) and (options.expert or options.latency):
+        raise ValueError(f"--expert and --latency are for LaneKeeping, not for {env}; leave them out.")
+    outcomes = evaluate_driving(drivers, options, world)
     _show(outcomes)
+    if isinstance(world, OtherWorld):
+        say_unknown(world)
+        write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
+        return
     if options.world.track != "random":
         _show_tracks(outcomes)
     write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
 
 
-def _run_elsewhere(options: EvaluateOptions, env: str) -> None:
-    """Evaluate PPO's learners in a world that is not LaneKeeping."""
+def _run_learners(options: EvaluateOptions, env: str) -> None:
+    """Evaluate PPO's learners by their reward in the world that they learnt in, other than LaneKeeping."""
     from experiments.evaluate.gym_envs import evaluate_worlds
 
     refuse_lane_keeping(env, options.world)
-    if options.expert or any(options.noise_variance) or options.perturbations or options.latency:
-        raise ValueError(
-            f"--expert, --noise-variance, --perturbations and --latency are for LaneKeeping, not for {env}; leave them "
-            "out."
-        )
+    if options.expert or options.latency:
+        raise ValueError(f"--expert and --latency are for LaneKeeping, not for {env}; leave them out.")
     policies = name_policies([Path(text) for text in options.policy], frameless=True)
     seeds = range(options.seed, options.seed + options.episodes)
-    write_results(options.json, "evaluate", options, {"worlds": evaluate_worlds(policies, env, seeds)})
+    conditions = [(variance, "") for variance in options.noise_variance] + [
+        (0.0, text) for text in options.perturbations
+    ]
+    figures = evaluate_worlds(policies, env, seeds, conditions, options.noise_seed, options.driver.trust)
+    write_results(options.json, "evaluate", options, {"worlds": figures})
 
 
-def evaluate_driving(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[Outcome]:
-    """Drive every driver, and the expert if asked for, under every noise level and perturbation on the same roads."""
-    opened = open_drivers(drivers, options.world)
-    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+def evaluate_driving(
+    drivers: dict[str, DriverSpec], options: EvaluateOptions, world: LaneKeepingConfig | OtherWorld | None = None
+) -> list[Outcome]:
+    """Drive every driver, and the expert if asked for, under every noise level and perturbation on the same roads.
+
+    Args:
+        drivers: by name.
+        options: what to drive.
+        world: where; LaneKeeping as the options say when None.
+    """
+    world = world or find_world(LANE_KEEPING, options.world, options.env_names)
+    opened = open_drivers(drivers, world)
     runs = make_runs(world, options)
     trials: list[tuple[str, Trial]] = []
     if options.expert:
@@ -209,9 +234,9 @@ def evaluate_driving(drivers: dict[str, DriverSpec], options: EvaluateOptions) -
     ]
 
 
-def make_runs(world: LaneKeepingConfig, options: EvaluateOptions) -> tuple[Run, ...]:
+def make_runs(world: LaneKeepingConfig | OtherWorld, options: EvaluateOptions) -> tuple[Run, ...]:
     """List the drives: random roads by seed, or each road file once."""
-    if world.track == "random":
+    if isinstance(world, OtherWorld) or world.track == "random":
         return tuple(Run(options.seed + number) for number in range(options.episodes))
     files = [world.track] if isinstance(world.track, str) else list(world.track)
     return tuple(Run(options.seed + number, file, options.laps) for number, file in enumerate(files))
@@ -239,19 +264,24 @@ def _show(outcomes: Sequence[Outcome]) -> None:
             ]
         )
     km = sum(drive.distance_m for drive in first) / 1000
+    way = f", {km:.2f} km in the first row" if np.isfinite(km) else ""
+    columns = [
+        "driver",
+        condition_title(perturbed),
+        "crashes",
+        "crashes per km",
+        "autonomy, %",
+        "mean offset, % of lane",
+        "RMS offset, m",
+        "steering rate, full locks/s",
+    ]
+    names = ("crashes_per_km", "mean_offset_lane", "rms_offset_m")
+    unsaid = {place for place, name in zip((3, 5, 6), names, strict=True) if _unsaid(outcomes, name)}
+    kept = [place for place in range(len(columns)) if place not in unsaid]
     table(
-        f"{len(first)} roads, {km:.2f} km in the first row, with 95 % intervals",
-        [
-            "driver",
-            condition_title(perturbed),
-            "crashes",
-            "crashes per km",
-            "autonomy, %",
-            "mean offset, % of lane",
-            "RMS offset, m",
-            "steering rate, full locks/s",
-        ],
-        rows,
+        f"{len(first)} roads{way}, with 95 % intervals",
+        [columns[place] for place in kept],
+        [[row[place] for place in kept] for row in rows],
     )
 
     for outcome in outcomes:
@@ -260,6 +290,11 @@ def _show(outcomes: Sequence[Outcome]) -> None:
             say(
                 f"{outcome.driver} on the measured computer, {describe_latency(outcome.latency)}: {rate} crashes per km"
             )
+
+
+def _unsaid(outcomes: Sequence[Outcome], name: str) -> bool:
+    """Whether nothing can be said of a figure in any drive."""
+    return not any(np.isfinite(outcome.figures[name].value) for outcome in outcomes)
 
 
 def _latencies(options: EvaluateOptions) -> list[Latency]:

@@ -70,7 +70,7 @@ class WorldFilm:
         return picture
 
 
-def film_world(directory: Path, world: str, seed: int, path: Path, seconds: float) -> str:
+def film_world(directory: Path, world: str, seed: int, path: Path, seconds: float, trust: bool = False) -> str:
     """Film an episode without chance in the actions.
 
     Args:
@@ -79,6 +79,7 @@ def film_world(directory: Path, world: str, seed: int, path: Path, seconds: floa
         seed: of the episode.
         path: the MP4 file.
         seconds: longest film, in the driver's own time.
+        trust: import the module that the world names.
 
     Returns:
         A few words about what is in the film.
@@ -92,7 +93,7 @@ def film_world(directory: Path, world: str, seed: int, path: Path, seconds: floa
     period_s = policy.config.nominal_period_s
     steps = max(1, round(seconds / period_s))
     panels = WorldFilm(policy, period_s, policy.config.core.upper(), f"{world}, seed {seed}")
-    env = make_world(world)
+    env = make_world(world, trust=trust)
     choose = ActorChoice(model)
     total, made, over = 0.0, 0, False
     try:

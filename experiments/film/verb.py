@@ -5,12 +5,15 @@ wormwheel render --policy runs/tub/policy --data tub --last 0.2 --out tub.mp4
 wormwheel render --policy runs/ltc --side-by-side --perturbation fog:3 --out fog.mp4   # clean beside fog
 wormwheel render --policy runs/ltc runs/lstm --side-by-side --out two.mp4
 
-A PPO driver is filmed in the world that it was trained in.
+wormwheel render --policy runs/ltc --env racetrack-v1 --fit fit.json --perturbation fog:3 --out race.mp4
+
+A PPO driver is filmed in the world that it was trained in, unless --env names another.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +23,16 @@ from tyro.conf import arg
 from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.open_driver import open_driver
+from agents.driving.other_world import OtherWorld
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import GaussianNoise, parse
 from experiments.console import expand_tracks, progress, screen
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.film.drive import Take, describe_drive, film_drive, film_two
+from experiments.film.other_world import describe_other, film_other_world
 from experiments.film.recording import film_recording
 from experiments.film.reel import Filmed
 from experiments.film.video import VideoWriter, check_preview, write_preview
@@ -34,7 +40,10 @@ from experiments.machine import one_thread
 from experiments.policy_paths import (
     LANE_KEEPING,
     common_world,
+    find_policy,
+    find_world,
     has_gradient,
+    have_learnt_in,
     name_drivers,
     open_drivers,
     refuse_lane_keeping,
@@ -52,6 +61,10 @@ class RenderOptions:
     """The film to write, H.264 in MP4."""
     preview: Path | None = None
     """Also write a small looping animation, .webp or .gif, of the first seconds."""
+    env: str | None = None
+    """World to drive in, as in `wormwheel evaluate`; by default the one that the policy learnt in."""
+    env_names: DrivingNames = DrivingNames()
+    """Where picture, steering, speed and road are in that env."""
     seed: int = 100
     """Seed of the road, the look and the start."""
     seconds: float = 30.0
@@ -86,6 +99,10 @@ class RenderOptions:
             raise ValueError(
                 "--side-by-side needs a second policy, or --perturbation or --noise-variance for the same policy."
             )
+        if self.env not in (None, LANE_KEEPING) and (self.side_by_side or self.recordings.data):
+            raise ValueError(
+                "--side-by-side is for LaneKeeping and --data for recordings: leave them out, or leave out --env."
+            )
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"seconds must be a positive number, got {self.seconds}.")
         if self.seed < 0:
@@ -104,7 +121,9 @@ def run(options: RenderOptions) -> Path:
     named = name_drivers(options.policy, options.driver)
     name, spec = next(iter(named.items()))
     ours = [Path(one.source) for one in named.values() if Path(one.source).is_dir()]
-    learnt = LANE_KEEPING if options.recordings.data else common_world(ours)
+    learnt = LANE_KEEPING if options.recordings.data else options.env or common_world(ours)
+    if learnt != LANE_KEEPING and not (ours and have_learnt_in([find_policy(path) for path in ours], learnt)):
+        return _film_elsewhere(named, learnt, options)
     if learnt != LANE_KEEPING:
         from experiments.film.gym_env import film_world  # Has Stable-Baselines3 in tow.
 
@@ -114,7 +133,8 @@ def run(options: RenderOptions) -> Path:
             )
         refuse_lane_keeping(learnt, options.world)
         with one_thread():
-            found = film_world(Path(spec.source), learnt, options.seed, options.out, options.seconds)
+            place, trust = Path(spec.source), options.driver.trust
+            found = film_world(place, learnt, options.seed, options.out, options.seconds, trust)
         screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
         return options.out
     if options.recordings.data:
@@ -139,6 +159,25 @@ def run(options: RenderOptions) -> Path:
                 assert filmed.drive is not None
                 found = describe_drive(filmed.drive)
     screen().print(f"{options.out}: {found}", markup=False, soft_wrap=True)
+    if options.preview is not None:
+        size = write_preview(options.preview, filmed.preview)
+        screen().print(f"{options.preview}: {size / 1e6:.2f} MB", markup=False, soft_wrap=True)
+    return options.out
+
+
+def _film_elsewhere(named: Mapping[str, DriverSpec], env: str, options: RenderOptions) -> Path:
+    """Film a driver in an env that others made."""
+    world = find_world(env, options.world, options.env_names)
+    assert isinstance(world, OtherWorld)
+    world = replace(world, episode_s=options.seconds)
+    ((name, opened),) = open_drivers(named, world).items()
+    if parse(options.perturbation).attacks and not has_gradient(opened):
+        raise ValueError(f"--perturbation {options.perturbation} asks a gradient that this driver does not have.")
+    take = Take(opened, name, options.noise_variance, options.perturbation, options.noise_seed)
+    with progress("filming", max(1, round(options.seconds / world.period_s))) as bar:
+        filmed = film_other_world(take, world, options.seed, options.out, lambda: bar.advance(1))
+    assert filmed.drive is not None
+    screen().print(f"{options.out}: {describe_other(filmed.drive)}", markup=False, soft_wrap=True)
     if options.preview is not None:
         size = write_preview(options.preview, filmed.preview)
         screen().print(f"{options.preview}: {size / 1e6:.2f} MB", markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
@@ -26,19 +26,20 @@ from tyro.conf import arg
 
 from agents.driving.statistics import proportion
 from agents.runs.directory import command, versions
-from agents.runs.files import make_directory, write_json
+from agents.runs.files import write_json
 from agents.runs.workers import run_jobs
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import progress, screen, table
 from experiments.gate.faults import DelayedSteering, ScaledSteering
 from experiments.gate.judge import Outcome, Rules, judge, outcome
+from experiments.gate.response import ResponseJob, ResponseRow
 from experiments.gate.sequential import Plan
 from experiments.policy_paths import find_policy
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.findings import Condition
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, drive_jobs
-from experiments.robustness.store import make_table, write_table
+from experiments.robustness.store import Store, make_table, write_table
 from experiments.robustness.suites import Suite
 from experiments.robustness.verb import choose_world
 
@@ -79,7 +80,7 @@ class Calibration:
     workers: PositiveInt = 1
     """Processes; they do not change the figures."""
     out: Path = Path("runs/gate_calibration")
-    """Directory for calibration.json and drives.parquet."""
+    """Directory for calibration.json and drives.parquet; the same command resumes there."""
 
 
 def run(options: Calibration) -> None:
@@ -101,23 +102,32 @@ def run(options: Calibration) -> None:
         for side, (draw, fault) in sides.items()
         for text in (CLEAN, *perturbations)
     ]
-    rows: list[dict[str, Any]] = []
-    with progress("driving", sum(job.weight for job in jobs), "steps") as bar:
-
-        def note(news: int | JobResult) -> None:
-            if isinstance(news, int):
-                bar.advance(news)
-            else:
-                rows.extend(news.rows)
-
-        run_jobs(drive_jobs, jobs, options.workers, note)
-    drives = make_table(rows, DriveRow)
-    write_table(make_directory(options.out) / "drives.parquet", drives)
+    shadows = {
+        side: ResponseJob(replace(one, driver=side), one, world, roads, fault)
+        for side, (_, fault) in sides.items()
+        if side != OTHER
+    }
+    plan: dict[str, Any] = {
+        "format": "wormwheel-gate-calibration",
+        "policies": [{"driver": side, "run": 0, "fingerprint": one.fingerprint} for side in sides],
+        "perturbations": list(perturbations),
+        "roads": list(roads),
+        "world": world,
+    }
+    waiting: list[DriveJob | ResponseJob] = [*jobs, *shadows.values()]
+    plan["code"] = {job.key: job.code for job in waiting}
+    made = _drive(waiting, Store(options.out, plan), options.workers)
+    drives = make_table([row for job in jobs for row in made[job.key]], DriveRow)
+    responses = {side: make_table(made[job.key], ResponseRow) for side, job in shadows.items()}
+    write_table(options.out / "drives.parquet", drives)
     conditions = [Condition.of(text) for text in (CLEAN, *perturbations)]
     kinds = {"against itself, other draws": (SELF, OTHER, options.gates)}
     kinds |= {name: (name, SELF, options.faulty) for name in faults}
     rng = np.random.default_rng(options.seed)
-    figures = {kind: _run_gates(drives, conditions, options, *sides_of, rng) for kind, sides_of in kinds.items()}
+    figures = {
+        kind: _run_gates(drives, responses[policy], conditions, options, policy, against, gates, rng)
+        for kind, (policy, against, gates) in kinds.items()
+    }
     lines = [
         [
             kind,
@@ -133,17 +143,38 @@ def run(options: Calibration) -> None:
         words = (
             f"{side}: lane error {mine.lane_error.mean():.3f}, {int(mine.crashed.sum())} of {len(mine)} off the road"
         )
+        if side in responses:
+            gain, delay_s = responses[side].gain.mean(), responses[side].delay_s.mean()
+            words += f"; on the policy's frames it steers {gain:.2f} times as much, {1000 * delay_s:.0f} ms later"
         screen().print(words, markup=False)
     seconds = round(time.monotonic() - begun_s, 1)
-    path = make_directory(options.out) / "calibration.json"
+    path = options.out / "calibration.json"
     write_json(path, {"command": command(), "versions": versions(), "seconds": seconds, "figures": figures})
     screen().print(
         f"{len(drives)} drives, {sum(f['gates'] for f in figures.values())} gates in {seconds:.0f} s: {path}"
     )
 
 
+def _drive(jobs: Sequence[DriveJob | ResponseJob], store: Store, workers: int) -> dict[str, tuple[dict[str, Any], ...]]:
+    """Do the jobs that are not done yet; the rows of all by their keys."""
+    done, _ = store.finished({job.key: job.code for job in jobs})
+    waiting = [job for job in jobs if job.key not in done]
+    with progress("driving", sum(job.weight for job in waiting), "steps") as bar:
+
+        def note(news: int | JobResult) -> None:
+            if isinstance(news, int):
+                bar.advance(news)
+            else:
+                store.save(news)
+                done[news.key] = news
+
+        run_jobs(drive_jobs, waiting, workers, note)
+    return {key: result.rows for key, result in done.items()}
+
+
 def _run_gates(
     drives: pd.DataFrame,
+    responses: pd.DataFrame,
     conditions: list[Condition],
     options: Calibration,
     policy: str,
@@ -159,7 +190,8 @@ def _run_gates(
         roads = rng.choice(pool, options.budget, replace=False)
         for look, upto in enumerate(looks.roads):
             there = both[both.road_seed.isin(roads[:upto])]
-            found = outcome(judge(there, conditions, (), looks, look, rules))
+            shown = responses[responses.road_seed.isin(roads[:upto])]
+            found = outcome(judge(there, conditions, (), looks, look, rules, shown))
             if found is not Outcome.UNDECIDED or upto == options.budget:
                 break
         counts[found] += 1

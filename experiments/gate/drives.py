@@ -16,6 +16,7 @@ from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.gate.judge import Check, Outcome, Rules, judge, outcome
 from experiments.gate.requirements import Requirement
+from experiments.gate.response import ResponseJob, ResponseRow
 from experiments.gate.sequential import Plan
 from experiments.robustness.findings import Condition
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
@@ -69,6 +70,15 @@ class GatePlan:
         ]
         return sorted(jobs, key=lambda job: not parse(job.perturbation).attacks)
 
+    def response_jobs(self, look: int) -> list[ResponseJob]:
+        """What shows how the policy steers on the released one's frames; nothing where that is not asked for."""
+        if self.rules.against is None or self.rules.response_tolerance is None:
+            return []
+        policy_run, against = self.policy_runs
+        before = self.looks.roads[look - 1] if look else 0
+        roads = tuple(range(self.seed + before, self.seed + self.looks.roads[look]))
+        return [ResponseJob(policy_run, against, self.world, roads, self.wraps[0])]
+
 
 @dataclass
 class GateResult:
@@ -76,6 +86,8 @@ class GateResult:
 
     drives: pd.DataFrame
     """One row a drive, with the columns of `DriveRow`."""
+    responses: pd.DataFrame
+    """One row a road, with the columns of `ResponseRow`."""
     checks: list[Check]
     """Every question, as the last look answered it."""
     roads: int
@@ -106,14 +118,18 @@ def drive_gate(
         on_look: called after every look.
     """
     rows: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     history: list[Outcome] = []
     result: GateResult | None = None
     for look, roads in enumerate(plan.looks.roads):
-        rows += _rows(plan.jobs(look), workers, on_steps)
-        drives = make_table(rows, DriveRow)
-        checks = judge(drives, plan.conditions, plan.requirements, plan.looks, look, plan.rules)
+        jobs, shadows = plan.jobs(look), plan.response_jobs(look)
+        made = _rows([*jobs, *shadows], workers, on_steps)
+        rows += [row for job in jobs for row in made[job.key]]
+        shown += [row for job in shadows for row in made[job.key]]
+        drives, responses = make_table(rows, DriveRow), make_table(shown, ResponseRow)
+        checks = judge(drives, plan.conditions, plan.requirements, plan.looks, look, plan.rules, responses)
         history.append(outcome(checks))
-        result = GateResult(drives, checks, roads, look + 1, history)
+        result = GateResult(drives, responses, checks, roads, look + 1, history)
         if on_look is not None:
             on_look(result)
         if result.outcome is not Outcome.UNDECIDED:
@@ -122,15 +138,17 @@ def drive_gate(
     return result
 
 
-def _rows(jobs: Sequence[DriveJob], workers: int, on_steps: Callable[[int], None] | None) -> list[dict[str, Any]]:
-    """Drive jobs; rows in the order of the jobs."""
-    done: dict[str, JobResult] = {}
+def _rows(
+    jobs: Sequence[DriveJob | ResponseJob], workers: int, on_steps: Callable[[int], None] | None
+) -> dict[str, tuple[dict[str, Any], ...]]:
+    """Do jobs; the rows of each by its key."""
+    done: dict[str, tuple[dict[str, Any], ...]] = {}
 
     def note(news: int | JobResult) -> None:
         if isinstance(news, JobResult):
-            done[news.key] = news
+            done[news.key] = news.rows
         elif on_steps is not None:
             on_steps(news)
 
     run_jobs(drive_jobs, jobs, workers, note)
-    return [row for job in jobs for row in done[job.key].rows]
+    return done

@@ -58,9 +58,8 @@ class DelayedSteering:
             self._waiting.extend(np.zeros_like(actions) for _ in range(self.frames))
         for late in self._waiting:
             late[starts] = 0.0
-        self._waiting.append(actions)
-        late = self._waiting.popleft().copy()
-        actions[:, 0] = late[:, 0]
+        self._waiting.append(actions.copy())
+        actions[:, 0] = self._waiting.popleft()[:, 0]
         return actions
 
     def __getattr__(self, name: str) -> Any:

@@ -7,6 +7,7 @@ outcome(checks)  # Outcome.PASSED
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agents.driving.statistics import interquartile_mean
+from agents.driving.statistics import ENOUGH_VALUES, interquartile_mean
 from experiments.gate.requirements import COUNTS, MEANS, RATES, Requirement
 from experiments.gate.sequential import Plan, mean_bounds, rate_bounds, share_bounds
 from experiments.robustness.findings import Condition
+from experiments.robustness.jobs import CLEAN
 
 LARGEST = 1.0
 """Lane errors above this count as this: the car is off the road by then, and one drive must not outweigh all others."""
@@ -48,6 +50,10 @@ class Rules:
     error_rate: float = 0.05
     """Probability of a false alarm in the comparison over the whole gate; the same for each requirement, and for a
     policy that is worse by the margin to be let through."""
+    response_tolerance: float | None = 0.2
+    """Share by which it may steer more or less than the released policy on the same frames; None does not ask."""
+    response_delay_s: float = 0.07
+    """Time by which it may steer later than the released policy on the same frames, s."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def judge(
     plan: Plan,
     look: int,
     rules: Rules,
+    responses: pd.DataFrame | None = None,
 ) -> list[Check]:
     """Answer every question as far as the drives allow.
 
@@ -89,8 +96,12 @@ def judge(
         plan: when to look.
         look: which look this is, from 0.
         rules: who is judged, and how.
+        responses: how it steers on the released policy's frames, with the columns of
+            `experiments.gate.response.ResponseRow`; not asked where None or empty.
     """
     checks = [] if rules.against is None else _compare(drives, conditions, plan, look, rules)
+    if checks and responses is not None and len(responses) and rules.response_tolerance is not None:
+        checks.insert(1, _respond(responses, checks[0], plan, look, rules))
     mine = drives[drives.driver == rules.policy]
     for requirement in requirements:
         level = plan.level(rules.error_rate, look)
@@ -149,6 +160,38 @@ def _compare(drives: pd.DataFrame, conditions: Sequence[Condition], plan: Plan, 
         says_here = f"{words}: {_points(values.mean(), low, high)}"
         checks.append(Check(f"{family}", "family", found, values.mean(), low, high, says_here, members))
     return checks
+
+
+def _respond(responses: pd.DataFrame, compared: Check, plan: Plan, look: int, rules: Rules) -> Check:
+    """Ask whether it steers as the released policy does on the same frames: as much, and not later.
+
+    Another response is a fault unless the drives show that it drives better: as long as they may still show it, the
+    question is open.
+    """
+    assert rules.response_tolerance is not None
+    name, level = f"steers as {rules.against} does", plan.level(rules.error_rate / 2, look)
+    known = responses[responses.gain.notna()]
+    gains, delays_s = (known[column].dropna().to_numpy(np.float64) for column in ("gain", "delay_s"))
+    if len(gains) < ENOUGH_VALUES:
+        straight = f"not decided: only {len(gains)} of {len(responses)} roads bend enough to compare the steering"
+        return Check(name, "comparison", Outcome.UNDECIDED, math.nan, -math.inf, math.inf, straight, (CLEAN,))
+    low, high = mean_bounds(gains, level)
+    early_s, late_s = mean_bounds(delays_s, level) if len(delays_s) else (0.0, 0.0)
+    least, most = 1 - rules.response_tolerance, 1 + rules.response_tolerance
+    says = f"on its frames it steers {gains.mean():.2f} times as much, between {low:.2f} and {high:.2f}"
+    if len(delays_s):
+        says += f", {1000 * delays_s.mean():.0f} ms later"
+    allowed = f"allowed are {least:.2f} to {most:.2f} times, {1000 * rules.response_delay_s:.0f} ms later"
+    if high < least or low > most or early_s > rules.response_delay_s:
+        if compared.high < 0:
+            return Check(name, "comparison", Outcome.PASSED, gains.mean(), low, high, f"{says}, and it drives better")
+        last = look + 1 == len(plan.roads)
+        if compared.value >= 0 or last or compared.outcome is Outcome.FAILED:
+            return Check(name, "comparison", Outcome.FAILED, gains.mean(), low, high, f"{says}; {allowed}", (CLEAN,))
+        says += "; open as long as it may drive better"
+        return Check(name, "comparison", Outcome.UNDECIDED, gains.mean(), low, high, says, (CLEAN,))
+    found = Outcome.PASSED if least <= low and high <= most and late_s <= rules.response_delay_s else Outcome.UNDECIDED
+    return Check(name, "comparison", found, gains.mean(), low, high, f"{says}; {allowed}", (CLEAN,))
 
 
 def _differences(drives: pd.DataFrame, rules: Rules) -> pd.DataFrame:

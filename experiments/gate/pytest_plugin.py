@@ -33,15 +33,19 @@ DriveFixture = Callable[..., "DriveRow"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
     group = parser.getgroup("wormwheel", "driving policies")
-    group.addoption(OPTION, metavar="DIRECTORY", help="policy or run directory that the fixture `drive` lets drive")
+    group.addoption(
+        OPTION,
+        metavar="DRIVER",
+        help="policy or run directory, or file.py:factory, that the fixture `drive` lets drive",
+    )
 
 
 @pytest.fixture(scope="session")
 def wormwheel_policy(request: pytest.FixtureRequest) -> Path:
-    """The directory that was given; skips the test when none was."""
+    """The driver that was given; skips the test when none was."""
     given = request.config.getoption(OPTION)
     if given is None:
-        pytest.skip(f"give {OPTION} with a policy or run directory")
+        pytest.skip(f"give {OPTION} with a policy or run directory, or file.py:factory")
     return Path(given)
 
 
@@ -53,14 +57,13 @@ def drive(wormwheel_policy: Path) -> DriveFixture:
     command that films the same drive is printed, so pytest shows it with a test that fails.
     """
     from envs.lane_keeping.config import LaneKeepingConfig
-    from experiments.policy_paths import find_policy
     from experiments.robustness.drivers import find_policy_runs
     from experiments.robustness.films import replay_command
     from experiments.robustness.findings import Condition, Failure
     from experiments.robustness.jobs import DriveJob, DriveRow
     from experiments.robustness.verb import choose_world
 
-    (policy_run,) = find_policy_runs([str(find_policy(wormwheel_policy))])
+    (policy_run,) = find_policy_runs([str(wormwheel_policy)])
 
     def one(
         perturbation: str = "",
@@ -83,9 +86,9 @@ def drive(wormwheel_policy: Path) -> DriveFixture:
         (row,) = job.run(lambda steps: None)
         values: dict[str, Any] = row
         result = DriveRow(**values)
-        assert policy_run.policy is not None
+        assert policy_run.source is not None
         failure = Failure(policy_run.driver, 0, Condition.of(perturbation), road, draw, result.duration_s)
-        command = replay_command(policy_run.policy, failure, where, seconds, "drive.mp4")
+        command = replay_command(policy_run.source, failure, where, seconds, "drive.mp4")
         lost = f"off the road after {result.duration_s:.1f} s, " if result.crashed else ""
         print(f"{perturbation or 'clean'} on road {road}: {lost}lane error {result.lane_error:.3f}; {command}")
         return result

@@ -49,6 +49,7 @@ def write_report(
         "roads": result.roads,
         "looks": result.looks,
         "drives": len(result.drives),
+        "responses": plain(result.responses.to_dict("records")),
         "checks": [_to_json(check) for check in result.checks],
         "films": [{"path": str(film.path), "command": film.command} for film in filmed],
         "plan": plain(plan),
@@ -131,7 +132,7 @@ def _write_junit(path: Path, result: GateResult, seconds: float) -> None:
 
 def _film(directory: Path, plan: GatePlan, result: GateResult, count: int) -> list[FailureFilm]:
     """Film the judged policy where a check failed, what tells most first."""
-    policies = {(one.driver, one.run): one.policy for one in plan.policy_runs if one.policy is not None}
+    policies = {(one.driver, one.run): one.source for one in plan.policy_runs if one.source is not None}
     failed = [check for check in result.checks if check.outcome is Outcome.FAILED]
     chosen = _telling_drives(failed, result.drives, plan, count)
     if not chosen:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,14 @@ def mean_bounds(values: NDArray[np.float64], level: float) -> tuple[float, float
     count = len(values)
     if count < ENOUGH_VALUES:
         return -math.inf, math.inf
-    half = float(stats.t.ppf(1 - level, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    half = _quantile(1 - level, count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
     return float(values.mean()) - half, float(values.mean()) + half
+
+
+@lru_cache(maxsize=1024)
+def _quantile(level: float, freedom: int) -> float:
+    """Return the quantile of Student's t, which SciPy takes a good while for."""
+    return float(stats.t.ppf(level, freedom))
 
 
 def share_bounds(count: int, total: int, level: float) -> tuple[float, float]:

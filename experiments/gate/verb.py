@@ -62,6 +62,11 @@ class GateOptions:
     """Roads at most, the same for both; the gate looks after 4, 6, 9, 14, … of them."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Lane error by which it may be worse and still count as good, share of the lane width."""
+    response_tolerance: Annotated[float, Field(gt=0, lt=1)] | None = 0.2
+    """Share by which it may steer more or less than the released policy on that one's own frames, unless it drives
+    better; None does not ask."""
+    response_delay_s: Annotated[float, Field(ge=0, le=1)] = 0.07
+    """Time by which it may steer later than the released policy on that one's own frames, unless it drives better."""
     error_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Probability of a false alarm in the comparison, whole gate; likewise for each requirement."""
     seed: NonNegativeInt = 1000
@@ -107,7 +112,14 @@ def run(options: GateOptions) -> int:
         perturbations=suite.conditions(),
         world=replace(world),
         looks=Plan.upto(options.budget),
-        rules=Rules(POLICY, AGAINST if options.against else None, options.margin, options.error_rate),
+        rules=Rules(
+            POLICY,
+            AGAINST if options.against else None,
+            options.margin,
+            options.error_rate,
+            options.response_tolerance,
+            options.response_delay_s,
+        ),
         requirements=tuple(parse_requirement(text) for text in options.require),
         seed=options.seed,
         effect_seeds=(options.effect_seed,),
@@ -117,7 +129,9 @@ def run(options: GateOptions) -> int:
     begun_s = time.monotonic()
     make_directory(options.out)
     RunDirectory(options.out, "gate", options, resume=True)
-    most = sum(job.weight for look in range(len(plan.looks.roads)) for job in plan.jobs(look))
+    looks = range(len(plan.looks.roads))
+    most = sum(sum(job.weight for job in plan.jobs(look)) for look in looks)
+    most += sum(sum(job.weight for job in plan.response_jobs(look)) for look in looks)
     with progress("driving", most, "steps at most") as bar:
         result = drive_gate(
             plan,

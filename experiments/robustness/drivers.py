@@ -8,9 +8,10 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from agents.driving.driver_options import DriverOptions
+from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.open_driver import open_driver, split_factory
 from experiments.evaluate.verb import EXPERT
 from experiments.policy_paths import check_motors, find_policy, name_drivers, name_policies
@@ -25,7 +26,11 @@ _NAME, _NO_NAME = r"[\w.+-]+", r"[^\w.+-]+"
 
 
 def find_policy_runs(
-    given: Sequence[str], expert: bool = False, throttle: bool = False, options: DriverOptions | None = None
+    given: Sequence[str],
+    expert: bool = False,
+    throttle: bool = False,
+    options: DriverOptions | None = None,
+    fitted: bool = False,
 ) -> list[PolicyRun]:
     """Find the training runs of each driver.
 
@@ -35,6 +40,7 @@ def find_policy_runs(
         expert: add the geometric expert.
         throttle: whether a driver has a second motor, for the speed.
         options: what drivers of others cannot say.
+        fitted: let our policies drive with the crop and the gain of the options too; nobody looks into them then.
 
     Raises:
         ValueError: if a directory holds no policy, a pattern finds nothing, something is given twice, or a driver has
@@ -62,17 +68,21 @@ def find_policy_runs(
         named.append((name, path))
     check_motors({str(path): path for _, path in named}, throttle)
     found: list[PolicyRun] = []
+    prints: dict[tuple[str, str], Path] = {}
     for name, path in named:
         config, number = read_config(path), sum(policy_run.driver == name for policy_run in found)
         print_of = fingerprint(path)
-        twin = [policy_run for policy_run in found if policy_run.fingerprint == print_of and policy_run.driver == name]
-        if twin:
-            raise ValueError(
-                f"{path} and {twin[0].policy} hold the same policy: give each training run of {name} once."
-            )
+        twin = prints.setdefault((name, print_of), path)
+        if twin is not path:
+            raise ValueError(f"{path} and {twin} hold the same policy: give each training run of {name} once.")
         seed = config.get("notes", {}).get("seed")
         core, training_seed = str(config["policy"]["core"]), seed if isinstance(seed, int) else None
-        found.append(PolicyRun(name, number, core, training_seed, path, print_of))
+        trust = options is not None and options.trust
+        policy_run = PolicyRun(name, number, core, training_seed, path, print_of, trust=trust)
+        if fitted and options is not None and (options.resolved().crops or options.resolved().steering_gain):
+            spec = DriverSpec(str(path), options.resolved())
+            policy_run = replace(policy_run, policy=None, foreign=spec, fingerprint=spec.fingerprint())
+        found.append(policy_run)
     for name, spec in name_drivers([source for _, source in foreign.values()], options or DriverOptions()).items():
         wanted = next(label for label, source in foreign.values() if source == spec.source)
         label = re.sub(_NO_NAME, "_", wanted or name)

@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from agents.driving.driver_options import DriverOptions, DriverSpec
+from agents.driving.other_world import OtherWorld
+from agents.driving.trials import open_for
 from envs.dashboard.canvas import Picture
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.film.drive import Take, describe_drive, film_drive
+from experiments.film.drive import Take, film_drive
+from experiments.film.other_world import describe_other, film_other_world
 from experiments.robustness.findings import Failure
-from policies.checkpoint import load_policy
 
 SECONDS_MORE = 1.0
 """Time after the moment in which the test saw the car leave the road at which a film ends at the latest, s."""
@@ -44,8 +48,8 @@ class FailureFilm:
 
 def film_failures(
     failures: Sequence[Failure],
-    policies: Mapping[tuple[str, int], Path],
-    world: LaneKeepingConfig,
+    policies: Mapping[tuple[str, int], Path | DriverSpec],
+    world: LaneKeepingConfig | OtherWorld,
     directory: Path,
     on_film: Callable[[], None] | None = None,
 ) -> list[FailureFilm]:
@@ -53,7 +57,7 @@ def film_failures(
 
     Args:
         failures: what to film.
-        policies: directory by driver and training run.
+        policies: directory, or what opens a driver of others, by driver and training run.
         world: where it was.
         directory: for the films.
         on_film: called after each.
@@ -68,35 +72,44 @@ def film_failures(
         name = f"{failure.driver}-{failure.run}-{failure.condition.perturbation.replace(':', '-')}"
         path = directory / f"{name}-road-{failure.road_seed}-{failure.effect_seed}.mp4"
         directory.mkdir(parents=True, exist_ok=True)
-        filmed = film_drive(
-            Take(
-                load_policy(policy),
-                failure.driver,
-                perturbation=failure.condition.perturbation,
-                noise_seed=failure.effect_seed,
-            ),
-            replace(world, episode_s=seconds),
-            failure.road_seed,
-            path,
+        there = replace(world, episode_s=float(seconds))
+        source = policy if isinstance(policy, DriverSpec) else DriverSpec(str(policy))
+        take = Take(
+            open_for(source, there),
+            failure.driver,
+            perturbation=failure.condition.perturbation,
+            noise_seed=failure.effect_seed,
         )
+        if isinstance(there, OtherWorld):
+            filmed = film_other_world(take, there, failure.road_seed, path)
+        else:
+            filmed = film_drive(take, there, failure.road_seed, path)
         assert filmed.drive is not None
         command = replay_command(policy, failure, world, float(seconds), path.name)
-        films.append(FailureFilm(failure, path, filmed.poster, command, describe_drive(filmed.drive)))
+        films.append(FailureFilm(failure, path, filmed.poster, command, describe_other(filmed.drive)))
         if on_film is not None:
             on_film()
     return films
 
 
-def replay_command(policy: Path, failure: Failure, world: LaneKeepingConfig, seconds: float, out: str) -> str:
+def replay_command(
+    policy: Path | DriverSpec, failure: Failure, world: LaneKeepingConfig | OtherWorld, seconds: float, out: str
+) -> str:
     """Return the command that films a failure."""
-    words = ["wormwheel", "render", "--policy", str(policy), "--perturbation", failure.condition.perturbation]
+    source, options = (policy.source, policy.options) if isinstance(policy, DriverSpec) else (policy, DriverOptions())
+    words = ["wormwheel", "render", "--policy", str(source), "--perturbation", failure.condition.perturbation]
+    words += _arguments(options, DriverOptions(), "")
     words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed)]
-    words += ["--seconds", f"{seconds:g}", *world_arguments(world), "--out", out]
+    where = world_arguments(world)
+    words += ["--seconds", f"{seconds:g}", *where, "--out", out]
     return shlex.join(words)
 
 
-def world_arguments(world: LaneKeepingConfig) -> list[str]:
+def world_arguments(world: LaneKeepingConfig | OtherWorld) -> list[str]:
     """Return the options of the command line that differ from the default world; frame size and length left out."""
+    if isinstance(world, OtherWorld):
+        names = replace(DrivingNames(), **dict(world.overrides))
+        return ["--env", world.name, *_arguments(names, DrivingNames(), "env-names.")]
     plain = LaneKeepingConfig()
     return _arguments(replace(world, **{name: getattr(plain, name) for name in _OWN}), plain, "")
 
@@ -114,6 +127,8 @@ def _arguments(value: Any, usual: Any, prefix: str) -> list[str]:
             words.append(f"--{name}" if mine else f"--{prefix}no-{name.removeprefix(prefix)}")
         elif isinstance(mine, tuple):
             words += [f"--{name}", *map(str, mine)]
+        elif isinstance(mine, str) and mine.startswith("-"):
+            words.append(f"--{name}={mine}")
         else:
             words += [f"--{name}", str(mine)]
     return words

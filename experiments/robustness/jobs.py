@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from agents.driving.driver import PolicyDriver
-from agents.driving.driver_options import DriverSpec
+from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.metrics import INTERVENTION_S, Drive
+from agents.driving.other_world import OtherWorld
 from agents.driving.rollout import SIDE_BY_SIDE
 from agents.driving.trials import Run, Trial, drive_together, expected_steps
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -59,6 +60,8 @@ class PolicyRun:
     """Of the policy's files; see `fingerprint`."""
     foreign: DriverSpec | None = None
     """Any other driver, by what opens it."""
+    trust: bool = False
+    """Whether loading the policy may import the module of a core of its own."""
     loaded: Any = field(default=None, compare=False, repr=False)
     """A driver that is open already (`agents.driving.open_driver`) instead of a policy; stays in this process."""
 
@@ -71,6 +74,17 @@ class PolicyRun:
     def key(self) -> str:
         """Short name that no other training run has."""
         return f"{self.driver}-{self.run}"
+
+    @property
+    def source(self) -> Path | DriverSpec | None:
+        """What opens it in another process; None for the expert, and for what is open already."""
+        if self.policy is not None and self.trust:
+            return DriverSpec(str(self.policy), DriverOptions(trust=True))
+        return self.policy or (self.foreign if self.loaded is None else None)
+
+    def opened(self) -> Any:
+        """Return the policy or the driver where it is open already; None where a drive has to open it."""
+        return self.loaded if self.policy is None else cached_policy(self.policy, self.fingerprint, self.trust)
 
 
 @dataclass(frozen=True)
@@ -120,22 +134,23 @@ class DriveRow(ConditionRow):
     """Seed of the perturbation, together with that of the road; 0 for clean drives."""
     crashed: bool
     """Whether the car left the road."""
-    distance_m: float
-    """Way made along the lane."""
+    distance_m: float | None
+    """Way made along the lane; None, as below, where an env does not tell."""
     duration_s: float
     """Time driven."""
     planned_s: float
     """Time that a drive takes which does not end early."""
-    lane_width_m: float
+    lane_width_m: float | None
     """Width of the lane."""
-    mean_offset_lane: float
+    mean_offset_lane: float | None
     """Mean absolute offset from the middle of the lane, as a share of its width, over the control steps of the drive;
     where actions are held for various times, each counts once."""
-    rms_offset_m: float
+    rms_offset_m: float | None
     """Root mean square of the offset, m."""
     lane_error: float
     """Mean absolute offset as a share of the lane width over the whole planned time; the time after leaving the road
-    counts as `LOST_LANES`. Small only where a driver both stays on the road and in its lane."""
+    counts as `LOST_LANES`. Small only where a driver both stays on the road and in its lane. Where an env does not
+    tell the offset, the lost time alone counts."""
     autonomy: float
     """Share of the time without intervention, six seconds for each."""
     steering_rate_per_s: float
@@ -168,7 +183,7 @@ class DriveJob:
     """Who drives."""
     perturbation: str
     """In the registry's syntax; "" is clean."""
-    world: LaneKeepingConfig
+    world: LaneKeepingConfig | OtherWorld
     """Where; `episode_s` is the length of a drive."""
     roads: tuple[int, ...]
     """Seeds of the roads, looks and starts."""
@@ -177,12 +192,17 @@ class DriveJob:
     inside: bool = True
     """Whether to look inside the driver too: at its saliency and the steps of its state."""
     wrap: Callable[[Any], Any] | None = None
-    """Wraps the policy's driver (`agents.driving`), to plant a fault; must pickle."""
+    """Wraps the driver (`agents.driving`), to plant a fault; must pickle."""
 
     @property
     def key(self) -> str:
         """Short name that no other job has; fit for a file."""
         return f"{self.policy_run.key}/{self.perturbation.replace(':', '-') or 'clean'}"
+
+    @property
+    def code(self) -> str:
+        """What it is made by; see `experiments.robustness.provenance`."""
+        return fingerprint_code(self.perturbation, self.world)
 
     @property
     def weight(self) -> int:
@@ -219,23 +239,18 @@ class DriveJob:
         for trial in self.trials():
             similar: NDArray[np.float64] = np.full(len(trial.runs), np.nan)
             largest = similar
-            policy: DrivingPolicy | None = None
-            opened = self.policy_run.loaded
-            watches: list[StateWatch] = []
+            opened, watches = self.policy_run.opened(), list[StateWatch]()
+            policy = opened if self.policy_run.policy is not None else None
 
             def watch(driver: PolicyDriver, kept: list[StateWatch] = watches) -> Any:
-                if self.inside:
-                    kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
-                watched = kept[-1] if self.inside else driver
-                return watched if self.wrap is None else self.wrap(watched)
+                kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
+                return kept[-1]
 
-            if self.policy_run.policy is not None:
-                policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
-                opened = policy
             if policy is not None and self.inside:
-                footage = _cached_footage(replace(trial, perturbation="", noise_seed=0), self.policy_run.fingerprint)
+                clean, who = replace(trial, perturbation="", noise_seed=0), self.policy_run
+                footage = _cached_footage(clean, who.fingerprint, who.trust)
                 similar = saliency_ssim(policy, footage, self.perturbation, trial.noise_seed)
-            drives = drive_together(trial, report, opened, watch)
+            drives = drive_together(trial, report, opened, watch if self.inside else None, wrap=self.wrap)
             if watches:
                 largest = watches[0].largest
             for number, drive in enumerate(drives):
@@ -245,6 +260,7 @@ class DriveJob:
     def _row(self, drive: Drive, effect_seed: int, state_step: float, similar: float) -> DriveRow:
         planned_s = self.world.episode_s
         offset = float(np.abs(drive.lateral_offset_m).mean()) / drive.lane_width_m
+        known = offset if np.isfinite(offset) else 0.0
         lost_s = max(planned_s - drive.duration_s, 0.0) if drive.crashed else 0.0
         change = float(np.abs(np.diff(drive.steering)).sum())
         return DriveRow(
@@ -252,13 +268,13 @@ class DriveJob:
             road_seed=drive.seed,
             effect_seed=effect_seed,
             crashed=drive.crashed,
-            distance_m=drive.distance_m,
+            distance_m=_finite(drive.distance_m),
             duration_s=drive.duration_s,
             planned_s=planned_s,
-            lane_width_m=drive.lane_width_m,
-            mean_offset_lane=offset,
-            rms_offset_m=float(np.sqrt(np.square(drive.lateral_offset_m).mean())),
-            lane_error=(offset * drive.duration_s + LOST_LANES * lost_s) / (drive.duration_s + lost_s),
+            lane_width_m=_finite(drive.lane_width_m),
+            mean_offset_lane=_finite(offset),
+            rms_offset_m=_finite(float(np.sqrt(np.square(drive.lateral_offset_m).mean()))),
+            lane_error=(known * drive.duration_s + LOST_LANES * lost_s) / (drive.duration_s + lost_s),
             autonomy=max(0.0, 1 - INTERVENTION_S * drive.crashed / drive.duration_s),
             steering_rate_per_s=change / drive.duration_s,
             state_step=_finite(state_step),
@@ -274,7 +290,7 @@ def drive_jobs(jobs: Iterable[Any], report: Callable[[int | JobResult], None]) -
         for job in jobs:
             begun_s = time.perf_counter()
             rows = tuple(job.run(report))
-            report(JobResult(job.key, rows, time.perf_counter() - begun_s, fingerprint_code(job.perturbation)))
+            report(JobResult(job.key, rows, time.perf_counter() - begun_s, job.code))
     finally:
         torch.set_num_threads(threads)
 
@@ -297,15 +313,15 @@ def fingerprint(policy: Path) -> str:
 
 
 @lru_cache(maxsize=32)
-def cached_policy(path: Path, fingerprint: str) -> DrivingPolicy:
+def cached_policy(path: Path, fingerprint: str, trust: bool = False) -> DrivingPolicy:
     """Load a policy, once in a process as long as its files do not change; nobody may change what is returned."""
-    return load_policy(path)
+    return load_policy(path, trust=trust)
 
 
 @lru_cache(maxsize=4)
-def _cached_footage(trial: Trial, fingerprint: str) -> Sequence[Footage]:
-    assert trial.policy is not None
-    return clean_footage(cached_policy(trial.policy, fingerprint), trial)
+def _cached_footage(trial: Trial, fingerprint: str, trust: bool) -> Sequence[Footage]:
+    assert isinstance(trial.policy, Path)
+    return clean_footage(cached_policy(trial.policy, fingerprint, trust), trial)
 
 
 def _finite(value: float) -> float | None:

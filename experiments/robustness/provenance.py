@@ -15,6 +15,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import envs
+from agents.driving.other_world import OtherWorld
+from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import PERTURBATIONS, parse
 
 LETTERS = 16
@@ -33,6 +35,11 @@ def fingerprint_env() -> str:
     return digest.hexdigest()[:LETTERS]
 
 
+def fingerprint_world(world: LaneKeepingConfig | OtherWorld | None = None) -> str:
+    """Return a few letters that change when the code of an env does: ours, and that of an env that others made."""
+    return f"{fingerprint_env()}-{world.code}" if isinstance(world, OtherWorld) else fingerprint_env()
+
+
 def fingerprint_perturbation(perturbation: str) -> str:
     """Return a few letters that change with the doses of a perturbation, or with the file that declares it.
 
@@ -47,9 +54,9 @@ def fingerprint_perturbation(perturbation: str) -> str:
     return digest.hexdigest()[:LETTERS]
 
 
-def fingerprint_code(perturbation: str) -> str:
+def fingerprint_code(perturbation: str, world: LaneKeepingConfig | OtherWorld | None = None) -> str:
     """Return the fingerprints of the env and of a perturbation as one."""
-    return f"{fingerprint_env()}-{fingerprint_perturbation(perturbation)}"
+    return f"{fingerprint_world(world)}-{fingerprint_perturbation(perturbation)}"
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.driving.other_world import OtherWorld
 from agents.runs.directory import command, to_json, versions
 from agents.runs.files import write_json
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -31,7 +32,7 @@ def publish(
     findings: Findings,
     plan: Mapping[str, Any],
     policy_runs: Sequence[PolicyRun],
-    world: LaneKeepingConfig,
+    world: LaneKeepingConfig | OtherWorld,
     films: int,
 ) -> dict[str, Any]:
     """Print the ranking, and write summary and report; returns the findings as JSON values.
@@ -125,9 +126,13 @@ def draw_shots(conditions: Sequence[Condition]) -> list[Shot]:
 
 
 def _film(
-    directory: Path, findings: Findings, policy_runs: Sequence[PolicyRun], world: LaneKeepingConfig, count: int
+    directory: Path,
+    findings: Findings,
+    policy_runs: Sequence[PolicyRun],
+    world: LaneKeepingConfig | OtherWorld,
+    count: int,
 ) -> list[FailureFilm]:
-    policies = {(policy_run.driver, policy_run.run): policy_run.policy for policy_run in policy_runs}
+    policies = {(policy_run.driver, policy_run.run): policy_run.source for policy_run in policy_runs}
     there = {key: path for key, path in policies.items() if path is not None}
     chosen = choose_failures(findings, count, [driver for driver, _ in there])
     if not chosen:

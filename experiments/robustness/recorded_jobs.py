@@ -21,8 +21,10 @@ from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import respond
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.options import ReadOptions
 from agents.recordings.splits import split_by_time_block
-from experiments.robustness.jobs import ConditionRow, PolicyRun, cached_policy, condition_columns
+from experiments.robustness.jobs import ConditionRow, PolicyRun, condition_columns
+from experiments.robustness.provenance import fingerprint_code
 from policies.preprocessing import Preprocessing
 
 BLOCK = 50
@@ -39,6 +41,8 @@ class RecordedData:
     """Share of each recording's time that counts, from its end."""
     nominal_period_s: float | None = None
     """Time between frames where time stamps are unusable, s."""
+    recording: ReadOptions = ReadOptions()
+    """How they are read."""
 
     def load(self) -> EpisodeSet:
         """Read them, once in a process."""
@@ -88,6 +92,11 @@ class RecordedJob:
         return f"{self.policy_run.key}/recorded-{self.perturbation.replace(':', '-') or 'clean'}"
 
     @property
+    def code(self) -> str:
+        """What it is made by; see `experiments.robustness.provenance`."""
+        return fingerprint_code(self.perturbation)
+
+    @property
     def weight(self) -> int:
         """Frames that it takes at most; its news of frames add up to it."""
         return self.data.load().frame_count * len(self._seeds)
@@ -110,7 +119,7 @@ class RecordedJob:
         """Steer; rows of the results, by effect seed, episode and block."""
         episodes = self.data.load()
         if self.policy_run.policy is not None:
-            policy = cached_policy(self.policy_run.policy, self.policy_run.fingerprint)
+            policy = self.policy_run.opened()
             driver: OpenedDriver = PolicyDriver(policy, self.preprocessing)
         else:
             assert self.policy_run.foreign is not None
@@ -156,7 +165,7 @@ class RecordedJob:
 
 @lru_cache(maxsize=2)
 def _load(data: RecordedData) -> EpisodeSet:
-    episodes = load_episodes(data.paths, data.nominal_period_s)
+    episodes = load_episodes(data.paths, data.nominal_period_s, options=data.recording)
     if data.last < 1:
         _, episodes = split_by_time_block(episodes, data.last, gap_s=0.0)
     return episodes

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agents.runs.directory import MARKER, is_leftover
 from agents.runs.files import make_directory, replacing, write_json
 from experiments.console import plain
-from experiments.robustness.jobs import DriveRow, JobResult
-from experiments.robustness.recorded_jobs import BlockRow
+from experiments.robustness.jobs import JobResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +152,7 @@ def check_extra() -> None:
         ) from None
 
 
-def make_table(rows: Sequence[Mapping[str, Any]], kind: type[DriveRow] | type[BlockRow]) -> pd.DataFrame:
+def make_table(rows: Sequence[Mapping[str, Any]], kind: type[Any]) -> pd.DataFrame:
     """Make a data frame of rows, the fields of `kind` its columns, each of one type; what is missing is NaN.
 
     Args:

@@ -5,6 +5,7 @@
     wormwheel robustness --policy runs/ltc --suite noise                      # the published protocol
     wormwheel robustness --policy runs/ltc --suite mine.json --data tub       # on the road and on a recording
     wormwheel robustness --policy runs/ltc --world none --data tub            # recordings alone, their last fifth
+    wormwheel robustness --policy runs/ltc --env racetrack-v1 --fit fit.json   # in an env of others
     wormwheel robustness --policy runs/ltc --ray auto                         # on a cluster
 
 Drivers × perturbations × severities × roads × seeds, everything paired: every driver, clean and perturbed, meets the
@@ -26,24 +27,25 @@ from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions
 from agents.driving.open_driver import fit_preprocessing, open_driver
+from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.record import with_vehicle
 from agents.runs.directory import RunDirectory, open_run, versions
 from agents.runs.workers import run_jobs
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from envs.road.files import load_track
 from experiments.console import check_json, expand_tracks, progress, say, write_results
 from experiments.evaluate.recordings import RecordingOptions
-from experiments.policy_paths import check_frame_size, has_gradient
+from experiments.policy_paths import LANE_KEEPING, check_frame_size, has_gradient, refuse_lane_keeping, say_unknown
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
-from experiments.robustness.provenance import fingerprint_code, fingerprint_env, fingerprint_perturbation
+from experiments.robustness.provenance import fingerprint_perturbation, fingerprint_world
 from experiments.robustness.publish import publish
 from experiments.robustness.recorded_jobs import BlockRow, RecordedData, RecordedJob
 from experiments.robustness.store import Store, check_extra, make_table, write_table
 from experiments.robustness.suites import Suite, choose_suite
 from experiments.training_sets import SplitOptions
-from policies.checkpoint import load_policy
 
 FORMAT_VERSION = 1
 HELD_OUT = SplitOptions.hold_out
@@ -82,6 +84,11 @@ class RobustnessOptions:
     """Let the geometric expert drive too, which sees the true road: what can be done at all."""
     drive_in: Annotated[Literal["lane_keeping", "none"], arg(name="world")] = "lane_keeping"
     """"lane_keeping": simulated roads. "none": nobody drives; the recordings of --data alone are what is tested on."""
+    env: str = LANE_KEEPING
+    """World to drive in, as in `wormwheel evaluate`: LaneKeeping, CarRacing, racetrack-v1, any id of Gymnasium,
+    module:function or file.py:function. What an env cannot do (roads and cars of its own) is left out."""
+    env_names: DrivingNames = DrivingNames()
+    """Where picture, steering, speed and road are in that env; what is left out is as a known env has it."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
     """Where they drive, before anything is perturbed; the frame's size is the policy's own. The suite gives the length
     of a drive unless --episode-s does."""
@@ -109,6 +116,8 @@ class RobustnessOptions:
             raise ValueError("with --world none there is nothing to test on: give --data with recordings.")
         if self.drive_in == "none" and self.expert:
             raise ValueError("--expert sees the true road, and recordings have none: leave it out, or --world none.")
+        if self.env != LANE_KEEPING and (self.expert or self.drive_in == "none"):
+            raise ValueError(f"--expert and --world none do not go with --env {self.env}: leave out one or the other.")
 
 
 def defaults_for(options: RobustnessOptions) -> RobustnessOptions:
@@ -134,26 +143,26 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     from experiments.robustness.analysis import find  # these need pandas
     from experiments.robustness.recorded import find_recorded, publish_recorded
 
-    world = choose_world(options.world)
-    policy_runs = find_policy_runs(options.policy, options.expert, world.throttle, options.driver)
-    if options.drive_in != "none":
-        check_frame_size({one.key: one.policy for one in policy_runs if one.policy is not None}, world)
-    own = options.driver.resolved()
-    if not options.recordings.data and (own.crops or own.steering_gain) and any(run.policy for run in policy_runs):
-        raise ValueError(
-            "crops and gains of our policies are for recordings here (--data): on roads every policy gets frames of "
-            "its own size; `wormwheel evaluate` drives them in another camera."
-        )
+    world = _find_world(options)
+    fitted = not options.recordings.data  # else crop and gain are for the recordings
+    policy_runs = find_policy_runs(options.policy, options.expert, world.throttle, options.driver, fitted)
+    if options.drive_in != "none" and isinstance(world, LaneKeepingConfig):
+        framed = {one.key: one.policy for one in policy_runs if one.policy is not None}
+        check_frame_size(framed, world)
+    if options.ray is not None:
+        _refuse_luggage(policy_runs, world)
     baseline = choose_baseline(policy_runs, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
-    suite, options = replace(suite, episode_s=world.episode_s), replace(options, world=world)
-    suite = without_attacks(suite, policy_runs)
-    jobs = make_jobs(policy_runs, suite, options)
-    plan = make_plan(policy_runs, suite, options)
+    suite = without_attacks(replace(suite, episode_s=world.episode_s), policy_runs)
+    if isinstance(world, OtherWorld):
+        suite = _without_roads(suite, world)
+        say_unknown(world)
+    jobs = make_jobs(policy_runs, suite, options, world)
+    plan = make_plan(policy_runs, suite, options, world)
     store = Store(options.out, plan)
     directory.begin()
     RunDirectory(options.out, "robustness", options, resume=True)
-    done, stale = store.finished({job.key: fingerprint_code(job.perturbation) for job in jobs})
+    done, stale = store.finished({job.key: job.code for job in jobs})
     waiting = [job for job in jobs if job.key not in done]
     if stale:
         changed = dict.fromkeys(job.perturbation or "clean" for job in jobs if job.key in stale)
@@ -184,6 +193,49 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
         summary = publish(options.out, findings, plan, policy_runs, world, options.films)
     write_results(options.json, "robustness", options, summary)
     return options.out
+
+
+def _find_world(options: RobustnessOptions) -> LaneKeepingConfig | OtherWorld:
+    """Return where they drive."""
+    if options.env == LANE_KEEPING:
+        if options.env_names != DrivingNames():
+            raise ValueError("--env-names say where things are in another env: give --env, or leave them out.")
+        return choose_world(options.world)
+    usual = choose_suite(options.suite).episode_s
+    refuse_lane_keeping(options.env, replace(options.world, episode_s=LaneKeepingConfig().episode_s))
+    own = options.env_names.episode_s if options.env_names.episode_s != DrivingNames().episode_s else None
+    length = options.world.episode_s if options.world.episode_s != usual or own is None else own
+    return look_at_world(options.env, options.env_names, length)
+
+
+def _without_roads(suite: Suite, world: OtherWorld) -> Suite:
+    """Leave out what changes the road or the car: an env of others has its own.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    lost = [condition for condition in suite.conditions() if parse(condition).changes_scenario]
+    left = tuple(condition for condition in suite.conditions() if condition not in lost)
+    if not left:
+        raise ValueError(f"{', '.join(lost)} change the road or the car, which {world.name} has of its own.")
+    if lost:
+        say(f"note: {', '.join(lost)} left out: {world.name} has roads and a car of its own")
+    return replace(suite, perturbations=left)
+
+
+def _refuse_luggage(policy_runs: Sequence[PolicyRun], world: LaneKeepingConfig | OtherWorld) -> None:
+    """Check that everything that drives can be carried to other machines.
+
+    Raises:
+        ValueError: if something cannot.
+    """
+    stay = [one.driver for one in policy_runs if one.foreign is not None]
+    stay += [world.name] if isinstance(world, OtherWorld) and ".py:" in world.name else []
+    if stay:
+        raise ValueError(
+            f"--ray carries the directories of our policies to the cluster and nothing else; {', '.join(stay)} would "
+            "be looked for in a file that its machines need not have. Leave out --ray: --workers drives here."
+        )
 
 
 def choose_world(given: LaneKeepingConfig) -> LaneKeepingConfig:
@@ -217,7 +269,10 @@ def without_attacks(suite: Suite, policy_runs: Sequence[PolicyRun]) -> Suite:
 
 
 def make_jobs(
-    policy_runs: Sequence[PolicyRun], suite: Suite, options: RobustnessOptions
+    policy_runs: Sequence[PolicyRun],
+    suite: Suite,
+    options: RobustnessOptions,
+    world: LaneKeepingConfig | OtherWorld,
 ) -> list[DriveJob | RecordedJob]:
     """List the jobs, one training run after the other; recordings come last."""
     roads = tuple(range(options.seed, options.seed + suite.roads))
@@ -225,7 +280,7 @@ def make_jobs(
     conditions = [CLEAN, *suite.conditions()]
     jobs: list[DriveJob | RecordedJob] = []
     for policy_run in policy_runs if options.drive_in != "none" else ():
-        jobs += [DriveJob(policy_run, condition, options.world, roads, seeds) for condition in conditions]
+        jobs += [DriveJob(policy_run, condition, world, roads, seeds) for condition in conditions]
     if not options.recordings.data:
         return jobs
     wanted = options.recordings
@@ -234,7 +289,7 @@ def make_jobs(
         raise ValueError(f"none of {', '.join(left_out)} can be applied to recordings: give others.")
     if left_out and options.drive_in == "none":
         say(f"left out, because a recording cannot answer: {', '.join(left_out)}.")
-    data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s)
+    data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s, wanted.recording)
     frame_size = data.load().frame_size
     for policy_run in policy_runs:
         if policy_run.is_expert:
@@ -243,7 +298,7 @@ def make_jobs(
             tried = [condition for condition in conditions if parse(condition).frames]
             jobs += [RecordedJob(policy_run, condition, data, None, seeds) for condition in tried]
             continue
-        own = load_policy(policy_run.policy).config.preprocessing
+        own = policy_run.opened().config.preprocessing
         fit = fit_preprocessing(own, policy_run.driver, frame_size, options.driver.crops)
         jobs += [
             RecordedJob(policy_run, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
@@ -251,7 +306,12 @@ def make_jobs(
     return jobs
 
 
-def make_plan(policy_runs: Sequence[PolicyRun], suite: Suite, options: RobustnessOptions) -> dict[str, Any]:
+def make_plan(
+    policy_runs: Sequence[PolicyRun],
+    suite: Suite,
+    options: RobustnessOptions,
+    world: LaneKeepingConfig | OtherWorld,
+) -> dict[str, Any]:
     """Return everything that the numbers depend on."""
     return {
         "format": "wormwheel-robustness",
@@ -262,12 +322,13 @@ def make_plan(policy_runs: Sequence[PolicyRun], suite: Suite, options: Robustnes
             for policy_run in policy_runs
         ],
         "perturbations": list(suite.conditions()),
-        "code": {"env": fingerprint_env()} | {name: fingerprint_perturbation(name) for name in suite.conditions()},
+        "code": {"env": fingerprint_world(world)}
+        | {name: fingerprint_perturbation(name) for name in suite.conditions()},
         "roads": suite.roads,
         "seed": options.seed,
         "seeds": options.seeds,
         "effect_seed": options.effect_seed,
-        "world": options.world,
+        "world": replace(world, code="") if isinstance(world, OtherWorld) else world,
         "recordings": options.recordings,
         **({"drive_in": options.drive_in} if options.drive_in == "none" else {}),
     }

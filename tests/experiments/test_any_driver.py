@@ -13,6 +13,15 @@ from tests.experiments.verbs import wormwheel
 pytest.importorskip("onnxruntime")
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("pandas")
+KINDS = (
+    "our policy",
+    "nn.Module without memory",
+    "plain function",
+    "factory of our policy",
+    "ONNX with state",
+    "ONNX without state",
+    "SB3 PPO zip",
+)
 OPTIONS = ("--frame", kinds.FRAME, "--trust", "--vehicle", "bicycle")
 
 
@@ -49,14 +58,34 @@ def test_robustness_takes_every_kind(made, tmp_path, capsys):
     assert table.groupby("driver").size().eq(2).all() and table.driver.nunique() == 7
 
 
-@pytest.mark.parametrize(
-    "kind", ["our policy", "nn.Module without memory", "plain function", "ONNX with state", "SB3 PPO zip"]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_render_takes_every_kind(made, tmp_path, kind, capsys):
     film = tmp_path / "drive.mp4"
     done = wormwheel(capsys, "render", "--policy", made[kind], "--out", film, "--seconds", "0.2", *OPTIONS)
     assert done.code == 0, done.err
     assert film.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gate_takes_every_kind_on_either_side(made, tmp_path, kind, capsys):
+    words = ["--perturbations", "fog:2", "--episode-s", "0.5", "--budget", "3", "--workers", "1", "--out", tmp_path]
+    asked = ("--require", "crashes <= 99", "--against", made[kind])
+    done = wormwheel(capsys, "gate", "--policy", made[kind], *asked, "--films", "0", *words, *OPTIONS)
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    found = {check["name"]: check["outcome"] for check in summary["checks"]}
+    assert found["as good as released"] == found["crashes <= 99"] == "passed"
+    assert [row["gain"] for row in summary["responses"]] == [1.0] * 3 and summary["drives"] == 2 * 2 * 3
+
+
+def test_gate_films_where_a_driver_of_others_failed(made, tmp_path, capsys):
+    words = ["--perturbations", "fog:2", "--episode-s", "0.5", "--budget", "3", "--workers", "1", "--out", tmp_path]
+    asked = ("--require", "lane_error <= 0", "--films", "1")
+    done = wormwheel(capsys, "gate", "--policy", made["nn.Module without memory"], *asked, *words, *OPTIONS)
+    assert done.code == 1, done.err
+    (film,) = (tmp_path / "films").glob("*.mp4")
+    page = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert film.name in page and f"--policy {made['nn.Module without memory']}" in page and "--frame 66x200" in page
 
 
 def test_a_zip_without_trust_and_a_torch_file_are_one_line(made, tmp_path, capsys):

@@ -34,6 +34,14 @@ def test_it_trains_and_is_shown(module: str, tub: Path, tmp_path: Path, capsys: 
     ran = wormwheel(capsys, "train", "imitation", "--data", tub, "--out", tmp_path / "run", *options)
     assert ran.code == 0, ran.err
     assert load_policy(tmp_path / "run" / "policy", trust=True).core.state_size == 5
+    pytest.importorskip("pandas")
+    world = ("--vehicle", "bicycle", "--variety", "0.2", "--episode-s", "0.5", "--workers", "1", "--films", "0")
+    words = ("--policy", tmp_path / "run", "--perturbations", "fog:2", *world, "--out", tmp_path / "gate")
+    CORES.pop(module, None)
+    refused = wormwheel(capsys, "gate", *words, "--require", "crashes <= 99", "--budget", "3")
+    assert refused.code == 2 and "trust" in refused.complaint
+    gated = wormwheel(capsys, "gate", *words, "--require", "crashes <= 99", "--budget", "3", "--trust")
+    assert gated.code == 0, gated.err
     shown = wormwheel(capsys, "info", "cores", module)
     assert shown.code == 0 and re.search(r"units +│ +16", shown.out)
 

@@ -32,7 +32,10 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     options = ("train", "ppo", "--core", "ltc", *SMALL, *WORLD, "--out", out)
     ran = wormwheel(capsys, *options, "--steps", 96)
     assert ran.code == 0, ran.err
-    assert load_policy(out / "policy").config.core == "ltc"
+    learnt = load_policy(out / "policy").config
+    assert learnt.core == "ltc"
+    assert learnt.car is not None and learnt.car.camera_horizon == pytest.approx(0.3, abs=0.01)
+    assert learnt.car.full_lock_curvature_per_m == pytest.approx(1.681, abs=0.001)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["steps"] for line in lines] == [64, 96]
     assert json.loads((out / "results.json").read_text())["figures"]["steps"] == 96

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from policies.checkpoint import save_policy
+from policies.export.car_driver import FORMAT
+from policies.export.graph import INPUTS, OUTPUTS, DriverStep, example
+from policies.export.onnx import describe
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -38,24 +41,6 @@ class Net(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.out(torch.relu(self.conv(frames)).mean((2, 3))))
-
-
-class StateStep(nn.Module):
-    """One step of a policy of ours as an ONNX graph: frame as its head sees it, state, time and start."""
-
-    def __init__(self, policy: DrivingPolicy):
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, frame: Any, state: Any, elapsed: Any, start: Any) -> Any:
-        pixels = frame.float().reshape(1, -1)
-        away = pixels - pixels.mean(dim=1, keepdim=True)
-        white = away / (away.square().mean(dim=1, keepdim=True) + 0.25).sqrt()
-        features = self.policy.head.read_out(
-            self.policy.head.feature_maps(white.view(frame.shape).permute(0, 3, 1, 2))[-1]
-        )
-        motors, after = self.policy.core(features[:, None], state, elapsed, start)
-        return motors[:, 0].clamp(-1, 1), after
 
 
 class Seen(gymnasium.Env[Any, Any]):
@@ -145,17 +130,9 @@ def export_policy(policy: DrivingPolicy, path: Path) -> Path:
 
     import onnx
 
-    fit = policy.config.preprocessing
-    example = (
-        torch.zeros(1, fit.height, fit.width, 3, dtype=torch.uint8),
-        torch.zeros(1, policy.core.state_size),
-        torch.ones(1, 1),
-        torch.zeros(1, 1, dtype=torch.bool),
-    )
-    _export(StateStep(policy), example, path, ["frame", "state", "elapsed", "start"], ["motors", "next_state"])
+    _export(DriverStep(policy), example(policy), path, [*INPUTS], [*OUTPUTS])
     model = onnx.load(path)
-    described = {"preprocessing": policy.config.to_json()["preprocessing"], "period_s": 0.05, "motors": 1}
-    onnx.helper.set_model_props(model, {"wormwheel-driver": json.dumps(described)})
+    onnx.helper.set_model_props(model, {FORMAT: json.dumps(describe(policy))})
     onnx.save(model, path)
     return path
 

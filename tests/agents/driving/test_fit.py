@@ -100,7 +100,7 @@ def test_fit_brings_the_crashes_back_to_those_at_home_and_finds_the_gain(spec):
 def test_what_is_found_is_read_back_from_its_file(spec, tmp_path):
     import json
 
-    from experiments.fit import to_json
+    from experiments.fit.verb import to_json
 
     found = fit_camera(spec, recording(spec, 60))
     path = tmp_path / "fit.json"

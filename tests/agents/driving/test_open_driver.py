@@ -18,6 +18,7 @@ from agents.driving.frame_format import FrameFormat
 from agents.driving.open_driver import open_driver, wrap_driver
 from agents.driving.trials import Run, Trial, drive_trials
 from envs.lane_keeping.env import LaneKeepingConfig
+from policies.checkpoint import save_policy
 from tests.agents.driving import kinds
 
 OPTIONS = DriverOptions(frame=kinds.FRAME, trust=True)
@@ -56,18 +57,30 @@ def test_every_kind_drives_the_same_twice_and_its_state_belongs_to_the_episode(m
     np.testing.assert_allclose(together[1].steering, alone[0].steering, atol=1e-5)
 
 
-def test_a_policy_as_directory_onnx_and_factory_gives_the_same_drives(made):
-    sources = [made["our policy"], made["factory of our policy"], _need(made, "ONNX with state")]
-    world = replace(WORLD, episode_s=2.0)
-    drives = drive_trials([Trial(DriverSpec(source, OPTIONS), world, RUNS) for source in sources])
-    assert max(np.ptp(drive.steering) for drive in drives[0]) > 0.01
+FACTORY = """
+from policies.checkpoint import load_policy
+
+def make():
+    return load_policy({place!r})
+"""
+
+
+@pytest.mark.parametrize("core", ["ltc", "lstm", "gru"])
+def test_a_policy_as_directory_onnx_and_factory_gives_the_same_drives(tmp_path, core):
+    pytest.importorskip("onnxruntime")
+    policy, place = kinds.policy(core, seed=3), str(tmp_path / "policy")
+    save_policy(policy, tmp_path / "policy")
+    (tmp_path / "own.py").write_text(FACTORY.format(place=place), encoding="utf-8")
+    sources = [place, f"{tmp_path / 'own.py'}:make", str(kinds.export_policy(policy, tmp_path / "driver.onnx"))]
     frames = np.random.default_rng(0).integers(0, 256, (6, 2, 48, 96, 3)).astype(np.uint8)
-    opened = [open_driver(source, OPTIONS) for source in sources]
+    opened = [open_driver(source) for source in sources]
     for step, pair in enumerate(frames):
         elapsed = np.array([1.0, 0.5 + step], np.float32)
         first, *others = (one.act(pair, elapsed, np.array([step == 0, step in (0, 3)]), ()) for one in opened)
         for other in others:
             np.testing.assert_allclose(other, first, atol=1e-6)
+    drives = drive_trials([Trial(DriverSpec(source), replace(WORLD, episode_s=2.0), RUNS[:2]) for source in sources])
+    assert max(np.ptp(drive.steering) for drive in drives[0]) > 0.01
     for other in drives[1:]:
         for one, same in zip(drives[0], other, strict=True):
             np.testing.assert_allclose(same.steering, one.steering, atol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents.driving.record import RecorderConfig, record
+from agents.recordings.options import ReadOptions
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.robustness.jobs import PolicyRun, fingerprint
 from experiments.robustness.recorded_jobs import BLOCK, RecordedData, RecordedJob
@@ -69,3 +70,8 @@ def test_the_last_part_alone(job: RecordedJob):
     last = replace(job, data=replace(job.data, last=0.5))
     assert sum(row["frames"] for row in last.run(lambda steps: None)) == pytest.approx(70, abs=2)
     assert last.key == "mine-0/recorded-clean"
+
+
+def test_recordings_are_read_as_the_options_say(job: RecordedJob):
+    second = replace(job, data=replace(job.data, recording=ReadOptions(episodes=(1,))))
+    assert second.weight == 70 and len(second.run(lambda steps: None)) == 2

@@ -24,6 +24,7 @@ from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from experiments.console import check_json, progress, say, table, write_results
 from experiments.policy_paths import name_drivers
+from policies.car import CarInfo
 
 
 @checked_dataclass(frozen=True, config={"extra": "forbid"})
@@ -40,6 +41,11 @@ class FitOptions:
     """Column of the recording that holds the curvature of the path, 1/m, positive left; taken instead of steering."""
     full_lock_curvature_per_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Curvature of the new car's path at full lock, 1/m: what turns curvature into steering."""
+    car: CarInfo = CarInfo()
+    """The new car and its camera, as far as they are known and the recordings do not say it: with height, field of view
+    and horizon of both cameras, the crop follows from geometry."""
+    own_car: CarInfo = CarInfo()
+    """Those that the driver learnt in, where it does not say it."""
     driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
     """What the driver cannot say of itself; a crop that is given is kept."""
     json: Path | None = None
@@ -65,16 +71,23 @@ def run(options: FitOptions) -> CameraFit:
             left -= len(chosen[-1])
     episodes = replace(episodes, episodes=tuple(chosen))
     with progress("trying crops", 40, "crops") as bar:
-        found = fit_camera(DriverSpec(spec.source, options.driver), episodes, on_try=lambda: bar.advance(1))
+        found = fit_camera(
+            DriverSpec(spec.source, options.driver),
+            episodes,
+            on_try=lambda: bar.advance(1),
+            car=options.car,
+            own_car=options.own_car,
+        )
         bar.update(40)
     cut = ", ".join(f"{side} {found.crops[f'crop_{side}']}" for side in ("top", "bottom", "left", "right"))
     rows, columns = episodes.frame_size
     table(
         f"{name} on {found.frames:,} frames of {columns}×{rows}, with 95 % intervals",
-        ["crop, pixels", "steering gain", "correlation", "correlation without a crop", "offset, full locks"],
+        ["crop, pixels", "by", "steering gain", "correlation", "correlation without a crop", "offset, full locks"],
         [
             [
                 cut,
+                found.by,
                 found.steering_gain.text(2),
                 found.correlation.text(2),
                 f"{found.uncropped:.2f}",
@@ -84,6 +97,8 @@ def run(options: FitOptions) -> CameraFit:
     )
     flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in found.crops.items())
     say(f"use it: {flags} --steering-gain {found.steering_gain.value:.3g}")
+    if found.gain_by_geometry is not None:
+        say(f"the same curvature per lane width in both cars would be a gain of {found.gain_by_geometry:.3g}")
     if found.is_weak:
         say("note: the answers hardly follow the known steering; do not drive with this before you know why")
     write_results(options.json, "fit", options, {"fit": to_json(found)})
@@ -99,6 +114,8 @@ def to_json(found: CameraFit) -> dict[str, Any]:
         "correlation": found.correlation.to_json(),
         "correlation_without_crop": found.uncropped,
         "offset": found.offset,
+        "by": found.by,
+        "gain_by_geometry": found.gain_by_geometry,
         "frames": found.frames,
         "weak": found.is_weak,
     }

@@ -1,0 +1,26 @@
+"""Crop and resize: negative crops repeat the edge, with a gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from policies.preprocessing import Preprocessing
+
+
+def test_negative_crops_repeat_the_edge():
+    frames = torch.arange(4 * 6 * 3, dtype=torch.uint8).view(1, 4, 6, 3)
+    fit = Preprocessing(4, 6, crop_top=-2, crop_bottom=1, crop_left=-1, crop_right=-3, height=5, width=10)
+    seen = fit(frames)[0]
+    assert not fit.is_identity
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[1], seen[2]), "the first row, three times"
+    assert torch.equal(seen[2:, 1:7], frames[0, :3])
+    assert torch.equal(seen[:, 0], seen[:, 1]) and torch.equal(seen[:, 7:], seen[:, 6:7].expand(5, 3, 3))
+    pixels = frames.float().requires_grad_(True)
+    fit(pixels).sum().backward()
+    assert pixels.grad is not None and pixels.grad[0, 0, 0, 0] == 3 * 2 and pixels.grad[0, 3].abs().max() == 0
+
+
+def test_something_must_be_left_of_the_picture_itself():
+    with pytest.raises(ValueError, match="nothing is left"):
+        Preprocessing(4, 6, crop_top=4, crop_bottom=-8, height=4, width=6)
