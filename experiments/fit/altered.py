@@ -68,7 +68,7 @@ def alterations(home: LaneKeepingConfig) -> dict[str, LaneKeepingConfig]:
         "camera 0.3 m high": with_camera(home, height_m=0.3),
         "camera 0.4 m high": with_camera(home, height_m=0.4),
         "field of view 110°": with_camera(home, hfov_deg=110.0),
-        "field of view 70°": with_camera(home, hfov_deg=70.0),
+        "field of view 80°": with_camera(home, hfov_deg=80.0),
         "horizon at 0.45": with_camera(home, horizon=0.45),
         "lanes 1.4 times as wide": replace(home, roads=replace(home.roads, lane_width_m=wider)),
         "full lock 0.8 rad": replace(home, vehicle_params=replace(home.vehicle_params, steering_limit_rad=0.8)),

@@ -33,7 +33,7 @@ from experiments.robustness.jobs import CLEAN, DriveJob, PolicyRun
 from experiments.robustness.provenance import fingerprint_code
 
 SETTLING_S = 0.5
-"""Beginning of a drive that does not count: states are fresh."""
+"""Beginning of a drive that does not count, a quarter of it at most: states are fresh."""
 LONGEST_DELAY_S = 0.3
 """Delays are looked for up to this one, earlier and later."""
 LEAST_SPREAD = 0.02
@@ -164,7 +164,7 @@ def compare_steering(
         1 and 0 for the same answers; else NaN and NaN where the released steering hardly varies, and gain 0 and NaN
         for answers that do not vary.
     """
-    first = round(SETTLING_S / period_s)
+    first = min(round(SETTLING_S / period_s), len(released) // 4)
     x, y = (np.asarray(values, np.float64)[first:] for values in (released, answers))
     if len(x) and np.abs(x - y).max() < SAME:
         return 1.0, 0.0

@@ -62,7 +62,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> DriverSpec:
     return DriverSpec(f"{path}:make", DriverOptions(frame=f"{HEIGHT}x{WIDTH}"))
 
 
-def recording(spec: DriverSpec, steps: int = 150) -> EpisodeSet:
+def recording(spec: DriverSpec, steps: int = 100) -> EpisodeSet:
     """Frames of the other camera, with what steers the other car rightly, and some error in it."""
     rng = np.random.default_rng(5)
     home = open_driver(spec)
@@ -80,12 +80,12 @@ def recording(spec: DriverSpec, steps: int = 150) -> EpisodeSet:
 def crashes(spec: DriverSpec, other: bool) -> int:
     driver = open_driver(spec)
     make = OtherCar if other else BarEnv
-    return sum(drive.crashed for drive in rollout(driver, lambda _: make(steps=60, drift=0.1), range(20)))
+    return sum(drive.crashed for drive in rollout(driver, lambda _: make(steps=60, drift=0.1), range(10)))
 
 
 def test_fit_brings_the_crashes_back_to_those_at_home_and_finds_the_gain(spec):
     assert crashes(spec, other=False) == 0
-    assert crashes(spec, other=True) >= 10
+    assert crashes(spec, other=True) >= 5
     found = fit_camera(spec, recording(spec))
     # What is left of the frame is stretched to the driver's size: places, and so its answers, grow by as much.
     stretched = WIDTH / (WIDTH + 2 * SIDE - 2 * found.crops["crop_left"])
