@@ -382,10 +382,14 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
     write_results(directory.path / "results.json", VERB, options, figures)
     write_results(options.json, VERB, options, figures)
     if options.film and model.policy.is_driver:
+        from agents.driving.driver_options import DriverOptions
         from experiments.film.verb import RenderOptions
         from experiments.film.verb import run as render
 
-        film = RenderOptions((str(directory.policy),), directory.path / "best.mp4", seconds=FILM_S, world=options.world)
+        trusted = DriverOptions(trust=options.trust)
+        film = RenderOptions(
+            (str(directory.policy),), directory.path / "best.mp4", seconds=FILM_S, world=options.world, driver=trusted
+        )
         render(film)
     say(f"policy: {directory.policy}")
     if dead:
