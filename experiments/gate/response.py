@@ -26,7 +26,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.driving.rollout import Step
+from agents.driving.rollout import STEERING_STEP, Step
 from agents.driving.trials import Trial, drive_together, expected_steps
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.robustness.jobs import CLEAN, DriveJob, PolicyRun
@@ -38,8 +38,9 @@ LONGEST_DELAY_S = 0.3
 """Delays are looked for up to this one, earlier and later."""
 LEAST_SPREAD = 0.02
 """Standard deviation of the released steering, full locks, below which a road says nothing of the response."""
-SAME = 1e-5
-"""Answers that differ by no more than this, full locks, are the same, on straight roads too."""
+SAME = STEERING_STEP
+"""Answers that differ by no more than this, full locks, are the same, on straight roads too: what was steered reached
+the car in such steps."""
 
 Wrap = Callable[[Any], Any]
 """Puts a driver around a driver."""
