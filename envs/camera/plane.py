@@ -19,6 +19,7 @@ Two cameras: `Reprojector(seen, wanted)` draws the frames of one as those of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -102,18 +103,35 @@ class View:
     def pixels(self, points: FloatArray) -> FloatArray:
         """Where points `[..., 3]` in the frame of the car appear: `[..., 2]` column and row, NaN behind the lens."""
         (height, width), (rows, columns) = self.size, self._kept
-        camera = self.camera
-        if camera.lens == 1.0:  # A pinhole needs no angles, which take most of the time of other lenses.
-            seen = (points - np.array([camera.forward_m, camera.lateral_m, camera.height_m])) @ camera.rotation()
-            ahead = np.where(seen[..., 0] > _NEAREST_M, seen[..., 0], np.nan)
-            focal_x, focal_y = camera.focal_px(self.source_width)
-            column = 0.5 * (self.source_width - 1) - focal_x * seen[..., 1] / ahead
-            row = 0.5 * (self.source_height - 1) - focal_y * seen[..., 2] / ahead
-            found = np.stack([column, row], axis=-1)
-        else:
-            found = camera.pixels(points, self.source_height, self.source_width)
+        found = self.camera.pixels(points, self.source_height, self.source_width)
         scale = np.array([width / columns, height / rows])
         return (found - np.array([self.crop_left, self.crop_top]) + 0.5) * scale - 0.5
+
+    def projection(self) -> FloatArray:
+        """`[3, 4]` matrix that takes points (x, y, z, 1) in the frame of the car to (column, row, 1) times the distance
+        ahead of the camera; of a pinhole.
+        """  # noqa: D205
+        camera, (height, width), (rows, columns) = self.camera, self.size, self._kept
+        focal_x, focal_y = camera.focal_px(self.source_width)
+        # The camera's axes: ahead, left, up.
+        pixel = np.array(
+            [
+                [0.5 * (self.source_width - 1), -focal_x, 0.0],
+                [0.5 * (self.source_height - 1), 0.0, -focal_y],
+                [1.0, 0.0, 0.0],
+            ]
+        )
+        across, down = width / columns, height / rows
+        cut = np.array(
+            [
+                [across, 0.0, (0.5 - self.crop_left) * across - 0.5],
+                [0.0, down, (0.5 - self.crop_top) * down - 0.5],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        origin = np.array([camera.forward_m, camera.lateral_m, camera.height_m])
+        towards = camera.rotation().T
+        return cut @ pixel @ np.column_stack([towards, -towards @ origin])
 
 
 class Reprojector:
@@ -127,8 +145,10 @@ class Reprojector:
             wanted: of the frames that are made; the same when None.
         """
         self.seen, self.wanted = seen, wanted or seen
-        self._points, self.on_road = self.wanted.points()
+        points, self.on_road = self.wanted.points()
         self.size = self.wanted.size
+        self._points = np.concatenate([points, np.ones((*self.size, 1))], axis=2)  # [H, W, 4]
+        self._projection = seen.projection() if seen.camera.lens == 1.0 else None
 
     def map(self, pose: Pose, only: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """Where each pixel that is wanted lies in the frame that was seen.
@@ -141,14 +161,23 @@ class Reprojector:
             `[H, W, 2]` column and row, or `[N, 2]` for the pixels of `only`; far outside where the lens draws nothing.
         """
         points = self._points if only is None else self._points[only]
-        cosine, sine = np.cos(pose.yaw_rad), np.sin(pose.yaw_rad)
-        x, y = points[..., 0], points[..., 1]
-        moved = np.empty_like(points)
-        moved[..., 0] = pose.forward_m + cosine * x - sine * y
-        moved[..., 1] = pose.left_m + sine * x + cosine * y
-        moved[..., 2] = points[..., 2]
-        found = self.seen.pixels(moved)
-        return np.where(np.isfinite(found), found, _OUTSIDE).astype(np.float32)
+        cosine, sine = math.cos(pose.yaw_rad), math.sin(pose.yaw_rad)
+        move = np.array(
+            [
+                [cosine, -sine, 0.0, pose.forward_m],
+                [sine, cosine, 0.0, pose.left_m],
+                [0.0, 0.0, 1.0, 0.0],
+                [0.0, 0.0, 0.0, 1.0],
+            ]
+        )
+        if self._projection is None:
+            found = self.seen.pixels((points @ move.T)[..., :3])
+            return np.where(np.isfinite(found), found, _OUTSIDE).astype(np.float32)
+        # A pinhole needs no angles: the homography of the road, and of what is far away.
+        flat = points.reshape(-1, 4) @ (self._projection @ move).T  # [N, 3]
+        ahead = flat[:, 2:]
+        places = np.where(ahead > _NEAREST_M, flat[:, :2] / np.where(ahead > _NEAREST_M, ahead, 1.0), _OUTSIDE)
+        return places.reshape(*points.shape[:-1], 2).astype(np.float32)
 
     def inside(self, places: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether places `[..., 2]` of a map lie in the frame that was seen."""

@@ -68,9 +68,13 @@ def test_the_same_pose_is_the_same_picture_cut_and_resized_or_not(camera: Camera
 
 
 def test_a_pinhole_by_its_short_cut_is_the_lens_in_its_limit():
-    points = View(PINHOLE, 48, 96).points()[0]
-    almost = View(replace(PINHOLE, lens=1.0 - 1e-9), 48, 96)
-    np.testing.assert_allclose(View(PINHOLE, 48, 96).pixels(points), almost.pixels(points), atol=1e-3)
+    pose = Pose(0.1, -0.15, 0.2)
+    for cut in ({}, {"crop_top": 9, "crop_left": 3, "height": 30, "width": 50}):
+        exact = Reprojector(View(PINHOLE, 48, 96, **cut)).map(pose)
+        almost = Reprojector(View(replace(PINHOLE, lens=1.0 - 1e-9), 48, 96, **cut)).map(pose)
+        seen = (np.abs(exact) < 500).all(axis=2)
+        assert seen.mean() > 0.9
+        np.testing.assert_allclose(exact[seen], almost[seen], atol=0.02)
 
 
 def test_from_the_left_the_near_road_lies_further_right_and_the_horizon_stays():

@@ -1,0 +1,65 @@
+"""View synthesis: frames from beside the line, and the steering that brings the car back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.imitation.views import ViewsConfig, ViewSynthesis
+from envs.camera.lens import CameraParams
+from envs.camera.plane import Pose, View
+from envs.recorded.line import reckon
+from envs.vehicle.vehicle import VehicleParams
+from tests.envs.recorded.drives import drive, world
+
+VIEW = View(CameraParams(), 48, 96)
+CURVATURE = 1.68
+
+
+def test_the_correction_steers_back_to_the_line():
+    synthesis = ViewSynthesis(VIEW, CURVATURE, ViewsConfig(share=1.0))
+    assert synthesis.correction(Pose(left_m=0.1)) < 0 < synthesis.correction(Pose(left_m=-0.1))
+    assert synthesis.correction(Pose(yaw_rad=0.1)) < 0, "turned to the left, it steers to the right"
+    # A car that follows the label for the distance ahead is back on the line there.
+    car = VehicleParams(steering_lag_s=1e-3, steering_rate_radps=1000.0)
+    pose = Pose(left_m=0.1, yaw_rad=-0.02)
+    steps = 200
+    time_s = np.linspace(0.0, synthesis.lookahead_m / 1.5, steps)
+    driven = reckon(np.full(steps, synthesis.correction(pose)), np.full(steps, 1.5), time_s, car)
+    left = pose.left_m + driven[-1, 0] * np.sin(pose.yaw_rad) + driven[-1, 1] * np.cos(pose.yaw_rad)
+    assert abs(left) < 0.02
+
+
+def test_windows_are_redrawn_as_the_car_beside_the_line_sees_them():
+    """A frame of LaneKeeping, synthesised from 8 cm to the left, is nearer to the true one there than to itself."""
+    kept, env = drive(), world()
+    env.reset(seed=5)
+    x, y, yaw = kept["pose"][0]
+    left = 0.08
+    true = env.scene.frame(x - left * np.sin(yaw), y + left * np.cos(yaw), yaw, env.road_position_m)
+    synthesis = ViewSynthesis(View(kept["camera"], 48, 96), CURVATURE, ViewsConfig(share=1.0))
+    made = synthesis.reprojector.warp(kept["frame"][0], Pose(left_m=left))
+    seen = synthesis.reprojector.inside(synthesis.reprojector.map(Pose(left_m=left)))
+    apart = np.abs(made.astype(float) - true)[seen].mean()
+    assert apart < 0.5 * np.abs(kept["frame"][0].astype(float) - true)[seen].mean()
+
+
+def test_a_share_of_the_windows_changes_with_its_labels_and_the_given_arrays_stay():
+    frames = torch.from_numpy(np.stack([drive()["frame"][:3]] * 40))
+    steering = torch.zeros(40, 3)
+    before = frames.clone()
+    synthesis = ViewSynthesis(VIEW, CURVATURE, ViewsConfig(share=0.5))
+    seen, labels = synthesis(frames, steering, torch.Generator().manual_seed(1))
+    changed = (seen != frames).flatten(1).any(1)
+    assert 8 < int(changed.sum()) < 32
+    assert torch.equal(changed, labels.abs().amax(1) > 0)
+    assert torch.equal(frames, before) and not steering.any()
+    assert (labels == labels[:, :1]).all() and labels.abs().max() <= 1
+    off = ViewSynthesis(VIEW, CURVATURE, ViewsConfig())(frames, steering, torch.Generator())
+    assert off[0] is frames
+
+
+def test_a_camera_without_a_road_is_refused():
+    with pytest.raises(ValueError, match="no road"):
+        ViewSynthesis(View(CameraParams(pitch_deg=-60.0), 48, 96), CURVATURE, ViewsConfig())
