@@ -88,7 +88,7 @@ def load_digits() -> Pictures:
         from sklearn import datasets
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the digits come with scikit-learn: pip install 'wormwheel[tasks]'", name=None
+            "the digits come with scikit-learn: pip install -e '.[tasks]' in a checkout", name=None
         ) from error
     found = datasets.load_digits()
     return np.asarray(found.data / 16, np.float32), np.asarray(found.target, np.int64)

@@ -142,7 +142,7 @@ def _need(name: str) -> None:
         __import__(name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"export needs the package {name}: pip install 'wormwheel[onnx]'.", name=None
+            f"export needs the package {name}: pip install -e '.[onnx]' in a checkout.", name=None
         ) from error
 
 
