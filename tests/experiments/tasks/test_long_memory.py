@@ -62,13 +62,12 @@ def test_an_answer_is_read_at_the_last_token_of_each_list():
 def joined(picture: np.ndarray) -> bool:
     """Whether the two brightest spots touch one and the same bright path, gaps of dashes closed."""
     side = len(picture)
-    spots = np.unravel_index(np.argsort(picture, axis=None)[::-1], picture.shape)
-    first = np.array([spots[0][0], spots[1][0]])
-    far = [np.array(p) for p in zip(*spots, strict=True) if np.abs(np.array(p) - first).max() > 4]
+    spots = np.stack(np.unravel_index(np.argsort(picture, axis=None)[::-1], picture.shape), axis=1)
+    far = spots[np.abs(spots - spots[0]).max(axis=1) > 4]
     closed = cv2.morphologyEx((picture > 60).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     labels = cv2.connectedComponents(closed)[1]
     assert side == 64
-    return bool(labels[tuple(first)] == labels[tuple(far[0])])
+    return bool(labels[tuple(spots[0])] == labels[tuple(far[0])])
 
 
 def test_dots_lie_on_one_path_or_on_two():
