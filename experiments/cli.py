@@ -79,6 +79,7 @@ VERBS: dict[str, Verb] = {
         "drive policies under everything that can go wrong, and compare",
     ),
     "render": Verb("experiments.film.verb", "RenderOptions", "film a driver on a road or on a recording"),
+    "drive": Verb("experiments.drive.verb", "DriveOptions", "drive yourself, record it, hand over to a policy"),
     "explain": Verb("experiments.explain.verb", "ExplainOptions", "see a driver think: a page on why it steers so"),
     "export": Verb(
         "experiments.export.verb", "ExportOptions", "write a folder that drives a car without torch: ONNX or NumPy"

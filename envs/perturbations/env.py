@@ -99,6 +99,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 options = {**(options or {}), "scenario": scenario}
         observation, info = self.env.reset(seed=seed, options=options)
         self._running = composition.begin(self.perturbation_seed, self.camera, begun)
+        self._acting, self._scenario, self._begun = composition, scenario, begun
         if scenario is not None:
             self._running.read_scenario(scenario, begun)
         return self._see(observation, info, True), self._note(info)
@@ -116,6 +117,40 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             done = np.rint(done).astype(self._whole)  # a Box of whole numbers takes no others
         observation, reward, terminated, truncated, info = self.env.step(done)
         return self._see(observation, info, False), reward, terminated, truncated, self._note(info)
+
+    def change(self, perturbation: str | Perturbation | Composition) -> None:
+        """Let others act from the next step on, in the middle of an episode.
+
+        What acts already at the same severity stays as it is, and what is new begins as if the episode did. What
+        changes the road or the car waits for the next reset, and acts until then where it is left out.
+
+        Args:
+            perturbation: in any form that the registry reads.
+
+        Raises:
+            ValueError: if the env cannot do what a perturbation needs; the ones before act on.
+        """
+        before, self.composition = self.composition, as_composition(perturbation)
+        try:
+            self._check()
+        except ValueError:
+            self.composition = before
+            raise
+        running = zip(self._acting.parts, self._running.effects, strict=True)
+        kept = {part: effect for part, effect in running if part in self.composition.parts or part.name in self._begun}
+        parts = dict.fromkeys((*self.composition.parts, *kept))
+        acting = [part for part in parts if part in kept or not part.kind.changes_scenario]
+        effects = {part.name: kept.get(part) or part.begin(self.perturbation_seed, self.camera) for part in acting}
+        self._acting = Composition(tuple(acting))
+        self._running = self._acting.begin(self.perturbation_seed, self.camera, effects)
+        self._moves = self._acting.changes_time
+        if self._scenario is not None:
+            self._running.read_scenario(self._scenario, self._begun)
+
+    @property
+    def acting(self) -> Composition:
+        """What acts in this episode, as it is now."""
+        return self._acting
 
     @property
     def mirrors(self) -> bool:
@@ -150,7 +185,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _see(self, observation: dict[str, Any], info: dict[str, Any], start: bool) -> dict[str, Any]:
         """The observation as the driver gets it."""
-        if not self.composition.parts:
+        if not self._acting.parts:
             self._frame: NDArray[Any] = observation["camera"]
             return observation
         moment = Moment(float(info.get("time_s", 0.0)), float(observation["elapsed"][0]))
@@ -162,4 +197,4 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return {**observation, "camera": self._frame, "elapsed": np.array([elapsed], np.float32)}
 
     def _note(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "perturbation": str(self.composition), "perturbation_seed": self.perturbation_seed}
+        return {**info, "perturbation": str(self._acting), "perturbation_seed": self.perturbation_seed}

@@ -21,7 +21,7 @@ from experiments.explain.watch import Watched
 from experiments.reports.page import render
 from policies.cores import LTC
 from policies.explain.account import Account, explain_decision
-from policies.explain.activity import Activity, run_activity
+from policies.explain.activity import run_activity
 from policies.explain.roles import correlations, largest_step, principal_components
 from policies.explain.saliency import saliency
 from policies.policy import DrivingPolicy
@@ -86,7 +86,7 @@ def explain(
         "back": frames,
         "reference": reference,
         "accounts": accounts,
-        "circuit": _circuit(policy, activity),
+        "circuit": circuit_plan(policy),
         "states": _short(activity.states),
         "tau": None if activity.time_constants_s is None else _short(activity.time_constants_s),
         "currents": None if activity.recurrent_currents is None else _short(activity.recurrent_currents),
@@ -133,17 +133,22 @@ def _account_json(account: Account) -> dict[str, Any]:
     }
 
 
-def _circuit(policy: DrivingPolicy, activity: Activity) -> dict[str, Any]:
-    """Where the neurons stand and which hears which."""
+def circuit_plan(policy: DrivingPolicy) -> dict[str, Any]:
+    """Say where the neurons stand in the drawing and which hears which, as JSON values.
+
+    Returns:
+        `nodes` with `id`, `layer`, `x` and `y`; `recurrent` and `sensory` synapses as source, target and sign; the
+        places of the `features`, where there are synapses from them.
+    """
     core = policy.core
-    features = activity.features.shape[1]
+    features = core.input_size
     nodes: list[dict[str, Any]] = []
     if isinstance(core, LTC):
         layers = [(name, list(core.wiring.layer(name))) for name, _ in core.wiring.layers]
         recurrent = [[int(i), int(j), int(sign)] for i, j, sign in core.wiring.recurrent]
         sensory = [[int(i), int(j), int(sign)] for i, j, sign in core.wiring.sensory]
     else:
-        layers, recurrent, sensory = [("unit", list(range(activity.states.shape[1])))], [], []
+        layers, recurrent, sensory = [("unit", list(range(core.state_size)))], [], []
     for layer, ids in layers:
         x = COLUMNS.get(layer)
         for place, number in enumerate(ids):

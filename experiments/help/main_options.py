@@ -77,6 +77,16 @@ MAIN: dict[str, MainOptions] = {
             *("data", "vehicle", "workers", "ray", "films", "out"),
         ),
     ),
+    "drive": MainOptions(
+        (
+            "wormwheel drive --vehicle bicycle --out runs/mine",
+            "wormwheel drive --policy runs/demo/policy --record",
+        ),
+        (
+            *("policy", "out", "record", "seed", "account", "browser", "port", "vehicle", "track", "speed-mps"),
+            *("variety", "height", "width", "crop-top"),
+        ),
+    ),
     "render": MainOptions(
         (
             "wormwheel render --policy runs/demo/policy --out drive.mp4",

@@ -399,3 +399,37 @@ def test_a_perturbation_of_ones_own_is_registered_by_its_name(monkeypatch: pytes
         register(replace(toy, name="fog", has_hidden_twin=False))
     with pytest.raises(ValueError, match="cannot be called 'a:b'"):
         register(replace(toy, name="a:b", has_hidden_twin=False))
+
+
+def test_others_may_act_in_the_middle_of_an_episode():
+    changed, plain = make("latency:2"), make("latency:2")
+    for one in (changed, plain):
+        one.reset(seed=4)
+    for step in range(6):
+        for one in (changed, plain):
+            one.step(steering(step))
+    changed.change("latency:2+fog:5")
+    assert str(changed.acting) == "latency:2+fog:5"
+    dense, _, _, _, info = changed.step(steering(6))
+    thin, *_ = plain.step(steering(6))
+    assert info["perturbation"] == "latency:2+fog:5"
+    assert np.abs(dense["camera"].astype(int) - thin["camera"]).mean() > 5
+    changed.change("latency:2")
+    for step in range(7, 10):  # the delay line was kept all the while
+        assert np.array_equal(changed.step(steering(step))[0]["camera"], plain.step(steering(step))[0]["camera"])
+
+
+def test_a_change_of_the_road_waits_for_the_next_episode():
+    env = make("friction:2+fog:1")
+    env.reset(seed=4)
+    env.change("friction:5+lane_width:3+fog:2")
+    assert str(env.acting) == "fog:2+friction:2" and str(env.composition) == "friction:5+lane_width:3+fog:2"
+    env.step(steering(0))
+    env.change("")
+    assert str(env.acting) == "friction:2"
+    env.change("friction:5")
+    env.reset(seed=4)
+    assert str(env.acting) == "friction:5"
+    with pytest.raises(ValueError, match="there is no"):
+        env.change("snog:2")
+    assert str(env.composition) == "friction:5"
