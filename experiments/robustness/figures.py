@@ -53,6 +53,8 @@ class Series:
     """Places of dots, and what is shown when the pointer rests on one."""
     radius: float = 2.4
     """Of the dots."""
+    keys: tuple[dict[str, str], ...] = ()
+    """For each dot, the attributes that say which drives it stands for; empty where it opens nothing."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def curves(
     ticks: Sequence[Tick],
     columns: Sequence[Tick],
     bands: bool,
+    key: Callable[[int, float], dict[str, str]] | None = None,
 ) -> Panel:
     """Place one curve for each series.
 
@@ -113,6 +116,7 @@ def curves(
         ticks: of the vertical axis.
         columns: of the horizontal axis, at least two.
         bands: whether to shade intervals.
+        key: the attributes of a dot, from the number of its series and its place.
     """
     first, last = columns[0][0], columns[-1][0]
 
@@ -131,7 +135,9 @@ def curves(
         known = [place for place in places if math.isfinite(values[place].low) and math.isfinite(values[place].high)]
         upper = tuple((x(place), y(values[place].high)) for place in known)
         lower = tuple((x(place), y(values[place].low)) for place in reversed(known))
-        drawn.append(Series(colour(number), upper + lower if bands else (), line, tuple((*at, "") for at in line)))
+        keys = () if key is None else tuple(key(number, place) for place in places)
+        dots = tuple((*at, "") for at in line)
+        drawn.append(Series(colour(number), upper + lower if bands else (), line, dots, keys=keys))
     rules, labels = _axes(x, y, ticks, columns)
     return Panel(title, _WIDTH, _HEIGHT, rules, labels, tuple(drawn))
 

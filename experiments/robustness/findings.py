@@ -260,6 +260,28 @@ class Findings:
             words += f"; with fewer than {ENOUGH_RUNS} training runs each it would be one of runs, not of kinds"
         return f"{words}. {losses}"
 
+    def headline(self) -> str:
+        """Say in one sentence what was found; `caveat` says what limits it."""
+        first, dead = self.contenders[0], len(self.failed)
+        tried = f"Under {_count(len(self.conditions), 'disturbance')} on {_count(self.roads, 'road')}"
+        error = f"{100 * first.error_iqm.value:.1f} % of the lane width off its middle"
+        if self.lead is None:
+            lost = f"left the road in {first.crashes:,} of {first.drives:,} drives"
+            return f"{tried}, {first.name} was {error} (interquartile mean) and {lost}."
+        if dead:
+            fails = "one training run fails" if dead == 1 else f"{dead} training runs fail"
+            return f"{tried}, no driver is called first: {fails} on clean roads."
+        second = self.contenders[1]
+        return (
+            f"{tried}, {first.name} came first: {error} (interquartile mean), {second.name} "
+            f"{100 * second.error_iqm.value:.1f} %."
+        )
+
+    def caveat(self) -> str:
+        """Say the rest of the verdict."""
+        verdict, headline = self.verdict(), self.headline()
+        return (verdict.replace(headline, "", 1) if headline in verdict else verdict).strip()
+
     def warnings(self) -> list[str]:
         """Name every training run that fails on clean roads."""
         return [

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,14 @@ from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import PERTURBATIONS, parse
 from experiments.console import plain, progress, say, screen, show, table
 from experiments.gallery.verb import GalleryOptions, thumbnails
+from experiments.robustness.drives_data import drives_json
 from experiments.robustness.films import FailureFilm, film_failures
 from experiments.robustness.findings import Condition, Findings, choose_failures
 from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.report import Report, Shot, write_robustness_report
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOT_SEVERITIES = (1, 3, 5)
 """Severities of a disturbance that the gallery shows."""
@@ -34,6 +38,7 @@ def publish(
     policy_runs: Sequence[PolicyRun],
     world: LaneKeepingConfig | OtherWorld,
     films: int,
+    drives: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Print the ranking, and write summary and report; returns the findings as JSON values.
 
@@ -44,6 +49,7 @@ def publish(
         policy_runs: who drove.
         world: where.
         films: failures to film.
+        drives: the table of drives, which cells and points of the page then open.
 
     Raises:
         OSError: if something cannot be written.
@@ -66,9 +72,10 @@ def publish(
     )
     shots = draw_shots(findings.conditions)
     filmed = _film(directory, findings, policy_runs, world, films)
+    behind = None if drives is None else drives_json(drives, findings, _policies(policy_runs), world, filmed)
     write_robustness_report(
         directory / "report.html",
-        Report(findings, command(), origin, plain(dict(plan)), filmed, shots, SHOT_SEVERITIES),
+        Report(findings, command(), origin, plain(dict(plan)), filmed, shots, SHOT_SEVERITIES, behind),
     )
     for name in ("results.parquet", "summary.json", "report.html"):
         say(f"{name}: {directory / name}")
@@ -132,13 +139,23 @@ def _film(
     world: LaneKeepingConfig | OtherWorld,
     count: int,
 ) -> list[FailureFilm]:
+<<<<<<< HEAD
     policies = {(policy_run.driver, policy_run.run): policy_run.source for policy_run in policy_runs}
     there = {key: path for key, path in policies.items() if path is not None}
+=======
+    there = _policies(policy_runs)
+>>>>>>> b2d9744 (Reports: the headline is one sentence, cells and points open their drives with commands, tables as CSV and LaTeX, plots as SVG and PDF, contents, print)
     chosen = choose_failures(findings, count, [driver for driver, _ in there])
     if not chosen:
         return []
     with progress("filming", len(chosen), "films") as bar:
         return film_failures(chosen, there, world, directory / "films", bar.advance)
+
+
+def _policies(policy_runs: Sequence[PolicyRun]) -> dict[tuple[str, int], Path]:
+    """Return the policy directories by driver and training run; of foreign drivers and the expert there are none."""
+    found = {(policy_run.driver, policy_run.run): policy_run.policy for policy_run in policy_runs}
+    return {key: path for key, path in found.items() if path is not None}
 
 
 def _to_json(findings: Findings) -> dict[str, Any]:

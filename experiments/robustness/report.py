@@ -5,6 +5,7 @@ write_robustness_report("runs/robustness/report.html", Report(findings, origin, 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from agents.driving.statistics import Estimate
@@ -64,6 +66,8 @@ class Report:
     """The perturbations."""
     shot_severities: Sequence[int] = field(default=(1, 3, 5))
     """Severities in the pictures of a shot, from left to right."""
+    drives: dict[str, Any] | None = None
+    """What cells and points open, of `experiments.robustness.drives_data`; None where they open nothing."""
 
 
 def write_robustness_report(path: str | Path, report: Report) -> None:
@@ -99,6 +103,9 @@ def write_robustness_report(path: str | Path, report: Report) -> None:
         severities=[s for s in SEVERITIES if any(condition.severity == s for condition in found.conditions)],
         grid=_grid(found),
         about=_about,
+        cell_note=_cell_note,
+        # `<` cannot end the script that the data stand in.
+        drives_json=Markup(json.dumps(report.drives, separators=(",", ":")).replace("<", "\\u003c")),  # noqa: S704
         similarities=_similarities(found),
         recorded=_recorded(found),
         shot_groups=_shot_groups(report.shots),
@@ -148,6 +155,12 @@ def _about(condition: Condition, here: ConditionSummary) -> str:
     return words
 
 
+def _cell_note(here: ConditionSummary) -> str:
+    """Return the small print of a cell: the interval, and how many drives left the road."""
+    interval = here.error.interval(lambda end: f"{100 * end:.0f}").strip("[]").replace(", ", "–")
+    return "\n".join(filter(None, (interval, f"{here.crashes}/{here.drives}" if here.crashes else "")))
+
+
 def _error_axis(found: Findings) -> tuple[float, tuple[figures.Tick, ...]]:
     """Return upper end and ticks of the axes of lane errors: the smallest of `TOPS` that holds every mean."""
     means = [here.error.value for driver in found.drivers for here in driver.by_condition.values()]
@@ -167,6 +180,11 @@ def _responses(found: Findings) -> list[figures.Panel]:
             ticks,
             SEVERITY_COLUMNS,
             bands,
+            lambda number, place, family=family: {  # type: ignore[misc]
+                "data-driver": found.drivers[number].name,
+                "data-family": family,
+                "data-severity": f"{place:g}",
+            },
         )
         for family in _by_family_and_kind(found)
     ]
@@ -182,7 +200,12 @@ def _each_response(found: Findings) -> list[tuple[str, list[figures.Panel]]]:
         for driver in found.drivers:
             curve = {0.0: driver.by_condition[""].error}
             series.append(curve | {float(c.severity): driver.by_condition[c.perturbation].error for c in conditions})
-        return figures.curves(_spoken(name), series, top, ticks, SEVERITY_COLUMNS, bands)
+        wrong = {0.0: ""} | {float(c.severity): c.perturbation for c in conditions}
+
+        def key(number: int, place: float) -> dict[str, str]:
+            return {"data-driver": found.drivers[number].name, "data-wrong": wrong[place]}
+
+        return figures.curves(_spoken(name), series, top, ticks, SEVERITY_COLUMNS, bands, key)
 
     kinds = _by_family_and_kind(found).items()
     return [(family, [one(*member) for member in some.items()]) for family, some in kinds if len(some) > 1]

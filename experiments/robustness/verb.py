@@ -190,7 +190,7 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     else:
         write_table(options.out / "results.parquet", drive_table)
         findings = find(drive_table, block_table, suite.conditions(), baseline)
-        summary = publish(options.out, findings, plan, policy_runs, world, options.films)
+        summary = publish(options.out, findings, plan, policy_runs, world, options.films, drive_table)
     write_results(options.json, "robustness", options, summary)
     return options.out
 

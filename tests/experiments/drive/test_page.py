@@ -158,8 +158,10 @@ def test_nonsense_ends_the_conversation_and_not_the_drive(served: Served):
                 first.recv(timeout=10)
         assert len(line.recv(timeout=10)) > 1000  # frames go on, to the newer window
         line.send('{"kind": "ping", "at_ms": 5.0}')
-        said = [line.recv(timeout=10) for _ in range(3)]
-        assert any(isinstance(one, str) and json.loads(one)["pong"] == 5.0 for one in said)
+        said = line.recv(timeout=10)
+        while isinstance(said, bytes):
+            said = line.recv(timeout=10)
+        assert json.loads(said)["pong"] == 5.0
 
 
 def test_a_window_that_shows_nothing_gets_two_frames_and_no_more(served: Served):
@@ -190,8 +192,8 @@ def test_a_person_drives_on_the_page(tmp_path: Path):
         assert one._lane.vehicle_state.yaw > before
         bright = float(one._observation["camera"].mean())
         window.value(
-            "(function () { var box = document.querySelector('[data-family=light]'), slider = box.querySelector('input');"
-            "box.querySelector('select').value = 'darkness'; slider.value = 5;"
+            "(function () { var box = document.querySelector('[data-family=light]');"
+            "var slider = box.querySelector('input'); box.querySelector('select').value = 'darkness'; slider.value = 5;"
             "slider.dispatchEvent(new Event('change')); })()"
         )
         window.until("document.getElementById('acting').textContent.includes('darkness:5')")

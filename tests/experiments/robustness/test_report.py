@@ -69,7 +69,9 @@ def test_the_page_is_whole_and_needs_no_network(page: Path):
 def test_the_figures_are_those_of_the_findings(page: Path, report: Report):
     text = " ".join("".join(check(page).text).split())
     first = report.findings.drivers[0]
-    assert report.findings.verdict() in text.replace("\N{NO-BREAK SPACE}", " ")
+    said = text.replace("\N{NO-BREAK SPACE}", " ")
+    assert report.findings.headline() in said and report.findings.caveat() in said
+    assert report.findings.verdict() == f"{report.findings.headline()} {report.findings.caveat()}"
     assert f"[{100 * first.error_iqm_runs.low:.1f}, {100 * first.error_iqm_runs.high:.1f}]" in text
     for condition in report.findings.conditions:
         assert condition.name.replace("_", " ") in text and condition.family in text
