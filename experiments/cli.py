@@ -78,6 +78,7 @@ VERBS: dict[str, Verb] = {
         "RobustnessOptions",
         "drive policies under everything that can go wrong, and compare",
     ),
+    "table": Verb("experiments.table", "TableOptions", "print the tables of a robustness test as LaTeX, CSV, Markdown"),
     "render": Verb("experiments.film.verb", "RenderOptions", "film a driver on a road or on a recording"),
     "drive": Verb("experiments.drive.verb", "DriveOptions", "drive yourself, record it, hand over to a policy"),
     "explain": Verb("experiments.explain.verb", "ExplainOptions", "see a driver think: a page on why it steers so"),

@@ -23,7 +23,7 @@ from policies.cores import LTC
 from policies.explain.account import Account, explain_decision
 from policies.explain.activity import run_activity
 from policies.explain.roles import correlations, largest_step, principal_components
-from policies.explain.saliency import saliency
+from policies.explain.saliency import gradient_saliency, saliency
 from policies.policy import DrivingPolicy
 
 GRID = (4, 8)
@@ -60,13 +60,20 @@ def explain(
     activity = run_activity(policy, pictures, elapsed)
     count = len(drive.frames)
     glow = torch.cat([saliency(policy, part) for part in pictures.split(64)]).numpy()
+    before = torch.cat((torch.zeros_like(activity.states[:1]), activity.states[:-1]))
+    slope = torch.cat(
+        [
+            gradient_saliency(policy, *parts)
+            for parts in zip(pictures.split(64), before.split(64), elapsed.split(64), strict=True)
+        ]
+    ).numpy()
     seen = policy.config.preprocessing(pictures).numpy()
     accounts: dict[str, Any] = {}
     moments = [m for m in range(every - 1, count, every) if m >= frames]
     for moment in moments:
         span = slice(moment - frames + 1, moment + 1)
-        before = activity.states[span.start - 1 : span.start]
-        account = explain_decision(policy, pictures[span], before, elapsed[span], reference, GRID)
+        start = activity.states[span.start - 1 : span.start]
+        account = explain_decision(policy, pictures[span], start, elapsed[span], reference, GRID)
         accounts[str(moment)] = _account_json(account)
         if on_moment is not None:
             on_moment()
@@ -78,6 +85,7 @@ def explain(
     return {
         "frames": [_jpeg(frame) for frame in seen],
         "glow": [_jpeg(_overlay(frame, heat)) for frame, heat in zip(seen, glow, strict=True)],
+        "slope": [_jpeg(_overlay(frame, heat)) for frame, heat in zip(seen, slope, strict=True)],
         "period_s": drive.period_s,
         "steering": _short(activity.steering),
         "quantities": {name: _short(values) for name, values in drive.quantities.items()},

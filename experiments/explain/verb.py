@@ -25,6 +25,7 @@ from envs.perturbations import parse
 from experiments.console import check_json, progress, say, write_results
 from experiments.explain.counterfactual import Counterfactual, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
+from experiments.explain.rerun_file import write_rerun
 from experiments.explain.watch import Watched, watch_drive, watch_recording
 from experiments.machine import one_thread
 from experiments.policy_paths import find_policy
@@ -63,6 +64,8 @@ class ExplainOptions:
     counterfactual: str | None = None
     """Name of a perturbation: find the smallest dose that turns a kept lane into a crash, by bisection on --seed, and
     film both drives side by side. Instead of the page."""
+    rerun: Path | None = None
+    """Also write what the page shows as a recording for the Rerun viewer, .rrd; needs the extra `rerun`."""
     json: Path | None = None
     """File for the figures, as JSON."""
 
@@ -71,6 +74,8 @@ class ExplainOptions:
         parse(self.perturbation)
         if self.data and (self.perturbation or self.counterfactual):
             raise ValueError("--perturbation and --counterfactual drive LaneKeeping: leave --data out.")
+        if self.counterfactual and self.rerun:
+            raise ValueError("--rerun holds what the page shows, which --counterfactual does not make: leave one out.")
         if self.counterfactual and self.perturbation:
             raise ValueError("--counterfactual names its perturbation itself: leave --perturbation out.")
 
@@ -102,6 +107,9 @@ def run(options: ExplainOptions) -> None:
     page = out / "explain.html"
     with replacing(page) as beside:
         beside.write_text(explain_page(found, title, command()), encoding="utf-8")
+    if options.rerun is not None:
+        write_rerun(options.rerun, found, name)
+        say(f"for the Rerun viewer: {options.rerun}")
     keep = ("accounts", "roles", "silence", "components", "largest_step", "crashed")
     write_results(options.json, "explain", options, {key: found[key] for key in keep})
     say(f"page: {page}")

@@ -46,7 +46,7 @@ from policies.preprocessing import Preprocessing
 
 WARM_UP = 26
 """Frames driven before the one that is shown."""
-_GAP, _CAPTION, _HEAD = 4, 17, 26
+_GAP, _CAPTION, _HEAD, _COLUMN_HEADS = 4, 32, 26, 22
 _WITHOUT_FRAMES = ("timing", "dynamics", "actuation")
 
 
@@ -113,7 +113,7 @@ def draw_gallery(options: GalleryOptions) -> Picture:
             for number, name in enumerate(FAMILIES[family]):
                 blocks.append(_block(name, family if number == 0 else "", thumbnails(name, options, driver), options))
                 bar.advance()
-    return _page(blocks, options.columns)
+    return _page(blocks, options.columns, ["clean", *(f"severity {severity}" for severity in options.severities)])
 
 
 def thumbnails(name: str, options: GalleryOptions, driver: PolicyDriver | None = None) -> list[Picture]:
@@ -197,26 +197,27 @@ def _attacked(options: GalleryOptions) -> PolicyDriver:
 
 
 def _block(name: str, family: str, pictures: Sequence[Picture], options: GalleryOptions) -> Picture:
-    """One perturbation: captions over a row of pictures, and the family's name before the first of it."""
+    """One perturbation: its name, the unit and the doses over a row of pictures; its family's name before the first."""
     doses = {severity: PERTURBATIONS[name](severity).dose_at(options.height) for severity in options.severities}
     height, width = pictures[0].shape[:2]
     head = _HEAD if family else 0
     block = np.full((head + _CAPTION + height + _GAP, len(pictures) * (width + _GAP) + _GAP, 3), BACKGROUND, np.uint8)
     if family:
         text(block, family.upper(), _GAP, 11, 14, DRIVER, bold=True)
-    captions = [name, *(f"{severity}: {dose:g}" for severity, dose in doses.items())]
+    captions = [name.replace("_", " "), *(f"{dose:g}" for dose in doses.values())]
+    text(block, f"dose: {PERTURBATIONS[name].unit}", _GAP, head + 17, 11, MUTED)
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x = _GAP + number * (width + _GAP)
         if number:
-            text(block, caption, x + width, head + 3, 11, MUTED, anchor="r")
+            text(block, caption, x + width, head + 3, 11, TEXT, anchor="r")
         else:
             text(block, caption, x, head + 3, 11, TEXT, bold=True)
         block[head + _CAPTION : head + _CAPTION + height, x : x + width] = picture
     return block
 
 
-def _page(blocks: Sequence[Picture], columns: int) -> Picture:
-    """Blocks one below the other, in columns of about the same height."""
+def _page(blocks: Sequence[Picture], columns: int, heads: Sequence[str]) -> Picture:
+    """Blocks one below the other, in columns of about the same height, each under its heads."""
     target = sum(len(block) for block in blocks) / columns
     stacks: list[list[Picture]] = [[]]
     height = 0.0
@@ -227,9 +228,13 @@ def _page(blocks: Sequence[Picture], columns: int) -> Picture:
         height += len(block)
     tall = max(sum(len(block) for block in stack) for stack in stacks)
     wide = blocks[0].shape[1]
-    page = np.full((tall + 2 * _GAP, len(stacks) * (wide + 3 * _GAP), 3), BACKGROUND, np.uint8)
+    page = np.full((tall + 2 * _GAP + _COLUMN_HEADS, len(stacks) * (wide + 3 * _GAP), 3), BACKGROUND, np.uint8)
     for number, stack in enumerate(stacks):
-        top, left = _GAP, number * (wide + 3 * _GAP)
+        top, left = _GAP + _COLUMN_HEADS, number * (wide + 3 * _GAP)
+        cell = (wide - _GAP) // len(heads)
+        for place, head in enumerate(heads):
+            at = left + _GAP + place * cell
+            text(page, head, at if place == 0 else at + cell - _GAP, _GAP, 13, TEXT, anchor="r" if place else "l")
         for block in stack:
             page[top : top + len(block), left : left + wide] = block
             top += len(block)

@@ -77,6 +77,13 @@ MAIN: dict[str, MainOptions] = {
             *("data", "vehicle", "workers", "ray", "films", "out"),
         ),
     ),
+    "table": MainOptions(
+        (
+            "wormwheel table runs/robustness --latex",
+            "wormwheel table runs/robustness --csv --of conditions",
+        ),
+        ("of", "latex", "csv", "md"),
+    ),
     "drive": MainOptions(
         (
             "wormwheel drive --vehicle bicycle --out runs/mine",

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.driving.driver_options import DriverSpec
+from agents.driving.other_world import OtherWorld
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.robustness.films import SECONDS_MORE, FailureFilm, world_arguments
+from experiments.robustness.films import SECONDS_MORE, FailureFilm, driver_arguments, world_arguments
 from experiments.robustness.findings import Findings
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 def drives_json(
     table: pd.DataFrame,
     findings: Findings,
-    policies: Mapping[tuple[str, int], Path],
-    world: LaneKeepingConfig,
+    policies: Mapping[tuple[str, int], Path | DriverSpec],
+    world: LaneKeepingConfig | OtherWorld,
     films: Sequence[FailureFilm],
 ) -> dict[str, Any]:
     """Return the drives as JSON values.
@@ -30,7 +32,7 @@ def drives_json(
     Args:
         table: of the drives; rows are `experiments.robustness.jobs.DriveRow`.
         findings: about them.
-        policies: directory by driver and training run; drives of others have no command.
+        policies: directory, or what opens a driver of others, by driver and training run; others have no command.
         world: where.
         films: that were made; by their number on the page.
 
@@ -53,8 +55,8 @@ def drives_json(
         for row in table.itertuples()
     ]
     begin = {
-        f"{driver} {run}": shlex.join(["wormwheel", "render", "--policy", str(path)])
-        for (driver, run), path in policies.items()
+        f"{driver} {run}": shlex.join(["wormwheel", "render", *driver_arguments(policy)])
+        for (driver, run), policy in policies.items()
     }
     return {
         "drives": rows,

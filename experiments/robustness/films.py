@@ -96,13 +96,19 @@ def replay_command(
     policy: Path | DriverSpec, failure: Failure, world: LaneKeepingConfig | OtherWorld, seconds: float, out: str
 ) -> str:
     """Return the command that films a failure."""
-    source, options = (policy.source, policy.options) if isinstance(policy, DriverSpec) else (policy, DriverOptions())
-    words = ["wormwheel", "render", "--policy", str(source), "--perturbation", failure.condition.perturbation]
-    words += _arguments(options, DriverOptions(), "")
+    which, path, *options = driver_arguments(policy)
+    words = ["wormwheel", "render", which, path, "--perturbation", failure.condition.perturbation, *options]
     words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed)]
     where = world_arguments(world)
     words += ["--seconds", f"{seconds:g}", *where, "--out", out]
     return shlex.join(words)
+
+
+def driver_arguments(policy: Path | DriverSpec) -> list[str]:
+    """Return the options of the command line that open a driver."""
+    if not isinstance(policy, DriverSpec):
+        return ["--policy", str(policy)]
+    return ["--policy", policy.source, *_arguments(policy.options, DriverOptions(), "")]
 
 
 def world_arguments(world: LaneKeepingConfig | OtherWorld) -> list[str]:

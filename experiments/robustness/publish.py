@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agents.driving.driver_options import DriverSpec
 from agents.driving.other_world import OtherWorld
 from agents.runs.directory import command, to_json, versions
 from agents.runs.files import write_json
@@ -139,12 +140,7 @@ def _film(
     world: LaneKeepingConfig | OtherWorld,
     count: int,
 ) -> list[FailureFilm]:
-<<<<<<< HEAD
-    policies = {(policy_run.driver, policy_run.run): policy_run.source for policy_run in policy_runs}
-    there = {key: path for key, path in policies.items() if path is not None}
-=======
     there = _policies(policy_runs)
->>>>>>> b2d9744 (Reports: the headline is one sentence, cells and points open their drives with commands, tables as CSV and LaTeX, plots as SVG and PDF, contents, print)
     chosen = choose_failures(findings, count, [driver for driver, _ in there])
     if not chosen:
         return []
@@ -152,10 +148,10 @@ def _film(
         return film_failures(chosen, there, world, directory / "films", bar.advance)
 
 
-def _policies(policy_runs: Sequence[PolicyRun]) -> dict[tuple[str, int], Path]:
-    """Return the policy directories by driver and training run; of foreign drivers and the expert there are none."""
-    found = {(policy_run.driver, policy_run.run): policy_run.policy for policy_run in policy_runs}
-    return {key: path for key, path in found.items() if path is not None}
+def _policies(policy_runs: Sequence[PolicyRun]) -> dict[tuple[str, int], Path | DriverSpec]:
+    """Return what opens each driver, by driver and training run; of the expert, and of what is open already, nothing."""
+    found = {(policy_run.driver, policy_run.run): policy_run.source for policy_run in policy_runs}
+    return {key: source for key, source in found.items() if source is not None}
 
 
 def _to_json(findings: Findings) -> dict[str, Any]:

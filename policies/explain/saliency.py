@@ -91,6 +91,31 @@ def saliency(policy: DrivingPolicy, frames: Tensor) -> Tensor:
         return _back_project(policy.head, policy.head.feature_maps(whiten(seen)), seen.shape[1], seen.shape[2])
 
 
+def gradient_saliency(policy: DrivingPolicy, frames: Tensor, states: Tensor, elapsed: Tensor | None = None) -> Tensor:
+    """Return how strongly the steering answers to each pixel: the size of its gradient, to compare with `saliency`.
+
+    Exact for an infinitely small change of one pixel and for nothing else: a saturated neuron hides what matters, and
+    single pixels are noisy. VisualBackProp shows where the features come from, whether or not they steer.
+
+    Args:
+        policy: the driver.
+        frames: uint8 `[N, H, W, 3]` at the size that its preprocessing names as source.
+        states: `[N, S]` before each frame.
+        elapsed: `[N]` in frame periods; ones when None.
+
+    Returns:
+        `[N, h, w]` in [0, 1], like `saliency`: Σ over colours of |∂ steering / ∂ pixel|, steering before its clamp.
+    """
+    times = torch.ones(len(frames)) if elapsed is None else elapsed
+    with torch.enable_grad():
+        pixels = policy.config.preprocessing(frames).float().requires_grad_(True)
+        features = policy.features(pixels[:, None], preprocessed=True)
+        motors, _ = policy.core(features, states, times[:, None])
+        (gradient,) = torch.autograd.grad(motors[:, 0, 0].sum(), pixels)
+    size = gradient.abs().sum(-1)
+    return size / size.amax((1, 2), keepdim=True).clamp_min(1e-12)
+
+
 def _back_project(head: ConvHead, maps: list[Tensor], height: int, width: int) -> Tensor:
     """Multiply the layers' mean activations from the last to the first: maps `[N, C, h, w]` → `[N, height, width]`."""
     means = [layer.mean(1, keepdim=True) for layer in maps]  # [N, 1, h, w] each

@@ -156,7 +156,7 @@
 
   function draw() {
     byId("seen").src = D.frames[now];
-    byId("glow").src = D.glow[now];
+    byId("glow").src = D[document.querySelector("input[name=glow]:checked").value][now];
     byId("clock").textContent = (now * D.period_s).toFixed(2) + " s  " + signed(D.steering[now], 2);
     var x = (720 * now / Math.max(count - 1, 1)).toFixed(1);
     cursor.setAttribute("d", "M" + x + " 0L" + x + " 90");
@@ -164,6 +164,7 @@
     drawNeuron();
     drawAccount();
   }
+  document.querySelectorAll("input[name=glow]").forEach(function (one) { one.addEventListener("change", draw); });
   byId("time").addEventListener("input", function () { now = Number(this.value); draw(); });
   byId("play").addEventListener("click", function () {
     if (timer) { clearInterval(timer); timer = null; this.textContent = "▶"; return; }

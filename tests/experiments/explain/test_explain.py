@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.explain.ablation import AblationOptions, regions
 from experiments.explain.counterfactual import at_dose, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
+from experiments.explain.rerun_file import write_rerun
 from experiments.explain.watch import watch_drive
 from policies.checkpoint import save_policy
 from policies.explain.account import region_masks
@@ -76,6 +79,21 @@ def test_a_covered_region_stays_what_it_was():
     assert len(covered.frames) == 12 and np.array_equal(plain.frames[:6], covered.frames[:6])
     assert all(np.array_equal(frame[mask], plain.frames[5][mask]) for frame in covered.frames[6:])
     assert not np.array_equal(covered.frames[6][~mask], covered.frames[5][~mask])
+
+
+@pytest.mark.parametrize("core", ["ltc", "gru"])
+def test_a_recording_for_the_rerun_viewer(core: str, tmp_path: Path):
+    pytest.importorskip("rerun")
+    policy = driver(core)
+    found = explain(policy, watch_drive(policy, 2, 0.8, world=WORLD), frames=3, every=5)
+    write_rerun(tmp_path / "drive.rrd", found, "mine")
+    read = subprocess.run(
+        [sys.executable, "-m", "rerun", "rrd", "print", tmp_path / "drive.rrd"], capture_output=True, text=True
+    )
+    assert read.returncode == 0, read.stderr
+    wanted = {"/seen", "/saliency/gradient", "/steering", "/states", "/account/regions", "/quantities"}
+    wanted |= {"/currents/recurrent", "/time_constants_s"} if core == "ltc" else set()
+    assert {place for place in wanted if place not in read.stdout} == set(), read.stdout[:2000]
 
 
 def test_ablation_counts_its_moments():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from envs.perturbations import FAMILIES, PERTURBATIONS
+from experiments.gallery.verb import GalleryOptions, thumbnails
 from tests.experiments.verbs import ROAD, wormwheel
 
 SHORT = (*ROAD, "--episodes", 2, "--episode-s", 1)
@@ -105,3 +106,10 @@ def test_the_readme_of_the_folder_lists_every_perturbation():
         doses = " | ".join(", ".join(f"{dose:g}" for dose in each) for each in (made.doses, made.large_doses or ()))
         assert str(made.__doc__).splitlines()[0].replace("|", "\\|") in line, name
         assert f"| {made.unit} | {doses}" in line, name
+
+
+def test_a_plot_of_time_shows_a_draw_in_which_something_happens():
+    options = GalleryOptions(zoom=1, severities=(1, 3, 5))
+    for name in ("frozen_frames", "dropped_frames_hidden"):
+        clean, *drawn = thumbnails(name, options)
+        assert all((picture != clean).any() for picture in drawn), name

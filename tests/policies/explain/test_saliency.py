@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from policies.cores import CORES
-from policies.explain.saliency import look_inside, saliency
+from policies.explain.saliency import gradient_saliency, look_inside, saliency
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -92,3 +92,30 @@ def test_currents_are_those_of_the_circuit():
     torch.testing.assert_close(insight.sensory_currents, sensory)
     torch.testing.assert_close(insight.recurrent_currents, recurrent)
     assert len(sensory) + len(recurrent) == driver.core.wiring.synapse_count  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("core", ["ltc", "gru"])
+def test_the_gradient_is_how_much_the_steering_answers(core: str):
+    driver = policy(core)
+    frames = torch.randint(0, 256, (2, 48, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    states = 0.1 * torch.ones(2, driver.core.state_size)
+    found = gradient_saliency(driver, frames, states)
+    assert found.shape == (2, 48, 96) and found.amax((1, 2)).tolist() == [1.0, 1.0]
+    double = driver.double()
+
+    def slope(row: int, column: int) -> float:
+        steering = []
+        for step in (-0.01, 0.01):
+            moved = frames[1:].double().repeat(3, 1, 1, 1)
+            moved[range(3), row, column, range(3)] += step
+            with torch.no_grad():
+                motors, _ = double.core(
+                    double.features(moved[:, None], preprocessed=True), states[1:].double().repeat(3, 1)
+                )
+            steering.append(motors[:, 0, 0])
+        return float((steering[1] - steering[0]).abs().sum() / 0.02)
+
+    row, column = divmod(int(found[1].argmax()), 96)
+    top = slope(row, column)
+    for place in ((10, 20), (30, 70)):
+        assert slope(*place) / top == pytest.approx(float(found[1][place]), rel=0.02, abs=2e-3)
