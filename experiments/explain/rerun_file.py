@@ -1,4 +1,4 @@
-"""What the page shows, as a recording for the Rerun viewer: frames, saliency, voltages, currents, time constants, accounts.
+"""What the page shows, as a recording for the Rerun viewer: frames, saliency, voltages, currents, accounts.
 
 write_rerun(Path("drive.rrd"), explain(policy, drive), "mine")      # needs the extra `rerun`
 rerun drive.rrd                                                     # opens it
