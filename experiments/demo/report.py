@@ -8,6 +8,8 @@ network. It follows the reader's light or dark setting and fits a phone.
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +72,7 @@ def write_report(path: str | Path, results: Results, material: Material | None =
         offset_svg=_offsets(results),
         learning_svg=_learning(results),
         wiring_svg=_circuit(material.wiring),
-        roads=[(road, _map(road)) for road in clean.roads],
+        roads=[(road, _map(road), film_command(results, road)) for road in clean.roads],
         lane_width=_range([road.lane_width_m for road in clean.roads]),
         seconds=[(name, duration(value)) for name, value in results.seconds.items()],
         origin=[
@@ -81,6 +83,17 @@ def write_report(path: str | Path, results: Results, material: Material | None =
         ],
     )
     write_text(path, content)
+
+
+def film_command(results: Results, road: Road) -> str:
+    """Return the command that films the drive on a road; "" where the options that it needs are not known."""
+    known = results.options
+    if not {"out", "variety"} <= known.keys():
+        return ""
+    words = ["wormwheel", "render", "--policy", str(Path(known["out"]) / "policy"), "--seed", str(road.seed)]
+    words += ["--seconds", str(math.ceil(road.duration_s + 1)), "--vehicle", results.vehicle]
+    words += ["--variety", f"{known['variety']:g}", "--out", f"road-{road.seed}.mp4"]
+    return shlex.join(words)
 
 
 def _noise(results: Results) -> Markup:

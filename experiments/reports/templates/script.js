@@ -60,6 +60,9 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
     button.dataset.copy = "";
     block.after(button);
   });
+  document.querySelectorAll("[data-command-text]").forEach(function (button) {
+    button.addEventListener("click", function () { copied(button.dataset.commandText, button); });
+  });
   // Tables: as CSV and as LaTeX.
   function rowsOf(table) {
     return Array.prototype.map.call(table.rows, function (row) {

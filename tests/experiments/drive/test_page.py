@@ -180,10 +180,11 @@ def test_a_person_drives_on_the_page(tmp_path: Path):
     try:
         window.open(served.address)
         window.until("document.getElementById('status')?.textContent.startsWith('You drive')")
-        one.set_speed(0.6)  # time enough for a slow machine
+        one.set_speed(0.15)  # time enough for a slow machine
         window.key("r", True)
         window.key("r", False)
         window.until("document.getElementById('status').textContent.endsWith('recording')")
+        _until(lambda: one.keeper.pending > 60)
         before = one._lane.vehicle_state.yaw
         window.key("ArrowLeft", True)
         _until(lambda: one._steering > 0.15)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from agents.driving.statistics import Estimate
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.film.video import VideoWriter
 from experiments.reports.page import environment
+from experiments.robustness.drives_data import drives_json
 from experiments.robustness.films import FailureFilm, replay_command, world_arguments
 from experiments.robustness.findings import Condition, Failure, Findings
 from experiments.robustness.report import Report, Shot, write_robustness_report
@@ -159,3 +162,45 @@ def test_every_run_is_a_dot_and_a_row_and_no_interval_is_a_point(tmp_path: Path,
     text = " ".join(" ".join(check(tmp_path / "report.html").text).split())
     assert "came first" not in text and "left the road in 4 of 4" in text
     assert not re.search(r"(\d[\d.]*) \[\1, \1\]", text)
+
+
+def test_a_cell_opens_its_drives_and_their_commands_can_be_pasted(tmp_path: Path, report: Report):
+    pytest.importorskip("websockets")
+    from experiments.cli import parse_options
+    from experiments.film.verb import RenderOptions
+    from tests.experiments.devtools import Chromium
+
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.8)
+    rows = pd.DataFrame(drive_rows(DRIVERS, 2))
+    policies = {(name, run): Path("my runs") / f"{name}-{run}" for name in DRIVERS for run in (0, 1)}
+    drives = drives_json(rows, report.findings, policies, world, report.films)
+    path = tmp_path / "report.html"
+    write_robustness_report(path, replace(report, drives=drives, shots=()))
+    driver, condition = report.findings.drivers[0].name, report.findings.conditions[-1]
+    behind = rows[(rows.driver == driver) & (rows.perturbation == condition.perturbation)]
+    family = {one.perturbation for one in report.findings.conditions if one.family == condition.family}
+    window = Chromium(tmp_path / "profile")
+    try:
+        window.open(path.as_uri())
+        window.until("document.readyState === 'complete' && !!document.querySelector('nav.contents')")
+        window.value(
+            f'document.querySelector(\'td[data-driver="{driver}"][data-wrong="{condition.perturbation}"]\').click()'
+        )
+        assert window.value("document.getElementById('drives').open")
+        assert window.value("document.querySelectorAll('#drives tbody tr').length") == len(behind)
+        words = shlex.split(window.value("document.querySelector('#drives pre').textContent"))
+        assert words[:2] == ["wormwheel", "render"]
+        options = parse_options(RenderOptions, "wormwheel render", words[2:])
+        assert options.perturbation == condition.perturbation and options.world.variety == 0.8
+        assert (Path(options.policy[0]), options.seed, options.noise_seed) in {
+            (policies[row.driver, row.run], row.road_seed, row.effect_seed) for row in behind.itertuples()
+        }
+        window.value("document.querySelector('#drives [data-close]').click()")
+        point = f"[data-driver='{driver}'][data-family='{condition.family}'][data-severity='{condition.severity}']"
+        window.value(f"document.querySelector(\"circle{point}\").dispatchEvent(new MouseEvent('click'))")
+        many = rows[(rows.driver == driver) & rows.perturbation.isin(family)]
+        of_severity = sum(Condition.of(wrong).severity == condition.severity for wrong in many.perturbation)
+        assert window.value("document.querySelectorAll('#drives tbody tr').length") == of_severity > 0
+        assert not window.errors
+    finally:
+        window.close()
