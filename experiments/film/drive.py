@@ -226,7 +226,7 @@ def drive_take(take: Take, world: LaneKeepingConfig, seed: int, on_moment: OnMom
         if view is None:
             view = _large_view(inside)
         pose = inside.vehicle_state
-        large = view.frame(pose.x, pose.y, pose.yaw, float(inside.track.project((pose.x, pose.y)).s), pose.speed)
+        large = view.frame(pose.x, pose.y, pose.yaw, inside.road_position_m, pose.speed)
         moment = Moment(
             view=large,
             insight=insight,
