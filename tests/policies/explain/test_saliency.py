@@ -108,10 +108,11 @@ def test_the_gradient_is_how_much_the_steering_answers(core: str):
         for step in (-0.01, 0.01):
             moved = frames[1:].double().repeat(3, 1, 1, 1)
             moved[range(3), row, column, range(3)] += step
+            centred = moved - moved.mean((1, 2, 3), keepdim=True)
+            white = centred / (centred.square().mean((1, 2, 3), keepdim=True) + 0.25).sqrt()
             with torch.no_grad():
-                motors, _ = double.core(
-                    double.features(moved[:, None], preprocessed=True), states[1:].double().repeat(3, 1)
-                )
+                features = double.head(white.permute(0, 3, 1, 2)[:, None])
+                motors, _ = double.core(features, states[1:].double().repeat(3, 1))
             steering.append(motors[:, 0, 0])
         return float((steering[1] - steering[0]).abs().sum() / 0.02)
 
