@@ -3,8 +3,9 @@
     python -m experiments.explain.ablation --policy runs/ltc runs/lstm --moments 500
 
 At random moments of drives in LaneKeeping, a random region of the picture is made that of the reference for the last K
-frames, and the change of the steering is compared with the region's share in the account: rank correlation (Spearman)
-over all moments, beside the largest gap between the shares' sum and the change. For LTCs the same with synapses: one
+frames, and the change of the steering is compared with what was predicted: rank correlation (Spearman) over all
+moments. Predicted twice: by the slope of the circuit and the head run without the region (`predicted_removal`), and by
+the region's share in the account, beside the largest gap between the shares' sum and the change. For LTCs the same with synapses: one
 is cut for the K frames, predicted from the gradient of its conductance. `--closed-loop N` does it on the road at N
 moments: the region of the camera's picture itself keeps what it showed at the first of K frames, the car drives on, and
 what it steers at the last is compared with the drive that was left alone.
@@ -27,7 +28,7 @@ from experiments.console import check_json, progress, table, write_results
 from experiments.explain.watch import watch_drive
 from experiments.policy_paths import name_policies
 from policies.checkpoint import load_policy
-from policies.explain.account import explain_decision, measured_change, region_masks
+from policies.explain.account import explain_decision, measured_change, predicted_removal, region_masks
 from policies.explain.activity import run_activity
 from policies.policy import DrivingPolicy
 
@@ -46,6 +47,8 @@ class AblationOptions:
     """What the pictures are compared with: the oldest of the K held still, or pictures without contrast."""
     grid: tuple[int, int] = (2, 4)
     """Rows and columns of regions."""
+    shares: bool = True
+    """Compare the shares of regions too, whose integrals take most of the time."""
     closed_loop: Annotated[int, Field(ge=0)] = 0
     """Moments at which the region is covered on the road, for each policy; costs two drives each."""
     seed: Annotated[int, Field(ge=0)] = 3000
@@ -81,7 +84,9 @@ def run(options: AblationOptions) -> None:
     found: dict[str, dict[str, Agreement]] = {}
     for name, path in name_policies(options.policy).items():
         policy = load_policy(path)
-        found[name] = {"region": regions(policy, options)}
+        found[name] = {"region": removals(policy, options)}
+        if options.shares:
+            found[name]["region, by its share"] = regions(policy, options)
         if has_synapses(policy):
             found[name]["synapse"] = synapses(policy, options)
         if options.closed_loop:
@@ -113,11 +118,11 @@ def moments(policy: DrivingPolicy, options: AblationOptions, count: int, kind: i
 
 
 def regions(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
-    """Take a random region away at each moment."""
+    """Take a random region away at each moment; predicted by its share in the account."""
     fit = policy.config.preprocessing
     masks = region_masks(fit.height, fit.width, options.grid)
     predicted, measured, gaps = [], [], []
-    with progress("regions", options.moments, "moments") as bar:
+    with progress("shares", options.moments, "moments") as bar:
         for _, drive, states, first, rng in moments(policy, options, options.moments, 0):
             span = slice(first, first + options.frames)
             given = torch.from_numpy(drive.frames[span]), states[first - 1 : first]
@@ -132,6 +137,23 @@ def regions(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
                 gaps.append(account.gap)
             bar.advance()
     return _agree(predicted, measured, max(gaps, default=float("nan")))
+
+
+def removals(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
+    """Take a random region away at each moment; predicted for that question (`predicted_removal`)."""
+    fit = policy.config.preprocessing
+    masks = region_masks(fit.height, fit.width, options.grid)
+    predicted, measured = [], []
+    with progress("regions", options.moments, "moments") as bar:
+        for _, drive, states, first, rng in moments(policy, options, options.moments, 0):
+            span = slice(first, first + options.frames)
+            number = int(rng.integers(len(masks)))
+            given = torch.from_numpy(drive.frames[span]), states[first - 1 : first], masks[number : number + 1]
+            more = torch.from_numpy(drive.elapsed[span]), options.reference
+            predicted.append(float(predicted_removal(policy, *given, *more)[0]))
+            measured.append(float(measured_change(policy, *given, *more)[0]))
+            bar.advance()
+    return _agree(predicted, measured, float("nan"))
 
 
 def has_synapses(policy: DrivingPolicy) -> bool:

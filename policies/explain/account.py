@@ -24,8 +24,8 @@ no gradient is needed: between two places the conv head is linear but for its Re
 rounding.
 
 What is exact and what is not: the sums, to the error of the trapezoids, for every core. That a single share is the
-effect of taking that part away: only to first order, since parts act together (`experiments.explain.ablation` measures
-how well it predicts). Layers of neurons: for LTCs under the fused solver in a wiring of inter, command and motor
+effect of taking that part away: only roughly, since parts act together (`experiments.explain.ablation` measures how
+well it predicts; `predicted_removal` and `predicted_cut` are made for that question). Layers of neurons: for LTCs under the fused solver in a wiring of inter, command and motor
 neurons, where all that is seen passes each layer. For other cores the account ends at the features. `synaptic_change`
 is exact to rounding: it splits the change of a motor neuron's voltage between two frames into the charge that came
 through each synapse.
@@ -189,6 +189,32 @@ def measured_change(
         times = torch.ones(len(frames)) if elapsed is None else elapsed
         motors = _run(policy.core, features, state, times, None)
         return motors[0] - motors[1:]
+
+
+def predicted_removal(
+    policy: DrivingPolicy,
+    frames: Tensor,
+    state: Tensor,
+    masks: Tensor,
+    elapsed: Tensor | None = None,
+    reference: str = "held",
+) -> Tensor:
+    """Predict what taking regions away for the last K frames, each for itself, would take from the steering.
+
+    The conv head is run without the region, exactly; the circuit is taken as linear around what was seen: the change of
+    the features times ∂y/∂f. Unlike shares, these sum to nothing in particular.
+
+    Arguments and result as in `measured_change`.
+    """
+    with torch.no_grad():
+        seen = _whitened(policy, frames)
+        pictures = torch.where(masks[:, None, None], reference_frames(seen, reference), seen)  # [M, K, 3, h, w]
+        features, _ = _head(policy, torch.cat((seen[None], pictures)))
+    times = torch.ones(len(frames)) if elapsed is None else elapsed
+    with torch.enable_grad():
+        here = features[:1].detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(_run(policy.core, here, state, times, None).sum(), here)
+    return ((features[:1] - features[1:]) * slope).sum((1, 2))
 
 
 def synaptic_change(core: LTC, inputs: Tensor, voltages: Tensor, elapsed: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ import pytest
 
 from envs.camera.info import CameraInfo
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.explain.ablation import AblationOptions, regions
+from experiments.explain.ablation import AblationOptions, regions, removals
 from experiments.explain.counterfactual import at_dose, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
 from experiments.explain.rerun_file import write_rerun
@@ -97,7 +97,9 @@ def test_a_recording_for_the_rerun_viewer(core: str, tmp_path: Path):
 
 
 def test_ablation_counts_its_moments():
+    other = removals(driver("lstm"), AblationOptions(moments=6, frames=4, seed=1))
     found = regions(driver("lstm"), AblationOptions(moments=6, frames=4, seed=1))
+    assert other.measured == found.measured  # the same moments, the same regions
     assert found.moments == len(found.predicted) == len(found.measured) == 6
     assert -1 <= found.spearman <= 1 and not found.gap > 0.01
 

@@ -11,6 +11,7 @@ from policies.explain.account import (
     explain_decision,
     measured_change,
     predicted_cut,
+    predicted_removal,
     region_masks,
     synaptic_change,
 )
@@ -119,6 +120,21 @@ def test_shares_predict_what_a_region_taken_away_changes(core: str):
         rows.append(torch.stack((shares, account.effects.flatten(), measured_change(policy, frames, state, masks))))
     shares, effects, measured = torch.cat(rows, dim=1)
     assert spearmanr(shares, measured).statistic > 0.95 and spearmanr(effects, measured).statistic > 0.95
+
+
+@pytest.mark.parametrize("core", ["ltc", "lstm"])
+def test_a_removal_is_predicted_to_first_order_in_the_circuit(core: str):
+    policy, frames = driver(core), drive()[:K]
+    masks = region_masks(24, 48, (2, 4))
+    state = torch.zeros(1, policy.core.state_size)
+    predicted = predicted_removal(policy, frames, state, masks)
+    measured = measured_change(policy, frames, state, masks)
+    assert predicted == pytest.approx(measured, rel=0.5, abs=0.2 * float(measured.abs().max()))
+    # Of a faint change nothing but the first order is left.
+    faint = frames[:1].repeat(K, 1, 1, 1).clamp(5, 200)
+    faint[1:, 12:, 12:24] += 1
+    small = predicted_removal(policy, faint, state, masks), measured_change(policy, faint, state, masks)
+    assert small[0] == pytest.approx(small[1], rel=0.05, abs=2e-6) and float(small[1].abs().max()) > 1e-5
 
 
 def test_gradients_predict_what_a_synapse_cut_changes():
