@@ -25,7 +25,8 @@ rounding.
 
 What is exact and what is not: the sums, to the error of the trapezoids, for every core. That a single share is the
 effect of taking that part away: only roughly, since parts act together (`experiments.explain.ablation` measures how
-well it predicts; `predicted_removal` and `predicted_cut` are made for that question). Layers of neurons: for LTCs under the fused solver in a wiring of inter, command and motor
+well it predicts; `predicted_removal` and `predicted_cut` are made for that question).
+Layers of neurons: for LTCs under the fused solver in a wiring of inter, command and motor
 neurons, where all that is seen passes each layer. For other cores the account ends at the features. `synaptic_change`
 is exact to rounding: it splits the change of a motor neuron's voltage between two frames into the charge that came
 through each synapse.
