@@ -7,8 +7,8 @@ frames, and the change of the steering is compared with what was predicted: rank
 moments. Predicted twice: by the slope of the circuit and the head run without the region (`predicted_removal`), and by
 the region's share in the account, beside the largest gap between the shares' sum and the change. For LTCs the same
 with synapses: one is cut for the K frames, predicted from the gradient of its conductance. `--closed-loop N` does it
-on the road at N moments: the region of the camera's picture itself keeps what it showed at the first of K frames, the car drives on, and
-what it steers at the last is compared with the drive that was left alone.
+on the road at N moments: the region of the camera's picture itself keeps what it showed at the first of K frames, the
+car drives on, and what it steers at the last is compared with the drive that was left alone.
 """
 
 from __future__ import annotations
