@@ -4,14 +4,17 @@
         for frame in frames:  # uint8 [H, W, 3] RGB, H and W even
             film.append(frame)
 
-One frame is in memory at a time. The file is made beside its place and moved there when it is complete: an error inside
-the block, a kill or a full disk leave whatever was there before.
+Frames are encoded in a thread of its own, a few behind the one that draws them; no more than these are in memory. The
+file is made beside its place and moved there when it is complete: an error inside the block, a kill or a full disk leave
+whatever was there before.
 """
 
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +34,8 @@ PREVIEW_BYTES = 1_500_000
 """Largest preview unless told otherwise: a README should load at once."""
 PREVIEW_FPS = 10.0
 """Pictures per second of a preview."""
+AHEAD = 6
+"""Frames that may wait for the encoder."""
 _BT709 = 1
 """The number of BT.709 in H.264's tables of primaries and transfer functions."""
 _PREVIEW_STEPS = ((640, 60), (560, 50), (480, 50), (480, 40), (400, 40), (360, 30), (300, 25), (240, 20))
@@ -63,6 +68,8 @@ class VideoWriter:
         self._stack = ExitStack()
         self._container: av.container.OutputContainer | None = None
         self._stream: VideoStream | None = None
+        self._encoder: ThreadPoolExecutor | None = None
+        self._encoding: deque[Future[None]] = deque()
 
     def __enter__(self) -> VideoWriter:
         partial = self._stack.enter_context(replacing(self.path))
@@ -72,6 +79,7 @@ class VideoWriter:
         except BaseException as error:
             if not self._stack.__exit__(type(error), error, error.__traceback__):
                 raise
+        self._encoder = ThreadPoolExecutor(1, "film")
         return self
 
     def append(self, frame: NDArray[np.uint8]) -> None:
@@ -96,18 +104,22 @@ class VideoWriter:
         if (height, width) != (self._stream.height, self._stream.width):
             size = f"{self._stream.height}×{self._stream.width}"
             raise ValueError(f"frames of a film must have one size: {size}, got {height}×{width}.")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-        picture.pts = self.frame_count
-        picture.time_base = 1 / self._stream.codec_context.framerate
-        self._mux(picture)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")  # a copy
+        assert self._encoder is not None
+        if len(self._encoding) == AHEAD:
+            self._encoding.popleft().result()
+        self._encoding.append(self._encoder.submit(self._encode, picture, self.frame_count))
         self.frame_count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            assert self._encoder is not None
+            self._encoder.shutdown(cancel_futures=kind is not None)
             if kind is None:
+                while self._encoding:
+                    self._encoding.popleft().result()
                 if self._stream is None:
                     raise ValueError(f"a film needs at least one frame, got none for {self.path}.")
                 self._mux(None)
@@ -129,6 +141,14 @@ class VideoWriter:
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries = context.color_trc = _BT709
         return stream
+
+    def _encode(self, picture: av.VideoFrame, number: int) -> None:
+        """Encode one picture; runs in the encoder's thread."""
+        assert self._stream is not None
+        picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        picture.pts = number
+        picture.time_base = 1 / self._stream.codec_context.framerate
+        self._mux(picture)
 
     def _mux(self, picture: av.VideoFrame | None) -> None:
         """Encode one picture, or with None what the encoder still holds, and write it."""
