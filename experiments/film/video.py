@@ -4,9 +4,9 @@
         for frame in frames:  # uint8 [H, W, 3] RGB, H and W even
             film.append(frame)
 
-Frames are encoded in a thread of its own, a few behind the one that draws them; no more than these are in memory. The
-file is made beside its place and moved there when it is complete: an error inside the block, a kill or a full disk leave
-whatever was there before.
+Frames are encoded in a thread of its own, a few behind the one that draws them; no more than these are in memory.
+The file is made beside its place and moved there when it is complete: an error inside the block, a kill or a full disk
+leave whatever was there before.
 """
 
 from __future__ import annotations

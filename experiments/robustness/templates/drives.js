@@ -1,4 +1,4 @@
-// A cell of a heat map or a point of a curve opens the drives behind it, each with its command.
+// A cell of a heat map or a point of a curve opens its drives, each with its command.
 (function () {
   var dialog = document.getElementById("drives");
   if (!dialog || !dialog.showModal || typeof DRIVES === "undefined") { return; }
