@@ -101,7 +101,7 @@ def run(options: DriveOptions) -> None:
             port, token = place.getsockname()[1], secrets.token_urlsafe(24)
             server = uvicorn.Server(
                 uvicorn.Config(
-                    make_app(hub, token, port),  # type: ignore[arg-type]
+                    make_app(hub, token, port),
                     log_level="warning",
                     access_log=False,
                     ws="websockets-sansio",
