@@ -149,7 +149,7 @@ def _film(
 
 
 def _policies(policy_runs: Sequence[PolicyRun]) -> dict[tuple[str, int], Path | DriverSpec]:
-    """Return what opens each driver, by driver and training run; of the expert, and of what is open already, nothing."""
+    """Return what opens each driver, by driver and training run; nothing for the expert, nor for what is open."""
     found = {(policy_run.driver, policy_run.run): policy_run.source for policy_run in policy_runs}
     return {key: source for key, source in found.items() if source is not None}
 
