@@ -96,7 +96,7 @@
       var sorted = ages.slice().sort(function (a, b) { return a - b; });
       var high = sorted[Math.floor(0.95 * (sorted.length - 1))];
       text("age", sorted[Math.floor(sorted.length / 2)].toFixed(0) + " ms");
-      text("age-high", "95 % under " + high.toFixed(0) + " ms");
+      text("age-high", "95 %: " + high.toFixed(0) + " ms");
       byId("age").className = high > 60 ? "bad" : "";
     }
     text("taken-kept", said.interventions + " recorded");
