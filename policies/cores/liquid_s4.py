@@ -312,12 +312,15 @@ def _convolve(
     kernel = 2 * (((cb * bb)[..., None] * coarse).transpose(1, 2) @ fine).real.flatten(1)[:, :length]  # [H, L]
     y = _causal(kernel, rows)
     x = torch.view_as_complex(x.double().contiguous())
-    echo = 2 * (((cb * ab * x)[..., None] * coarse).transpose(2, 3) @ fine).real.flatten(2)[..., :length]  # [B, H, L]
+    # Channels first: one product a channel, of all samples and blocks with the fine table.
+    lasting = (cb * ab * x).transpose(0, 1)[:, :, None] * coarse.transpose(1, 2)[:, None]  # [H, B, blocks, P]
+    echo = 2 * (lasting.flatten(1, 2) @ fine).real.unflatten(1, (len(u), blocks)).flatten(2)[..., :length]  # [H, B, L]
+    echo = echo.permute(1, 2, 0)
     if stretches is None:
-        y = y + echo.transpose(1, 2)
+        y = y + echo
         last, lengths, entry = rows, torch.full((len(u),), steps, device=u.device), x
     else:
-        y = y.index_add(0, stretches.first, echo.transpose(1, 2))
+        y = y.index_add(0, stretches.first, echo)
         y = stretches.take_back(y)
         last, lengths = rows[stretches.last], stretches.lengths[stretches.last]
         entry = torch.where((stretches.first == stretches.last)[:, None, None], x, 0)
@@ -325,9 +328,9 @@ def _convolve(
     ages = torch.arange(width * blocks, device=u.device)
     place = (lengths[:, None] - 1 - ages).clamp_min(0)
     newest = torch.gather(last, 1, place[..., None].expand(-1, -1, last.shape[2]).clamp_max(length - 1))
-    newest = torch.where((ages < lengths[:, None])[..., None], newest, 0).transpose(1, 2)  # [B, H, blocks · width]
-    sums = newest.unflatten(2, (blocks, width)).to(fine.dtype) @ fine.transpose(1, 2)  # [B, H, blocks, P]
-    heard = (sums.transpose(2, 3) * coarse).sum(dim=-1) * bb
+    newest = torch.where((ages < lengths[:, None])[..., None], newest, 0).permute(2, 0, 1)  # [H, B, blocks · width]
+    sums = newest.reshape(len(fine), len(u) * blocks, width).to(fine.dtype) @ fine.transpose(1, 2)  # [H, B · blocks, P]
+    heard = (sums.unflatten(1, (len(u), blocks)) * coarse.transpose(1, 2)[:, None]).sum(dim=2).transpose(0, 1) * bb
     left = heard + torch.exp(log_a * lengths[:, None, None]) * entry
     return y.to(dtype), torch.view_as_real(left).to(dtype)
 
