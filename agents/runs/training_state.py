@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
 from agents.runs.files import write_bytes
+from agents.runs.reading import DamagedFile, damaged, one_line, read_tensors
 
 TRAINING_STATE = "training.safetensors"
 """Name of the file in a checkpoint's directory."""
@@ -54,21 +54,20 @@ def load_training_state(
         ValueError: if there is nothing to resume, or the file is corrupt or belongs to another driver.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        progress, tensors = read_tensors(path, "progress")
     except FileNotFoundError as error:
         raise ValueError(f"there is no run to resume: {path} does not exist. Train without --resume first.") from error
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is corrupt and cannot be resumed ({error}). Train again without --resume.") from error
+    except (DamagedFile, OSError) as error:
+        raise ValueError(f"{one_line(error)} It cannot be resumed: train again without --resume.") from error
     try:
         model.load_state_dict(part_of(tensors, "model."))
     except RuntimeError as error:
         raise ValueError(
             f"{path} belongs to another driver than the options describe; resume with the options of the first run."
         ) from error
-    restore_optimizer(optimizer, part_of(tensors, "optimizer."))
-    generator.set_state(tensors["generator"])
+    with damaged(path, "train again without --resume"):
+        restore_optimizer(optimizer, part_of(tensors, "optimizer."))
+        generator.set_state(tensors["generator"])
     return progress
 
 

@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -24,6 +25,7 @@ import traceback
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +36,7 @@ from tests.agents.recordings.makers import make_log, make_native, make_tub
 from tests.reliability.mutations import mutate
 
 SLOWEST_S = 5.0
-"""Longest time a damaged recording may take."""
+"""Most time of the processor that a damaged file may take, s; four times that by the clock counts as hung."""
 MOST_BYTES = 1 << 30
 """Memory that may be taken beyond what the process has at the start."""
 
@@ -140,25 +142,14 @@ class Specimen:
     def damage(self, rng: random.Random) -> tuple[Path, str]:
         """Damage one file; pictures are many and alike and are not drawn more often than the rest together."""
         path = rng.choice(self.others if rng.random() < 0.75 or not self.pictures else self.pictures)
-        path.unlink()
-        if rng.random() < 0.05:
-            kind = rng.choice(("pipe", "zero", "directory", "loop", "missing"))
-            if kind == "pipe":
-                os.mkfifo(path)
-            elif kind == "zero":
-                path.symlink_to("/dev/zero")
-            elif kind == "directory":
-                path.mkdir()
-            elif kind == "loop":
-                path.symlink_to(path)
-            return path, kind
-        content = self.clean[path]
-        if path.name.endswith(".tar.gz") and rng.random() < 0.6:
-            content = gzip.compress(mutate(gzip.decompress(content), rng), 1)
-        else:
-            content = mutate(content, rng)
-        path.write_bytes(content)
-        return path, "bytes"
+
+        def damaged(rng: random.Random) -> bytes:
+            content = self.clean[path]
+            if path.name.endswith(".tar.gz") and rng.random() < 0.6:
+                return gzip.compress(mutate(gzip.decompress(content), rng), 1)
+            return mutate(content, rng)
+
+        return path, replace_file(path, damaged, rng)
 
     def restore(self, path: Path) -> None:
         """Make a damaged file whole again."""
@@ -169,14 +160,47 @@ class Specimen:
         path.write_bytes(self.clean[path])
 
 
+def replace_file(path: Path, damaged: Callable[[random.Random], bytes], rng: random.Random) -> str:
+    """Put damaged bytes, or something that is no file, in the place of a file; returns which."""
+    path.unlink()
+    if rng.random() >= 0.05:
+        path.write_bytes(damaged(rng))
+        return "bytes"
+    kind = rng.choice(("pipe", "zero", "directory", "loop", "missing"))
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "zero":
+        path.symlink_to("/dev/zero")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    return kind
+
+
+class Hung(BaseException):
+    """A reader was still at it after four times the longest time."""
+
+
 def examine(path: Path, place: Path) -> str | None:
     """Read a recording to its last frame; return what is wrong with how that ended, None when nothing is."""
-    started_s = time.monotonic()
+    return examine_by(lambda _: check(load_episodes(path)), place)
+
+
+def examine_by(read: Callable[[Path], Any], place: Path) -> str | None:
+    """Read what lies in a directory; return what is wrong with how that ended, None when nothing is."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Hung
+
+    started_s = time.process_time()
     before = _peak_bytes()
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(int(4 * SLOWEST_S))
     try:
-        episodes = load_episodes(path)
-        check(episodes)
+        read(place)
     except (ValueError, OSError) as error:
+        signal.alarm(0)
         text = str(error)
         if "\n" in text or "\r" in text:
             return f"several lines: {text!r:.300}"
@@ -186,10 +210,15 @@ def examine(path: Path, place: Path) -> str | None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             return f"cannot be printed: {text!r:.300}"
-    except BaseException:
+    except Hung:
+        return f"hung: {traceback.format_exc()[-600:]}"
+    except Exception:
         return traceback.format_exc()
-    if time.monotonic() - started_s > SLOWEST_S:
-        return f"took {time.monotonic() - started_s:.1f} s"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+    if time.process_time() - started_s > SLOWEST_S:
+        return f"took {time.process_time() - started_s:.1f} s"
     if _peak_bytes() - before > MOST_BYTES:
         return f"took {(_peak_bytes() - before) / (1 << 20):.0f} MiB"
     return None

@@ -1,7 +1,7 @@
 """Files that came from elsewhere, read so that none can hang, flood memory, or end in anything but one clear line.
 
 Pipes and devices are refused before they are opened, sizes are checked before bytes are read, and whatever a parser
-lets out becomes a `DamagedFile` whose message names the file.
+lets out becomes a `DamagedFile` whose message names the file. What serves all rooms lies in `agents.runs.reading`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,14 +16,22 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BYTES = 256 << 20
-"""Longest text or picture that is read whole, bytes."""
+from agents.runs.reading import (
+    MOST_BYTES,
+    DamagedFile,
+    check_regular,
+    one_line,
+    parse_json,
+    read_bytes,
+    read_json,
+)
+
+__all__ = [
+    *("MOST_BYTES", "DamagedFile", "check_regular", "one_line", "parse_json", "read_bytes", "read_json"),
+    *("LONGEST_LINE", "json_lines", "load_array", "npy_header", "number", "possible_name"),
+]
 LONGEST_LINE = 1 << 20
 """Longest line of a file of JSON lines, bytes; the rest of a longer one is damage."""
-
-
-class DamagedFile(ValueError):
-    """A file that cannot be what it should be; the message is one line and names it."""
 
 
 def possible_name(name: str) -> bool:
@@ -33,63 +40,6 @@ def possible_name(name: str) -> bool:
         return bool(name) and "\0" not in name and len(os.fsencode(name)) < 4096
     except UnicodeEncodeError:
         return False
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's message on one line that any output can show; its kind when it has none."""
-    text = " ".join(str(error).split()).encode("utf-8", "replace").decode("utf-8")
-    return text[:300] or type(error).__name__
-
-
-def check_regular(path: Path, most: int | None = None) -> int:
-    """Return a file's size in bytes after checking that it is a file and not too large.
-
-    Args:
-        path: The file; links are followed.
-        most: Largest size, bytes; any when None.
-
-    Raises:
-        FileNotFoundError: if it is missing.
-        DamagedFile: if it is a directory, a pipe or a device, or too large.
-    """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
-        raise DamagedFile(f"{path} should be a file, it is {kind}; give or copy the file itself.")
-    if most is not None and found.st_size > most:
-        raise DamagedFile(
-            f"{path} has {found.st_size:,} bytes, at most {most:,} were expected; split it or copy it again."
-        )
-    return found.st_size
-
-
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Read a whole file of at most `most` bytes."""
-    check_regular(path, most)
-    with path.open("rb") as file:
-        return file.read(most)
-
-
-def parse_json(content: str | bytes, name: str | os.PathLike[str]) -> Any:
-    """Parse JSON text.
-
-    Args:
-        content: The text.
-        name: Whose it is, for the message.
-
-    Raises:
-        DamagedFile: if it is no JSON, nested too deep, or holds numbers too long to be any.
-    """
-    try:
-        text = content.decode("utf-8-sig", "replace") if isinstance(content, bytes) else content
-        return json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise DamagedFile(f"{name} should hold JSON and is damaged ({one_line(error)}); copy it again.") from None
-
-
-def read_json(path: Path, most: int = 64 << 20) -> Any:
-    """Read a JSON file; see `parse_json`."""
-    return parse_json(read_bytes(path, most), path)
 
 
 def json_lines(file: BinaryIO) -> Iterator[Any]:
