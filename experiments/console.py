@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rich.text import Text
 from agents.driving.statistics import Estimate
 from agents.runs.directory import command, to_json, versions
 from agents.runs.files import clear_errors, make_directory, write_json
+from agents.runs.ours import check_ours
 
 MILESTONES = 10
 """Plain progress lines for one piece of work when the output is not a terminal."""
@@ -230,16 +231,33 @@ def check_json(path: Path | None) -> None:
 
     Raises:
         OSError: if they could not.
+        ValueError: if a file of somebody else's is there.
     """
     if path is not None and not (path.exists() and not path.is_file()):
         if path.is_dir():
             raise IsADirectoryError(
                 21, "is a directory and a file was to be written; give --json a file name", str(path)
             )
-        make_directory(path.parent)
+        check_ours(path)
+        check_place(path.parent)
         with clear_errors(path):
             if path.exists():
                 path.open("ab").close()
+
+
+def check_place(directory: Path) -> None:
+    """Check that files can be made in a directory, which may not be there yet; nothing is left behind.
+
+    Raises:
+        OSError: if they cannot.
+    """
+    missing = [place for place in (directory, *directory.parents) if not place.exists()]
+    try:
+        make_directory(directory)
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def write_results(path: Path | None, verb: str, options: Any, figures: Any) -> None:

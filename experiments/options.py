@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.runs.directory import MARKER, to_json
+from agents.runs.reading import one_line, read_object
 from agents.runs.renamed import options_as_they_are_now
 from policies.cores import import_core, make_config
 
@@ -32,20 +33,21 @@ def check_resume(directory: Path, options: Any, free: Sequence[str]) -> None:
     if not (directory / MARKER).exists():
         return
     try:
-        saved = json.loads((directory / MARKER).read_text(encoding="utf-8"))["options"]
+        saved = read_object(directory / MARKER)["options"]
         before = _filled(options_as_they_are_now(saved), _defaults(options))
         now = json.loads(json.dumps(to_json(options)))
         shaped = {name: before[name] for name in now if name not in free}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{directory} holds no run to resume: its config.json is missing or damaged ({error})."
+            f"{directory} holds no run to resume: its config.json is missing or damaged ({one_line(error)})."
         ) from error
     for name, old in shaped.items():
         for place, was, is_now in _differences(name, old, now[name]):
             if place in free:
                 continue
             raise ValueError(
-                f"{directory} was started with {place} = {was}, not {is_now}; resume with the options of the first run."
+                f"{directory} was started with {place} = {one_line(was)}, not {one_line(is_now)}; resume with the "
+                "options of the first run."
             )
 
 

@@ -6,7 +6,6 @@ wormwheel robustness --policy runs/ltc runs/lstm                            # th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 from agents.driving.metrics import Estimate
 from agents.runs.directory import RunDirectory, check_directory, open_run, to_json
+from agents.runs.reading import read_object
 from experiments.console import say
 from experiments.options import check_resume
 
@@ -122,10 +122,10 @@ SEED_RUNS = ("seed-*",)
 def _code_of(place: Path, options: Any) -> int:
     """Return the exit code of a run that ended before."""
     try:
-        figures = json.loads((place / "results.json").read_text(encoding="utf-8"))["figures"]
-    except (OSError, ValueError, KeyError, TypeError):
+        dead = read_object(place / "results.json")["figures"]["dead"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return 0
-    return options.dead_exit_code if figures.get("dead") else 0
+    return options.dead_exit_code if dead else 0
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from agents.runs.reading import read_object
 from policies.preprocessing import Crop
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -86,18 +87,18 @@ class DriverOptions:
         """
         if self.fit is None:
             return self
+        content = read_object(self.fit)
         try:
-            content = json.loads(self.fit.read_text(encoding="utf-8"))
             found = content.get("figures", content)["fit"]
             suggested = {name: int(found[name]) for name in ("crop_top", "crop_bottom", "crop_left", "crop_right")}
             gain = float(found["steering_gain"])
-        except (ValueError, KeyError, TypeError) as error:
+            given: dict[str, Any] = self.crops or suggested
+            chosen = gain if self.steering_gain is None else self.steering_gain
+            return replace(self, **given, steering_gain=chosen, fit=None)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"{self.fit} is no result of `wormwheel fit`: it has no object 'fit' with crops and gain."
             ) from error
-        given: dict[str, Any] = self.crops or suggested
-        chosen = gain if self.steering_gain is None else self.steering_gain
-        return replace(self, **given, steering_gain=chosen, fit=None)
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

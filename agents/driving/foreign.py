@@ -9,7 +9,6 @@ them by what a file holds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import nn
 from agents.driving.driver import frozen
 from agents.driving.driver_options import DriverOptions
 from agents.driving.frame_format import FrameFormat
+from agents.runs.reading import MOST_BYTES, check_regular, damaged, one_line, parse_json
 from policies.preprocessing import Preprocessing
 
 WORMWHEEL_ENTRY = "wormwheel-driver"
@@ -222,16 +222,24 @@ class OnnxDriver(ForeignDriver):
             raise ModuleNotFoundError(
                 f"{path} is an ONNX file and needs onnxruntime: pip install -e '.[onnx]'.", name=None
             ) from error
+        check_regular(path, MOST_BYTES)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         settings.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ValueError(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{path} cannot be read as ONNX: {one_line(error)}") from error
         self._sort(path)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        own = json.loads(metadata[WORMWHEEL_ENTRY]) if WORMWHEEL_ENTRY in metadata else {}
+        with damaged(path, "export the policy again"):
+            self._read_own(path, parse_json(metadata.get(WORMWHEEL_ENTRY, "{}"), path), options, camera)
+        self._states: list[dict[str, NDArray[Any]]] = []
+
+    def _read_own(
+        self, path: Path, own: dict[str, Any], options: DriverOptions, camera: tuple[int, int] | None
+    ) -> None:
+        """Take crop, period and motors from what `wormwheel export` put into the file."""
         frame_format = self._format(path, options)
         if "preprocessing" in own:
             fit = Preprocessing(**own["preprocessing"])
@@ -243,7 +251,6 @@ class OnnxDriver(ForeignDriver):
             self._source = None
         period_s = options.driver_period_s or own.get("period_s")
         super().__init__(frame_format, SteeringScale.of(options), period_s, int(own.get("motors", 1)))
-        self._states: list[dict[str, NDArray[Any]]] = []
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

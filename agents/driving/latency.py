@@ -15,7 +15,6 @@ periods, unlike the perturbation `latency`, which delays pictures.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -24,6 +23,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.runs.reading import damaged, one_line, read_json
 from envs.lane_keeping.env import LaneKeepingEnv
 
 FORMAT = "wormwheel-latency"
@@ -62,19 +62,23 @@ def read_latency(path: str | Path, engine: str | None = None, scale: float = 1.0
     Raises:
         ValueError: if it is another kind of file, or does not hold that engine.
     """
+    path = Path(path)
+    content = read_json(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         engines = content["figures"]["engines"] if content["figures"]["format"] == FORMAT else None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (KeyError, TypeError, IndexError):
         engines = None
     if not isinstance(engines, dict) or not engines:
         raise ValueError(f"{path} does not hold latencies: expected what `wormwheel bench latency --json` writes.")
     if engine is None and len(engines) > 1:
-        raise ValueError(f"{path} holds {', '.join(engines)}: name one of them.")
+        raise ValueError(f"{path} holds {one_line(', '.join(engines))}: name one of them.")
     engine = engine or next(iter(engines))
     if engine not in engines:
-        raise ValueError(f"{path} holds {', '.join(engines)}, not {engine!r}.")
-    return tuple(1e-3 * scale * float(value) for value in engines[engine]["samples_ms"])
+        raise ValueError(f"{path} holds {one_line(', '.join(engines))}, not {engine!r}.")
+    with damaged(path, "measure again by `wormwheel bench latency`"):
+        samples_s = tuple(1e-3 * scale * float(value) for value in engines[engine]["samples_ms"])
+        Latency(samples_s)
+    return samples_s
 
 
 class ReplayedLatency(gymnasium.Wrapper[Any, Any, Any, Any]):

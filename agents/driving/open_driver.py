@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from agents.driving.foreign import (
     SteeringScale,
 )
 from agents.driving.frame_format import FrameFormat
+from agents.runs.reading import MOST_BYTES, check_regular, one_line, parse_json
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy
 from policies.preprocessing import Preprocessing
@@ -244,7 +245,9 @@ def _import_file(path: Path) -> ModuleType:
 
 def describe_file(path: Path) -> str:
     """Say what a file is that is no driver by itself, and how it becomes one; one line."""
-    begin = path.read_bytes()[:8]
+    check_regular(path)
+    with path.open("rb") as file:
+        begin = file.read(8)
     if path.suffix == ".py":
         return f"{path} is Python code: name the factory in it that returns the driver, such as {path}:make."
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin") or _is_torch(path):
@@ -282,10 +285,20 @@ def _load_sb3(path: Path, options: DriverOptions) -> Any:
                 raise ValueError(describe_file(path))
             raise ValueError(f"{path} is a zip that Stable-Baselines3 has not written (no data and policy.pth). {HOW}")
         try:
-            described = json.loads(file.read("data"))
+            if file.getinfo("data").file_size > MOST_BYTES:
+                raise ValueError("its description is too long")
+            described = parse_json(file.read("data"), path)
             module = described["policy_class"]["__module__"]
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is corrupt: its description cannot be read ({error}).") from error
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise ValueError(f"{path} is corrupt: its description cannot be read ({one_line(error)}).") from error
     if not options.trust:
         raise ValueError(
             f"{path} is a Stable-Baselines3 zip, which holds pickles: loading it can run code that somebody put there. "

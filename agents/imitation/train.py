@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -35,6 +35,7 @@ from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.directory import RunDirectory
 from agents.runs.events import cut_back, write_hyperparameters
 from agents.runs.files import clear_errors
+from agents.runs.reading import damaged
 from agents.runs.training_state import TRAINING_STATE, load_training_state, save_training_state
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -110,6 +111,9 @@ class Progress:
     """Figures of each epoch."""
 
 
+_PROGRESS = TypeAdapter(Progress)
+
+
 @dataclasses.dataclass(frozen=True)
 class ImitationResult:
     """What training left behind."""
@@ -170,7 +174,10 @@ def train_imitation(
         checkpoint = newest_whole(run.last)
         if checkpoint is None:
             raise ValueError(f"there is no run to resume: {run.last} does not exist. Train without resume first.")
-        progress = Progress(**load_training_state(checkpoint / TRAINING_STATE, models, optimizer, generator))
+        saved = load_training_state(checkpoint / TRAINING_STATE, models, optimizer, generator)
+        with damaged(checkpoint / TRAINING_STATE, "train again without resume"):
+            _PROGRESS.validate_python(saved)
+            progress = Progress(**saved)
     # A kill may have come between a checkpoint and its line in the logs, or after some lines of the next epoch.
     run.rewrite_log(progress.history)
     cut_back(run.tensorboard, lambda tag, at: at <= (progress.epoch if tag.startswith("epoch/") else progress.step))

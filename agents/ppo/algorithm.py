@@ -18,6 +18,7 @@ import copy
 import sys
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from agents.ppo.learner import Learner
 from agents.ppo.replay import ReplayableEpisodes, seed_envs
 from agents.ppo.rollout import Step, collect
 from agents.runs.malloc import keep_freed_memory
+from agents.runs.reading import damaged
 from policies.policy import DrivingPolicy
 
 COUNTERS = ("num_timesteps", "_total_timesteps", "_current_progress_remaining", "_n_updates", "_episode_num")
@@ -380,23 +382,19 @@ class LiquidPPO(BaseAlgorithm):
                 "or fields of PPOConfig."
             )
         config, books = saved.config, saved.books
-        model = cls(
-            saved.parts,
-            env,
-            replace(config, imitator_kl_coef=0.0),  # The imitator comes from the file, not from a driver.
-            seed=books.seed,
-            device=device,
-            stats_window_size=books.stats_window_size,
-            observation_space=books.observation_space,
-            action_space=books.action_space,
-            **options,
-        )
+        made = {"observation_space": books.observation_space, "action_space": books.action_space, **options}
+        made |= {"seed": books.seed, "device": device, "stats_window_size": books.stats_window_size}
+        with damaged(directory / checkpoint.FILE) if env is None else nullcontext():
+            # The imitator comes from the file, not from a driver.
+            model = cls(saved.parts, env, replace(config, imitator_kl_coef=0.0), **made)
         if env is None:
             model.n_envs = books.envs  # So that `set_env` takes as many as there were.
         saved.check_spaces(model.observation_space, model.action_space)
         model.learner.config = replace(config, **changed)
         saved.restore(model.learner)
         for name in COUNTERS:
+            if name not in books.counters:
+                raise checkpoint.LearnerError(f"{directory / checkpoint.FILE} is damaged: it does not count {name}.")
             setattr(model, name, books.counters[name])
         model.record = books.record
         if books.infos is not None and books.successes is not None:

@@ -18,15 +18,16 @@ from __future__ import annotations
 import json
 import logging
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from gymnasium import spaces
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
@@ -37,6 +38,7 @@ from agents.ppo.learner import Learner
 from agents.ppo.observations import space_from_json, space_to_json
 from agents.ppo.replay import is_replayable
 from agents.runs.files import clear_errors, make_directory, write_bytes
+from agents.runs.reading import DamagedFile, damaged, one_line, read_tensors
 from agents.runs.training_state import optimizer_tensors, part_of, restore_optimizer
 from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -131,6 +133,20 @@ class Books:
     """JSON values of whoever trains the learner."""
 
 
+@checked_dataclass(frozen=True)
+class _SavedBooks:
+    """Ranges of what a file says about a run; networks, config and spaces are checked where they are built."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
+    """As in `Books`, like the others."""
+    envs: Annotated[int, Field(gt=0, le=1 << 16)]
+    stats_window_size: Annotated[int, Field(gt=0, le=1 << 24)]
+    counters: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    infos: list[dict[str, float]] | None
+    successes: list[float] | None
+    record: dict[str, Any]
+
+
 def save_learner(
     learner: Learner, books: Books, env: VecEnv | None, directory: Path, notes: dict[str, Any] | None = None
 ) -> None:
@@ -191,14 +207,17 @@ class SavedLearner:
                 f"{self.directory} was not held near a driver: start again with init_from, or leave out "
                 "imitator_kl_coef."
             )
-        learner.networks.load_state_dict(part_of(tensors, "policy."))
-        restore_optimizer(learner.optimizer, part_of(tensors, "optimizer."))
-        learner.generator.set_state(tensors["generator"])
-        learner.rollouts = values["counters"]["_rollouts"]
-        if values["imitator"] is not None:
-            imitator = DrivingPolicy.create(PolicyConfig.from_json(values["imitator"]))
-            imitator.load_state_dict(part_of(tensors, "imitator."))
-            learner.imitator = imitator.to(learner.device).eval().requires_grad_(False)
+        with damaged(self.directory / FILE):
+            _check_finite(part_of(tensors, "policy."))
+            learner.networks.load_state_dict(part_of(tensors, "policy."))
+            restore_optimizer(learner.optimizer, part_of(tensors, "optimizer."))
+            learner.generator.set_state(tensors["generator"])
+            learner.rollouts = int(values["counters"]["_rollouts"])
+            if values["imitator"] is not None:
+                imitator = DrivingPolicy.create(PolicyConfig.from_json(values["imitator"]))
+                _check_finite(part_of(tensors, "imitator."))
+                imitator.load_state_dict(part_of(tensors, "imitator."))
+                learner.imitator = imitator.to(learner.device).eval().requires_grad_(False)
 
     def restore_env(self, learner: Learner, env: VecEnv) -> None:
         """Put env, observation, recurrent states and the process's generators back where they were.
@@ -206,12 +225,17 @@ class SavedLearner:
         Raises:
             LearnerError: if rewards or observations are normalised otherwise than they were.
         """
-        values, tensors = self.values, self.tensors
+        values = self.values
         normaliser = unwrap_vec_normalize(env)
         if difference := normaliser_difference(values["normalised"], normaliser):
             raise LearnerError(f"{self.directory} learnt with {difference}: give load the same.")
         if not values.get("between_rollouts", True):
             logger.warning("%s was saved in the middle of a rollout, which is not learnt from.", self.directory)
+        with damaged(self.directory / FILE):
+            self._restore_env(learner, env, normaliser)
+
+    def _restore_env(self, learner: Learner, env: VecEnv, normaliser: VecNormalize | None) -> None:
+        values, tensors = self.values, self.tensors
         if normaliser is not None:
             restore_normaliser(normaliser, part_of(tensors, "normaliser."))
         if values["snapshots"] is not None and is_replayable(env) and env.num_envs == values["envs"]:
@@ -233,6 +257,13 @@ class SavedLearner:
         torch.set_rng_state(tensors["torch_generator"])
 
 
+def _check_finite(tensors: dict[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite: a loss that is none would be found much later."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite")
+
+
 def read_learner(directory: Path) -> SavedLearner:
     """Read a learner's file.
 
@@ -241,13 +272,11 @@ def read_learner(directory: Path) -> SavedLearner:
     """
     path = directory / FILE
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            values = json.loads(file.metadata()["learner"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        values, tensors = read_tensors(path, "learner")
     except FileNotFoundError as error:
         raise LearnerError(f"{directory} holds no learner: it has no {FILE}. Give what PPO training wrote.") from error
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise LearnerError(f"{path} is corrupt and cannot be resumed ({error}). Train again or take a copy.") from error
+    except (DamagedFile, OSError) as error:
+        raise LearnerError(f"{one_line(error)} It cannot be resumed: train again or take a copy.") from error
     if values.get("format") != FORMAT or not isinstance(values.get("format_version"), int):
         raise LearnerError(f"{path} was not written by Wormwheel's PPO: expected format {FORMAT!r}.")
     if values["format_version"] > FORMAT_VERSION:
@@ -270,9 +299,11 @@ def read_learner(directory: Path) -> SavedLearner:
             successes=episodes["successes"],
             record=values["record"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _SavedBooks(**{item.name: getattr(books, item.name) for item in fields(_SavedBooks)})
+    except Exception as error:  # No value in a file is known to be of its type.
         raise LearnerError(
-            f"{path} does not have the fields of this version ({error!r}): read it with the version that wrote it."
+            f"{path} does not have the fields of this version ({type(error).__name__}: {one_line(error)}): read it "
+            "with the version that wrote it."
         ) from error
     return SavedLearner(directory, values, tensors, config, parts, books)
 

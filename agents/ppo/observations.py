@@ -12,6 +12,7 @@ Three kinds of observation spaces are understood:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -123,13 +124,23 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     raise ValueError(f"only Box, Discrete and Dict spaces can be saved, got {space}.")
 
 
+MOST_VALUES = 1 << 25
+"""Most values of a saved observation or action."""
+MOST_ACTIONS = 1 << 16
+"""Most choices of a saved discrete space."""
+
+
 def space_from_json(values: dict[str, Any]) -> spaces.Space[Any]:
     """Build the space that `space_to_json` described."""
     if values["kind"] == "Dict":
         return spaces.Dict({name: space_from_json(inner) for name, inner in values["spaces"].items()})
     if values["kind"] == "Discrete":
+        if not 0 < values["n"] <= MOST_ACTIONS:
+            raise ValueError(f"a space of {values['n']} choices is none of a learner's.")
         return spaces.Discrete(values["n"], start=values["start"])
     shape, dtype = tuple(values["shape"]), np.dtype(values["dtype"])
+    if math.prod(shape) > MOST_VALUES or any(length < 0 for length in shape) or dtype.kind not in "biuf":
+        raise ValueError(f"a space of shape {list(shape)} and type {dtype} is none of a learner's.")
     low, high = (np.broadcast_to(np.array(values[name], float), shape).astype(dtype) for name in ("low", "high"))
     return spaces.Box(low, high, shape, dtype.type)
 

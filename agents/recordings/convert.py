@@ -58,6 +58,7 @@ def convert(
     to: Format = "native",
     exact: bool = True,
     on_progress: Callable[[int], None] | None = None,
+    on_complete: Callable[[Converted], None] | None = None,
 ) -> Converted:
     """Write episodes in another format.
 
@@ -67,6 +68,8 @@ def convert(
         to: The format.
         exact: Pictures come back as they are, where the format can; else they take its usual, smaller form.
         on_progress: Called with the frames done since the last call.
+        on_complete: Called when all is written; a stop before its end counts as one before all was written, so that
+            the same call again comes to it once more.
 
     Returns:
         What was made.
@@ -98,10 +101,13 @@ def convert(
     if not kept:
         raise ValueError(f"no picture of {episodes[0].meta.source} can be decoded; there is nothing to convert.")
     target.finish([(number, episodes[number], written) for number, written in kept])
-    (out / MARK).unlink()
     target.clean()
     frames, bad = sum(w.frames for _, w in kept), sum(Written(*w).bad for w in done.values())
-    return Converted(len(kept), frames, bad, resumed)
+    made = Converted(len(kept), frames, bad, resumed)
+    if on_complete is not None:
+        on_complete(made)
+    (out / MARK).unlink()
+    return made
 
 
 def _fingerprint(episodes: EpisodeSet, to: str, exact: bool) -> str:

@@ -10,7 +10,6 @@ A checkpoint is made beside its place and moved there in one piece, so a kill le
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agents.runs.files import clear_errors, replacing_directory, write_json
+from agents.runs.reading import DamagedFile, check_regular, possible_name, read_object
 
 MANIFEST = "manifest.json"
 """Name of the file that lists the others with their sums."""
@@ -63,18 +63,19 @@ def sign(directory: Path) -> None:
 
 def damage(directory: Path) -> str:
     """Say what is wrong with a checkpoint, "" if nothing is; one of an earlier version, without a manifest, passes."""
-    if not (directory / MANIFEST).exists():
+    if not os.path.lexists(directory / MANIFEST):
         return ""
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        expected = {str(name): str(digest) for name, digest in manifest.items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
+        expected = {str(name): str(digest) for name, digest in read_object(directory / MANIFEST).items()}
+    except (OSError, ValueError):
         return f"{MANIFEST} cannot be read"
     for name, digest in expected.items():
+        if not possible_name(name) or Path(name).name != name:
+            return f"{MANIFEST} names what is no file of a checkpoint"
         try:
             if _digest(directory / name) != digest:
                 return f"{name} is not what was written"
-        except OSError:
+        except (OSError, DamagedFile):
             return f"{name} is missing or cannot be read"
     return ""
 
@@ -110,8 +111,8 @@ def _carry_foreign(old: Path, new: Path) -> None:
         return
     ours = {MANIFEST, *UNSIGNED}
     try:
-        ours |= set(json.loads((old / MANIFEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        ours |= set(read_object(old / MANIFEST))
+    except (OSError, ValueError):
         pass  # Without a manifest that can be read, what checkpoints are usually made of is ours.
     for entry in old.iterdir():
         if entry.name not in ours and not (new / entry.name).exists():
@@ -123,6 +124,7 @@ def _files(directory: Path) -> list[str]:
 
 
 def _digest(path: Path) -> str:
+    check_regular(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

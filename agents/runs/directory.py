@@ -34,6 +34,7 @@ from agents.runs.files import (
     write_text,
 )
 from agents.runs.lock import LOCK, locked
+from agents.runs.reading import DamagedFile, parse_json, read_bytes, read_json, read_object
 
 MARKER = "config.json"
 """Name of the file by which a directory belongs to a run."""
@@ -129,10 +130,14 @@ class RunDirectory:
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the complete lines of `metrics.jsonl`; none when it is not there."""
-        if not self.metrics.exists():
+        try:
+            content = read_bytes(self.metrics).decode("utf-8", "replace")
+        except FileNotFoundError:
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = [parse_json(line, self.metrics) for line in content.splitlines(keepends=True) if line.endswith("\n")]
+        if not all(isinstance(line, dict) for line in lines):
+            raise DamagedFile(f"{self.metrics} should hold a JSON object a line; restore a copy or train again.")
+        return lines
 
     def rewrite_log(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Put the lines of a checkpoint in place of what a killed run has logged, which may be one more or less."""
@@ -265,8 +270,8 @@ def check_made(path: Path, names: Sequence[str]) -> None:
 
 def _made(path: Path) -> set[str]:
     try:
-        return {str(name) for name in json.loads((path / LEDGER).read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError, RecursionError):
+        return {str(name) for name in read_json(path / LEDGER)}
+    except (OSError, ValueError, TypeError):
         return set()
 
 
@@ -277,10 +282,9 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads((path / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(path / MARKER)
+    except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _owner(path: Path) -> str | None:

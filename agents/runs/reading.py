@@ -30,10 +30,18 @@ class DamagedFile(ValueError):
     """A file that cannot be what it should be; the message is one line and names it."""
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's message on one line that any output can show; its kind when it has none."""
-    text = " ".join(str(error).split()).encode("utf-8", "replace").decode("utf-8")
-    return text[:300] or type(error).__name__
+def possible_name(name: str) -> bool:
+    """Say whether a file could have this name: no zero byte, no lone surrogate, not too long."""
+    try:
+        return bool(name) and "\0" not in name and len(os.fsencode(name)) < 4096
+    except UnicodeEncodeError:
+        return False
+
+
+def one_line(thing: Any) -> str:
+    """Return a value or an error's message on one line that any output can show; the kind of what has no words."""
+    text = " ".join(str(thing).split()).encode("utf-8", "replace").decode("utf-8")
+    return text[:300] or type(thing).__name__
 
 
 def check_regular(path: Path, most: int | None = None) -> int:

@@ -80,6 +80,8 @@ def read_centre_line(path: Path) -> CentreLine:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():  # Opening a pipe would wait for its writer for ever.
+        raise TrackError(f"{path}: a directory, a pipe or a device, expected {EXPECTED}.")
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise TrackError(f"{path}: {size:,} bytes, expected at most {MOST_BYTES:,}. Is it {EXPECTED}?")

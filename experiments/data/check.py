@@ -12,6 +12,7 @@ from agents.recordings.doctor import Report, examine
 from agents.recordings.doctor.view import suggestion
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
+from agents.runs.ours import check_ours
 from experiments.console import check_json, duration, say, screen, table, write_results
 from experiments.data.reading import load
 from experiments.data.step_picture import draw_step
@@ -44,6 +45,7 @@ class CheckOptions:
 def run(options: CheckOptions) -> int:
     """Examine; returns the exit code."""
     check_json(options.json)
+    check_ours(options.picture)
     episodes = load(options.path, options.reading)
     report = examine_split(episodes, options.split)
     rows = [

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from agents.recordings import load_episodes
-from agents.recordings.convert import Format, convert
+from agents.recordings.convert import Converted, Format, convert
 from agents.recordings.options import ReadOptions
 from experiments.console import check_json, progress, table, write_results
 
@@ -36,9 +36,12 @@ def run(options: ConvertOptions) -> Path:
     """Convert; returns the directory."""
     check_json(options.json)
     episodes = load_episodes(options.path, options=options.reading)
+
+    def keep(made: Converted) -> None:
+        write_results(options.json, "data convert", options, {**asdict(made), "directory": str(options.out)})
+
     with progress("converting", episodes.frame_count) as bar:
-        made = convert(episodes, options.out, options.to, options.exact, bar.advance)
+        made = convert(episodes, options.out, options.to, options.exact, bar.advance, keep)
     columns = ["episodes", "frames", "left out, undecodable", "episodes that stood already"]
     table(f"{options.out} ({options.to})", columns, [[f"{n:,}" for n in asdict(made).values()]], left=0)
-    write_results(options.json, "data convert", options, {**asdict(made), "directory": str(options.out)})
     return options.out

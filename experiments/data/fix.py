@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from agents.recordings import load_episodes
-from agents.recordings.convert import Format, convert
+from agents.recordings.convert import Converted, Format, convert
 from agents.recordings.doctor.mend import mend
 from agents.recordings.options import ReadOptions
 from experiments.console import check_json, progress, screen, write_results
@@ -47,10 +47,13 @@ def run(options: FixOptions) -> Path:
     mended, lines = mend(episodes, report)
     if len(mended) == 0:
         raise ValueError(f"{options.path}: nothing is left after mending; see wormwheel data check.")
+
+    def keep(made: Converted) -> None:
+        write_results(options.json, "data fix", options, {**asdict(made), "done": lines, "directory": str(options.out)})
+
     with progress("writing", mended.frame_count) as bar:
-        made = convert(mended, options.out, options.to, True, bar.advance)
+        made = convert(mended, options.out, options.to, True, bar.advance, keep)
     for line in lines or ["nothing had to be mended beyond what is left out when it is read"]:
         screen().print(line, markup=False, soft_wrap=True)
     screen().print(f"{made.frames:,} frames in {made.episodes:,} episodes: {options.out}", markup=False, soft_wrap=True)
-    write_results(options.json, "data fix", options, {**asdict(made), "done": lines, "directory": str(options.out)})
     return options.out

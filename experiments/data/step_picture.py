@@ -8,6 +8,7 @@ import numpy as np
 
 from agents.recordings.doctor.motion import Motion, following_s, lags
 from agents.runs.files import replacing
+from agents.runs.ours import MARK
 
 LONGEST_S = 30.0
 """Driving that is drawn, seconds: the stretch with most steering in it."""
@@ -53,4 +54,4 @@ def draw_step(motion: Motion, path: Path, title: str) -> None:
     below.set_ylabel("correlation")
     below.legend(loc="upper right", fontsize=8)
     with replacing(path) as partial:
-        figure.savefig(partial, dpi=110)
+        figure.savefig(partial, dpi=110, metadata={"Comment": MARK})

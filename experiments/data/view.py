@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 from agents.recordings.doctor.motion import measure_motion
 from agents.recordings.episodes import Episode
 from agents.recordings.options import ReadOptions
+from agents.runs.ours import check_ours
 from envs.dashboard.canvas import text
 from experiments.console import check_json, progress, say, write_results
 from experiments.data.reading import load
@@ -60,6 +61,7 @@ def run(options: ViewOptions) -> Path:
     """Film; returns the file."""
     check_json(options.json)
     out = options.out or Path(f"{options.path.resolve().stem}.mp4")
+    check_ours(out, options.step)
     episodes = load(options.path, options.reading)
     if any(episode.source is None for episode in episodes):
         raise ValueError(f"{options.path} has no pictures, only logs: there is nothing to show.")

@@ -20,9 +20,10 @@ from pydantic.dataclasses import dataclass
 
 from agents.recordings import load_episodes
 from agents.runs.directory import command
-from agents.runs.files import make_directory, replacing
+from agents.runs.files import replacing
+from agents.runs.ours import check_ours
 from envs.perturbations import parse
-from experiments.console import check_json, progress, say, write_results
+from experiments.console import check_json, check_place, progress, say, write_results
 from experiments.explain.counterfactual import Counterfactual, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
 from experiments.explain.rerun_file import write_rerun
@@ -34,6 +35,8 @@ from policies.cores import LTC
 from policies.explain.roles import silenced
 from policies.policy import DrivingPolicy
 
+PAGE = "explain.html"
+"""Name of the page."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -85,7 +88,9 @@ def run(options: ExplainOptions) -> None:
     check_json(options.json)
     path = find_policy(options.policy)
     policy = load_policy(path)
-    out = make_directory(options.out)
+    out = options.out
+    check_ours(out / PAGE if options.counterfactual is None else out / f"{options.counterfactual}.mp4")
+    check_place(out)
     name = path.resolve().parent.name if path.name == "policy" else path.name
     with one_thread():
         if options.counterfactual:
@@ -104,7 +109,7 @@ def run(options: ExplainOptions) -> None:
             )
     ended = "it left the road" if drive.crashed else "it kept the lane" if not options.data else "beside a human"
     title = f"{name} ({policy.config.core.upper()}) {about}: {len(drive.frames) * drive.period_s:.1f} s, {ended}"
-    page = out / "explain.html"
+    page = out / PAGE
     with replacing(page) as beside:
         beside.write_text(explain_page(found, title, command()), encoding="utf-8")
     if options.rerun is not None:

@@ -26,13 +26,13 @@ from pydantic.dataclasses import dataclass
 from agents.driving.driver import PolicyDriver
 from agents.driving.rollout import Step, rollout
 from agents.recordings import load_episodes
-from agents.runs.files import make_directory
+from agents.runs.ours import check_ours
 from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, say, table, write_results
+from experiments.console import check_json, check_place, say, table, write_results
 from experiments.policy_paths import find_policy
 from policies.checkpoint import load_policy
-from policies.export.car import write_car
+from policies.export.car import FILES, write_car
 from policies.export.parity import TOLERANCE, Parity, measure_parity
 from policies.policy import DrivingPolicy
 
@@ -72,7 +72,9 @@ def run(options: ExportOptions) -> None:
     check_json(options.json)
     path = find_policy(options.policy)
     policy = load_policy(path)
-    out = make_directory(options.out)
+    check_ours(*(options.out / name for name in FILES))
+    check_place(options.out)
+    out = options.out
     frames = int8_frames(policy, options.data) if options.int8 else None
     say(f"exporting a {policy.config.core} policy; the first export of a process takes some seconds")
     write_car(policy, out, options.numpy, frames, options.ros2, notes={"policy": path.resolve().parent.name})

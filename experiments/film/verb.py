@@ -26,6 +26,7 @@ from agents.driving.open_driver import open_driver
 from agents.driving.other_world import OtherWorld
 from agents.recordings import load_episodes
 from agents.recordings.splits import split_by_time_block
+from agents.runs.ours import check_ours
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import GaussianNoise, parse
@@ -118,6 +119,7 @@ class RenderOptions:
 
 def run(options: RenderOptions) -> Path:
     """Film; returns the film's path."""
+    check_ours(options.out, options.preview)
     named = name_drivers(options.policy, options.driver)
     name, spec = next(iter(named.items()))
     ours = [Path(one.source) for one in named.values() if Path(one.source).is_dir()]

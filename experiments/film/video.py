@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agents.runs.files import WriteError, replacing
+from agents.runs.ours import MARK
 
 PREVIEW_BYTES = 1_500_000
 """Largest preview unless told otherwise: a README should load at once."""
@@ -76,6 +77,7 @@ class VideoWriter:
         try:
             # +faststart puts the index in front, so a browser plays while it loads.
             self._container = av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"})
+            self._container.metadata["comment"] = MARK
         except BaseException as error:
             if not self._stack.__exit__(type(error), error, error.__traceback__):
                 raise
@@ -208,12 +210,12 @@ def write_preview(
             pictures = [_shrink(frame, width) for frame in frames]
             options: dict[str, object] = {"duration": round(1000 / fps), "loop": 0, "save_all": True}
             if suffix == ".webp":
-                options |= {"quality": quality, "method": 4, "minimize_size": False}
+                options |= {"quality": quality, "method": 4, "minimize_size": False, "xmp": MARK.encode()}
             else:
                 # One palette for all frames: per-frame palettes flicker and cost more.
                 palette = pictures[0].quantize(96, method=Image.Quantize.MEDIANCUT)
                 pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-                options |= {"optimize": False, "disposal": 1}
+                options |= {"optimize": False, "disposal": 1, "comment": MARK.encode()}
             pictures[0].save(partial, append_images=pictures[1:], **options)  # type: ignore[arg-type]
             size = partial.stat().st_size
             if size <= max_bytes:

@@ -20,11 +20,15 @@ import cv2
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from agents.driving.driver import PolicyDriver
 from agents.driving.expert import Expert
+from agents.runs.files import replacing
+from agents.runs.ours import MARK, check_ours
 from envs import LANE_KEEPING
 from envs.camera.info import camera_info
 from envs.dashboard.canvas import BACKGROUND, DRIVER, MUTED, TEXT, Box, Picture, text
@@ -38,7 +42,7 @@ from envs.perturbations import (
     RecordedEpisode,
     parse,
 )
-from experiments.console import progress, screen
+from experiments.console import check_place, progress, screen
 from experiments.gallery.plots import plot_time, plot_way
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -91,11 +95,16 @@ class GalleryOptions:
 
 def run(options: GalleryOptions) -> Path:
     """Draw the gallery and write it."""
-    picture = draw_gallery(options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    quality = [] if options.out.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, options.quality]
-    if not cv2.imwrite(str(options.out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality):
-        raise OSError(f"could not write {options.out}. Check the path, its rights and the space on the disk.")
+    check_ours(options.out)
+    check_place(options.out.parent)
+    picture = Image.fromarray(draw_gallery(options))
+    with replacing(options.out) as partial:
+        if options.out.suffix.lower() == ".png":
+            about = PngInfo()
+            about.add_text("Comment", MARK)
+            picture.save(partial, pnginfo=about)
+        else:
+            picture.save(partial, quality=options.quality, comment=MARK.encode())
     count = sum(len(FAMILIES[family]) for family in options.families)
     screen().print(
         f"{options.out}: {count} perturbations in {len(options.families)} families", markup=False, soft_wrap=True

@@ -23,8 +23,7 @@ from pydantic.dataclasses import dataclass
 from tyro.conf import UseAppendAction, arg
 
 from agents.driving.driver_options import DriverOptions
-from agents.runs.directory import RunDirectory, command, versions
-from agents.runs.files import make_directory
+from agents.runs.directory import command, open_run, versions
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, progress, say, write_results
 from experiments.gate.requirements import check_requirements, parse_requirement
@@ -127,20 +126,20 @@ def run(options: GateOptions) -> int:
     check_frame_size({one.driver: one.policy for one in plan.policy_runs if one.policy is not None}, world)
     check_requirements(plan.requirements, plan.conditions)
     begun_s = time.monotonic()
-    make_directory(options.out)
-    RunDirectory(options.out, "gate", options, resume=True)
-    looks = range(len(plan.looks.roads))
-    most = sum(sum(job.weight for job in plan.jobs(look)) for look in looks)
-    most += sum(sum(job.weight for job in plan.response_jobs(look)) for look in looks)
-    with progress("driving", most, "steps at most") as bar:
-        result = drive_gate(
-            plan,
-            options.workers,
-            bar.advance,
-            lambda so_far: bar.update(bar.done, f"{so_far.roads} roads: {so_far.outcome.value}"),
-        )
-    origin = {"command": command(), "seconds": round(time.monotonic() - begun_s, 1), **versions()}
-    summary = write_report(options.out, plan, result, origin, options.films)
+    with open_run(options.out, "gate", options, resume=options.out.exists(), results=()) as directory:
+        looks = range(len(plan.looks.roads))
+        most = sum(sum(job.weight for job in plan.jobs(look)) for look in looks)
+        most += sum(sum(job.weight for job in plan.response_jobs(look)) for look in looks)
+        with progress("driving", most, "steps at most") as bar:
+            result = drive_gate(
+                plan,
+                options.workers,
+                bar.advance,
+                lambda so_far: bar.update(bar.done, f"{so_far.roads} roads: {so_far.outcome.value}"),
+            )
+        directory.begin()
+        origin = {"command": command(), "seconds": round(time.monotonic() - begun_s, 1), **versions()}
+        summary = write_report(options.out, plan, result, origin, options.films)
     write_results(options.json, "gate", options, summary)
     say(f"summary: {options.out / 'summary.md'}")
     return EXIT_CODES[result.outcome]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.runs.directory import MARKER, is_leftover
 from agents.runs.files import make_directory, replacing, write_json
+from agents.runs.reading import DamagedFile, one_line, read_object
 from experiments.console import plain
 from experiments.robustness.jobs import JobResult
 
@@ -64,11 +65,10 @@ class Store:
         found, stale = {}, []
         for key, now in code.items():
             try:
-                content = json.loads(self._path(key).read_text(encoding="utf-8"))
-                result = JobResult(
-                    content["key"], tuple(content["rows"]), float(content["seconds"]), content.get("code", "")
-                )
-            except (OSError, ValueError, KeyError, TypeError):
+                content = read_object(self._path(key))
+                rows = tuple(_checked_row(row) for row in content["rows"])
+                result = JobResult(content["key"], rows, float(content["seconds"]), content.get("code", ""))
+            except (OSError, ValueError, KeyError, TypeError, OverflowError):
                 continue
             if result.key != key:
                 continue
@@ -180,14 +180,33 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
+def _checked_row(row: Any) -> dict[str, Any]:
+    """Check that a saved row has the columns of a table, each of its type.
+
+    Raises:
+        ValueError: if it has not, as after damage or in a file of an earlier version.
+    """
+    for kind in (DriveRow, BlockRow):
+        types = {item.name: str(item.type) for item in dataclasses.fields(kind)}
+        if isinstance(row, dict) and row.keys() == types.keys():
+            if all(_is(value, types[name]) for name, value in row.items()):
+                return row
+    raise ValueError("no row of a table")
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a JSON value is of a field's type; a whole number may stand for any number, a truth value for none."""
+    if value is None:
+        return kind.endswith("| None")
+    wanted = {"str": str, "int": int, "float": (int, float), "bool": bool}[kind.split(" ")[0]]
+    return isinstance(value, wanted) and (kind == "bool" or not isinstance(value, bool))
+
+
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is corrupt ({error}): give another --out, or remove {path.parent}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no plan: give another --out.")
-    return content
+        return read_object(path)
+    except (OSError, DamagedFile) as error:
+        raise ValueError(f"{one_line(error)} Else give another --out, or remove {path.parent}.") from None
 
 
 def _check_same(directory: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

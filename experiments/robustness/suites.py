@@ -10,7 +10,6 @@ are joined by `+` act together. `roads` and `episode_s` may be left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 
+from agents.runs.reading import one_line, read_json
 from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, parse
 from experiments.cli import describe
 
@@ -107,14 +107,14 @@ def choose_suite(
 def _read(path: Path) -> Suite:
     """Read a suite from a file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         known = ", ".join(named_suites())
         raise ValueError(
             f"there is no suite and no file {str(path)!r}. Suites: {known}; or give a JSON file."
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): a suite looks like {_EXAMPLE}") from None
+    except ValueError as error:
+        raise ValueError(f"{error} A suite looks like {_EXAMPLE}") from None
     if not isinstance(content, dict) or "perturbations" not in content or set(content) - set(FILE_KEYS):
         raise ValueError(f"{path} must be an object with {', '.join(FILE_KEYS)}, such as {_EXAMPLE}")
     for key in ("perturbations", "severities"):
@@ -125,8 +125,8 @@ def _read(path: Path) -> Suite:
             name, _, rest = part.strip().partition(":")
             if ":" in rest or rest and name not in PERTURBATIONS and not rest.strip().isdigit():
                 raise ValueError(
-                    f"{path} names {part.strip()!r}, whose module would be imported: nothing that is loaded runs code. "
-                    "Name it on the command line by --perturbations, or register it by an entry point."
+                    f"{path} names {part.strip()[:80]!r}, whose module would be imported: nothing that is loaded runs "
+                    "code. Name it on the command line by --perturbations, or register it by an entry point."
                 )
     try:
         values: dict[str, Any] = {
@@ -135,6 +135,8 @@ def _read(path: Path) -> Suite:
         return Suite(**values)
     except ValidationError as error:
         raise ValueError(f"{path} does not describe a suite: {describe(error)} It looks like {_EXAMPLE}") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a suite ({one_line(error)}): it looks like {_EXAMPLE}") from None
 
 
 _EXAMPLE = '{"perturbations": ["fog", "rain+latency:1"], "severities": [1, 3, 5], "roads": 4, "episode_s": 20}'

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.export import car_driver, ros2_node
+from policies.export.car_driver import FORMAT
 from policies.export.int8 import quantize_head
 from policies.export.onnx import OPSET, to_numpy, to_onnx
 from policies.policy import DrivingPolicy
+
+FILES = ("driver.onnx", "driver.py", "driver.npz", "ros2_node.py", "README.md")
+"""What an export may write."""
 
 
 def write_car(
@@ -58,6 +63,8 @@ def write_car(
     if numpy:
         archive = io.BytesIO()
         np.savez_compressed(archive, **to_numpy(model))  # type: ignore[arg-type]
+        with zipfile.ZipFile(archive, "a") as packed:  # What it holds is compressed; the comment says what it is.
+            packed.comment = FORMAT.encode()
         files["driver.npz"] = archive.getvalue()
     if ros2:
         files["ros2_node.py"] = Path(ros2_node.__file__).read_bytes()
@@ -118,6 +125,8 @@ def _readme(policy: DrivingPolicy, folder: str, numpy: bool, ros2: bool, notes: 
         f"float32 [1, {config.motors}], `next_state`.",
         "",
         *(f"- {name}: {value}" for name, value in notes.items()),
+        "",
+        "Made by Wormwheel.",
     ]
     return "\n".join(lines) + "\n"
 

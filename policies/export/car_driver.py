@@ -28,8 +28,10 @@ import logging
 import math
 import sys
 import time
+import zipfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,14 +112,19 @@ class Driver:
             self.config, self._run = _open_numpy(folder / "driver.npz")
         else:
             self.config, self._run = _open_onnx(folder / "driver.onnx", threads)
-        self.period_s = float(self.config["period_s"])
-        self._fit = Fit(self.config["preprocessing"])
         self._stale_after_s, self._fade_s, self._clock = stale_after_s, fade_s, clock
-        self._deadline_s = self.period_s if deadline_s is None else deadline_s
         self.events: deque[Event] = deque(maxlen=1000)
-        self.state = np.zeros((1, int(self.config["state_size"])), np.float32)
-        fit = self.config["preprocessing"]
-        self.step(np.zeros((fit["source_height"], fit["source_width"], 3), np.uint8))
+        with _named(folder / ("driver.npz" if engine == "numpy" else "driver.onnx")):
+            self.period_s, fit = float(self.config["period_s"]), self.config["preprocessing"]
+            states, height, width = int(self.config["state_size"]), fit["source_height"], fit["source_width"]
+            if not 0 < self.period_s < math.inf or not 0 <= states < 1 << 24 or not 0 < height * width < 1 << 26:
+                raise ValueError("period, state or frames of a size that no policy has")
+            self._fit = Fit(fit)
+            self.state = np.zeros((1, states), np.float32)
+            motors = self.step(np.zeros((height, width, 3), np.uint8))
+            if motors.ndim != 1 or not len(motors) or self.state.shape != (1, states):
+                raise ValueError("its outputs are no motors and state")
+        self._deadline_s = self.period_s if deadline_s is None else deadline_s
         self.reset()
 
     def reset(self) -> None:
@@ -294,8 +301,9 @@ def _open_onnx(path: Path, threads: int) -> tuple[dict[str, Any], Callable[..., 
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    config = _config(session.get_modelmeta().custom_metadata_map.get(FORMAT, ""), path)
+    with _named(path):
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        config = _config(session.get_modelmeta().custom_metadata_map.get(FORMAT, ""), path)
     names = [entry.name for entry in session.get_inputs()]
     outputs = ["motors", "next_state"]
 
@@ -310,10 +318,12 @@ def _open_numpy(path: Path) -> tuple[dict[str, Any], Callable[..., tuple[np.ndar
     """Read `driver.npz`: the nodes of the ONNX graph and its weights, run by this file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: export the policy with --numpy.")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    config = _config(bytes(arrays.pop("config", np.zeros(0, np.uint8))).decode(), path)
-    program = Program(config.pop("nodes"), arrays)
+    with _named(path):
+        _check_sizes(path)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        config = _config(bytes(arrays.pop("config", np.zeros(0, np.uint8))).decode(), path)
+        program = Program(config.pop("nodes"), arrays)
 
     def run(frame: np.ndarray, state: np.ndarray, elapsed: np.ndarray, start: np.ndarray) -> Any:
         return program({"frame": frame, "state": state, "elapsed": elapsed, "start": start}, ("motors", "next_state"))
@@ -321,9 +331,31 @@ def _open_numpy(path: Path) -> tuple[dict[str, Any], Callable[..., tuple[np.ndar
     return config, run
 
 
+MOST_BYTES = 256 << 20
+"""Most memory that the weights of an exported policy take."""
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes the block raise into one ValueError of one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(words if str(path) in words else f"{path} is damaged ({words}): export it again.") from error
+
+
+def _check_sizes(path: Path) -> None:
+    """Check that an archive does not unpack to more than weights take."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes unpacked, at most {MOST_BYTES:,} were expected")
+
+
 def _config(text: str, path: Path) -> dict[str, Any]:
     config = json.loads(text) if text else {}
-    if config.get("format") != FORMAT:
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by `wormwheel export`.")
     return config
 

@@ -1,4 +1,4 @@
-"""A minimal ROS 2 node around an exported driver: images in, Ackermann commands out.
+"""A minimal ROS 2 node around an exported Wormwheel policy: images in, Ackermann commands out.
 
     python ros2_node.py --ros-args -p full_lock_rad:=0.45 -p speed_mps:=1.0
 

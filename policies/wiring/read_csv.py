@@ -74,20 +74,26 @@ def _synapses(found: dict[tuple[int, int], tuple[int, int]]) -> tuple[Synapse, .
 def _read_rows(path: Path) -> list[tuple[int, str, str, int]]:
     """Return line number, source, target and polarity of every synapse."""
     rows: list[tuple[int, str, str, int]] = []
+    if path.exists() and not path.is_file():  # Opening a pipe would wait for its writer for ever.
+        raise ValueError(f"{path} should be a CSV file, it is a directory, a pipe or a device.")
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             reader = csv.reader(file)
             header = [cell.strip().lower() for cell in next(reader, [])]
             if header != HEADER:
-                raise ValueError(f"{path}, line 1: expected the header {','.join(HEADER)}, got {','.join(header)!r}.")
+                raise ValueError(
+                    f"{path}, line 1: expected the header {','.join(HEADER)}, got {','.join(header)!r:.80}."
+                )
             for cells in reader:
                 line, cells = reader.line_num, [cell.strip() for cell in cells]
                 if not any(cells):
                     continue
                 if len(cells) != 3 or not cells[0] or not cells[1]:
-                    raise ValueError(f"{path}, line {line}: expected source,target,polarity, got {','.join(cells)!r}.")
+                    raise ValueError(
+                        f"{path}, line {line}: expected source,target,polarity, got {','.join(cells)!r:.80}."
+                    )
                 if cells[2] not in ("1", "+1", "-1"):
-                    raise ValueError(f"{path}, line {line}: polarity must be 1 or -1, got {cells[2]!r}.")
+                    raise ValueError(f"{path}, line {line}: polarity must be 1 or -1, got {cells[2]!r:.80}.")
                 if _INPUT.fullmatch(cells[1]):
                     raise ValueError(f"{path}, line {line}: a synapse cannot end at {cells[1]}, inputs only send.")
                 if len(rows) == MOST_SYNAPSES:

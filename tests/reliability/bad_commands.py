@@ -62,6 +62,157 @@ START: dict[str, tuple[str, ...]] = {
 ENDLESS = ("--to-s", "--recording.to-s", "--max-gap-s", "--recording.max-gap-s")
 """Options that may be without end."""
 
+CONTRADICTIONS = """
+record --throttle
+record --workers 0
+record --workers -1
+record --frames 0
+record --frames -5
+record --height 1 --width 1
+train imitation --hold-out 0.9 --validation 0.9
+train imitation --window 4 --burn-in 4
+train imitation --resume
+train imitation --seeds 1 1
+train imitation --device cuda:9
+train imitation --core ltcc
+train imitation --core-options units
+train imitation --core no.such:Core
+train imitation --core-options units=-3
+train imitation --core-options colour=red
+train imitation --crop-top 999
+train imitation --split odd
+train imitation --head big
+train imitation --data {data} {data}
+train imitation --out {data}
+train ppo --env Nowhere-v9
+train ppo --env evil:Env-v0
+train ppo --workers 99
+train ppo --n-steps 100 --chunk 33
+train ppo --imitator-kl-coef 1
+train ppo --env CartPole-v1 --height 24
+train ppo --env FrozenLake-v1
+train ppo --resume
+train ppo --core-options units=1e99
+train ppo --perturbations fogg
+evaluate --laps 1 --episode-s 5
+evaluate --expert --data {data}
+evaluate --policy {policy} {policy}
+evaluate --perturbations fog:9
+evaluate --env CartPole-v1
+evaluate --track random.csv
+evaluate --throttle
+gate --require crashes
+gate --require snow.crashes <= 0
+gate --budget 2
+gate --require crashes <= nan
+gate --severities 0
+gate --against nowhere
+robustness --world none
+robustness --severities 6
+robustness --baseline other
+robustness --policy a={policy} a={policy}
+robustness --ray nonsense
+robustness --expert --world none --data {data}
+robustness --suite hard
+render --side-by-side
+render --policy {policy} {policy}
+render --perturbation fog:
+render --preview p.bmp
+render --data {data} --side-by-side --perturbation fog:1
+explain --data {data} --perturbation fog:1
+explain --counterfactual fogg
+explain --frames 1
+explain --every 0
+explain --seconds 0.1
+export --data {data}
+export --check-frames 0
+gallery --families none
+gallery --severities 7
+gallery --zoom 0
+gallery --quality 0
+gallery --columns 0
+gallery --height 0
+demo --seed -1
+demo --vehicle horse
+record --vehicle horse
+record --renderer crayon
+data convert --to vhs
+data convert --from-s 9 --to-s 1
+data convert --episodes 99
+data convert --out {data}
+data fix --out {tub}
+data view --seconds 0
+data check --hold-out 2
+bench latency --engines steam
+bench latency --frames 0
+sweep --trials 0
+sweep --seed -1
+"""
+"""Options that contradict one another, or name what there is not."""
+ABSURD = """
+record --height 100000000
+record --width 2147483648
+record --height 60000 --width 60000
+record --roads.length-m 1e9 1e9
+record --roads.corners 1000000000 1000000000
+record --roads.length-m 50 10
+record --speed-mps 0 0
+record --speed-mps -1 2
+record --period-s 1e-9
+record --period-s 0
+record --camera.hfov-deg 0 0
+record --camera.hfov-deg 360 360
+record --pixels-per-m 1e9
+record --episode-s 0
+record --roads.lane-width-m 0 0
+record --camera.height-m -1 -1
+record --disturbance.interval-s 0
+record --variety -1
+record --opencv-threads -5
+train imitation --window 1000000000
+train imitation --batch-size 1000000000000
+train imitation --height 1000000 --width 1000000
+train imitation --core gru --core-options hidden_size=100000000
+train imitation --core-options units=1000000000
+train imitation --gap-s -5
+train imitation --epochs 0
+train imitation --stride 0
+train imitation --dropout 1
+train imitation --head-learning-rate -1
+train imitation --nominal-period-s 0
+train ppo --envs 1000000000
+train ppo --n-steps 1000000000000
+train ppo --gamma 2
+train ppo --height 100000 --width 100000
+train ppo --clip-range -1
+train ppo --evaluate-s 0
+train ppo --learning-rate -1
+train ppo --keep-checkpoints 0
+evaluate --episodes 0
+evaluate --workers 0
+evaluate --noise-variance -1
+evaluate --laps -1
+evaluate --latency-scale -1
+evaluate --seed -1
+render --seconds -1
+render --seed -1
+render --noise-variance -0.1
+gallery --height 1000000 --width 1000000
+gallery --zoom 100000
+explain --frames 1000000000
+explain --seconds 1e12
+render --seconds 1e300
+export --check-frames 1000000000000
+data view --seconds -3
+robustness --roads 0
+robustness --seeds 0
+robustness --films -1
+robustness --workers 0
+gate --margin 0
+gate --error-rate 1
+"""
+"""Sizes that no machine has, and ranges that are none."""
+
 
 @dataclass(frozen=True)
 class Bad:
@@ -129,7 +280,17 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     for verb in ("data info", "data check", "data convert", "data view", "data fix", "bench latency"):
         yield Bad(tuple(verb.split()))
     # Files that are missing, or of another kind.
-    wrong = [gone, there["text"], there["empty"], there["folder"], there["pipe"], there["zero"], there["loop"], there["binary"], ""]
+    wrong = [
+        gone,
+        there["text"],
+        there["empty"],
+        there["folder"],
+        there["pipe"],
+        there["zero"],
+        there["loop"],
+        there["binary"],
+        "",
+    ]
     for path in wrong:
         yield Bad(("train", "imitation", "--data", path, "--out", "new"))
         yield Bad(("data", "info", path))
@@ -157,81 +318,37 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     outs = ["{forbidden}/new", "{text}/new", "{text}", "x" * 300, "a\0b", "{folder}", "{policy}/policy/config.json"]
     for out in outs:
         out = out.format(**there)
-        for verb in ("record", "train imitation", "train ppo", "sweep", "gate", "robustness", "explain", "export", "demo"):
+        for verb in (
+            "record",
+            "train imitation",
+            "train ppo",
+            "sweep",
+            "gate",
+            "robustness",
+            "explain",
+            "export",
+            "demo",
+        ):
             yield _with_out(verb, out)
         for verb in ("data convert", "data fix"):
             yield _with_out(verb, out)
-    for out in ("{forbidden}/new{end}", "{text}/new{end}", "{folder}/sub{end}/", "x{long}{end}", "a\0b{end}", "new.txt", "new"):
+    for out in (
+        "{forbidden}/new{end}",
+        "{text}/new{end}",
+        "{folder}/sub{end}/",
+        "x{long}{end}",
+        "a\0b{end}",
+        "new.txt",
+        "new",
+    ):
         for verb, end in (("render", ".mp4"), ("data view", ".mp4"), ("gallery", ".png")):
-            if out == "new" and verb == "data view":
-                continue
             yield _with_out(verb, out.format(**there, end=end, long="x" * 300))
     for verb in VERBS:
         yield bad(verb, "--json", f"{there['forbidden']}/figures.json")
         yield bad(verb, "--json", there["folder"])
-    # Options that contradict one another.
-    for verb, more in (
-        *(("record", ("--throttle",)), ("record", ("--workers", "0")), ("record", ("--workers", "-1"))),
-        *(("record", ("--frames", "0")), ("record", ("--frames", "-5")), ("record", ("--height", "1", "--width", "1"))),
-        *(("train imitation", ("--hold-out", "0.9", "--validation", "0.9")), ("train imitation", ("--window", "4", "--burn-in", "4"))),
-        *(("train imitation", ("--resume",)), ("train imitation", ("--seeds", "1", "1")), ("train imitation", ("--device", "cuda:9"))),
-        *(("train imitation", ("--core", "ltcc")), ("train imitation", ("--core-options", "units")), ("train imitation", ("--core", "no.such:Core"))),
-        *(("train imitation", ("--core-options", "units=-3")), ("train imitation", ("--core-options", "colour=red"))),
-        *(("train imitation", ("--crop-top", "999")), ("train imitation", ("--split", "odd")), ("train imitation", ("--head", "big"))),
-        *(("train imitation", ("--data", "{data}", "{data}")), ("train imitation", ("--out", "{data}"))),
-        *(("train ppo", ("--env", "Nowhere-v9")), ("train ppo", ("--env", "evil:Env-v0")), ("train ppo", ("--workers", "99"))),
-        *(("train ppo", ("--n-steps", "100", "--chunk", "33")), ("train ppo", ("--imitator-kl-coef", "1"))),
-        *(("train ppo", ("--env", "CartPole-v1", "--height", "24")), ("train ppo", ("--env", "FrozenLake-v1"))),
-        *(("train ppo", ("--resume",)), ("train ppo", ("--core-options", "units=1e99")), ("train ppo", ("--perturbations", "fogg"))),
-        *(("evaluate", ("--laps", "1", "--episode-s", "5")), ("evaluate", ("--expert", "--data", "{data}"))),
-        *(("evaluate", ("--policy", "{policy}", "{policy}")), ("evaluate", ("--perturbations", "fog:9"))),
-        *(("evaluate", ("--env", "CartPole-v1")), ("evaluate", ("--track", "random.csv")), ("evaluate", ("--throttle",))),
-        *(("gate", ("--require", "crashes")), ("gate", ("--require", "snow.crashes <= 0")), ("gate", ("--budget", "2"))),
-        *(("gate", ("--require", "crashes <= nan")), ("gate", ("--severities", "0")), ("gate", ("--against", "nowhere"))),
-        *(("robustness", ("--world", "none")), ("robustness", ("--severities", "6")), ("robustness", ("--baseline", "other"))),
-        *(("robustness", ("--policy", "a={policy}", "a={policy}")), ("robustness", ("--ray", "nonsense"))),
-        *(("robustness", ("--expert", "--world", "none", "--data", "{data}")), ("robustness", ("--suite", "hard"))),
-        *(("render", ("--side-by-side",)), ("render", ("--policy", "{policy}", "{policy}")), ("render", ("--perturbation", "fog:"))),
-        *(("render", ("--preview", "p.bmp")), ("render", ("--data", "{data}", "--side-by-side", "--perturbation", "fog:1"))),
-        *(("explain", ("--data", "{data}", "--perturbation", "fog:1")), ("explain", ("--counterfactual", "fogg"))),
-        *(("explain", ("--frames", "1")), ("explain", ("--every", "0")), ("explain", ("--seconds", "0.1"))),
-        *(("export", ("--data", "{data}")), ("export", ("--check-frames", "0"))),
-        *(("gallery", ("--families", "none")), ("gallery", ("--severities", "7")), ("gallery", ("--zoom", "0"))),
-        *(("gallery", ("--quality", "0")), ("gallery", ("--columns", "0")), ("gallery", ("--height", "0"))),
-        *(("demo", ("--seed", "-1")), ("demo", ("--vehicle", "horse")), ("record", ("--vehicle", "horse"))),
-        *(("record", ("--renderer", "crayon")), ("data convert", ("--to", "vhs")), ("data convert", ("--from-s", "9", "--to-s", "1"))),
-        *(("data convert", ("--episodes", "99")), ("data convert", ("--out", "{data}")), ("data fix", ("--out", "{tub}"))),
-        *(("data view", ("--seconds", "0")), ("data check", ("--hold-out", "2")), ("bench latency", ("--engines", "steam"))),
-        *(("bench latency", ("--frames", "0")), ("sweep", ("--trials", "0")), ("sweep", ("--seed", "-1"))),
-    ):
-        yield bad(verb, *more)
-    # Sizes that no machine has, and ranges that are none.
-    for verb, more in (
-        *(("record", ("--height", "100000000")), ("record", ("--width", "2147483648")), ("record", ("--height", "60000", "--width", "60000"))),
-        *(("record", ("--roads.length-m", "1e9", "1e9")), ("record", ("--roads.corners", "1000000000", "1000000000"))),
-        *(("record", ("--roads.length-m", "50", "10")), ("record", ("--speed-mps", "0", "0")), ("record", ("--speed-mps", "-1", "2"))),
-        *(("record", ("--period-s", "1e-9")), ("record", ("--period-s", "0")), ("record", ("--camera.hfov-deg", "0", "0"))),
-        *(("record", ("--camera.hfov-deg", "360", "360")), ("record", ("--pixels-per-m", "1e9")), ("record", ("--episode-s", "0"))),
-        *(("record", ("--roads.lane-width-m", "0", "0")), ("record", ("--camera.height-m", "-1", "-1"))),
-        *(("record", ("--disturbance.interval-s", "0")), ("record", ("--variety", "-1")), ("record", ("--opencv-threads", "-5"))),
-        *(("train imitation", ("--window", "1000000000")), ("train imitation", ("--batch-size", "1000000000000"))),
-        *(("train imitation", ("--height", "1000000", "--width", "1000000")), ("train imitation", ("--core", "gru", "--core-options", "hidden_size=100000000"))),
-        *(("train imitation", ("--core-options", "units=1000000000")), ("train imitation", ("--gap-s", "-5"))),
-        *(("train imitation", ("--epochs", "0")), ("train imitation", ("--stride", "0")), ("train imitation", ("--dropout", "1"))),
-        *(("train imitation", ("--head-learning-rate", "-1")), ("train imitation", ("--nominal-period-s", "0"))),
-        *(("train ppo", ("--envs", "1000000000")), ("train ppo", ("--n-steps", "1000000000000")), ("train ppo", ("--gamma", "2"))),
-        *(("train ppo", ("--height", "100000", "--width", "100000")), ("train ppo", ("--clip-range", "-1"))),
-        *(("train ppo", ("--evaluate-s", "0")), ("train ppo", ("--learning-rate", "-1")), ("train ppo", ("--keep-checkpoints", "0"))),
-        *(("evaluate", ("--episodes", "0")), ("evaluate", ("--workers", "0")), ("evaluate", ("--noise-variance", "-1"))),
-        *(("evaluate", ("--laps", "-1")), ("evaluate", ("--latency-scale", "-1")), ("evaluate", ("--seed", "-1"))),
-        *(("render", ("--seconds", "-1")), ("render", ("--seed", "-1")), ("render", ("--noise-variance", "-0.1"))),
-        *(("gallery", ("--height", "1000000", "--width", "1000000")), ("gallery", ("--zoom", "100000"))),
-        *(("explain", ("--frames", "1000000000")), ("explain", ("--seconds", "1e12")), ("render", ("--seconds", "1e300"))),
-        *(("export", ("--check-frames", "1000000000000")), ("data view", ("--seconds", "-3"))),
-        *(("robustness", ("--roads", "0")), ("robustness", ("--seeds", "0")), ("robustness", ("--films", "-1"))),
-        *(("robustness", ("--workers", "0")), ("gate", ("--margin", "0")), ("gate", ("--error-rate", "1"))),
-    ):
-        yield bad(verb, *more)
+    for line in (CONTRADICTIONS + ABSURD).strip().splitlines():
+        verb = next(name for name in sorted(VERBS, key=len, reverse=True) if line.startswith(f"{name} "))
+        yield bad(verb, *line.removeprefix(verb).split())
 
 
 def _with_out(verb: str, out: str) -> Bad:

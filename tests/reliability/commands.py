@@ -38,7 +38,14 @@ def _small_demo() -> None:
 
     training = ImitationConfig(epochs=2, batch_size=8, window=16, burn_in=4)
     verb.QUICK = dataclasses.replace(
-        verb.QUICK, frames=240, episode_s=2.0, training=training, roads=1, road_s=1.0, noise_variances=(0.0, 0.1), film_s=0.4
+        verb.QUICK,
+        frames=240,
+        episode_s=2.0,
+        training=training,
+        roads=1,
+        road_s=1.0,
+        noise_variances=(0.0, 0.1),
+        film_s=0.4,
     )
 
 
@@ -61,8 +68,13 @@ COMMANDS: dict[str, Command] = {
         needs=("pandas", "pyarrow"),
     ),
     "evaluate": Command(("evaluate", "--policy", "{policy}", "--episodes", "2", *WORLD, "--json", "figures.json")),
-    "demo": Command(("demo", "--quick", "--vehicle", "bicycle", "--out", "run", "--json", "figures.json"), prepare=_small_demo),
-    "data convert": Command(("data", "convert", "{data}", "--out", "copy", "--to", "donkeycar", "--json", "figures.json")),
+    "demo": Command(
+        ("demo", "--quick", "--vehicle", "bicycle", "--out", "run", "--json", "figures.json"), prepare=_small_demo
+    ),
+    "data convert": Command(
+        ("data", "convert", "{data}", "--out", "copy", "--to", "donkeycar", "--episodes", "0", "--to-s", "0.5")
+        + ("--json", "figures.json")
+    ),
     "data fix": Command(("data", "fix", "{tub}", "--out", "copy", "--json", "figures.json")),
     "data view": Command(("data", "view", "{tub}", "--out", "film.mp4", "--seconds", "0.5", "--step", "step.png")),
     "export": Command(
@@ -84,7 +96,19 @@ COMMANDS: dict[str, Command] = {
         + ("--no-silence", "--json", "figures.json")
     ),
     "gallery": Command(
-        ("gallery", "--out", "picture.png", "--families", "noise", "--severities", "1", "--height", "24", "--width", "48")
+        (
+            "gallery",
+            "--out",
+            "picture.png",
+            "--families",
+            "noise",
+            "--severities",
+            "1",
+            "--height",
+            "24",
+            "--width",
+            "48",
+        )
     ),
 }
 """By verb."""

@@ -1,4 +1,4 @@
-"""A fuzzer over every reader but those of recordings: policies, learners, run directories, roads, wirings, spaces, ONNX.
+"""A fuzzer over every reader but those of recordings: policies, learners, runs, roads, wirings, spaces, ONNX.
 
     python -m tests.reliability.fuzz_readers --count 10000 --seed 0
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import random
 import shutil
 import struct
@@ -20,6 +21,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,16 @@ def _read_policy(place: Path) -> None:
     directory = find_policy(place / "policy")
     world_of(directory)
     policy = load_policy(directory)
-    policy(torch.zeros(1, 2, policy.config.preprocessing.source_height, policy.config.preprocessing.source_width, 3, dtype=torch.uint8))
+    policy(
+        torch.zeros(
+            1,
+            2,
+            policy.config.preprocessing.source_height,
+            policy.config.preprocessing.source_width,
+            3,
+            dtype=torch.uint8,
+        )
+    )
 
 
 def _checkpoint(place: Path) -> None:
@@ -255,8 +266,8 @@ def _read_numpy(place: Path) -> None:
     Driver(place / "car", "numpy").drive(np.zeros((24, 48, 3), np.uint8))
 
 
-_ANGLES = [(20 * torch.cos(torch.tensor(a)).item(), 20 * torch.sin(torch.tensor(a)).item()) for a in torch.linspace(0, 6.18, 60).tolist()]
-ROAD = "# x_m,y_m,w_tr_right_m,w_tr_left_m\n" + "".join(f"{x:.3f},{y:.3f},4,4\n" for x, y in _ANGLES)
+_POINTS = [(20 * math.cos(a / 10), 20 * math.sin(a / 10)) for a in range(62)]
+ROAD = "# x_m,y_m,w_tr_right_m,w_tr_left_m\n" + "".join(f"{x:.3f},{y:.3f},4,4\n" for x, y in _POINTS)
 CIRCUIT = "source,target,polarity\ninput:0,a,1\ninput:1,b,-1\na,m,1\nb,m,-1\na,b,1\n"
 SUITE = '{"perturbations": ["fog", "rain+latency:1"], "severities": [1, 3, 5], "roads": 4, "episode_s": 20}'
 LATENCY = json.dumps(
@@ -281,9 +292,13 @@ READERS: dict[str, Reader] = {
     "checkpoint": Reader(_checkpoint, _read_checkpoint, ("policy/*",)),
     "learner": Reader(_learner, _read_learner, ("policy/learner.safetensors",), ("stable_baselines3",)),
     "training state": Reader(_training_state, _read_training_state),
-    "run directory": Reader(_run_directory, _read_run_directory, ("run/config.json", "run/metrics.jsonl", "run/tensorboard/*")),
+    "run directory": Reader(
+        _run_directory, _read_run_directory, ("run/config.json", "run/metrics.jsonl", "run/tensorboard/*")
+    ),
     "options of a run": Reader(_options, _read_options, ("run/config.json",)),
-    "robustness": Reader(_robustness, _read_robustness, ("run/plan.json", "run/cells/**/*.json"), ("pandas", "pyarrow")),
+    "robustness": Reader(
+        _robustness, _read_robustness, ("run/plan.json", "run/cells/**/*.json"), ("pandas", "pyarrow")
+    ),
     "suite": Reader(_text("suite.json", SUITE), _read_suite),
     "latency": Reader(_text("latency.json", LATENCY), _read_latency),
     "sweep space": Reader(_text("space.toml", SPACE), _read_space, needs=("optuna",)),
@@ -333,7 +348,7 @@ def run(names: list[str], count: int, seed: int, directory: Path) -> Iterator[tu
             for case in range(count):
                 rng = random.Random(f"{seed} {name} {case}")
                 path = rng.choice(files)
-                kind = replace_file(path, lambda rng, path=path: damage(contents[path], path, rng), rng)
+                kind = replace_file(path, partial(damage, contents[path], path), rng)
                 fault = examine_by(reader.read, place)
                 if fault is not None:
                     yield name, case, f"{path.name} ({kind}): {fault}"

@@ -186,9 +186,7 @@ def run_child(
     )
 
 
-def _wait(
-    child: int, strike: Strike, started_s: float, timeout_s: float
-) -> tuple[int, resource.struct_rusage, bool]:
+def _wait(child: int, strike: Strike, started_s: float, timeout_s: float) -> tuple[int, resource.struct_rusage, bool]:
     """Wait for a child and strike it meanwhile."""
     timed_out = False
     coming = [*strike.signals, *([(strike.kill_after_s, signal.SIGKILL)] if strike.kill_after_s is not None else [])]
@@ -305,7 +303,9 @@ class _Auditor:
         """Name an operation; None for one that changes nothing, or elsewhere."""
         if event == "open":
             mode, flags = arguments[1], arguments[2]
-            if not (isinstance(mode, str) and set(mode) & set("wax+")) and not (isinstance(flags, int) and flags & WRITING):
+            if not (isinstance(mode, str) and set(mode) & set("wax+")) and not (
+                isinstance(flags, int) and flags & WRITING
+            ):
                 return None
         count = 1 if event == "open" else OPERATIONS[event]
         names = []

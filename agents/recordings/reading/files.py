@@ -22,24 +22,29 @@ from agents.runs.reading import (
     check_regular,
     one_line,
     parse_json,
+    possible_name,
     read_bytes,
     read_json,
 )
 
 __all__ = [
-    *("MOST_BYTES", "DamagedFile", "check_regular", "one_line", "parse_json", "read_bytes", "read_json"),
-    *("LONGEST_LINE", "json_lines", "load_array", "npy_header", "number", "possible_name"),
+    "DamagedFile",
+    "LONGEST_LINE",
+    "MOST_BYTES",
+    "check_regular",
+    "json_lines",
+    "load_array",
+    "npy_header",
+    "number",
+    "one_line",
+    "parse_json",
+    "possible_name",
+    "read_bytes",
+    "read_json",
 ]
+
 LONGEST_LINE = 1 << 20
 """Longest line of a file of JSON lines, bytes; the rest of a longer one is damage."""
-
-
-def possible_name(name: str) -> bool:
-    """Say whether a file could have this name: no zero byte, no lone surrogate, not too long."""
-    try:
-        return bool(name) and "\0" not in name and len(os.fsencode(name)) < 4096
-    except UnicodeEncodeError:
-        return False
 
 
 def json_lines(file: BinaryIO) -> Iterator[Any]:
