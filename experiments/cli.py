@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
 from experiments.help.declared import read_options
 from experiments.help.page import help_page
+from experiments.interrupts import INTERRUPTED, at_once, raised, say_once
 from experiments.streams import LastingStream, lasting_streams
 from wormwheel import explain, hidden_by
 
@@ -41,8 +42,6 @@ ROOMS = ("policies", "envs", "agents")
 """The packages beside this one; other distributions own such names."""
 USAGE_ERROR = 2
 """Exit code when what was asked for cannot be done: bad options, bad input, nowhere to write."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 PIPE_CLOSED = 141
 """Exit code when nobody reads the output any more, as shells have it."""
 TRACEBACK = "WORMWHEEL_TRACEBACK"
@@ -123,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for what cannot be done as asked, 130 after Ctrl-C. A bug raises.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return guarded("wormwheel", lambda: _run(words))
+    with at_once(for_good=arguments is None):
+        return guarded("wormwheel", lambda: _run(words))
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
@@ -161,7 +161,8 @@ def _attempt(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except KeyboardInterrupt:
-        _complain(name, "stopped by Ctrl-C; what was complete is kept")
+        sys.stdout.flush()
+        say_once(name)
         return INTERRUPTED
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK) == "1":
@@ -281,7 +282,8 @@ def _call(name: str, arguments: list[str]) -> int:
     if hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
         options = parse_options(kind, program, arguments, default=module.defaults_for(options))
-    code = getattr(module, verb.function)(options)
+    with raised():
+        code = getattr(module, verb.function)(options)
     return code if isinstance(code, int) else 0
 
 
@@ -415,10 +417,14 @@ def run_script(
         module = sys.modules[kind.__module__].__spec__
         if module is not None and show_help(called, module.name, kind.__name__, words, omit_prefixes=True):
             return 0
-        run(parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more))
+        options = parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more)
+        with raised():
+            run(options)
         return 0
 
-    sys.exit(guarded(called.split()[-1].rpartition(".")[2], work))
+    with at_once(for_good=True):
+        code = guarded(called.split()[-1].rpartition(".")[2], work)
+    sys.exit(code)
 
 
 def _started() -> str:

@@ -214,7 +214,7 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write beside, flush to disk, move into place."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -24,7 +24,16 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.runs.workers import WorkerLost, interrupts_held_back, portable, raise_here, worker_context
+from agents.runs.stalls import StallWatch
+from agents.runs.workers import (
+    WorkerLost,
+    end_processes,
+    end_with_parent,
+    interrupts_held_back,
+    portable,
+    raise_here,
+    worker_context,
+)
 
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 _WHOLE = ""  # Name of the one array of observations that are not dicts.
@@ -108,11 +117,7 @@ class SharedVecEnv(VecEnv):
         """End the processes; a step that is under way is finished first."""
         for pipe in self._pipes:
             pipe.close()  # A worker that hears and reaches nobody ends.
-        for process in self._processes:
-            process.join(_PATIENCE_S)
-            if process.is_alive():
-                process.terminate()
-                process.join()
+        end_processes(self._processes, _PATIENCE_S)
         self._pipes, self._processes = [], []
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
@@ -152,8 +157,17 @@ class SharedVecEnv(VecEnv):
 
     def _hear(self, number: int) -> Any:
         """Return a process's answer, or raise what went wrong in it."""
+        pipe, pid, watch = self._pipes[number], self._processes[number].pid, StallWatch()
         try:
-            fine, answer = self._pipes[number].recv()
+            while not pipe.poll(StallWatch.EVERY_S):
+                if watch.stalled(pid):
+                    raise WorkerLost(
+                        f"the process of envs {self._where(number)} ({pid}) has stopped making progress: resume the "
+                        "run, or step the envs in the learner's own process."
+                    )
+            fine, answer = pipe.recv()
+        except WorkerLost:
+            raise
         except (EOFError, OSError):
             raise self._lost(number) from None
         if not fine:
@@ -207,6 +221,7 @@ def _work(
 ) -> None:
     """Step some envs as long as somebody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the learner decides what it means.
+    end_with_parent()
     places = {name: room.array for name, room in rooms[0].items()}
     actions, rewards, dones = (room.array for room in rooms[1:])
     worlds: list[gymnasium.Env[Any, Any]] = []

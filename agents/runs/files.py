@@ -11,16 +11,23 @@ A kill, a full disk or a missing permission in the middle leaves what was there 
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial-"
 """Mark in the name of whatever is not complete yet; readers pass over names that hold it."""
@@ -70,10 +77,22 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     directory = Path(path)
     with clear_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        probe = _beside(directory / "probe")
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        _probe(directory)
     return directory
+
+
+def _probe(directory: Path) -> None:
+    """Make a file in a directory; where the system knows files without a name, a kill leaves none behind."""
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            os.close(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600))
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+                raise
+    probe = _beside(directory / "probe")
+    probe.touch(exist_ok=False)
+    probe.unlink()
 
 
 @contextmanager
@@ -96,7 +115,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = _beside(target)
+        _clear_dead(target)
+        partial, held = _make_beside(target)
         try:
             yield partial
             if target.exists():
@@ -105,6 +125,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(partial, target)
         finally:
             remove(partial)
+            os.close(held)
 
 
 @contextmanager
@@ -224,6 +245,35 @@ def private_directory(name: str) -> Path | None:
 def _beside(path: Path, mark: str = PARTIAL) -> Path:
     """Return a hidden, unused name in the same directory, with the same suffix."""
     return path.with_name(f".{path.stem}{mark}{secrets.token_hex(4)}{path.suffix}")
+
+
+def _make_beside(target: Path) -> tuple[Path, int]:
+    """Make an empty file under a hidden name and hold its lock, by which others see that its maker lives."""
+    while True:
+        partial = _beside(target)
+        held = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is None:
+            return partial, held
+        with suppress(OSError):  # Where the file system knows no locks, leftovers stay.
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(held).st_nlink:
+            return partial, held
+        os.close(held)  # Somebody who cleared up was faster than the lock.
+
+
+def _clear_dead(target: Path) -> None:
+    """Remove what killed processes have left half-made beside a file: hidden files of that name that nobody holds."""
+    if fcntl is None:
+        return
+    for entry in target.parent.glob(f".{glob.escape(target.stem)}{PARTIAL}*{glob.escape(target.suffix)}"):
+        with suppress(OSError):
+            descriptor = os.open(entry, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    entry.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _flush_to_disk(path: Path) -> None:

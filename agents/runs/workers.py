@@ -10,13 +10,19 @@ because it is gone or has given up, stops: a killed program leaves no process be
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn, TypeVar
+
+from agents.runs.stalls import StallWatch, is_halted
 
 Job = TypeVar("Job")
 
@@ -26,7 +32,7 @@ PRELOADED = ("torch", "numba", "cv2", "gymnasium", "pydantic", "agents.driving.r
 
 
 class WorkerLost(OSError):
-    """A worker process ended without a word: killed from outside, most likely for memory."""
+    """A worker process ended without a word, killed from outside, most likely for memory; or it makes no progress."""
 
 
 class WorkerTrace(Exception):
@@ -59,7 +65,7 @@ def run_jobs(
 
     Raises:
         ValueError: if `workers` is less than 1.
-        WorkerLost: if a process was killed.
+        WorkerLost: if a process was killed, or makes no progress.
         Exception: what a job raised; the other workers are stopped first.
     """
     if workers < 1:
@@ -82,10 +88,19 @@ def run_jobs(
             theirs.close()
             processes.append(process)
             pipes.append(ours)
-        open_pipes = list(pipes)
+        open_pipes, watch = list(pipes), StallWatch()
         while open_pipes:
-            for pipe in wait(open_pipes):
+            heard = wait(open_pipes, timeout=StallWatch.EVERY_S)
+            if not heard:
+                for pipe, process in zip(pipes, processes, strict=True):
+                    if pipe in open_pipes and watch.stalled(process.pid):
+                        raise WorkerLost(
+                            f"worker process {process.pid} has stopped making progress; what was complete is kept. "
+                            "Start again; with --workers 1 there are no other processes."
+                        )
+            for pipe in heard:
                 assert isinstance(pipe, Connection)
+                watch.forget(processes[pipes.index(pipe)].pid)
                 try:
                     kind, content = pipe.recv()
                     if kind == "free":
@@ -104,11 +119,30 @@ def run_jobs(
     finally:
         for pipe in pipes:
             pipe.close()
-        for process in processes:
-            process.join(timeout=10)
-            if process.is_alive():
-                process.terminate()
-                process.join()
+        end_processes(processes)
+
+
+def end_processes(processes: Sequence[BaseProcess], patience_s: float = 10.0) -> None:
+    """Wait for processes whose pipes are closed; kill those that do not end, as one that is halted never would."""
+    deadline_s = time.monotonic() + patience_s
+    for process in processes:
+        while process.is_alive() and time.monotonic() < deadline_s and not is_halted(process.pid):
+            process.join(timeout=0.05)
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def end_with_parent() -> None:
+    """End this process at once when the one that started it is gone, whatever it is doing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def worker_context() -> Any:
@@ -144,6 +178,7 @@ def interrupts_held_back() -> Iterator[None]:
 def _worker(pipe: Connection, work: Callable[[Iterable[Any], Callable[[Any], None]], None]) -> None:
     """Do jobs as long as there are any, and send what happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means.
+    end_with_parent()
 
     def send(kind: str, content: Any) -> None:
         try:

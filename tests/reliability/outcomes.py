@@ -15,9 +15,9 @@ from tests.reliability.zygote import without_chance
 
 CLOCKS = {
     *("started", "command", "seconds", "training_s", "frames_per_s", "resume", "new_frames", "steps_per_s"),
-    *("timestamp", "time", "fps", "machine", "generated", "wall_s"),
+    *("timestamp", "time", "t", "finished", "learner.safetensors", "fps", "machine", "generated", "wall_s"),
 }
-"""Keys of JSON objects whose values are times, speeds, or how the command was typed."""
+"""Keys of JSON objects whose values are times, speeds, how the command was typed, or digests over such values."""
 _CLOCKS_IN_PAGES = (
     re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z| UTC)?"),
     re.compile(r"\d+(\.\d+)? (s|seconds|min|minutes|ms)\b"),
@@ -67,6 +67,16 @@ def _content(path: Path) -> str:
             return "\n".join(json.dumps(_timeless(json.loads(line)), indent=1) for line in lines)
         except ValueError:
             return text
+    if path.name == "learner.safetensors":  # Its header keeps when each of the last episodes ended.
+        length = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:length])
+        inner = _timeless(json.loads(header["__metadata__"].pop("learner")))
+        parts = sorted(
+            (name, hashlib.sha256(content[length:][slice(*value["data_offsets"])]).hexdigest(), value["shape"])
+            for name, value in header.items()
+            if name != "__metadata__"
+        )
+        return json.dumps([inner, parts], indent=1)
     if path.name == "trials.log":  # Optuna's journal holds every word of a killed trial; the table is what counts.
         return "journal"
     if path.suffix == ".parquet":

@@ -245,7 +245,7 @@ def _be_child(
             prepare()
         if log is not None or strike.kill_before or strike.full_before:
             sys.addaudithook(_Auditor(place.root, strike, log))
-        code = _main(list(words))
+        code = _main()
     except BaseException:
         import traceback
 
@@ -255,14 +255,14 @@ def _be_child(
         os._exit(code)
 
 
-def _main(words: list[str]) -> int:
+def _main() -> int:
     """Run the command as the interpreter would: what ends with the process ends here."""
     from multiprocessing import util
 
     from experiments.cli import main
 
     try:
-        code = main(words)
+        code = main()  # As the program itself: what follows is in `sys.argv`.
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
     threading._shutdown()  # type: ignore[attr-defined]

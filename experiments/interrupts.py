@@ -1,0 +1,83 @@
+"""Ctrl-C at any moment: one line and exit code 130, never a traceback.
+
+While modules are imported and options are read nothing has been written, and an exception could be raised inside
+whatever library is being loaded: there Ctrl-C ends the process at once. While a verb works it raises KeyboardInterrupt,
+so that what is half made is cleared away; a second one in that time raises it again. Once the verb is left, or the line
+has been said, it ends the process at once again.
+
+Only the standard library is imported here: this is the first thing that the command does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+LINE = "stopped by Ctrl-C; what was complete is kept"
+"""What is said."""
+_said = False
+
+
+def say_once(name: str = "wormwheel") -> None:
+    """Say the line, unless it has been said; past all buffers, whatever state they are in."""
+    global _said
+    if not _said:
+        _said = True
+        try:
+            os.write(2, f"{name}: {LINE}\n".encode())
+        except OSError:
+            pass
+
+
+def is_command() -> bool:
+    """Whether this process is the command itself, not a program that imports it."""
+    first = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return first.split(".")[0] == "wormwheel" or "experiments.cli" in sys.orig_argv[1:4]
+
+
+def leave_at_once() -> None:
+    """From now on end the process at Ctrl-C; only the main thread can ask for it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _leave)
+
+
+@contextmanager
+def at_once(for_good: bool = False) -> Iterator[None]:
+    """End the process at Ctrl-C inside the block; `for_good` after it as well."""
+    global _said
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _said = False
+    before = signal.getsignal(signal.SIGINT)
+    leave_at_once()
+    try:
+        yield
+    finally:
+        if not for_good:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Raise KeyboardInterrupt at Ctrl-C inside the block; afterwards as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    say_once()
+    os._exit(INTERRUPTED)
