@@ -88,12 +88,13 @@ def run_jobs(
             theirs.close()
             processes.append(process)
             pipes.append(ours)
-        open_pipes, watch = list(pipes), StallWatch()
+        open_pipes, watch, looked_s = list(pipes), StallWatch(), time.monotonic()
         while open_pipes:
             heard = wait(open_pipes, timeout=StallWatch.EVERY_S)
-            if not heard:
+            if time.monotonic() > looked_s + StallWatch.EVERY_S:
+                looked_s = time.monotonic()
                 for pipe, process in zip(pipes, processes, strict=True):
-                    if pipe in open_pipes and watch.stalled(process.pid):
+                    if pipe in open_pipes and pipe not in heard and watch.stalled(process.pid):
                         raise WorkerLost(
                             f"worker process {process.pid} has stopped making progress; what was complete is kept. "
                             "Start again; with --workers 1 there are no other processes."
