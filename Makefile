@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz docs lock resolve wheel install install-dev format clean
+.PHONY: demo test kill bad-commands fuzz mutants soak steps docs lock resolve wheel install install-dev format clean
 
 demo: install
 	$(BIN)/wormwheel demo
@@ -46,11 +46,39 @@ install-dev: .venv/.installed-dev
 	$(BIN)/python install.py dev
 	touch $@ .venv/.installed
 
-# Damaged recordings, COUNT in all, over every reader; SEED gives others.
-COUNT ?= 1000
+# What docs/reliability.md promises, at length. SEED gives other moments, damage, values and breaks.
 SEED ?= 0
+
+# Every verb killed, stopped and out of space at seeded moments and before each file operation, then run again.
+VERBS ?=
+KILLS ?= 20
+kill: install-dev
+	$(BIN)/python -m tests.reliability.kill $(if $(VERBS),--verbs $(VERBS)) --kills $(KILLS) --seed $(SEED)
+
+# Commands that cannot be done as asked.
+bad-commands: install-dev
+	$(BIN)/python -m tests.reliability.bad_commands --seed $(SEED)
+
+# COUNT damaged recordings, and COUNT damaged files of every other kind.
+COUNT ?= 1000
 fuzz: install-dev
 	$(BIN)/python -m tests.reliability.fuzz_recordings --count $(COUNT) --seed $(SEED)
+	$(BIN)/python -m tests.reliability.fuzz_readers --count $(COUNT) --seed $(SEED)
+
+# Small deliberate breaks: those that once passed unnoticed, then a seeded sample of MUTANTS.
+MUTANTS ?= 100
+mutants: install-dev
+	$(BIN)/python -m tests.reliability.mutants --named
+	$(BIN)/python -m tests.reliability.mutants --count $(MUTANTS) --seed $(SEED) --least 0.95
+
+# Half an hour of everything on two cores, with faults.
+MINUTES ?= 30
+soak: install-dev
+	$(BIN)/python -m tests.reliability.soak --minutes $(MINUTES) --seed $(SEED)
+
+# A million random steps on both vehicles.
+steps: install-dev
+	$(BIN)/python -m tests.reliability.steps
 
 format:
 	$(BIN)/ruff check --fix .

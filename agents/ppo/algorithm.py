@@ -29,6 +29,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HumanOutputFormat, Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
@@ -203,6 +204,9 @@ class LiquidPPO(BaseAlgorithm):
         """
         if self.env is None:
             raise ValueError("there is no env to learn in: give one to the constructor, to load, or to set_env.")
+        if self.tensorboard_log is None and not self._custom_logger:
+            # Stable-Baselines3 would make a folder for a logger that writes nothing among the temporary files.
+            self.set_logger(Logger(None, [HumanOutputFormat(sys.stdout)] if self.verbose else []))
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )

@@ -131,7 +131,7 @@ def attempt(trial: Trial, command: Command, materials: dict[str, str], reference
     if fault := _fault_of_end(trial, struck):
         return fault
     if struck.code == 0:
-        return _compare(place, reference, struck)
+        return compare(place, reference, struck)
     if trial.again is not None:
         run_child([*words, *command.resume], place, trial.again, SLOWEST_S, prepare=command.prepare)
     ended = run_child([*words, *command.resume], place, timeout_s=SLOWEST_S, prepare=command.prepare)
@@ -141,7 +141,7 @@ def attempt(trial: Trial, command: Command, materials: dict[str, str], reference
         return f"neither starts nor resumes: {ended.complaint}"
     if ended.code != 0:
         return f"the second run ended with {ended.code or ended.signal}: {ended.complaint or ended.err[-1500:]}"
-    return _compare(place, reference, ended)
+    return compare(place, reference, ended)
 
 
 def _fault_of_end(trial: Trial, ended: Ended) -> str:
@@ -164,7 +164,8 @@ def _fault_of_end(trial: Trial, ended: Ended) -> str:
     return ""
 
 
-def _compare(place: Place, reference: Reference, ended: Ended) -> str:
+def compare(place: Place, reference: Reference, ended: Ended) -> str:
+    """Say in what a command has left something else than an undisturbed run, "" if in nothing."""
     found = differences(reference.left, snapshot(place.work))
     found += [f"in tmp, {line}" for line in differences(reference.temporary, snapshot(place.temporary))]
     if ended.orphans:
@@ -197,6 +198,7 @@ def run(
             trials = random.Random(seed).sample(trials, min(most, len(trials)))
         for trial in trials:
             yield trial, attempt(trial, command, materials, reference, root / "trial")
+        print(f"{verb}: {len(trials)} trials", file=sys.stderr, flush=True)
 
 
 def main() -> int:

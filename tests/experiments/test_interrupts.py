@@ -1,0 +1,67 @@
+"""Ctrl-C ends the command in one line and exit code 130, whenever it comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import cli, interrupts
+from tests.experiments.verbs import ROAD
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys
+sys.argv = ["wormwheel", *sys.argv[1:]]
+print("begun", flush=True)
+from experiments.cli import main
+sys.exit(main())
+"""
+"""What the installed command does, with a word when Python itself is up."""
+
+
+def test_ctrl_c_while_it_starts(tmp_path: Path):
+    words = ["record", "--out", str(tmp_path / "run"), "--frames", "2000", *ROAD]
+    going = []
+    for delay_s in (0.05, 0.5, 1.5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        going.append((process, time.monotonic() + delay_s))
+    for process, when_s in going:
+        time.sleep(max(0.0, when_s - time.monotonic()))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+        said = [line for line in err.splitlines() if line.startswith("wormwheel: ")]
+        assert said == [f"wormwheel: {interrupts.LINE}"] and "Traceback" not in err and "ignored" not in err, err
+
+
+def test_ctrl_c_while_a_verb_works_clears_away_and_is_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    cleared = []
+
+    def work(options: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        finally:
+            cleared.append(True)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("experiments.info.run", work)
+    assert cli.main(["info", "cores"]) == 130
+    assert cleared and signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err.count(interrupts.LINE) == 1
