@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
 from experiments.help.declared import read_options
 from experiments.help.page import help_page
-from experiments.interrupts import INTERRUPTED, at_once, raised, say_once
+from experiments.interrupts import INTERRUPTED, LINE, at_once, may_say, raised
 from experiments.streams import LastingStream, lasting_streams
 from wormwheel import explain, hidden_by
 
@@ -161,8 +161,8 @@ def _attempt(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except KeyboardInterrupt:
-        sys.stdout.flush()
-        say_once(name)
+        if may_say():
+            _complain(name, LINE)
         return INTERRUPTED
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK) == "1":

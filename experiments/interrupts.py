@@ -25,15 +25,11 @@ LINE = "stopped by Ctrl-C; what was complete is kept"
 _said = False
 
 
-def say_once(name: str = "wormwheel") -> None:
-    """Say the line, unless it has been said; past all buffers, whatever state they are in."""
+def may_say() -> bool:
+    """Whether the line is still to be said; whoever asks says it."""
     global _said
-    if not _said:
-        _said = True
-        try:
-            os.write(2, f"{name}: {LINE}\n".encode())
-        except OSError:
-            pass
+    before, _said = _said, True
+    return not before
 
 
 def is_command() -> bool:
@@ -79,5 +75,9 @@ def raised() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    say_once()
+    if may_say():
+        try:
+            os.write(2, f"wormwheel: {LINE}\n".encode())  # Past all buffers, whatever state they are in.
+        except OSError:
+            pass
     os._exit(INTERRUPTED)

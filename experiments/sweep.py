@@ -146,14 +146,11 @@ def run(options: SweepOptions) -> Path:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
             load_if_exists=True,
         )
-        # Of the trials so far: a resumed sweep must not draw again what it drew at first.
-        draws = np.random.SeedSequence([options.seed, len(study.get_trials(deepcopy=False))])
-        study.sampler = optuna.samplers.TPESampler(seed=int(draws.generate_state(1)[0]))
         _requeue(optuna, study)
         while (finished := _finished(optuna, study)) < wanted:
             trial = study.ask()
             say(f"trial {finished + 1} of {wanted}")
-            _run_trial(optuna, study, trial, space, out)
+            _run_trial(optuna, study, trial, space, out, (options.seed, finished))
         rows = _rows(optuna, study, space, out)
         _show(rows, space)
         write_results(out / "results.json", VERB, options, {"trials": rows})
@@ -232,13 +229,31 @@ def _choose(trial: Any, name: str, kind: list[Any] | Range) -> Any:
     return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
-def _run_trial(optuna: Any, study: Any, trial: Any, space: Space, out: Path) -> None:
-    """Train with one choice of options, and tell the study how it went."""
-    chosen = {name: _choose(trial, name, kind) for name, kind in space.space.items()}
-    place = out / trial.user_attrs.get("directory", f"trial-{trial.number}")
+def _run_trial(optuna: Any, study: Any, trial: Any, space: Space, out: Path, drawn_by: tuple[int, int]) -> None:
+    """Train with one choice of options, and tell the study how it went.
+
+    Args:
+        optuna: the package.
+        study: of the sweep.
+        trial: new, or queued again after a kill.
+        space: what the file says.
+        out: directory of the sweep.
+        drawn_by: seed of the sweep and number of trials before this one. Each option is drawn by these alone, so that a
+            sweep which is killed, between two draws even, goes through the same trials.
+    """
+    chosen = {}
+    for number, (name, kind) in enumerate(space.space.items()):
+        draws = np.random.SeedSequence([*drawn_by, number])
+        study.sampler = optuna.samplers.TPESampler(seed=int(draws.generate_state(1)[0]))
+        chosen[name] = _choose(trial, name, kind)
+    known = trial.user_attrs.get("directory")
+    place = out / known if known else _free(out, drawn_by[1])
     trial.set_user_attr("directory", place.name)
     options = replace(options_of(space, chosen), out=place, resume=place.exists())
     values: list[float] = []
+    for step, value in trial.user_attrs.get("reported", {}).items():
+        values.append(value)
+        trial.report(value, int(step))
 
     def note(step: int, value: float) -> None:
         values.append(value)
@@ -260,6 +275,13 @@ def _run_trial(optuna: Any, study: Any, trial: Any, space: Space, out: Path) -> 
         say(f"{place.name}: ended early ({error})")
     else:
         study.tell(trial, _outcome(place, space)[0])
+
+
+def _free(out: Path, number: int) -> Path:
+    """Return the directory of a new trial."""
+    while (place := out / f"trial-{number}").exists():
+        number += 1
+    return place
 
 
 def _outcome(place: Path, space: Space) -> tuple[float, Estimate | None]:
@@ -287,7 +309,8 @@ def _requeue(optuna: Any, study: Any) -> None:
     """Queue the trial that a killed sweep was at once more, to be resumed in its directory."""
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs=dict(trial.user_attrs))
+        reported = {str(step): value for step, value in trial.intermediate_values.items()}
+        study.enqueue_trial(trial.params, user_attrs={**trial.user_attrs, "reported": reported})
 
 
 def _rows(optuna: Any, study: Any, space: Space, out: Path) -> list[dict[str, Any]]:
@@ -307,7 +330,7 @@ def _rows(optuna: Any, study: Any, space: Space, out: Path) -> list[dict[str, An
                 "options": chosen,
                 "value": trial.value if complete else None,
                 "figure": figure.to_json() if figure is not None else None,
-                "points": len(trial.intermediate_values),
+                "points": len((place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()),
                 "pruned": not complete,
             }
         )

@@ -56,6 +56,7 @@ START: dict[str, tuple[str, ...]] = {
     "data convert": ("{data}", "--out", "new", "--to", "donkeycar"),
     "data view": ("{data}", "--out", "new.mp4"),
     "data fix": ("{tub}", "--out", "new"),
+    "data cross-validate": ("{data}", "--out", "new"),
     "info": ("cores",),
 }
 """By verb: options with which it would do something small."""
@@ -254,7 +255,7 @@ def from_declarations(rng: random.Random) -> Iterator[Bad]:
 
 
 def _bad(verb: str, *more: str) -> Bad:
-    return Bad((*verb.split(), *START[verb], *more))
+    return Bad((*verb.split(), *START.get(verb, ()), *more))
 
 
 def written_down(place: dict[str, str]) -> Iterator[Bad]:
@@ -346,7 +347,7 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     for verb in VERBS:
         yield bad(verb, "--json", f"{there['forbidden']}/figures.json")
         yield bad(verb, "--json", there["folder"])
-    for line in (CONTRADICTIONS + ABSURD).strip().splitlines():
+    for line in filter(None, (CONTRADICTIONS + ABSURD).splitlines()):
         verb = next(name for name in sorted(VERBS, key=len, reverse=True) if line.startswith(f"{name} "))
         yield bad(verb, *line.removeprefix(verb).split())
 

@@ -231,7 +231,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "new episodes" in caplog.text
     content = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(content[: len(content) // 2])
-    with pytest.raises(LearnerError, match="corrupt"):
+    with pytest.raises(LearnerError, match="is damaged"):
         LiquidPPO.load(tmp_path)
     foreign = {"format": "wormwheel-ppo", "format_version": 1, "ppo": {"colour": 1}}
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / FILE, {"learner": json.dumps(foreign)})
@@ -324,7 +324,7 @@ def test_nothing_that_is_loaded_can_run(tmp_path: Path, monkeypatch: pytest.Monk
         LiquidPPO.load("learner", make_vector_env(lambda: Drifting(visual=True), 3))
     for content in (pickle.dumps(Bomb()), b"PK" + pickle.dumps(Bomb())):
         (tmp_path / "learner" / FILE).write_bytes(content)
-        with pytest.raises(LearnerError, match="corrupt"):
+        with pytest.raises(LearnerError, match="is damaged"):
             LiquidPPO.load("learner")
     assert not Path("exploded").exists()
 

@@ -75,7 +75,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path):
         Store(tmp_path, PLAN)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     (tmp_path / "thesis.txt").rename(tmp_path / "plan.json")
-    with pytest.raises(ValueError, match="plan.json is corrupt"):
+    with pytest.raises(ValueError, match="plan.json should hold JSON and is damaged"):
         open_plan(tmp_path, PLAN)
 
 

@@ -41,7 +41,7 @@ def test_a_file_and_what_the_command_line_says_instead(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "is not JSON"),
+        ("{", "should hold JSON and is damaged"),
         ("[1]", "must be an object with perturbations, severities, roads, episode_s"),
         ('{"severities": [1]}', "must be an object with"),
         ('{"perturbations": ["fog"], "speed": 3}', "must be an object with"),
