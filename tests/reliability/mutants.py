@@ -259,8 +259,6 @@ def import_others() -> None:
         "pandas",
         "pyarrow",
         "scipy.stats",
-        "pytest",
-        "hypothesis",
         "tyro",
     ):
         with contextlib.suppress(ImportError):
