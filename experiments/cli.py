@@ -15,16 +15,18 @@ Modules that are run by `python -m` have the same command line:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import itertools
 import logging
+import math
 import os
 import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
@@ -321,12 +323,29 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
-            return tyro.cli(kind, prog=program, args=arguments, **more)
+            options = tyro.cli(kind, prog=program, args=arguments, **more)
+        if trouble := next(_impossible(options), None):
+            raise ValueError(f"{trouble} See {program} --help.")
+        return options
     except SystemExit as leaving:
         # What a config refused is in the exception that tyro turned into its message.
         cause = leaving.__context__
         words = describe(cause) if isinstance(cause, ValueError) else _gist(message.getvalue())
         raise ValueError(f"{words}{_meant(kind, arguments, 'config' in more)} See {program} --help.") from None
+
+
+def _impossible(value: Any, name: str = "") -> Iterator[str]:
+    """Yield what is wrong with numbers that no option can mean, at any depth: NaN, and more than 64 bits."""
+    if isinstance(value, float) and math.isnan(value):
+        yield f"{name} must be a number, got nan."
+    elif isinstance(value, int) and abs(value) >> 63:
+        yield f"{name} must fit into 64 bits, got {value!s:.40}."
+    elif dataclasses.is_dataclass(value):
+        for item in dataclasses.fields(value):
+            yield from _impossible(getattr(value, item.name), f"{name}.{item.name}" if name else item.name)
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from _impossible(one, name)
 
 
 def _meant(kind: Any, arguments: list[str], omit_prefixes: bool) -> str:

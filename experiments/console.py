@@ -233,11 +233,9 @@ def check_json(path: Path | None) -> None:
         OSError: if they could not.
         ValueError: if a file of somebody else's is there.
     """
-    if path is not None and not (path.exists() and not path.is_file()):
-        if path.is_dir():
-            raise IsADirectoryError(
-                21, "is a directory and a file was to be written; give --json a file name", str(path)
-            )
+    if path is not None and path.is_dir():
+        raise IsADirectoryError(21, "is a directory and a file was to be written; give --json a file name", str(path))
+    if path is not None and (path.is_file() or not path.exists()):
         check_ours(path)
         check_place(path.parent)
         with clear_errors(path):

@@ -11,7 +11,6 @@ A kill, a full disk or a missing permission in the middle leaves what was there 
 from __future__ import annotations
 
 import errno
-import glob
 import json
 import os
 import re
@@ -115,7 +114,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         target.parent.mkdir(parents=True, exist_ok=True)
-        _clear_dead(target)
+        _clear_dead(target.parent)
         partial, held = _make_beside(target)
         try:
             yield partial
@@ -125,7 +124,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(partial, target)
         finally:
             remove(partial)
-            os.close(held)
+            if held is not None:
+                os.close(held)
 
 
 @contextmanager
@@ -247,13 +247,14 @@ def _beside(path: Path, mark: str = PARTIAL) -> Path:
     return path.with_name(f".{path.stem}{mark}{secrets.token_hex(4)}{path.suffix}")
 
 
-def _make_beside(target: Path) -> tuple[Path, int]:
+def _make_beside(target: Path) -> tuple[Path, int | None]:
     """Make an empty file under a hidden name and hold its lock, by which others see that its maker lives."""
     while True:
         partial = _beside(target)
         held = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if fcntl is None:
-            return partial, held
+        if fcntl is None:  # Windows moves no file that is open.
+            os.close(held)
+            return partial, None
         with suppress(OSError):  # Where the file system knows no locks, leftovers stay.
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(held).st_nlink:
@@ -261,11 +262,18 @@ def _make_beside(target: Path) -> tuple[Path, int]:
         os.close(held)  # Somebody who cleared up was faster than the lock.
 
 
-def _clear_dead(target: Path) -> None:
-    """Remove what killed processes have left half-made beside a file: hidden files of that name that nobody holds."""
-    if fcntl is None:
+_looked_through: set[Path] = set()
+"""Directories that this process has cleared; once is enough, and they may hold many files."""
+
+
+def _clear_dead(directory: Path) -> None:
+    """Remove what killed processes have left half-made in a directory: hidden files of our naming that nobody holds."""
+    if fcntl is None or directory in _looked_through:
         return
-    for entry in target.parent.glob(f".{glob.escape(target.stem)}{PARTIAL}*{glob.escape(target.suffix)}"):
+    _looked_through.add(directory)
+    for entry in directory.glob(f".*{PARTIAL}*"):
+        if _LEFTOVER.fullmatch(entry.name) is None:
+            continue
         with suppress(OSError):
             descriptor = os.open(entry, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:

@@ -12,9 +12,7 @@ and as a shift to be robust to.
 from __future__ import annotations
 
 import math
-import tempfile
 import weakref
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,6 +20,7 @@ import numpy as np
 
 from envs.camera.lens import CameraParams
 from envs.camera.warp import Ground, Image, Panorama, WarpCamera
+from envs.scratch import Scratch
 from envs.vehicle.bullet import UNCOPYABLE, import_bullet, release
 
 _NEAR_M, _FAR_M = 0.02, 80.0
@@ -47,8 +46,9 @@ class TinyCamera:
         self._sky = WarpCamera(params, height, width)
         self._drawn = (self._sky.reach_m < _FARTHEST_M)[..., None]
         self._client: int = self._bullet.connect(self._bullet.DIRECT)
-        self._folder = Path(tempfile.mkdtemp(prefix="wormwheel-"))
-        self._release = weakref.finalize(self, release, self._bullet, self._client, self._folder)
+        scratch = Scratch()
+        self._folder = scratch.path
+        self._release = weakref.finalize(self, release, self._bullet, self._client, scratch)
         self._loads = 0
         _, focal_y = params.focal_px(width)
         focal_x, _ = params.focal_px(width)

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
-import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from envs.scratch import Scratch
 from envs.vehicle.vehicle import CAR_WIDTH_M, GRAVITY, Vehicle, VehicleParams, VehicleState, check_command
 
 WHEELBASE_M = 0.325
@@ -71,11 +70,11 @@ class BulletVehicle(Vehicle):
 
     def _connect(self) -> None:
         text, self._centre_x = _fused_car(self.params.mass_kg)
-        folder = Path(tempfile.mkdtemp(prefix="wormwheel-"))
-        self._urdf = folder / "racecar.urdf"
+        scratch = Scratch()
+        self._urdf = scratch.path / "racecar.urdf"
         self._urdf.write_bytes(text)
         self._client: int = self._bullet.connect(self._bullet.DIRECT)
-        self._release = weakref.finalize(self, release, self._bullet, self._client, folder)
+        self._release = weakref.finalize(self, release, self._bullet, self._client, scratch)
         self._step_s = 0.0
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -224,10 +223,10 @@ def _without_banner() -> Iterator[None]:
         os.close(nowhere)
 
 
-def release(bullet: Any, client: int, folder: Path) -> None:
+def release(bullet: Any, client: int, scratch: Scratch) -> None:
     """Disconnect a client and remove its folder."""
     bullet.disconnect(physicsClientId=client)
-    shutil.rmtree(folder, ignore_errors=True)
+    scratch.remove()
 
 
 def has_bullet() -> bool:

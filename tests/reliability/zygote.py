@@ -37,6 +37,8 @@ NEEDS_SPACE = ("open", "os.mkdir", "os.symlink", "os.link")
 _RANDOM = (
     (re.compile(r"partial-[0-9a-zA-Z_-]{8}"), "partial-*"),
     (re.compile(r"\btmp[0-9a-z_]{8}"), "tmp*"),
+    (re.compile(r"\btmp/[0-9a-z_]{8}$"), "tmp/*"),
+    (re.compile(r"wormwheel-[0-9a-z_]{8}"), "wormwheel-*"),
     (re.compile(r"pymp-[0-9a-z_]{8}"), "pymp-*"),
     (re.compile(r"listener-[0-9a-z_]{8}"), "listener-*"),
     (re.compile(r"(events\.out\.tfevents)[^/]*"), r"\1"),

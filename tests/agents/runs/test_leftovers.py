@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path):
     target = tmp_path / "film.mp4"
-    dead, foreign = tmp_path / ".film.partial-0123abcd.mp4", tmp_path / ".other.partial-0123abcd.mp4"
+    dead, foreign = tmp_path / ".film.partial-0123abcd.mp4", tmp_path / ".film.mp4.part"
     for path in (dead, foreign):
         path.write_text("half")
     with replacing(target) as mine:
