@@ -65,7 +65,7 @@ class SweepOptions:
     """TOML file: the verb, what all trials share, and what differs."""
     out: Path | None = None
     """Directory of the trials; runs/sweep-NAME, with a number added if that is taken, when not given."""
-    trials: PositiveInt | None = None
+    trials: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     """Trials in all; what the file says when not given."""
     seed: NonNegativeInt = 0
     """Seed of the choices."""

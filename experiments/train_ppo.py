@@ -97,7 +97,7 @@ class TrainPPOOptions:
     """Run directory; runs/ppo-ENV-CORE, with a number added if that is taken, when not given."""
     steps: PositiveInt = 100_000
     """Steps of all envs together."""
-    envs: PositiveInt = 8
+    envs: Annotated[int, Field(gt=0, le=65_536)] = 8
     """Envs side by side."""
     workers: NonNegativeInt = 0
     """Processes that step the envs, which share memory with the learner; 0 steps them in the learner's own. What is
@@ -132,11 +132,11 @@ class TrainPPOOptions:
     LaneKeeping's own there; `judged_in` in results.json says where the best was chosen."""
     evaluate_every: PositiveInt = 20_000
     """Steps between two evaluations on other seeds; the best and the last learner are kept then."""
-    evaluate_episodes: PositiveInt = 10
+    evaluate_episodes: Annotated[int, Field(gt=0, le=1_000_000)] = 10
     """Episodes of an evaluation."""
     evaluate_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     """Length of LaneKeeping's episodes in an evaluation, s."""
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: Annotated[int, Field(gt=0, le=1000)] = 2
     """Checkpoints of the last evaluations that are kept, besides the best policy; a resumed run takes the newest that
     is whole."""
     film: bool = True

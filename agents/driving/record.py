@@ -15,13 +15,13 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from agents.driving.car import car_of_env, rig_of_env
@@ -46,7 +46,7 @@ REPORT_EVERY = 50
 class RecorderConfig:
     """How much to record, and how the expert is disturbed."""
 
-    frames: PositiveInt = 40_000
+    frames: Annotated[int, Field(gt=0, le=1_000_000_000)] = 40_000
     """Frames to record, over all episodes."""
     seed: NonNegativeInt = 0
     """Seed of all roads, looks, starts and disturbances."""

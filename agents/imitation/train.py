@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic import Field, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -49,11 +49,11 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class ImitationConfig:
     """How to learn from recorded driving."""
 
-    epochs: PositiveInt = 10
+    epochs: Annotated[int, Field(gt=0, le=1_000_000)] = 10
     """Passes over the training set."""
-    batch_size: PositiveInt = 16
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)] = 16
     """B, windows side by side."""
-    window: PositiveInt = 20
+    window: Annotated[int, Field(gt=0, le=1_000_000)] = 20
     """T, frames in a window, burn-in included."""
     burn_in: NonNegativeInt = 4
     """Frames at the start of a window that warm up the state and are not in the loss; 0 when the state is carried."""
@@ -83,7 +83,7 @@ class ImitationConfig:
     """How frames are changed while training."""
     patience: NonNegativeInt = 0
     """Epochs without a better validation error after which training stops; 0 never stops early."""
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: Annotated[int, Field(gt=0, le=1000)] = 2
     """Checkpoints of the last epochs that are kept, besides the best policy; a resumed run takes the newest that is
     whole."""
     seed: NonNegativeInt = 0

@@ -23,13 +23,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class PPOConfig:
     """How to learn by proximal policy optimisation (Schulman et al. 2017)."""
 
-    n_steps: PositiveInt = 256
+    n_steps: Annotated[int, Field(gt=0, le=10_000_000)] = 256
     """T, steps that each env makes between two updates; a multiple of `chunk`."""
     chunk: PositiveInt = 16
     """K, steps of a sequence that gradients flow through; each chunk starts from the state stored in the rollout."""
-    batch_size: PositiveInt = 256
+    batch_size: Annotated[int, Field(gt=0, le=100_000_000)] = 256
     """Steps in a minibatch, `batch_size / chunk` sequences side by side; a multiple of `chunk`."""
-    n_epochs: PositiveInt = 4
+    n_epochs: Annotated[int, Field(gt=0, le=10_000)] = 4
     """Passes over a rollout."""
     learning_rate: Positive = 1e-3
     """Learning rate of head and critic at the start."""

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from agents.driving.driver import PolicyDriver
@@ -49,9 +49,9 @@ class LatencyBenchmark:
     when left out."""
     engines: tuple[str, ...] = field(default=ENGINES)
     """What runs it: torch, onnxruntime, numpy."""
-    frames: Annotated[int, Field(ge=100)] = 2000
+    frames: Annotated[int, Field(ge=100, le=10_000_000)] = 2000
     """Pictures that each engine is timed on."""
-    warm_up: PositiveInt = 50
+    warm_up: Annotated[int, Field(gt=0, le=1_000_000)] = 50
     """Pictures before the first one that counts."""
     json: Path | None = None
     """File for the figures and every measured time, for `evaluate --latency`; needs --policy."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 from tyro.conf import arg
 
@@ -70,7 +70,7 @@ class EvaluateOptions:
     """Where picture, steering, speed and road are in that env; what is left out is as a known env has it."""
     expert: bool = False
     """Show the geometric expert too, which sees the true road: what is possible."""
-    episodes: PositiveInt = 20
+    episodes: Annotated[int, Field(gt=0, le=1_000_000)] = 20
     """Random roads to drive; each has a look of its own."""
     seed: NonNegativeInt = 1000
     """Seed of the first road; the next ones follow it."""
@@ -94,7 +94,7 @@ class EvaluateOptions:
     """What drivers cannot say of themselves."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings to test on, instead of driving."""
-    workers: PositiveInt = 2
+    workers: Annotated[int, Field(gt=0, le=1024)] = 2
     """Processes that drive; they do not change the figures."""
     json: Path | None = None
     """File for the figures and every drive, as JSON."""

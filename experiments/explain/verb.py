@@ -56,7 +56,7 @@ class ExplainOptions:
     """Longest drive, s."""
     perturbation: str = ""
     """What is wrong with the world, such as fog:3."""
-    frames: Annotated[int, Field(ge=2)] = 8
+    frames: Annotated[int, Field(ge=2, le=1000)] = 8
     """Frames that an account goes back."""
     reference: Literal["held", "blank"] = "held"
     """What accounts compare with: the oldest of these frames held still, or pictures without contrast."""

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from agents.driving.driver import PolicyDriver
@@ -56,7 +56,7 @@ class ExportOptions:
     """Recordings from which --int8 takes its ranges; without any, the policy drives LaneKeeping for them."""
     ros2: bool = False
     """Add the example of a ROS 2 node."""
-    check_frames: PositiveInt = 1000
+    check_frames: Annotated[int, Field(gt=0, le=10_000_000)] = 1000
     """Frames over which the export is compared with the policy."""
     json: Path | None = None
     """File for the figures, as JSON."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from tyro.conf import arg
 
@@ -35,7 +35,7 @@ class FitOptions:
     """The driver: a policy or run directory, an .onnx file, a .zip of Stable-Baselines3, or file.py:factory."""
     data: tuple[Path, ...] = ()
     """Recordings from the new camera, with the steering that is right in the new car."""
-    frames: PositiveInt = 600
+    frames: Annotated[int, Field(gt=0, le=10_000_000)] = 600
     """Frames that are looked at, from the beginning of each recording's episodes in turn."""
     curvature: str | None = None
     """Column of the recording that holds the curvature of the path, 1/m, positive left; taken instead of steering."""

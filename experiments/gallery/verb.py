@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from agents.driving.driver import PolicyDriver
@@ -66,13 +66,13 @@ class GalleryOptions:
     """What to show of each, besides the clean frame."""
     seed: int = 5
     """Seed of the road, the look and the perturbations."""
-    height: PositiveInt = 48
+    height: Annotated[int, Field(gt=0, le=2000)] = 48
     """Rows of a frame, pixels."""
-    width: PositiveInt = 96
+    width: Annotated[int, Field(gt=0, le=2000)] = 96
     """Columns of a frame, pixels."""
-    zoom: PositiveInt = 2
+    zoom: Annotated[int, Field(gt=0, le=16)] = 2
     """How many times larger a frame is shown."""
-    columns: PositiveInt = 2
+    columns: Annotated[int, Field(gt=0, le=100)] = 2
     """Columns of the page."""
     quality: Annotated[int, Field(ge=1, le=100)] = 80
     """Of a picture written as .jpg, 1 to 100."""

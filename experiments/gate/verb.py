@@ -18,7 +18,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import UseAppendAction, arg
 
@@ -57,7 +57,7 @@ class GateOptions:
     """Instead of the suite's: names with or without a severity, such as fog rain:4."""
     severities: tuple[int, ...] = ()
     """Instead of the suite's: severities, 1 to 5, of perturbations that name none."""
-    budget: Annotated[int, Field(ge=3)] = 16
+    budget: Annotated[int, Field(ge=3, le=100_000)] = 16
     """Roads at most, the same for both; the gate looks after 4, 6, 9, 14, … of them."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Lane error by which it may be worse and still count as good, share of the lane width."""
@@ -76,9 +76,9 @@ class GateOptions:
     """Where they drive, before anything is perturbed; the suite gives the length of a drive unless --episode-s does."""
     driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
     """What drivers of others cannot say of themselves."""
-    workers: PositiveInt = 2
+    workers: Annotated[int, Field(gt=0, le=1024)] = 2
     """Processes that drive; they do not change the figures."""
-    films: NonNegativeInt = 3
+    films: Annotated[int, Field(ge=0, le=1000)] = 3
     """Drives of what failed that are filmed."""
     out: Path = Path("runs/gate")
     """Directory for summary.md, junit.xml, summary.json, drives.parquet and films; what an earlier gate left there is

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from agents.runs.reading import one_line, read_json
@@ -34,7 +34,7 @@ class Suite:
     """In the registry's syntax; without a severity where every one is meant."""
     severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = SEVERITIES
     """Severities of those that name none."""
-    roads: PositiveInt = 4
+    roads: Annotated[int, Field(gt=0, le=100_000)] = 4
     """Random roads for each perturbation and severity."""
     episode_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """Length of a drive, s."""

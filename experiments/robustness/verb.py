@@ -21,7 +21,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
@@ -68,10 +68,10 @@ class RobustnessOptions:
     perturbations` lists them."""
     severities: tuple[int, ...] = ()
     """Instead of the suite's: severities, 1 to 5, of perturbations that name none."""
-    roads: PositiveInt | None = None
+    roads: Annotated[int, Field(gt=0, le=100_000)] | None = None
     """Instead of the suite's: roads, each with a look and a start of its own; random ones, or drawn from the files of
     --track."""
-    seeds: PositiveInt = 1
+    seeds: Annotated[int, Field(gt=0, le=100_000)] = 1
     """Draws of each perturbation on each road."""
     seed: NonNegativeInt = 1000
     """Seed of the first road; the next ones follow it."""
@@ -97,11 +97,11 @@ class RobustnessOptions:
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings on which the same perturbations are tried too, as far as they can be. With --world none, --last is the
     share that training holds out unless it is given."""
-    workers: PositiveInt = 2
+    workers: Annotated[int, Field(gt=0, le=1024)] = 2
     """Processes that drive; they do not change the figures."""
     ray: str | None = None
     """Drive on a Ray cluster instead: "auto" for the one that this machine belongs to, or the address of one."""
-    films: NonNegativeInt = 4
+    films: Annotated[int, Field(ge=0, le=1000)] = 4
     """Failures that are filmed for the report."""
     out: Path = Path("runs/robustness")
     """Directory for results.parquet, summary.json and report.html; the same command resumes there."""
