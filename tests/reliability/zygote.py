@@ -125,6 +125,8 @@ class Ended:
     """Standard error."""
     seconds: float
     """How long it took."""
+    cpu_s: float
+    """Time of the processor that it took, s: other work on the machine is not in it."""
     peak_bytes: int
     """The most memory that the child had."""
     timed_out: bool
@@ -181,6 +183,7 @@ def run_child(
         out=_read(place.root / "out"),
         err=_read(place.root / "err"),
         seconds=seconds,
+        cpu_s=usage.ru_utime + usage.ru_stime,
         peak_bytes=usage.ru_maxrss * 1024,
         timed_out=timed_out,
         operations=_read(log).splitlines() if watch else [],
