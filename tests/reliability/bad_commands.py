@@ -5,8 +5,9 @@
 Half of them are made from the declarations: every option of every verb gets values that no such option can take (not a
 number, NaN, a fraction where a whole number belongs, a number without end, no value at all). The others are written
 down: files that are missing or of another kind, options that contradict one another, places that cannot be written,
-sizes that no machine has, words that are no verb. A command fails if its exit code is not 2, if it says more or less
-than one line that begins with its name, gives a traceback, takes more than 5 s of the processor, more than 1 GiB of memory, or leaves anything behind.
+sizes that no machine has, words that are no verb. A command fails if its exit code is not
+2, if it says more or less than one line that begins with its name, gives a traceback, takes more than 5 s of the
+processor or 1 GiB of memory, or leaves anything behind.
 """
 
 from __future__ import annotations
