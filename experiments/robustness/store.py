@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from agents.runs.directory import MARKER, is_leftover
 from agents.runs.files import make_directory, replacing, write_json
 from agents.runs.reading import DamagedFile, one_line, read_object
 from experiments.console import plain
-from experiments.robustness.jobs import JobResult
+from experiments.robustness.jobs import ConditionRow, JobResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,12 +186,19 @@ def _checked_row(row: Any) -> dict[str, Any]:
     Raises:
         ValueError: if it has not, as after damage or in a file of an earlier version.
     """
-    for kind in (DriveRow, BlockRow):
+    for kind in _kinds(ConditionRow):
         types = {item.name: str(item.type) for item in dataclasses.fields(kind)}
         if isinstance(row, dict) and row.keys() == types.keys():
             if all(_is(value, types[name]) for name, value in row.items()):
                 return row
     raise ValueError("no row of a table")
+
+
+def _kinds(kind: type[Any]) -> Iterator[type[Any]]:
+    """Yield the kinds of rows that there are."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _kinds(one)
 
 
 def _is(value: Any, kind: str) -> bool:

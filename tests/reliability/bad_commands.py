@@ -278,7 +278,7 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     for verb in VERBS:
         yield bad(verb, "--no-such-option", "1")
         yield bad(verb, "stray")
-    for verb in ("data info", "data check", "data convert", "data view", "data fix", "bench latency"):
+    for verb in ("data info", "data check", "data convert", "data view", "data fix"):
         yield Bad(tuple(verb.split()))
     # Files that are missing, or of another kind.
     wrong = [
