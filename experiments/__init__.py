@@ -1,7 +1,8 @@
 """What a person runs: one file per verb of the `wormwheel` command."""
 
-import wormwheel  # noqa: F401 - says what hides a room
 from experiments.interrupts import is_command, leave_at_once
 
 if is_command():
-    leave_at_once()
+    leave_at_once()  # Before anything that takes time.
+
+import wormwheel  # noqa: E402, F401 - says what hides a room

@@ -18,11 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 sys.argv = ["wormwheel", *sys.argv[1:]]
+import experiments
 print("begun", flush=True)
 from experiments.cli import main
 sys.exit(main())
 """
-"""What the installed command does, with a word when Python itself is up."""
+"""What the installed command does, with a word when Python itself is up and the first of our modules is loaded."""
 
 
 def test_ctrl_c_while_it_starts(tmp_path: Path):
