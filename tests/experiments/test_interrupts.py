@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -27,9 +26,9 @@ sys.exit(main())
 
 
 def test_ctrl_c_while_it_starts(tmp_path: Path):
-    words = ["record", "--out", str(tmp_path / "run"), "--frames", "2000", *ROAD]
     going = []
     for delay_s in (0.05, 0.5, 1.5):
+        words = ["record", "--out", str(tmp_path / f"run-{delay_s}"), "--frames", "100000", *ROAD]
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *words],
             cwd=ROOT,
@@ -56,7 +55,7 @@ def test_ctrl_c_while_a_verb_works_clears_away_and_is_one_line(
 
     def work(options: object) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             time.sleep(5)
         finally:
             cleared.append(True)
