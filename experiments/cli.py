@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
 from experiments.help.declared import read_options
 from experiments.help.page import help_page
-from experiments.interrupts import INTERRUPTED, LINE, at_once, may_say, raised
+from experiments.interrupts import INTERRUPTED, LINE, at_once, is_command, may_say, raised
 from experiments.streams import LastingStream, lasting_streams
 from wormwheel import explain, hidden_by
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for what cannot be done as asked, 130 after Ctrl-C. A bug raises.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with at_once(for_good=arguments is None):
+    with at_once(for_good=is_command()):
         return guarded("wormwheel", lambda: _run(words))
 
 
@@ -441,7 +441,7 @@ def run_script(
             run(options)
         return 0
 
-    with at_once(for_good=True):
+    with at_once():
         code = guarded(called.split()[-1].rpartition(".")[2], work)
     sys.exit(code)
 
