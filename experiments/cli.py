@@ -320,6 +320,7 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     """
     import tyro
 
+    arguments = with_words(arguments)
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
@@ -346,6 +347,21 @@ def _impossible(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, (tuple, list)):
         for one in value:
             yield from _impossible(one, name)
+
+
+def with_words(arguments: list[str]) -> list[str]:
+    """Return the arguments with a word after `--bfloat16`, which was a switch in earlier versions."""
+    words: list[str] = []
+    for at, word in enumerate(arguments):
+        name = word.rsplit(".", 1)[-1].removeprefix("--")
+        if word.startswith("--") and name == "no-bfloat16":
+            words += [word.replace("no-bfloat16", "bfloat16"), "off"]
+            continue
+        words.append(word)
+        follows = arguments[at + 1] if at + 1 < len(arguments) else "--"
+        if word.startswith("--") and name == "bfloat16" and follows.startswith("-"):
+            words.append("on")
+    return words
 
 
 def _meant(kind: Any, arguments: list[str], omit_prefixes: bool) -> str:

@@ -3,7 +3,8 @@
     wormwheel train imitation --data runs/record --core ltc
 
 Frames are cropped and resized once, to disk. The last part of the driving is held out; at the end the driver is
-measured on it, beside a memoryless network trained the same way and beside predicting the mean.
+measured on it, beside predicting the mean and, with --baseline, beside a memoryless network trained the same way. How
+long that will take is measured in a few steps and said before it starts.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from agents.driving.car import car_of_episodes
 from agents.driving.metrics import Estimate, open_loop
 from agents.driving.open_loop import evaluate_open_loop
 from agents.imitation.augmentation import AugmentationConfig
-from agents.imitation.train import ImitationConfig, ImitationResult, Progress, train_imitation
+from agents.imitation.train import ImitationConfig, ImitationResult, Progress, make_windows, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import new_checkpoint, newest_whole
-from agents.runs.device import check_device
+from agents.runs.device import check_device, gains_by_bfloat16
 from agents.runs.directory import RunDirectory, check_directory, open_run
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.options import check_resume, parse_core_options
@@ -43,6 +44,7 @@ from experiments.training_sets import (
     fit_frames,
     split,
 )
+from experiments.training_time import describe_time, estimate_s
 from policies.checkpoint import save_policy
 from policies.perception import HEADS
 from policies.policy import PolicyConfig
@@ -98,8 +100,8 @@ class TrainOptions:
     """What is held out."""
     reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
     """How the recordings are read."""
-    baseline: bool = True
-    """Train a memoryless network with the same budget and measure it beside the driver."""
+    baseline: bool = False
+    """Train a memoryless network with the same budget as well and measure it beside the driver; takes as long again."""
     seeds: tuple[NonNegativeInt, ...] = ()
     """Train once for each of these seeds instead of --seed, each in a directory seed-N in --out; `robustness` takes
     --out as one driver with so many runs."""
@@ -180,6 +182,7 @@ def _run_in(
         "seed": options.learning.seed,
     }
 
+    _say_time(options, policy_config, sets)
     started_s = time.perf_counter()
     result = _train(options, policy_config, sets, directory, notes, on_point)
     seconds = {options.core: time.perf_counter() - started_s}
@@ -221,6 +224,22 @@ def _run_in(
     if dead:
         say(dead)
     return options.dead_exit_code if dead and options.dead_exit_code else out
+
+
+def _say_time(options: TrainOptions, config: PolicyConfig, sets: Sets) -> None:
+    """Say how long training will take, before it starts."""
+    learning = options.learning
+    seconds = estimate_s(learning, config, sets.training, sets.validation, options.device)
+    steps = len(make_windows(learning, sets.training))
+    advice = f"fewer --epochs (now {learning.epochs}) or a larger --stride make it shorter"
+    if learning.bfloat16 == "off" and gains_by_bfloat16(options.device):
+        advice += ", and --bfloat16 auto some 1.5 times as fast"
+    if options.baseline and options.core != BASELINE:
+        seconds *= 2
+    if options.resume:
+        advice += "; what stands already is not trained again"
+    for line in describe_time(f"training {config.core}", seconds, learning.epochs, steps, advice):
+        say(line)
 
 
 def _dead(core: str, result: ImitationResult, sets: Sets, figures: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from agents.recordings import native
-from agents.recordings.cache import cache_frames
+from agents.recordings.cache import cache_frames, held_in_memory
 from agents.recordings.doctor.leaks import shared_files
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames, RawFrames
@@ -156,6 +156,8 @@ def fingerprint(episodes: EpisodeSet) -> str:
 def fit_frames(episodes: EpisodeSet, preprocessing: Preprocessing, directory: Path) -> EpisodeSet:
     """Crop and resize every frame once, to disk; frames that fit already are read where they are.
 
+    Small sets are held in memory after that.
+
     Args:
         episodes: what was recorded.
         preprocessing: crop and resize.
@@ -163,9 +165,10 @@ def fit_frames(episodes: EpisodeSet, preprocessing: Preprocessing, directory: Pa
     """
     raw = all(isinstance(episode.source, (RawFrames, PickedFrames)) for episode in episodes)
     if preprocessing.is_identity and raw:
-        return episodes
+        return held_in_memory(episodes)
     with progress("fitting frames", episodes.frame_count) as bar:
-        return cache_frames(episodes, directory, fitter(preprocessing), lambda done, total: bar.update(done))
+        fitted = cache_frames(episodes, directory, fitter(preprocessing), lambda done, total: bar.update(done))
+    return held_in_memory(fitted)
 
 
 def fitter(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

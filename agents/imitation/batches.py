@@ -7,9 +7,9 @@ left off, so that state is carried from batch to batch (truncated back-propagati
     for batch in Windows(episodes, length=16, burn_in=4, batch_size=32, seed=0):   # one epoch
         steering, _ = policy(batch.frames, elapsed=batch.elapsed, starts=batch.starts)
 
-Both read from disk in a background thread a few batches ahead, and hold no more than these batches: memory does not
-grow with the data. Both can stop anywhere and resume: `state_dict()` after a batch, `load_state_dict()` before the
-next.
+Both read from disk in a background thread a few batches ahead, change what was read there if asked to (augmentation),
+and hold no more than these batches: memory does not grow with the data. Both can stop anywhere and resume:
+`state_dict()` after a batch, `load_state_dict()` before the next.
 
 Reading ahead in a background thread, with a bounded queue, errors passed on and no thread left behind.
 """
@@ -119,7 +119,15 @@ class _Piece(NamedTuple):
 class _Batches(ABC):
     """A resumable pass, read ahead, over batches that a subclass plans."""
 
-    def __init__(self, episodes: EpisodeSet, length: int, batch_size: int, seed: int, prefetch: int) -> None:
+    def __init__(
+        self,
+        episodes: EpisodeSet,
+        length: int,
+        batch_size: int,
+        seed: int,
+        prefetch: int,
+        change: Callable[[Batch], Batch] | None,
+    ) -> None:
         for name, value, least in (("length", length, 1), ("batch_size", batch_size, 1), ("prefetch", prefetch, 0)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
@@ -131,6 +139,7 @@ class _Batches(ABC):
         self.batch_size = batch_size
         self.seed = seed
         self.prefetch = prefetch
+        self.change = change
         self.epoch = 0
         self.position = 0
 
@@ -145,7 +154,8 @@ class _Batches(ABC):
     def __iter__(self) -> Iterator[Batch]:
         """Go through the rest of the current epoch; the pass after that is the next epoch."""
         rows_of = self._plan(self.epoch)
-        batches = (self._read(rows_of(number)) for number in range(self.position, len(self)))
+        change = self.change or (lambda batch: batch)
+        batches = (change(self._read(rows_of(number))) for number in range(self.position, len(self)))
         with read_ahead(batches, self.prefetch) as ready:
             for batch in ready:
                 self.position += 1
@@ -205,6 +215,7 @@ class Windows(_Batches):
         batch_size: B; the last batch of an epoch may have fewer rows.
         seed: Of the order, together with the epoch.
         prefetch: Batches read ahead; 0 reads in the calling thread.
+        change: Applied to each batch, in order, by the thread that reads it.
 
     Raises:
         ValueError: if an argument is out of range, or the episodes have no pictures or differ in their size.
@@ -219,8 +230,9 @@ class Windows(_Batches):
         batch_size: int = 32,
         seed: int = 0,
         prefetch: int = 3,
+        change: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        super().__init__(episodes, length, batch_size, seed, prefetch)
+        super().__init__(episodes, length, batch_size, seed, prefetch, change)
         if not 0 <= burn_in < length:
             raise ValueError(f"burn_in must lie in [0, length) = [0, {length}), got {burn_in}.")
         stride = length - burn_in if stride is None else stride
@@ -275,6 +287,7 @@ class Streams(_Batches):
         seed: Of the order, together with the epoch.
         shuffle: Deal in a new order each epoch; False keeps the recorded order, for validation.
         prefetch: Batches read ahead; 0 reads in the calling thread.
+        change: Applied to each batch, in order, by the thread that reads it.
 
     Raises:
         ValueError: if an argument is out of range, or the episodes have no pictures or differ in their size.
@@ -288,8 +301,9 @@ class Streams(_Batches):
         seed: int = 0,
         shuffle: bool = True,
         prefetch: int = 3,
+        change: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        super().__init__(episodes, length, min(batch_size, max(len(episodes), 1)), seed, prefetch)
+        super().__init__(episodes, length, min(batch_size, max(len(episodes), 1)), seed, prefetch, change)
         self.shuffle = shuffle
 
     def __len__(self) -> int:

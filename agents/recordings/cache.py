@@ -1,7 +1,8 @@
 """Decode once: turn any episodes into a data set of raw frames of the size that the driver looks at.
 
 Training on picture files would decode and shrink every picture again in every epoch. This does it once, a few frames at
-a time, into a directory that is itself a data set of this project.
+a time, into a directory that is itself a data set of this project. Picture files are decoded by several threads (the
+decoder and torch hold no interpreter lock), everything else by one that runs ahead; no more than a few chunks are held.
 
     cached = cache_frames(load_episodes("tub"), "runs/a/cache", transform=policy_preprocessing)
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,17 @@ from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeSet
 from agents.recordings.native import RawFrames
+from agents.recordings.reading.pictures import PictureFiles
+from agents.recordings.reading.store import Folder
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.files import replacing_directory
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 8 << 20
 """Frames are decoded in runs of about this size, whatever the picture's size and the episode's length."""
+MOST_WORKERS = 4
+"""Threads that decode, at most; fewer where there are fewer cores."""
+HELD_BYTES = 128 << 20
+"""Sets of fitted frames up to this size are held in memory."""
 
 
 def cache_frames(
@@ -60,11 +68,7 @@ def cache_frames(
             chunk = max(1, CHUNK_BYTES // max(1, 3 * episode.meta.height * episode.meta.width))
             rows: list[int] = []
             with writer.episode(episode.meta) as recording:
-                for start in range(0, len(episode), chunk):
-                    stop = min(start + chunk, len(episode))
-                    frames, good = episode.checked_frames(start, stop)
-                    if transform is not None:
-                        frames = transform(frames)
+                for start, stop, frames, good in _decoded(episode, chunk, transform):
                     for row in np.flatnonzero(good):
                         step = start + int(row)
                         extras = {name: values[step] for name, values in episode.extras.items()}
@@ -80,6 +84,58 @@ def cache_frames(
     written = tuple(_reading_from(target / name, episode, rows) for episode, rows, name in kept)
     counts = {reason: count for reason, count in skipped.items() if count}
     return dataclasses.replace(episodes, episodes=written, skipped=counts)
+
+
+def held_in_memory(episodes: EpisodeSet, most_bytes: int = HELD_BYTES) -> EpisodeSet:
+    """Return the episodes with their frames in memory where these are small enough together, else as they are."""
+    total = sum(len(e) * 3 * e.meta.height * e.meta.width for e in episodes)
+    if total > most_bytes:
+        return episodes
+    held = tuple(dataclasses.replace(e, source=HeldFrames(e.frames()), offset=0) for e in episodes)
+    return dataclasses.replace(episodes, episodes=held)
+
+
+class HeldFrames:
+    """A `FrameSource` in memory; what it gives is not to be written to.
+
+    Args:
+        frames: uint8 `[T, H, W, 3]`.
+    """
+
+    def __init__(self, frames: NDArray[np.uint8]) -> None:
+        self.pixels = frames
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return a view of a run of frames, and True for each."""
+        return self.pixels[start:stop], np.ones(stop - start, bool)
+
+
+def _decoded(
+    episode: Episode, chunk: int, transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None
+) -> Iterator[tuple[int, int, NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield runs of frames, decoded and transformed ahead of whoever takes them, in order."""
+
+    def work(start: int) -> tuple[int, int, NDArray[np.uint8], NDArray[np.bool_]]:
+        stop = min(start + chunk, len(episode))
+        frames, good = episode.checked_frames(start, stop)
+        return start, stop, frames if transform is None else transform(frames), good
+
+    # Videos and archives are read from one end to the other; files of their own in any order.
+    apart = isinstance(episode.source, PictureFiles) and isinstance(episode.source.store, Folder)
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) if apart else 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        waiting: deque[Future[tuple[int, int, NDArray[np.uint8], NDArray[np.bool_]]]] = deque()
+        starts = iter(range(0, len(episode), chunk))
+        try:
+            for start in starts:
+                waiting.append(pool.submit(work, start))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _reading_from(directory: Path, episode: Episode, rows: NDArray[np.int64]) -> Episode:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.imitation.train import ImitationConfig
 from agents.recordings.episodes import EpisodeMeta, EpisodeSet
 from agents.recordings.writer import EpisodeWriter
 from experiments import train_imitation as train
+from experiments.cli import with_words
 from experiments.options import parse_core_options
 from experiments.training_sets import FrameOptions, SplitOptions, choose_preprocessing, split
 from policies.checkpoint import load_policy, read_config
@@ -22,11 +24,12 @@ from tests.experiments.verbs import DRIVER, tree, wormwheel
 def test_leaves_a_policy_figures_and_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path):
     out = tmp_path / "run"
     figures = tmp_path / "figures.json"
-    options = (*DRIVER, "--height", 16, "--json", figures)
+    options = (*DRIVER, "--height", 16, "--json", figures, "--baseline")
     ran = wormwheel(capsys, "train", "imitation", "--data", tub, "--out", out, *options)
     assert ran.code == 0, ran.err
     for words in ("gru", "feedforward (no memory)", "predict the mean", "R²", "held-out frames"):
         assert words in ran.out
+    assert "training gru: 2 epochs of" in ran.err and "on this computer" in ran.err
     assert "120 frames in 1 episodes" in ran.err and f"policy: {out / 'policy'}" in ran.err
     policy = load_policy(out / "policy")
     assert policy.config.core == "gru" and policy.config.core_options == {"hidden_size": 8}
@@ -205,3 +208,25 @@ def test_the_policy_knows_the_car_of_its_recordings(tmp_path: Path, capsys: pyte
     car = load_policy(out).config.car
     assert car is not None and car.lane_width_m == 0.5
     assert car.full_lock_curvature_per_m == pytest.approx(1.5)
+
+
+def test_no_second_driver_is_trained_unasked_and_a_long_training_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(train, "estimate_s", lambda *arguments: 2.5 * 3600)
+    ran = wormwheel(capsys, "train", "imitation", "--data", tub, "--out", tmp_path / "run", *DRIVER, "--bfloat16")
+    assert ran.code == 0, ran.err
+    assert not (tmp_path / "run" / "baseline").exists() and "feedforward" not in ran.out
+    before = ran.err.split("epoch 1 of 2")[0]
+    assert "about 2 h 30 min" in before and "that is long: fewer --epochs (now 2)" in before
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["options"]["learning"]["bfloat16"] == "on", "the switch of earlier versions"
+
+
+def test_bfloat16_is_a_word_and_was_a_switch():
+    assert with_words(["--bfloat16", "--core", "ltc"]) == ["--bfloat16", "on", "--core", "ltc"]
+    assert with_words(["--learning.no-bfloat16"]) == ["--learning.bfloat16", "off"]
+    assert with_words(["--bfloat16", "auto", "--bfloat16"]) == ["--bfloat16", "auto", "--bfloat16", "on"]
+    assert ImitationConfig(bfloat16=True).bfloat16 == "on"  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="bfloat16"):
+        ImitationConfig(bfloat16="maybe")  # type: ignore[arg-type]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
-from agents.imitation.augmentation import AugmentationConfig, augment
+from agents.imitation.augmentation import AugmentationConfig, apply, augment, draw
 from tests.agents.toys import episode
 
 OFF = {"brightness": 0.0, "contrast": 0.0, "colour": 0.0, "noise": 0.0, "blur": 0.0, "shadow": 0.0}
@@ -54,6 +55,38 @@ def test_light_is_coherent_in_a_window_and_noise_is_not():
     assert (light == light[:, :1]).all()
     noise, _ = augment(frames, steering, AugmentationConfig(**{**OFF, "noise": 1.0}), generator())
     assert not torch.equal(noise[:, 0], noise[:, 1])
+
+
+@pytest.mark.parametrize("size", [(16, 32), (7, 5), (2, 2), (1, 1)])
+def test_one_pass_does_what_its_parts_do_one_by_one(size: tuple[int, int]):
+    """Everything at once, beside torch's operations in their order."""
+    height, width = size
+    frames = torch.randint(0, 256, (6, 3, height, width, 3), dtype=torch.uint8, generator=generator(1))
+    config = AugmentationConfig(flip=0.5, shift=0.3, patch=0.7, blur=0.5, shadow=0.6, noise=0.6)
+    draws = draw(frames.shape, config, generator(5))
+    assert all(part.any() for part in (draws.flipped, draws.patch, draws.blurred, draws.strength))
+    pixels = frames.float()
+    for b in range(6):
+        one = pixels[b].flip(2) if draws.flipped[b] else pixels[b]
+        one = one * torch.from_numpy(draws.gain[b]) + float(draws.bias[b])
+        if draws.shadow_of[b] >= 0:
+            one = one * torch.from_numpy(draws.shadow[draws.shadow_of[b]])[..., None]
+        top, left, end, right = draws.patch[b].tolist()
+        if end:
+            one[:, top:end, left:right] = torch.from_numpy(draws.paint[b])
+        if draws.blurred[b] and min(size) > 1:
+            planes = one.permute(0, 3, 1, 2)
+            one = functional.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
+        one = one[:, (torch.arange(height) + int(draws.rows[b])).clamp(0, height - 1)]
+        for t in range(3):
+            if draws.strength[b]:
+                start = int(draws.begins[b, t])
+                grain = torch.from_numpy(draws.noise[start : start + height * width * 3]).view(height, width, 3)
+                one[t] = one[t] + float(draws.strength[b]) * grain
+        pixels[b] = one
+    expected = pixels.clamp(0, 255)
+    found = torch.from_numpy(apply(frames.numpy(), draws))
+    assert (found.float() - expected).abs().max() <= 0.5 + 1e-3
 
 
 def test_the_generator_owns_the_draws():
