@@ -19,6 +19,7 @@ from agents.recordings.options import ReadOptions
 from agents.recordings.splits import split_by_time_block
 from envs.perturbations import GaussianNoise
 from experiments.console import duration, progress, show, table
+from experiments.evaluate.default_view import with_default_view
 
 MEAN = "predict the mean"
 """Name of the driver that always steers the recording's mean."""
@@ -65,7 +66,8 @@ def evaluate_recordings(
     warnings = episodes.warnings
     if options.last < 1:
         _, episodes = split_by_time_block(episodes, options.last, gap_s=0.0)
-    loaded = {name: open_driver(spec, camera=episodes.frame_size) for name, spec in drivers.items()}
+    viewed = {name: with_default_view(name, spec, episodes) for name, spec in drivers.items()}
+    loaded = {name: open_driver(spec, camera=episodes.frame_size) for name, spec in viewed.items()}
     targets = [episode.steering for episode in episodes]
     mean = float(np.concatenate(targets).mean())
 
@@ -98,6 +100,7 @@ def evaluate_recordings(
     )
     return {
         "data": [str(path) for path in options.data],
+        "crops": {name: spec.options.crops for name, spec in viewed.items()},
         "frames": episodes.frame_count,
         "driving_s": episodes.duration_s,
         "warnings": warnings,
