@@ -32,7 +32,7 @@ WIDTH = 96
 """Columns that pictures are shrunk to."""
 LONGEST_LAG_S = 0.8
 """Lags up to this are tried, seconds either way."""
-LATEST_S = {"car": 0.16, "udacity": 0.15}
+LATEST_S = {"car": 0.175, "udacity": 0.15}
 """Cars of a kind follow their wheel within this time, camera and servo included, seconds. Measured: 0.04 s in a log of
 the Udacity simulator, 0.05 s in a car (comma2k19)."""
 LATEST_OTHERWISE_S = 0.225
