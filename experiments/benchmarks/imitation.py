@@ -7,7 +7,7 @@ the policy on one batch that lies in memory, nothing else. Imitation: `train_imi
 reading, augmentation, clipping, optimizer, averaged weights and logs. Loaders: windows of the same shape, by this
 project from its cache of fitted frames, by a plain torch `DataLoader` over JPEG files, and by LeRobot's data set where
 the package `lerobot` is installed. Memory is the peak of a process of its own that trains for some steps on 1, 4 and 16
-times the frames. Contestants take turns; nothing is printed before the loaders have shown the same pictures.
+times the frames, of which small sets are held in memory and large ones read from disk. Contestants take turns; nothing is printed before the loaders have shown the same pictures.
 """
 
 from __future__ import annotations
@@ -75,8 +75,6 @@ class ImitationBenchmark:
     """Measure memory as well."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the figures as JSON; nowhere when left out."""
-    peak: tyro.conf.Suppress[Path | None] = None
-    """Train for a few steps on this data set and print the peak of the memory instead; used by the benchmark itself."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -92,19 +90,7 @@ class Enough(Exception):
 
 def main(config: ImitationBenchmark) -> dict[str, Any]:
     """Measure and print; returns what goes into the JSON file."""
-    learning = ImitationConfig(
-        epochs=1000,
-        batch_size=config.batch_size,
-        window=config.window,
-        stride=4,
-        bfloat16=config.bfloat16,
-        augmentation=AugmentationConfig(flip=0.5, shift=0.05),
-    )
-    policy = PolicyConfig(core=config.core, preprocessing=FIT)
-    if config.peak is not None:
-        trained = train_for(learning, policy, held_in_memory(load_episodes(config.peak)), 0.0, steps=60)
-        print(json.dumps({"peak_mib": peak_mib(), "frames_per_s": trained}))
-        return {}
+    learning, policy = learner(config.core, config.batch_size, config.window, config.bfloat16)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         jpegs = write_jpegs(place / "jpeg", config.frames)
@@ -128,12 +114,35 @@ def main(config: ImitationBenchmark) -> dict[str, Any]:
         figures = summary(rates)
         figures["threads"] = torch.get_num_threads()
         figures["bfloat16"] = head_in_bfloat16(learning, "cpu")
-        figures["memory_mib"] = measure_memory(place, config, fitted) if config.memory else {}
-    print_summary(figures)
+        print_summary(figures)
+        if config.memory:
+            figures["memory_mib"] = measure_memory(place, config)
+            sizes = ", ".join(f"{name} {value:.0f} MiB" for name, value in figures["memory_mib"].items())
+            print(f"peak memory of a training: {sizes}")
     if config.json is not None:
         config.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         print(f"wrote {config.json}")
     return figures
+
+
+def learner(core: str, batch_size: int, window: int, bfloat16: str) -> tuple[ImitationConfig, PolicyConfig]:
+    """Return how it is learnt and by what."""
+    learning = ImitationConfig(
+        epochs=1000,
+        batch_size=batch_size,
+        window=window,
+        stride=4,
+        bfloat16=bfloat16,  # type: ignore[arg-type]
+        augmentation=AugmentationConfig(flip=0.5, shift=0.05),
+    )
+    return learning, PolicyConfig(core=core, preprocessing=FIT)
+
+
+def print_peak(data: str, core: str, bfloat16: str) -> None:
+    """Train for some steps on a data set and print the peak of the memory, MiB."""
+    learning, policy = learner(core, 16, 20, bfloat16)
+    train_for(learning, policy, held_in_memory(load_episodes(data)), 0.0, steps=30)
+    print(peak_mib())
 
 
 def road(index: int) -> NDArray[np.uint8]:
@@ -304,17 +313,19 @@ def peak_mib() -> float:
     return peak / (1024 if sys.platform != "darwin" else 1024**2)
 
 
-def measure_memory(place: Path, config: ImitationBenchmark, fitted: EpisodeSet) -> dict[str, float]:
+def measure_memory(place: Path, config: ImitationBenchmark) -> dict[str, float]:
     """Return the peak memory of trainings on larger and larger sets, MiB by times the frames."""
     jpegs = sorted((place / "jpeg").glob("*.jpg"))
     found = {}
     for times in SIZES:
         data = place / f"times-{times}"
         write_fitted(data, jpegs, times)
-        command = [sys.executable, "-m", "experiments.benchmarks.imitation", "--peak", str(data)]
-        command += ["--core", config.core, "--bfloat16", config.bfloat16]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
-        found[f"{times}x"] = json.loads(answer.stdout.strip().splitlines()[-1])["peak_mib"]
+        code = f"from {__package__}.imitation import print_peak; print_peak({str(data)!r}, "
+        code += f"{config.core!r}, {config.bfloat16!r})"
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if answer.returncode:
+            raise RuntimeError(f"the training on {times} times the frames failed: {answer.stderr[-300:]}")
+        found[f"{times}x"] = float(answer.stdout.split()[-1])
     return found
 
 
@@ -334,9 +345,6 @@ def print_summary(figures: dict[str, Any]) -> None:
         print(f"  {name:40s} {value['median']:8.0f}  ({value['low']:.0f} to {value['high']:.0f})")
     share = figures["imitation_of_bare"]
     print(f"  imitation / bare policy {share['median']:24.2f}  ({share['low']:.2f} to {share['high']:.2f})")
-    if figures["memory_mib"]:
-        sizes = ", ".join(f"{name} {value:.0f} MiB" for name, value in figures["memory_mib"].items())
-        print(f"peak memory of a training: {sizes}")
 
 
 def _spread(values: list[float]) -> dict[str, float]:
