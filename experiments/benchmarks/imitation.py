@@ -6,8 +6,10 @@ Rates are frames a second of wall-clock time, on as many threads as torch is giv
 the policy on one batch that lies in memory, nothing else. Imitation: `train_imitation` on a data set on disk, with
 reading, augmentation, clipping, optimizer, averaged weights and logs. Loaders: windows of the same shape, by this
 project from its cache of fitted frames, by a plain torch `DataLoader` over JPEG files, and by LeRobot's data set where
-the package `lerobot` is installed. Memory is the peak of a process of its own that trains for some steps on 1, 4 and 16
-times the frames, of which small sets are held in memory and large ones read from disk. Contestants take turns; nothing is printed before the loaders have shown the same pictures.
+the package `lerobot` is installed. Memory
+is the peak of a process of its own that trains for some steps on 1, 4 and 16 times the frames; small sets are held in
+memory, large ones read from disk. Contestants take turns; nothing is printed before the loaders have shown the same
+pictures.
 """
 
 from __future__ import annotations
