@@ -124,7 +124,8 @@ def test_shares_predict_what_a_region_taken_away_changes(core: str):
 
 @pytest.mark.parametrize("core", ["ltc", "lstm"])
 def test_a_removal_is_predicted_to_first_order_in_the_circuit(core: str):
-    policy, frames = driver(core), drive()[:K]
+    # The reference needs no compiling, which takes longer than the test.
+    policy, frames = driver(core, **({"kernel": "reference"} if core == "ltc" else {})), drive()[:K]
     masks = region_masks(24, 48, (2, 4))
     state = torch.zeros(1, policy.core.state_size)
     # Of a faint change nothing but the first order is left.
