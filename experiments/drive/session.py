@@ -46,7 +46,7 @@ REST_S = 1.5
 STANDING_MPS = 0.05
 """Slower than this is standing: nothing is kept of it."""
 FASTEST = 2.0
-"""Most that the speed can be set to, as a multiple of the drawn one; a limit of the env's throttle."""
+"""Most that the speed can be set to, as a multiple of the usual one; a limit of the env's throttle."""
 VIEW_BUDGET_S = 0.02
 """When half of the last `VIEW_TIMED` large pictures took longer than this, the driver's own frame is shown instead."""
 VIEW_TIMED = 20
@@ -114,7 +114,8 @@ class DriveSession:
         """Begin the first drive.
 
         Args:
-            world: where; `throttle` is set, the size of the frames is the driver's.
+            world: where; `throttle` is set, the size of the frames is the driver's, the speed at first is the middle of
+                its range.
             out: directory for what is kept.
             seed: of the first road; each new one counts on.
             driver: the policy or any other driver.
@@ -129,7 +130,10 @@ class DriveSession:
             rows, columns = driver.frame_size or (world.height, world.width)
             world = replace(world, height=rows, width=columns)
             self._clock = world.period_s / (driver.period_s or world.period_s)
-        self.world = replace(world, throttle=True)
+        # One speed for all roads, so that the wheel's speed control means the same everywhere; a perturbation of the
+        # speed multiplies it.
+        self._usual_mps = 0.5 * sum(world.speed_mps)
+        self.world = replace(world, throttle=True, speed_mps=(self._usual_mps, self._usual_mps))
         self.driver, self.name = driver, name
         self.keeper = Keeper(out)
         self.wheel = Wheel()
@@ -152,7 +156,7 @@ class DriveSession:
             )
         self.has_gradient = gradient is not None
         self._number, self._seed = 0, seed - 1
-        self.wanted_mps = math.nan
+        self.wanted_mps = self._usual_mps
         self.restart()
 
     @property
@@ -176,7 +180,7 @@ class DriveSession:
     @property
     def fastest_mps(self) -> float:
         """Highest speed that can be set, m/s."""
-        return FASTEST * self._lane.target_speed_mps
+        return FASTEST * self._usual_mps
 
     @property
     def acting(self) -> Composition:
@@ -198,8 +202,6 @@ class DriveSession:
         self.drive += 1
         scenario = Scenario(replace(self.world, variety=self.variety))
         self._observation, self._info = self._env.reset(seed=self._seed, options={"scenario": scenario})
-        if math.isnan(self.wanted_mps):
-            self.wanted_mps = self._lane.target_speed_mps
         self._rest = 0
         self._ended, self._start = "", True
         self._steering = 0.0
@@ -300,7 +302,7 @@ class DriveSession:
                 self.restart()
             return self._seen(time.time(), None if self._ended else self._glimpse())
         steering = self.wheel.step(self.period_s)
-        throttle = min(self.wanted_mps / self._lane.target_speed_mps, FASTEST) - 1.0
+        throttle = self.wanted_mps / self._usual_mps - 1.0
         if self.who == POLICY:
             steering = float(self._planned[0])
             throttle = float(self._planned[1]) if len(self._planned) > 1 else throttle

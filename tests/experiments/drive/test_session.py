@@ -161,10 +161,15 @@ def test_sliders_perturb_at_once_and_cut_the_recording(tmp_path: Path):
     assert dark.view.shape == (320, 640, 3) and dark.info["lane_width_m"] == bright.info["lane_width_m"]
     one.restart(one.seed)
     assert one.step().info["lane_width_m"] != bright.info["lane_width_m"]  # a change of the road waits for the next
+    one.perturb({"dynamics": ("speed", 3)})
+    one.restart()
+    faster = one._lane.target_speed_mps / 1.5
+    assert faster > 1.05 and follow(one, 12)[-1].info["speed_mps"] == pytest.approx(1.5 * faster, rel=0.05)
     one.perturb({})
+    one.record(False)
     one.close()
     found = [episode.meta.extra["perturbation"] for episode in load_episodes([tmp_path / HUMAN])]
-    assert found == ["", "darkness:5"]
+    assert found == ["", "darkness:5", "speed:3"]
     for wrong in ({"light": ("fog", 3)}, {"light": ("darkness", 6)}, {"adversarial": ("fgsm", 1)}):
         with pytest.raises(ValueError, match="there is no|from 0 to 5"):
             one.perturb(wrong)
