@@ -171,6 +171,13 @@ def _attempt(name: str, work: Callable[[], int]) -> int:
             traceback.print_exc()
         _complain(name, describe(error))
         return USAGE_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        if os.environ.get(TRACEBACK) == "1":
+            traceback.print_exc()
+        _complain(name, f"there is not enough memory for this ({describe(error)}): ask for less, or for smaller sizes.")
+        return USAGE_ERROR
     except ImportError as error:
         if (error.name or "").split(".")[0] in (*ROOMS, "experiments"):
             raise
@@ -178,6 +185,11 @@ def _attempt(name: str, work: Callable[[], int]) -> int:
             traceback.print_exc()
         _complain(name, describe(error))
         return USAGE_ERROR
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory has run out; torch says so by a RuntimeError."""
+    return isinstance(error, MemoryError) or "t allocate memory" in str(error)
 
 
 def describe(error: Exception) -> str:

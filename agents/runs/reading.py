@@ -135,7 +135,7 @@ def damaged(path: Path, advice: str = "copy it again") -> Iterator[None]:
     """
     try:
         yield
-    except (DamagedFile, FileNotFoundError, PermissionError, MemoryError):
+    except (DamagedFile, FileNotFoundError, PermissionError):
         raise
     except Exception as error:
         words = f"{type(error).__name__}: " if isinstance(error, (KeyError, IndexError, AttributeError)) else ""

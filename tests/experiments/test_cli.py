@@ -105,6 +105,17 @@ def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         wormwheel(capsys, "info")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError("1 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TiB")]
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    fake_verb(monkeypatch, error)
+    ran = wormwheel(capsys, "info")
+    assert ran.code == 2 and "not enough memory for this" in ran.complaint and "1 TiB" in ran.complaint
+
+
 def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     fake_verb(monkeypatch, KeyboardInterrupt())
     ran = wormwheel(capsys, "info")
