@@ -99,8 +99,9 @@ def run_jobs(
                             f"worker process {process.pid} has stopped making progress; what was complete is kept. "
                             "Start again; with --workers 1 there are no other processes."
                         )
-            for pipe in heard:
-                assert isinstance(pipe, Connection)
+            for pipe in pipes:
+                if pipe not in heard:
+                    continue
                 watch.forget(processes[pipes.index(pipe)].pid)
                 try:
                     kind, content = pipe.recv()

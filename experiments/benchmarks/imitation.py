@@ -174,7 +174,7 @@ def write_jpegs(place: Path, count: int) -> list[Path]:
 
 def read_fitted(path: Path) -> NDArray[np.uint8]:
     """Decode, crop and resize one picture."""
-    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    picture = np.asarray(cv2.imread(str(path)))[..., ::-1].copy()
     return FIT(torch.from_numpy(picture)).numpy()
 
 

@@ -184,7 +184,7 @@ def summarise(
         `r2` and `correlation` of the steering as it is, and `r2_fitted`: R² after a gain and a bias that were fitted on
         the other blocks. The intervals draw stretches of `BLOCK_FRAMES` frames, the same ones in all runs.
     """
-    kinds = {"r2": list(runs), "r2_fitted": [_fitted(run, targets) for run in runs]}
+    kinds: dict[str, list[Any]] = {"r2": list(runs), "r2_fitted": [_fitted(run, targets) for run in runs]}
     sums = {name: np.stack([_moments(run, targets) for run in kind]) for name, kind in kinds.items()}
 
     def r2(of: NDArray[np.float64]) -> float:

@@ -8,6 +8,7 @@ frames, the policy's is in its config. Nothing of the steering that is scored is
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from agents.driving.driver_options import DriverSpec
 from agents.recordings.doctor.view import view_facts
@@ -37,7 +38,7 @@ def with_default_view(name: str, spec: DriverSpec, episodes: EpisodeSet) -> Driv
     if episodes.frame_size == (fit.source_height, fit.source_width):
         return spec
     horizon = view_facts(episodes).get("horizon")
-    crops = crops_for(config, episodes.frame_size, horizon)
+    crops: dict[str, Any] = dict(crops_for(config, episodes.frame_size, horizon))
     where = "the middle" if horizon is None else f"the horizon, {horizon:.0%} of the height,"
     given = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in crops.items() if value) or "--crop-top 0"
     rows, columns = episodes.frame_size

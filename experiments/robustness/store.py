@@ -205,7 +205,8 @@ def _is(value: Any, kind: str) -> bool:
     """Whether a JSON value is of a field's type; a whole number may stand for any number, a truth value for none."""
     if value is None:
         return kind.endswith("| None")
-    wanted = {"str": str, "int": int, "float": (int, float), "bool": bool}[kind.split(" ")[0]]
+    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+    wanted = kinds[kind.split(" ")[0]]
     return isinstance(value, wanted) and (kind == "bool" or not isinstance(value, bool))
 
 
