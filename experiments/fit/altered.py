@@ -78,6 +78,10 @@ def alterations(home: LaneKeepingConfig) -> dict[str, LaneKeepingConfig]:
     worlds["0.3 m, 110°, horizon 0.45, 0.8 rad, 1.3 times the speed"] = replace(
         both, vehicle_params=replace(home.vehicle_params, steering_limit_rad=0.8), speed_mps=fast
     )
+    # A car that turns this little cannot take LaneKeeping's tightest bends: --min-lane-radius-m 1.6.
+    weak = replace(home.vehicle_params, steering_limit_rad=0.25)
+    worlds["full lock 0.25 rad"] = replace(home, vehicle_params=weak)
+    worlds["0.3 m, 110°, horizon 0.45, full lock 0.25 rad"] = replace(both, vehicle_params=weak)
     return worlds
 
 
