@@ -21,6 +21,9 @@ MOVED = {
 }
 """Options of a verb that belong to a group now: the group by the option."""
 
+SWITCHES = ("bfloat16",)
+"""Options that are words now, "on" and "off", and were switches."""
+
 
 def options_as_they_are_now(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the saved options of a verb under their present names, in their present groups."""
@@ -34,5 +37,11 @@ def options_as_they_are_now(saved: dict[str, Any]) -> dict[str, Any]:
 def with_current_names(saved: Any) -> Any:
     """Return JSON values with every renamed key, at any depth of objects, under its present name."""
     if isinstance(saved, dict):
-        return {RENAMED.get(name, name): with_current_names(value) for name, value in saved.items()}
+        return {RENAMED.get(name, name): _as_it_is_now(name, value) for name, value in saved.items()}
     return saved
+
+
+def _as_it_is_now(name: str, value: Any) -> Any:
+    if name in SWITCHES and isinstance(value, bool):
+        return "on" if value else "off"
+    return with_current_names(value)

@@ -11,6 +11,7 @@ import pytest
 from agents.imitation.train import ImitationConfig
 from agents.recordings.episodes import EpisodeMeta, EpisodeSet
 from agents.recordings.writer import EpisodeWriter
+from agents.runs.renamed import options_as_they_are_now
 from experiments import train_imitation as train
 from experiments.cli import with_words
 from experiments.options import parse_core_options
@@ -227,6 +228,8 @@ def test_bfloat16_is_a_word_and_was_a_switch():
     assert with_words(["--bfloat16", "--core", "ltc"]) == ["--bfloat16", "on", "--core", "ltc"]
     assert with_words(["--learning.no-bfloat16"]) == ["--learning.bfloat16", "off"]
     assert with_words(["--bfloat16", "auto", "--bfloat16"]) == ["--bfloat16", "auto", "--bfloat16", "on"]
+    was = options_as_they_are_now({"learning": {"bfloat16": False, "epochs": 3}})
+    assert was["learning"] == {"bfloat16": "off", "epochs": 3}, "an older run resumes"
     assert ImitationConfig(bfloat16=True).bfloat16 == "on"  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="bfloat16"):
         ImitationConfig(bfloat16="maybe")  # type: ignore[arg-type]
