@@ -135,13 +135,18 @@ def end_processes(processes: Sequence[BaseProcess], patience_s: float = 10.0) ->
         process.join()
 
 
-def end_with_parent() -> None:
-    """End this process at once when the one that started it is gone, whatever it is doing."""
+def end_with_parent(grace_s: float = 5.0) -> None:
+    """End this process soon after the one that started it is gone, whatever it is doing.
+
+    Args:
+        grace_s: time to notice it and to clear away what is half made, s.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
 
         def watch() -> None:
             wait([parent.sentinel])
+            time.sleep(grace_s)
             os._exit(1)
 
         threading.Thread(target=watch, name="parent", daemon=True).start()

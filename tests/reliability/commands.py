@@ -145,5 +145,5 @@ def make_materials(root: Path) -> dict[str, str]:
 
 
 def _well(words: Sequence[str], root: Path) -> None:
-    ended = run_child(words, Place(root / "making"))
-    assert ended.code == 0, ended.err
+    ended = run_child(words, Place(root / "making"), timeout_s=900.0)  # Kernels may have to be compiled.
+    assert ended.code == 0, (ended.code, ended.signal, ended.err)

@@ -149,7 +149,7 @@ def run_child(
     timeout_s: float = 120.0,
     watch: bool = False,
     prepare: Callable[[], None] | None = None,
-    orphan_patience_s: float = 6.0,
+    orphan_patience_s: float = 8.0,
 ) -> Ended:
     """Run one command in a fork.
 
