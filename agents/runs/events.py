@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from agents.runs.files import replacing
+from agents.runs.reading import check_regular, damaged
 
 PATTERN = "events.out.tfevents.*"
 """Names of event files."""
@@ -58,9 +59,12 @@ def cut_back(directory: Path, keep: Callable[[str, int], bool]) -> None:
 
     Raises:
         WriteError: if a file cannot be written; it is as it was then.
+        DamagedFile: if a file is damaged otherwise than by being cut short, or is no file.
     """
     for path in sorted(directory.rglob(PATTERN)):
-        events = [Event.FromString(content) for content in _records(path)]
+        check_regular(path)
+        with damaged(path, "remove it; the figures stand in metrics.jsonl as well"):
+            events = [Event.FromString(content) for content in _records(path)]
         left, some = [], False
         for event in events:
             if event.HasField("summary"):
