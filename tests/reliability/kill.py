@@ -139,6 +139,8 @@ def attempt(trial: Trial, command: Command, materials: dict[str, str], reference
         ended = run_child(words, place, timeout_s=SLOWEST_S, prepare=command.prepare)
     if ended.code == 2 and command.resume and "already holds results" in ended.err:
         return f"neither starts nor resumes: {ended.complaint}"
+    if ended.code == 2 and "not empty, and nothing is written over" in ended.err:
+        return compare(place, reference, struck)  # It was struck when all was done.
     if ended.code != 0:
         return f"the second run ended with {ended.code or ended.signal}: {ended.complaint or ended.err[-1500:]}"
     return compare(place, reference, ended)

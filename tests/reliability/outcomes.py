@@ -14,10 +14,10 @@ from typing import Any
 from tests.reliability.zygote import without_chance
 
 CLOCKS = {
-    *("started", "command", "seconds", "training_s", "frames_per_s", "resume", "new_frames", "steps_per_s"),
+    *("started", "command", "seconds", "training_s", "frames_per_s", "resume", "resumed", "new_frames", "steps_per_s"),
     *("timestamp", "time", "t", "finished", "learner.safetensors", "fps", "machine", "generated", "wall_s"),
 }
-"""Keys of JSON objects whose values are times, speeds, how the command was typed, or digests over such values."""
+"""Keys of JSON objects whose values are times, how much stood already, speeds, how the command was typed, or digests over such values."""
 _CLOCKS_IN_PAGES = (
     re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z| UTC)?"),
     re.compile(r"\d+(\.\d+)? (s|seconds|min|minutes|ms)\b"),
