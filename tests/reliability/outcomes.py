@@ -17,7 +17,8 @@ CLOCKS = {
     *("started", "command", "seconds", "training_s", "frames_per_s", "resume", "resumed", "new_frames", "steps_per_s"),
     *("timestamp", "time", "t", "finished", "learner.safetensors", "fps", "machine", "generated", "wall_s"),
 }
-"""Keys of JSON objects whose values are times, how much stood already, speeds, how the command was typed, or digests over such values."""
+"""Keys of JSON objects whose values are times, speeds, how much stood already, how the command was typed, or digests
+over such values."""
 _CLOCKS_IN_PAGES = (
     re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z| UTC)?"),
     re.compile(r"\d+(\.\d+)? (s|seconds|min|minutes|ms)\b"),

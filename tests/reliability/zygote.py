@@ -246,6 +246,7 @@ def _be_child(
         os.chdir(place.work)
         os.environ["TMPDIR"] = str(place.temporary)
         tempfile.tempdir = None
+        tempfile.gettempdir()  # Python tries the place by a file of its own; that is no matter of ours.
         if prepare is not None:
             prepare()
         if log is not None or strike.kill_before or strike.full_before:
