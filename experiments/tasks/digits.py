@@ -48,10 +48,11 @@ def run(options: Options) -> None:
         training = replace(options.training, steps=10, batch_size=8, seeds=1, evaluate_every=5)
         options = replace(options, training=training)
     problem = make_problem(options)
-    entries, place = compare("digits", options, options.training, contenders({}), problem)
+    steps = problem.test.inputs.shape[1]
+    entries, place = compare("digits", options, options.training, contenders({}, steps), problem)
     name = "scikit-learn's digits" if options.mnist is None else "MNIST"
     order = ", permuted" if options.permuted else ""
-    title = f"{name}, {problem.test.inputs.shape[1]} pixels one by one{order}"
+    title = f"{name}, {steps} pixels one by one{order}"
     often = torch.bincount(problem.test.targets).max() / len(problem.test) * 100
     report(title, "accuracy, %", entries, place, options, {"the most frequent answer": float(often)}, digits=1)
 

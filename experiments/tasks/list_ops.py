@@ -87,7 +87,7 @@ def run(options: Options) -> None:
             options, training=training, sequences=64, test_sequences=32, least_tokens=5, most_tokens=30, depth=3
         )
     problem = make_problem(options)
-    entries, place = compare("list_ops", options, options.training, contenders(PUBLISHED), problem)
+    entries, place = compare("list_ops", options, options.training, contenders(PUBLISHED, options.most_tokens), problem)
     often = torch.bincount(problem.test.targets, minlength=CLASSES).max() / len(problem.test) * 100
     title = f"ListOps, {options.least_tokens} to {options.most_tokens} tokens"
     report(title, "accuracy, %", entries, place, options, {"the most frequent answer": float(often)}, digits=1)

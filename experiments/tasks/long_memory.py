@@ -15,12 +15,12 @@ from torch.nn import functional
 from experiments.tasks.training import Batch, Contender
 
 
-def contenders(published: Mapping[str, str], window: int = 2048) -> tuple[Contender, ...]:
+def contenders(published: Mapping[str, str], window: int) -> tuple[Contender, ...]:
     """Return the eight cores.
 
     Args:
         published: figure of a paper, by core.
-        window: tokens that the Transformer attends to.
+        window: tokens that the Transformer attends to; as many as the longest sequence has, and no more.
     """
     made = (
         Contender("liquid_s4", "liquid_s4", {"model_size": 32, "states": 32, "layers": 2, "degree": 2}, 4e-3),

@@ -68,7 +68,7 @@ def run(options: Options) -> None:
         training = replace(options.training, steps=10, batch_size=8, seeds=1, evaluate_every=5)
         options = replace(options, training=training, pictures=64, test_pictures=32, side=8)
     problem = make_problem(options)
-    entries, place = compare("path_finder", options, options.training, contenders(PUBLISHED), problem)
+    entries, place = compare("path_finder", options, options.training, contenders(PUBLISHED, options.side**2), problem)
     title = f"Pathfinder, {options.side} × {options.side} pixels one by one"
     often = torch.bincount(problem.test.targets).max() / len(problem.test) * 100
     report(title, "accuracy, %", entries, place, options, {"the more frequent answer": float(often)}, digits=1)

@@ -68,7 +68,7 @@ class LrcSSMConfig:
 
     method: Literal["auto", "parallel", "sequential"] = "auto"
     """"parallel" (Newton's method with a scan), "sequential" (step by step), or "auto": step by step where a compiled
-    program does that, which on a CPU is faster, else parallel."""
+    program does that, on a CPU, else parallel."""
 
     most_iterations: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Newton iterations after which a sequence is given up and runs step by step."""
