@@ -67,7 +67,11 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "record": Verb("experiments.record", "RecordOptions", "let the expert drive and record frames and steering"),
     "train imitation": Verb("experiments.train_imitation", "TrainOptions", "train a driver on recorded driving"),
+    "train dagger": Verb(
+        "experiments.train_dagger", "TrainDaggerOptions", "train a driver on its own mistakes, an expert beside it"
+    ),
     "train ppo": Verb("experiments.train_ppo", "TrainPPOOptions", "train a driver by trial and error"),
+    "adapt": Verb("experiments.adapt", "AdaptOptions", "let a driver go on learning from interventions in its world"),
     "sweep": Verb("experiments.sweep", "SweepOptions", "try options of a training verb and show what was best"),
     "evaluate": Verb(
         "experiments.evaluate.verb", "EvaluateOptions", "drive policies on unseen roads, or test on recordings"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,16 +23,20 @@ from tyro.conf import arg
 from agents.driving.car import car_of_episodes
 from agents.driving.metrics import Estimate, open_loop
 from agents.driving.open_loop import evaluate_open_loop
+from agents.driving.recorded_world import RigOptions, camera_of
 from agents.imitation.augmentation import AugmentationConfig
 from agents.imitation.train import ImitationConfig, ImitationResult, Progress, make_windows, train_imitation
+from agents.imitation.views import ViewSynthesis
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.device import check_device, gains_by_bfloat16
 from agents.runs.directory import RunDirectory, check_directory, open_run
+from envs.camera.plane import View
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.options import check_resume, parse_core_options
+from experiments.policy_paths import find_policy
 from experiments.training_runs import OnPoint, check_mirror, dead_driver, mirrored, run_seeds
 from experiments.training_sets import (
     FrameOptions,
@@ -45,7 +49,7 @@ from experiments.training_sets import (
     split,
 )
 from experiments.training_time import describe_time, estimate_s
-from policies.checkpoint import save_policy
+from policies.checkpoint import load_policy, save_policy
 from policies.perception import HEADS
 from policies.policy import PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -100,6 +104,13 @@ class TrainOptions:
     """What is held out."""
     reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
     """How the recordings are read."""
+    init_head_from: Path | None = None
+    """Directory of a driver whose conv head to start from, such as one that learnt in simulation; with --freeze-head it
+    stays as it is. --height, --width and --head must be its own."""
+    data_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    """Weight of each --data in the loss, where some should count more than others."""
+    rig: RigOptions = RigOptions()
+    """With --views.share: camera and car of the recordings, where they do not know them."""
     baseline: bool = False
     """Train a memoryless network with the same budget as well and measure it beside the driver; takes as long again."""
     seeds: tuple[NonNegativeInt, ...] = ()
@@ -144,6 +155,10 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
         return run_seeds(VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)))
     core_options = parse_core_options(options.core, options.core_options)
     out = _directory(options)
+    if options.data_weights and len(options.data_weights) != len(options.data):
+        raise ValueError(f"--data-weights: {len(options.data)} numbers were expected, got {len(options.data_weights)}.")
+    if options.learning.freeze_head and options.init_head_from is None:
+        raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from.")
     episodes = load_episodes(options.data, options=options.reading)
     preprocessing = choose_preprocessing(episodes.frame_size, options.frames)
     policy_config = PolicyConfig(
@@ -175,6 +190,7 @@ def _run_in(
     _describe(episodes, preprocessing)
     fitted = fit_frames(episodes, preprocessing, out / "frames")
     sets = split(fitted, options.split)
+    extras = _learning_extras(options, episodes, sets, preprocessing)
     notes: dict[str, object] = {
         "data": [str(path) for path in options.data],
         "steering_mean": sets.steering_mean,
@@ -184,7 +200,7 @@ def _run_in(
 
     _say_time(options, policy_config, sets)
     started_s = time.perf_counter()
-    result = _train(options, policy_config, sets, directory, notes, on_point)
+    result = _train(options, policy_config, sets, directory, notes, on_point, extras)
     seconds = {options.core: time.perf_counter() - started_s}
     figures: dict[str, Any] = {}
     if sets.held_out is not None:
@@ -192,7 +208,8 @@ def _run_in(
         if options.baseline and options.core != BASELINE:
             started_s = time.perf_counter()
             beside = RunDirectory(out / "baseline", VERB, replace(options, core=BASELINE), options.resume)
-            baseline = _train(options, replace(policy_config, core=BASELINE, core_options={}), sets, beside, notes)
+            memoryless = replace(policy_config, core=BASELINE, core_options={})
+            baseline = _train(options, memoryless, sets, beside, notes, None, extras)
             seconds[BASELINE] = time.perf_counter() - started_s
             figures[BASELINE] = _measure(baseline, sets)
         figures["mean"] = _measure_constant(sets, sets.steering_mean)
@@ -242,6 +259,26 @@ def _say_time(options: TrainOptions, config: PolicyConfig, sets: Sets) -> None:
         say(line)
 
 
+def _learning_extras(
+    options: TrainOptions, episodes: EpisodeSet, sets: Sets, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Return what the trainer takes besides: a head to start from, synthesised views, weights of the episodes."""
+    extras: dict[str, Any] = {}
+    if options.init_head_from is not None:
+        extras |= {"initial": load_policy(find_policy(options.init_head_from)), "head_only": True}
+    if options.learning.views.share:
+        camera, curvature = camera_of(episodes, options.rig)
+        extras["synthesis"] = ViewSynthesis(View(camera, **asdict(preprocessing)), curvature, options.learning.views)
+    if options.data_weights:
+        by_source = {
+            episode.meta.source: weight
+            for path, weight in zip(options.data, options.data_weights, strict=True)
+            for episode in load_episodes(path, options=options.reading)
+        }
+        extras["weights"] = [by_source[episode.meta.source] for episode in sets.training]
+    return extras
+
+
 def _dead(core: str, result: ImitationResult, sets: Sets, figures: dict[str, Any]) -> str:
     """Say whether the driver is no better than constant steering, on what is held out or else on the validation set."""
     if sets.held_out is not None:
@@ -286,6 +323,7 @@ def _train(
     directory: RunDirectory,
     notes: dict[str, object],
     on_point: OnPoint | None = None,
+    extras: dict[str, Any] | None = None,
 ) -> ImitationResult:
     """Train one driver, with a bar."""
     epochs = options.learning.epochs
@@ -313,6 +351,7 @@ def _train(
             notes,
             options.device,
             on_epoch,
+            **(extras or {}),
         )
 
 

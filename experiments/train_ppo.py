@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tyro.conf import arg
 
 from agents.driving.car import car_of_world
+from agents.driving.recorded_world import RigOptions, World, recorded_world
 from agents.ppo.actor_critic import ActorCritic, ActorCriticConfig, config_for
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.config import PPOConfig
@@ -43,6 +44,8 @@ from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
 VERB = "train ppo"
+RECORDED = "Recorded"
+"""World that is made of recordings."""
 FREE = (
     *("out", "steps", "workers", "evaluate_every", "keep_checkpoints", "film", "trust", "resume", "json"),
     *("device", "wandb", "dead_exit_code"),
@@ -88,7 +91,12 @@ class TrainPPOOptions:
     """
 
     env: str = "LaneKeeping"
-    """World: LaneKeeping, CarRacing (steering only), CarRacing-v3, CartPole-memory, or an id of Gymnasium."""
+    """World: LaneKeeping, Recorded (along --data), CarRacing (steering only), CarRacing-v3, CartPole-memory, or an id
+    of Gymnasium."""
+    data: tuple[Path, ...] = ()
+    """With --env Recorded: recordings to drive along."""
+    rig: RigOptions = RigOptions()
+    """With --env Recorded: camera and car of the recordings."""
     core: str = "ltc"
     """Recurrent core; `wormwheel info cores` lists them."""
     core_options: tuple[str, ...] = ()
@@ -159,7 +167,9 @@ class TrainPPOOptions:
     """File for the figures, as JSON; they go to results.json in the run directory anyway."""
 
     def __post_init__(self) -> None:
-        """Check that every episode has a road of its own."""
+        """Check that recordings are given where they are driven along, and that every episode has its own road."""
+        if (self.env == RECORDED) != bool(self.data):
+            raise ValueError("--env Recorded and --data go together: give both or none.")
         if self.world.resets_per_road != 1:
             raise ValueError(
                 "--resets-per-road: every episode of PPO has a seed, and so a road, of its own; leave it out."
@@ -209,14 +219,14 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
     check_mirror(options.wandb)
     if options.resume and options.out is None:
         raise ValueError("--resume needs --out: the directory of the run.")
-    if options.env != LANE_KEEPING:
+    if options.env not in (LANE_KEEPING, RECORDED):
         refuse_lane_keeping(options.env, options.world)
     if options.learning.imitator_kl_coef and options.init_from is None:
         raise ValueError(
             "--imitator-kl-coef holds a policy near the driver that it starts from: give --init-from, or leave it out."
         )
     driver = _driver(options)
-    make_env = _env_maker(options, options.world)
+    make_env = _env_maker(options, _world(options))
     parts = _parts(options, driver, car_of_world(make_env))
     check_learnable(make_env, parts, driver)
     if options.workers > options.envs:
@@ -304,15 +314,24 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
     return driver
 
 
-def _env_maker(options: TrainPPOOptions, world: LaneKeepingConfig) -> Callable[[], gymnasium.Env[Any, Any]]:
+def _world(options: TrainPPOOptions) -> World:
+    """Return where the driver learns."""
+    if options.env == RECORDED:
+        return recorded_world(options.data, options.rig, episode_s=options.world.episode_s)
+    return options.world
+
+
+def _env_maker(options: TrainPPOOptions, world: World) -> Callable[[], gymnasium.Env[Any, Any]]:
     name, noise_variance = options.env, options.noise_variance
     perturbations, largest = options.perturbations, options.largest_severity
     trust = options.trust
     return lambda: make_world(name, world, noise_variance, perturbations, largest, trust)
 
 
-def _judged_in(options: TrainPPOOptions) -> LaneKeepingConfig:
+def _judged_in(options: TrainPPOOptions) -> World:
     """Where the preset makes LaneKeeping easier or harder to learn from, a driver is judged in LaneKeeping as it is."""
+    if options.env == RECORDED:
+        return _world(options)
     plain, harder = LaneKeepingConfig(), preset_for(options.env).world
     world = options.world
     eased = {name: getattr(plain, name) for name, value in harder.items() if getattr(world, name) == value}
@@ -327,8 +346,8 @@ def _parts(options: TrainPPOOptions, driver: DrivingPolicy | None, car: CarInfo 
     if driver is not None:
         return config_for(driver, **own)
     networks = {**preset_for(options.env).networks, **own}
-    if options.env == LANE_KEEPING:
-        networks["nominal_period_s"] = options.world.period_s
+    if options.env in (LANE_KEEPING, RECORDED):
+        networks["nominal_period_s"] = _world(options).period_s
     chosen = parse_core_options(options.core, options.core_options)
     return ActorCriticConfig(core=options.core, core_options=chosen, **networks)
 
@@ -367,7 +386,7 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
     reward = saved_estimate({"value": line["reward"], "low": line["reward_low"], "high": line["reward_high"]})
     row = [model.actor_critic_config.core, show(reward, 1), f"{line['length']:.0f}", f"{line['steps']:,}"]
     columns = ["driver", "reward", "steps an episode", "after steps"]
-    if options.env in (LANE_KEEPING, "CarRacing"):
+    if options.env in (LANE_KEEPING, RECORDED, "CarRacing"):
         columns, row = [*columns, "crashes"], [*row, f"{line['crashes']} of {line['episodes']}"]
     table(f"{options.env}: best of the evaluations on {line['episodes']} episodes, 95 % intervals", columns, [row])
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.evaluate_episodes)
@@ -381,7 +400,7 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
         figures["judged_in"] = to_json(_judged_in(options))
     write_results(directory.path / "results.json", VERB, options, figures)
     write_results(options.json, VERB, options, figures)
-    if options.film and model.policy.is_driver:
+    if options.film and model.policy.is_driver and options.env != RECORDED:
         from agents.driving.driver_options import DriverOptions
         from experiments.film.verb import RenderOptions
         from experiments.film.verb import run as render

@@ -26,6 +26,7 @@ from agents.driving.latency import Latency, ReplayedLatency
 from agents.driving.metrics import Drive
 from agents.driving.open_driver import open_driver, policy_driver
 from agents.driving.other_world import OtherWorld
+from agents.driving.recorded_world import RecordedWorld
 from agents.driving.rollout import SIDE_BY_SIDE, Observer, rollout
 from agents.runs.workers import run_jobs
 from envs import LANE_KEEPING
@@ -59,7 +60,7 @@ class Trial:
 
     policy: Path | DriverSpec | None
     """Policy directory, or any driver by what opens it; None is the expert."""
-    world: LaneKeepingConfig | OtherWorld
+    world: LaneKeepingConfig | OtherWorld | RecordedWorld
     """Where it drives; the frame's size is set to the driver's unless crops are given, and the road to that of a run
     that names one."""
     runs: tuple[Run, ...]
@@ -127,9 +128,9 @@ def expected_steps(trial: Trial) -> int:
     return sum(round(_expected_s(run, trial.world) / trial.world.period_s) for run in trial.runs)
 
 
-def _expected_s(run: Run, world: LaneKeepingConfig | OtherWorld) -> float:
+def _expected_s(run: Run, world: LaneKeepingConfig | OtherWorld | RecordedWorld) -> float:
     """Return the time that a drive takes."""
-    if not run.laps or run.track is None or isinstance(world, OtherWorld):
+    if not run.laps or run.track is None or not isinstance(world, LaneKeepingConfig):
         return world.episode_s
     return run.laps * _lap_m(run.track, world) / (0.5 * sum(world.speed_mps))
 
@@ -141,13 +142,17 @@ def _lap_m(track: str, world: LaneKeepingConfig) -> float:
 
 
 def open_for(
-    source: Path | DriverSpec, world: LaneKeepingConfig | OtherWorld, loaded: DrivingPolicy | OpenedDriver | None = None
+    source: Path | DriverSpec,
+    world: LaneKeepingConfig | OtherWorld | RecordedWorld,
+    loaded: DrivingPolicy | OpenedDriver | None = None,
 ) -> OpenedDriver:
     """Open a driver for a world; what is loaded already is taken as it is."""
     spec = source if isinstance(source, DriverSpec) else DriverSpec(str(source))
     options = spec.options.resolved()
-    # Crops are counted in the world's own frames; without them the world makes frames of the driver's size.
-    camera = None if options.crops is None else (world.height, world.width)
+    # Crops are counted in the world's own frames; without them the world makes frames of the driver's size. Recorded
+    # frames have the size that they have.
+    recorded = isinstance(world, RecordedWorld)
+    camera = None if options.crops is None and not recorded else (world.height, world.width)
     if isinstance(loaded, DrivingPolicy):
         return policy_driver(loaded, options, camera, spec.source)
     return loaded or open_driver(spec, camera=camera)
@@ -197,7 +202,8 @@ def drive_together(
         driver = wrap(driver)
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
-        env = world.make(*size) if isinstance(world, OtherWorld) else _lane_keeping(world, size, trial.runs[slot])
+        run = trial.runs[slot]
+        env = _lane_keeping(world, size, run) if isinstance(world, LaneKeepingConfig) else world.make(*size)
         if trial.latency is not None:
             env = ReplayedLatency(env, trial.latency)
         if trial.perturbation:

@@ -104,6 +104,8 @@ class Batch:
     """`[B, T]` True at the first step of an episode, where the state begins afresh."""
     valid: NDArray[np.bool_]
     """`[B, T]` False on padding and burn-in: these steps count in no loss."""
+    episodes: NDArray[np.intp]
+    """`[B]` number of the episode that a row begins with."""
 
 
 class _Piece(NamedTuple):
@@ -186,6 +188,7 @@ class _Batches(ABC):
             elapsed=np.ones(shape, np.float32),
             starts=np.zeros(shape, bool),
             valid=np.zeros(shape, bool),
+            episodes=np.array([pieces[0].episode if pieces else 0 for pieces in rows], np.intp),
         )
         for row, pieces in enumerate(rows):
             for index, start, stop, column, counted in pieces:

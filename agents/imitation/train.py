@@ -16,20 +16,23 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import BeforeValidator, Field, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.driving.open_loop import score
 from agents.imitation.augmentation import AugmentationConfig, augment
 from agents.imitation.batches import Batch, Streams, Windows
+from agents.imitation.views import ViewsConfig, ViewSynthesis
 from agents.recordings.episodes import EpisodeSet
 from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.device import gains_by_bfloat16
@@ -44,6 +47,8 @@ from policies.policy import DrivingPolicy, PolicyConfig
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+STRAIGHT = 0.02
+"""Steering, in full locks, up to which a frame counts as straight."""
 
 
 def _as_word(value: object) -> object:
@@ -88,6 +93,19 @@ class ImitationConfig:
     """Alpha of the loss weight exp(alpha · |steering|); 0 weighs all frames alike."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """How frames are changed while training."""
+    views: ViewsConfig = ViewsConfig()
+    """Windows that are seen from beside the recorded line."""
+    straight_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Weight of frames that are steered straight, relative to the others: where most of a drive is straight, less than
+    1 keeps it from drowning the bends."""
+    label_smoothing_s: NotNegative = 0.0
+    """Deviation of the Gaussian with which recorded steering is smoothed in time, seconds; 0 leaves it as it is. For
+    steering by keys, which is all or nothing."""
+    patch_dropping: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the frame, in squares of an eighth of its height, that is painted grey while training, others in every
+    window."""
+    freeze_head: bool = False
+    """Leave the conv head as it is, and train the core alone; for a head that comes from elsewhere."""
     patience: NonNegativeInt = 0
     """Epochs without a better validation error after which training stops; 0 never stops early."""
     keep_checkpoints: Annotated[int, Field(gt=0, le=1000)] = 2
@@ -144,6 +162,10 @@ def train_imitation(
     notes: dict[str, object] | None = None,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[Progress], None] | None = None,
+    initial: DrivingPolicy | None = None,
+    head_only: bool = False,
+    synthesis: ViewSynthesis | None = None,
+    weights: Sequence[float] | None = None,
 ) -> ImitationResult:
     """Train a driver by imitation.
 
@@ -159,6 +181,10 @@ def train_imitation(
         notes: JSON values to keep with the policy.
         device: where the networks train; the policy that is returned is on the CPU.
         on_epoch: called after each epoch, when its checkpoint is kept; an exception ends training there.
+        initial: a driver to start from; a fresh one when None.
+        head_only: take its conv head alone, and a fresh core.
+        synthesis: redraws windows from beside the line, as `config.views` says.
+        weights: of the frames of each training episode in the loss; all alike when None.
 
     Returns:
         The best policy and how it came about.
@@ -168,10 +194,16 @@ def train_imitation(
             error is no longer finite.
         OSError: if the run directory cannot be written; the last checkpoint is whole.
     """
-    policy = DrivingPolicy.create(policy_config, seed=config.seed).to(device)
+    policy = DrivingPolicy.create(policy_config, seed=config.seed)
+    if initial is not None:
+        adopt(policy, initial, head_only)
+    policy.to(device)
+    if config.freeze_head:
+        policy.head.requires_grad_(False)
+    training = smoothed(training, config.label_smoothing_s)
     optimizer = make_optimizer(policy, config)
     generator = torch.Generator().manual_seed(config.seed + 1)
-    windows = make_windows(config, training, lambda batch: augmented(batch, config.augmentation, generator))
+    windows = make_windows(config, training, lambda batch: _changed(batch, config, synthesis, generator))
     bfloat16 = head_in_bfloat16(config, device)
     total_steps = config.epochs * len(windows)
     decay = 1 - 1 / max(1.0, config.average * total_steps)
@@ -213,6 +245,10 @@ def train_imitation(
                     predicted, last_state = policy.motors(frames, state, elapsed, starts, preprocessed=True)
                 state = last_state.detach() if config.carry_state else None
                 weight = torch.from_numpy(batch.valid).float().to(device)
+                if weights is not None:
+                    weight = weight * torch.tensor([weights[number] for number in batch.episodes])[:, None].to(device)
+                if config.straight_share < 1:
+                    weight = torch.where(steering.abs() < STRAIGHT, config.straight_share * weight, weight)
                 loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -267,6 +303,63 @@ def train_imitation(
     return ImitationResult(load_policy(run.policy), progress, run.path)
 
 
+def adopt(policy: DrivingPolicy, other: DrivingPolicy, head_only: bool = False) -> None:
+    """Take the weights of another driver, or those of its conv head alone.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    try:
+        policy.head.load_state_dict(other.head.state_dict())
+        if not head_only:
+            policy.core.load_state_dict(other.core.state_dict())
+    except RuntimeError as error:
+        mine, theirs = policy.config, other.config
+        raise ValueError(
+            f"the driver to start from sees {theirs.preprocessing.width}×{theirs.preprocessing.height} pixels with the "
+            f"core {theirs.core}, this one {mine.preprocessing.width}×{mine.preprocessing.height} with {mine.core}: "
+            "give --height, --width, --head and --core as it has them."
+        ) from error
+
+
+def smoothed(episodes: EpisodeSet, deviation_s: float) -> EpisodeSet:
+    """Return episodes whose steering is smoothed in time by a Gaussian; the same ones for a deviation of 0."""
+    if deviation_s <= 0:
+        return episodes
+    kept = []
+    for episode in episodes:
+        deviation = deviation_s / episode.meta.nominal_period_s
+        steering = gaussian_filter1d(episode.steering.astype(np.float64), deviation, mode="nearest")
+        kept.append(dataclasses.replace(episode, steering=np.clip(steering, -1, 1).astype(np.float32)))
+    return dataclasses.replace(episodes, episodes=tuple(kept))
+
+
+def drop_patches(frames: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Paint squares of an eighth of the height grey, the same ones through a window; uint8 `[B, T, H, W, 3]`."""
+    if share <= 0:
+        return frames
+    batch_size, _, height, width, _ = frames.shape
+    side = max(1, height // 8)
+    rows, columns = -(-height // side), -(-width // side)
+    dropped = torch.rand(batch_size, rows, columns, generator=generator) < share
+    whole = dropped.repeat_interleave(side, 1).repeat_interleave(side, 2)[:, None, :height, :width, None]
+    return torch.where(whole, torch.full((), 127, dtype=torch.uint8), frames)
+
+
+def _changed(
+    batch: Batch, config: ImitationConfig, synthesis: ViewSynthesis | None, generator: torch.Generator
+) -> Batch:
+    """Return the batch as it is learnt from: seen from beside the line, augmented, with patches dropped."""
+    if synthesis is not None:
+        frames, steering = synthesis(torch.from_numpy(batch.frames), torch.from_numpy(batch.steering), generator)
+        batch = dataclasses.replace(batch, frames=frames.numpy(), steering=steering.numpy())
+    batch = augmented(batch, config.augmentation, generator)
+    if config.patch_dropping:
+        frames = drop_patches(torch.from_numpy(batch.frames), config.patch_dropping, generator)
+        batch = dataclasses.replace(batch, frames=frames.numpy())
+    return batch
+
+
 def augmented(batch: Batch, config: AugmentationConfig, generator: torch.Generator) -> Batch:
     """Return the batch as a camera might have seen it instead."""
     frames, steering = augment(torch.from_numpy(batch.frames), torch.from_numpy(batch.steering), config, generator)
@@ -299,7 +392,7 @@ def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.opti
     """Adam with two groups of parameters: head and core, each with its own learning rate; only the head decays."""
     return torch.optim.AdamW(
         [
-            {"params": list(policy.head.parameters()), "weight_decay": config.weight_decay},
+            {"params": [p for p in policy.head.parameters() if p.requires_grad], "weight_decay": config.weight_decay},
             {"params": [p for p in policy.core.parameters() if p.requires_grad], "weight_decay": 0.0},
         ],
         lr=config.head_learning_rate,

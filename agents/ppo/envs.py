@@ -21,6 +21,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 import envs
+from agents.driving.recorded_world import RecordedWorld, World, make_world_env
 from agents.driving.rollout import PerturbedCamera
 from envs.car_racing import draw_what_shows
 from envs.driving.known import KNOWN, driving_env
@@ -216,15 +217,21 @@ class DrawnPerturbations(gymnasium.Wrapper[Any, Any, Any, Any]):
         return "+".join(drawn)
 
 
-def _lane_keeping(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+def _lane_keeping(world: World | None) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(envs.LANE_KEEPING, config=world or LaneKeepingConfig())
 
 
-def _car_racing_steering(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+def _recorded(world: World | None) -> gymnasium.Env[Any, Any]:
+    if not isinstance(world, RecordedWorld):
+        raise ValueError("the world Recorded is made of recordings: name them with --data.")
+    return make_world_env(world)
+
+
+def _car_racing_steering(world: World | None) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(envs.CAR_RACING_STEERING, height=48, width=96)
 
 
-def _car_racing(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+def _car_racing(world: World | None) -> gymnasium.Env[Any, Any]:
     try:
         env = OnePedal(gymnasium.make("CarRacing-v3", disable_env_checker=True))
     except gymnasium.error.DependencyNotInstalled as error:
@@ -233,12 +240,13 @@ def _car_racing(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
     return env
 
 
-def _cartpole_memory(world: LaneKeepingConfig | None) -> gymnasium.Env[Any, Any]:
+def _cartpole_memory(world: World | None) -> gymnasium.Env[Any, Any]:
     return WithoutVelocities(gymnasium.make("CartPole-v1"))
 
 
-WORLDS: dict[str, Callable[[LaneKeepingConfig | None], gymnasium.Env[Any, Any]]] = {
+WORLDS: dict[str, Callable[[World | None], gymnasium.Env[Any, Any]]] = {
     "LaneKeeping": _lane_keeping,
+    "Recorded": _recorded,
     "CarRacing": _car_racing_steering,
     "CarRacing-v3": _car_racing,
     "CartPole-memory": _cartpole_memory,
@@ -256,7 +264,7 @@ def _called(name: str) -> gymnasium.Env[Any, Any]:
 
 def make_world(
     name: str,
-    world: LaneKeepingConfig | None = None,
+    world: World | None = None,
     noise_variance: float = 0.0,
     perturbations: Sequence[str] = (),
     largest_severity: int = 3,
@@ -266,7 +274,7 @@ def make_world(
 
     Args:
         name: a key of `WORLDS`, an id of Gymnasium, `module:function` or `file.py:function`.
-        world: of LaneKeeping.
+        world: of LaneKeeping, or the recordings of Recorded.
         noise_variance: largest variance of noise on the camera, pixels in [0, 1]; 0 leaves the frames alone.
         perturbations: what each episode draws one of (`DrawnPerturbations`); none when empty.
         largest_severity: of those whose severity is drawn.

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from envs.camera.lens import CameraRanges
+from envs.lane_keeping.layout import LAYOUTS, SIDES
 from envs.ranges import Ordered, Positive, Share, one_of
 from envs.road.random_road import RandomRoadConfig
 from envs.vehicle.vehicle import VehicleParams
@@ -57,6 +58,11 @@ class LaneKeepingConfig:
     """Bends of roads from CSV files are rounded to this radius of the right-hand lane, m."""
     track_reverse: bool = False
     """Drive roads from CSV files against the order of the file."""
+    markings: Annotated[str, one_of(*LAYOUTS)] = "two_lanes"
+    """Which lines there are: "two_lanes", "one_lane" between two edges, one "line" to follow, or "surface_edge", where
+    two surfaces meet without paint."""
+    keep: Annotated[str, one_of(*SIDES)] = "right"
+    """Which lane, or which edge of the pavement, to keep to: "right" or "left"."""
     roads: RandomRoadConfig = field(default_factory=RandomRoadConfig)
     """Random roads."""
     resets_per_road: PositiveInt = 1

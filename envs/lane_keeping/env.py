@@ -21,6 +21,7 @@ from envs.camera.info import CameraInfo, camera_info
 from envs.camera.lens import draw_camera
 from envs.lane_keeping.config import LaneKeepingConfig, with_overrides
 from envs.lane_keeping.dashboard import Dashboard, DashboardState
+from envs.lane_keeping.layout import is_lost, kept_line, layout_look, layout_track
 from envs.lane_keeping.memory import Blackouts, LaneSign
 from envs.lane_keeping.scenario import Scenario
 from envs.protocol import Motion
@@ -35,7 +36,10 @@ from envs.vehicle.vehicle import VehicleParams, VehicleState
 
 
 class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
-    """A car with a camera on a closed two-lane road; it should keep to the middle of the right-hand lane.
+    """A car with a camera on a closed road of two lanes; it should keep to the middle of the right-hand one.
+
+    `markings` and `keep` make other roads: one lane, one line to follow, the edge between two surfaces, the left-hand
+    lane (`envs.lane_keeping.layout`). "Lane" below is the one to keep then, or a lane's width about the line.
 
     ## Observation space
     `Dict`; both arrays are new at every step. Frames are on time, `elapsed` 1, unless `elapsed_jitter` is set.
@@ -166,8 +170,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     @property
     def target_offset_m(self) -> float:
         """Where the line to keep runs, m left of the centre line: the middle of the right-hand lane as a rule."""
-        right = self.track.right_lane_offset()
-        return right if self._sign is None else -right * self._sign.lane(self._time)
+        return self._kept()[0]
 
     @property
     def vehicle_params(self) -> VehicleParams:
@@ -192,6 +195,10 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         """Tell how the car moves now."""
         state = self._state
         return Motion(state.speed, state.speed * math.tan(state.steer) / self._vehicle.params.wheelbase_m)
+
+    def status(self) -> dict[str, Any]:
+        """What the info of the last observation says, for who sits beside the driver."""
+        return self._info()
 
     @property
     def target_speed_mps(self) -> float:
@@ -220,10 +227,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._resets += 1
         track = self.track
         s = float(generator.uniform(0.0, track.length_m))
-        offset = float(generator.uniform(-config.start_offset, config.start_offset)) * track.lane_width_m
+        target, width = kept_line(track, config.markings, config.keep)
+        offset = float(generator.uniform(-config.start_offset, config.start_offset)) * width
         self._speed = float(generator.uniform(*config.speed_mps))
         yaw = float(track.heading(s)) + float(generator.uniform(-config.start_heading_rad, config.start_heading_rad))
-        x, y = (float(value) for value in track.point(s, track.right_lane_offset() + offset))
+        x, y = (float(value) for value in track.point(s, target + offset))
         self._state = self._vehicle.reset(x, y, yaw, self._speed)
         self._s, self._lateral, self._heading, self._curvature = self._cursor.start(x, y)
         self._progress = self._time = self._steering = 0.0
@@ -258,7 +266,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             way += (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
             self._s = s
             self._time += dt_s
-            self._crashed = abs(self._lateral) > track.lane_width_m
+            self._crashed = is_lost(track, config.markings, config.keep, self._lateral)
             if self._crashed and part + 1 < parts:
                 self._elapsed *= (part + 1) / parts
                 break
@@ -266,7 +274,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         if self._blackouts is not None:
             ahead = float(track.curvature(self._s + self._blackouts.ahead_m(self._state.speed)))
             self._blackouts.step(self._time, self._curvature, ahead)
-        share = (self._lateral - self.target_offset_m) / (0.5 * track.lane_width_m)
+        target, width = self._kept()
+        share = (self._lateral - target) / (0.5 * width)
         reward = way / (self._speed * config.period_s) / (1.0 + share * share) - 0.1 * (steering - self._steering) ** 2
         if self._crashed:
             reward -= 10.0
@@ -332,8 +341,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     def _draw_scene(self, generator: np.random.Generator) -> None:
         """Draw a road, a look and a camera."""
         config = self._scenario.config
-        self._track = self._scenario.track(self._draw_track(generator))
-        look = self._scenario.look(draw_look(generator, config.variety))
+        self._track = layout_track(self._scenario.track(self._draw_track(generator)), config.markings)
+        look = layout_look(self._scenario.look(draw_look(generator, config.variety)), config.markings)
         pinhole = config.renderer == "tiny"
         params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
         if self._scene is not None:
@@ -343,6 +352,12 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         )
         self._cursor = TrackCursor(self._track)
         self._dashboard = None
+
+    def _kept(self) -> tuple[float, float]:
+        """Where the line to keep runs, m left of the centre line, and the width of a lane about it, m."""
+        config = self._scenario.config
+        target, width = kept_line(self.track, config.markings, config.keep)
+        return (target if self._sign is None else -target * self._sign.lane(self._time)), width
 
     def _draw_track(self, generator: np.random.Generator) -> Track:
         config = self._scenario.config
@@ -364,8 +379,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         return {"camera": frame, "elapsed": np.array([self._elapsed], np.float32)}
 
     def _info(self) -> dict[str, Any]:
-        track, state = self.track, self._state
-        target = self.target_offset_m
+        state = self._state
+        target, width = self._kept()
         info = {
             "lateral_offset_m": self._lateral - target,
             "heading_error_rad": (state.yaw - self._heading + math.pi) % (2.0 * math.pi) - math.pi,
@@ -373,7 +388,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             "speed_mps": state.speed,
             "crashed": self._crashed,
             "time_s": self._time,
-            "lane_width_m": track.lane_width_m,
+            "lane_width_m": width,
             "curvature_per_m": self._curvature / (1.0 - self._curvature * target),
             "steering": self._steering,
         }

@@ -176,9 +176,24 @@ class RecordedEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         """Where the line to keep is, left of `track`: on it."""
         return 0.0
 
+    @property
+    def recorded_steering(self) -> float:
+        """What was steered where the car is, in [−1, 1]."""
+        self._check_begun()
+        return float(self.footage[self._number].steering[self._at])
+
+    @property
+    def camera_params(self) -> CameraParams:
+        """Where the camera of this episode sat, and its lens."""
+        return self.footage[self._number].camera
+
     def camera_info(self) -> CameraInfo:
         """Describe the camera of this episode."""
         return camera_info(self.footage[self._number].camera, self._shape[0], self._shape[1], self.period_s)
+
+    def status(self) -> dict[str, Any]:
+        """What the info of the last observation says, for who sits beside the driver."""
+        return self._info()
 
     def motion(self) -> Motion:
         """Tell how the car moves now."""

@@ -4,6 +4,7 @@
     wormwheel evaluate --policy runs/ltc --perturbations fog:3 rain:2+latency:1                # what else goes wrong
     wormwheel evaluate --policy runs/ltc --track data/tracks                                   # one lap of each circuit
     wormwheel evaluate --policy runs/ltc --data tub --crop-top 40                              # on a recording
+    wormwheel evaluate --policy runs/ltc --env Recorded --data tub --crop-top 40               # along a recording
     wormwheel evaluate --policy net.py:make --frame 66x200 --range=-1..1 --colour yuv           # a network of your own
     wormwheel evaluate --policy runs/ltc --latency latency.json:onnxruntime                    # on a measured computer
     wormwheel evaluate --policy runs/ppo-CarRacing-v3-ltc --episodes 100                       # where PPO learnt
@@ -29,6 +30,7 @@ from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.latency import Latency, read_latency
 from agents.driving.metrics import Drive, Estimate, closed_loop
 from agents.driving.other_world import OtherWorld
+from agents.driving.recorded_world import RigOptions
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -51,6 +53,8 @@ from experiments.policy_paths import (
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A number of at least 0."""
+RECORDED_WORLD = "Recorded"
+"""Name of the world that recordings are."""
 EXPERT = "expert"
 """Name of the geometric driver in tables."""
 
@@ -65,7 +69,7 @@ class EvaluateOptions:
     env: str | None = None
     """World to drive in: LaneKeeping, CarRacing, racetrack-v1 (of highway-env), any id of Gymnasium, module:function or
     file.py:function; by default the one that the policies learnt in. PPO's drivers are judged by their reward where
-    they learnt."""
+    they learnt. Recorded drives along --data in closed loop."""
     env_names: DrivingNames = DrivingNames()
     """Where picture, steering, speed and road are in that env; what is left out is as a known env has it."""
     expert: bool = False
@@ -94,6 +98,8 @@ class EvaluateOptions:
     """What drivers cannot say of themselves."""
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings to test on, instead of driving."""
+    rig: RigOptions = RigOptions()
+    """With --env Recorded: camera and car of the recordings."""
     workers: Annotated[int, Field(gt=0, le=1024)] = 2
     """Processes that drive; they do not change the figures."""
     json: Path | None = None
@@ -105,8 +111,13 @@ class EvaluateOptions:
             parse(text)
         if self.latency is not None and self.recordings.data:
             raise ValueError("--latency is for driving, --data is for recordings: leave one of them out.")
-        if self.recordings.data and (self.env or self.expert):
-            raise ValueError("--env and --expert are for driving, --data is for recordings: leave one of them out.")
+        if self.env == RECORDED_WORLD and not self.recordings.data:
+            raise ValueError("--env Recorded drives along a recording: name it with --data.")
+        if self.recordings.data and self.env != RECORDED_WORLD and (self.env or self.expert):
+            raise ValueError(
+                "--env and --expert are for driving, --data is for recordings: leave one of them out, or give --env "
+                "Recorded to drive along the recordings."
+            )
 
 
 @dataclass(frozen=True)
@@ -155,11 +166,19 @@ def run(options: EvaluateOptions) -> None:
     if not (options.policy or options.expert):
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
     found = [find_policy(Path(text), frameless=True) for text in options.policy if Path(text).is_dir()]
-    env = LANE_KEEPING if options.recordings.data else options.env or common_world(found)
-    if env != LANE_KEEPING and len(found) == len(options.policy) and have_learnt_in(found, env):
+    env = options.env or (LANE_KEEPING if options.recordings.data else common_world(found))
+    learners = len(found) == len(options.policy) and env not in (LANE_KEEPING, RECORDED_WORLD)
+    if learners and have_learnt_in(found, env):
         _run_learners(options, env)
         return
     drivers = name_drivers(options.policy, options.driver)
+    if env == RECORDED_WORLD:
+        from experiments.evaluate.recorded import evaluate_recorded
+
+        outcomes = evaluate_recorded(drivers, options)
+        show_outcomes(outcomes)
+        write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
+        return
     if options.recordings.data:
         figures: Any = evaluate_recordings(
             drivers, options.recordings, options.noise_variance, options.noise_seed, options.perturbations
@@ -170,7 +189,7 @@ def run(options: EvaluateOptions) -> None:
     if isinstance(world, OtherWorld) and (options.expert or options.latency):
         raise ValueError(f"--expert and --latency are for LaneKeeping, not for {env}; leave them out.")
     outcomes = evaluate_driving(drivers, options, world)
-    _show(outcomes)
+    show_outcomes(outcomes)
     if isinstance(world, OtherWorld):
         say_unknown(world)
         write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
@@ -225,9 +244,14 @@ def evaluate_driving(
             trials.append((name, Trial(spec, world, runs, 0.0, options.noise_seed, text)))
         for latency in _latencies(options):
             trials.append((name, Trial(spec, world, runs, 0.0, options.noise_seed, latency=latency)))
+    return drive_outcomes(trials, options.workers)
+
+
+def drive_outcomes(trials: Sequence[tuple[str, Trial]], workers: int) -> list[Outcome]:
+    """Drive trials, each with the name of its driver, and summarise each."""
     total = sum(expected_steps(trial) for _, trial in trials)
     with progress("driving", total, "steps") as bar:
-        driven = drive_trials([trial for _, trial in trials], options.workers, bar.advance)
+        driven = drive_trials([trial for _, trial in trials], workers, bar.advance)
     return [
         Outcome(name, trial.noise_variance, drives, closed_loop(drives), trial.perturbation, trial.latency)
         for (name, trial), drives in zip(trials, driven, strict=True)
@@ -242,7 +266,7 @@ def make_runs(world: LaneKeepingConfig | OtherWorld, options: EvaluateOptions) -
     return tuple(Run(options.seed + number, file, options.laps) for number, file in enumerate(files))
 
 
-def _show(outcomes: Sequence[Outcome]) -> None:
+def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print one row for each driver and noise level or perturbation."""
     first = outcomes[0].drives
     perturbed = any(outcome.perturbation or outcome.latency for outcome in outcomes)

@@ -1,0 +1,59 @@
+"""Roads as people paint and tape them: which lines there are, and which one a car is to keep to.
+
+| layout | what is there | the line to keep |
+|---|---|---|
+| `two_lanes` | edges and a line between two lanes | the middle of the right or the left lane |
+| `one_lane` | a lane between two edges | its middle |
+| `line` | one line on the ground | the line |
+| `surface_edge` | two surfaces that meet, no paint | the edge on the right or on the left |
+
+    road, look = layout_track(track, "one_lane"), layout_look(look, "one_lane")
+    target_m, width_m = kept_line(road, "one_lane", "right")
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from envs.road.track import Track
+from envs.scene.look import Line, Look
+
+LAYOUTS = ("two_lanes", "one_lane", "line", "surface_edge")
+SIDES = ("right", "left")
+
+_NONE = Line(width_m=0.0)
+
+
+def layout_track(track: Track, layout: str) -> Track:
+    """The road under a layout: one lane is as wide as each of two would be."""
+    return Track(track.points, 0.5 * track.lane_width_m, track.name) if layout == "one_lane" else track
+
+
+def layout_look(look: Look, layout: str) -> Look:
+    """The look under a layout; that of two lanes is as it was drawn."""
+    if layout == "one_lane":
+        return replace(look, centre=_NONE)
+    if layout == "line":
+        # The line is as clear as the edges that it stands for, and the ground goes on beside it.
+        line = replace(look.right, double=False)
+        return replace(look, left=_NONE, right=_NONE, centre=line, verge=look.road, kerb=None)
+    if layout == "surface_edge":
+        return replace(look, left=_NONE, right=_NONE, centre=_NONE, kerb=None)
+    return look
+
+
+def kept_line(track: Track, layout: str, keep: str) -> tuple[float, float]:
+    """Where the line to keep runs, m left of the centre line, and the width of a lane about it, m."""
+    side = -1.0 if keep == "right" else 1.0
+    if layout == "two_lanes":
+        return side * 0.5 * track.lane_width_m, track.lane_width_m
+    if layout == "one_lane":
+        return 0.0, 2.0 * track.lane_width_m
+    return (0.0 if layout == "line" else side * track.lane_width_m), track.lane_width_m
+
+
+def is_lost(track: Track, layout: str, keep: str, lateral_m: float) -> bool:
+    """Whether a car that far left of the centre line has left the pavement, or the edge that it keeps to by a lane."""
+    if layout == "surface_edge":
+        return abs(lateral_m - kept_line(track, layout, keep)[0]) > track.lane_width_m
+    return abs(lateral_m) > track.lane_width_m

@@ -1,0 +1,119 @@
+"""Learning on the job: what is learnt from, and which updates are taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.driving.expert import Expert
+from agents.driving.metrics import Estimate
+from agents.imitation.adapt import Adaptation, AdaptConfig, Stretch, is_not_worse, learn_batch, learn_online
+from agents.imitation.shift import Shift, ShiftedEnv, ShiftedExpert, shifted_env
+from envs.lane_keeping.config import LaneKeepingConfig
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+from tests.agents.toys import HEIGHT, WIDTH, episodes
+
+WORLD = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0, variety=0.0, height=HEIGHT, width=WIDTH)
+FIT = Preprocessing(HEIGHT, WIDTH, height=HEIGHT, width=WIDTH)
+
+
+def policy(units: int = 19) -> DrivingPolicy:
+    return DrivingPolicy.create(PolicyConfig(core="ltc", core_options={"units": units}, preprocessing=FIT)).eval()
+
+
+def stretches(sign: float = 1.0, seed: int = 0) -> list[Stretch]:
+    made = []
+    for episode in episodes(3, 40, seed):
+        counts = np.arange(40) >= 5
+        made.append(Stretch(episode.frames(), sign * episode.steering, episode.elapsed(), counts))
+    return made
+
+
+def error(driver: DrivingPolicy, stretch: Stretch) -> float:
+    with torch.no_grad():
+        steered, _ = driver(torch.from_numpy(stretch.frames)[None])
+    return float((steered[0, :, 0] - torch.from_numpy(stretch.steering)).square().mean())
+
+
+def test_windows_of_what_was_met_are_learnt():
+    driver, met = policy(), stretches()
+    before = sum(error(driver, stretch) for stretch in met)
+    learn_batch(
+        driver, met, stretches(seed=1), AdaptConfig(steps=25, windows=4, replay_weight=0.3), np.random.default_rng(0)
+    )
+    assert sum(error(driver, stretch) for stretch in met) < 0.8 * before
+
+
+def test_frame_by_frame_it_learns_in_their_order():
+    driver = policy(units=7)
+    wanted = np.full(25, 0.6, np.float32)
+    met = [Stretch(one.frames[:25], wanted, one.elapsed[:25], one.counts[:25]) for one in stretches()]
+    before = sum(error(driver, stretch) for stretch in met)
+    head = {name: value.clone() for name, value in driver.head.state_dict().items()}
+    learn_online(
+        driver, met, stretches(seed=1), AdaptConfig(online_rate=1e-2, replay_weight=0.0), np.random.default_rng(0)
+    )
+    assert sum(error(driver, stretch) for stretch in met) < 0.7 * before
+    assert all(torch.equal(value, head[name]) for name, value in driver.head.state_dict().items())
+
+
+def test_frames_that_only_warm_up_are_not_learnt():
+    met = [replace(stretch, counts=np.zeros(40, bool)) for stretch in stretches()[:1]]
+    driver = policy(units=7)
+    before = {name: value.clone() for name, value in driver.state_dict().items()}
+    learn_online(driver, met, stretches(), AdaptConfig(replay_weight=0.0), np.random.default_rng(0))
+    assert all(torch.equal(value, before[name]) for name, value in driver.state_dict().items())
+
+
+def test_an_update_is_taken_only_where_the_interval_lies_within_the_margin():
+    assert is_not_worse(Estimate(-0.1, -0.2, 0.01), 0.02)
+    assert not is_not_worse(Estimate(-0.1, -0.2, 0.03), 0.02), "it may be worse"
+    assert not is_not_worse(Estimate(-0.1), 0.02), "too few roads to say"
+
+
+def test_a_driver_meets_interventions_and_a_worse_update_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = AdaptConfig(updates=1, episodes=2, suite_roads=3, measure_roads=1, bound=0.2, back=0.05)
+    adaptation = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(2, 40), config)
+
+    def full_lock(inputs: torch.Tensor, state: Any = None, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        batch_size, steps, _ = inputs.shape
+        return torch.ones(batch_size, steps, 1), torch.zeros(batch_size, 1)
+
+    def ruin(candidate: DrivingPolicy, *rest: Any) -> None:
+        candidate.core.forward = full_lock  # type: ignore[method-assign]
+
+    monkeypatch.setattr("agents.imitation.adapt.learn_batch", ruin)
+    before = adaptation.policy
+    (update,) = adaptation.run(tmp_path / "data")
+    assert update.interventions.count >= 1 and update.frames > 0
+    assert not update.accepted and adaptation.policy is before
+    assert update.shifted.value > 0
+
+
+def test_a_shifted_car_and_camera():
+    plain, shifted = shifted_env(WORLD, Shift()), shifted_env(WORLD, Shift(steering_gain=0.5, camera_pitch_deg=6.0))
+    assert isinstance(shifted, ShiftedEnv)
+    first, _ = plain.reset(seed=1)
+    second, _ = shifted.reset(seed=1)
+    assert not np.array_equal(first["camera"], second["camera"])
+    for _ in range(3):
+        plain.step(np.array([0.4], np.float32))
+        shifted.step(np.array([0.8], np.float32))
+    assert plain.unwrapped.vehicle_state == shifted.unwrapped.vehicle_state  # type: ignore[attr-defined]
+    expert, knowing = Expert(), ShiftedExpert(Shift(steering_gain=0.5))
+    assert knowing.steer(plain) == pytest.approx(np.clip(2 * expert.steer(plain), -1, 1))
+    icy = shifted_env(WORLD, Shift(friction=0.2))
+    assert icy.unwrapped.config.vehicle_params.friction == 0.2  # type: ignore[attr-defined]
+
+
+def test_driving_of_another_size_cannot_be_replayed():
+    with pytest.raises(ValueError, match="replay what it learnt from"):
+        Adaptation(
+            DrivingPolicy.create(PolicyConfig()), WORLD, Shift(steering_gain=0.5), episodes(1, 40), AdaptConfig()
+        )

@@ -1,0 +1,52 @@
+"""Roads as people tape them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.driving.expert import Expert
+from envs.lane_keeping.env import LaneKeepingEnv
+from envs.lane_keeping.layout import LAYOUTS
+
+KINDS = [(layout, keep) for layout in LAYOUTS for keep in ("right", "left") if layout in ("two_lanes", "surface_edge")]
+KINDS += [("one_lane", "right"), ("line", "right")]
+
+
+def make(layout: str, keep: str = "right") -> LaneKeepingEnv:
+    return LaneKeepingEnv(vehicle="bicycle", variety=0.0, markings=layout, keep=keep, start_offset=0.3)
+
+
+@pytest.mark.parametrize("layout, keep", KINDS)
+def test_the_expert_keeps_the_line_that_is_asked_for(layout: str, keep: str):
+    env, expert = make(layout, keep), Expert()
+    _, info = env.reset(seed=4)
+    assert abs(info["lateral_offset_m"]) <= 0.3 * info["lane_width_m"] + 1e-6
+    for _ in range(80):
+        _, _, lost, _, info = env.step(np.array([expert.steer(env)], np.float32))
+        assert not lost
+    assert abs(info["lateral_offset_m"]) < 0.1 * info["lane_width_m"]
+    centre = {"two_lanes": 0.5, "one_lane": 0.0, "line": 0.0, "surface_edge": 1.0}[layout]
+    side = -1.0 if keep == "right" else 1.0
+    assert env.target_offset_m == pytest.approx(side * centre * info["lane_width_m"], abs=1e-9)
+
+
+def test_each_layout_looks_otherwise_on_the_same_road():
+    frames = {layout: make(layout).reset(seed=4)[0]["camera"] for layout in LAYOUTS}
+    for first in LAYOUTS:
+        for second in LAYOUTS:
+            assert (first == second) == np.array_equal(frames[first], frames[second])
+    white = {layout: int((frame.min(axis=2)[20:] > 170).sum()) for layout, frame in frames.items()}
+    assert white["surface_edge"] == 0 < white["line"]
+
+
+def test_who_leaves_the_one_lane_or_the_edge_is_lost():
+    for layout in ("one_lane", "surface_edge"):
+        env = make(layout)
+        env.reset(seed=4)
+        for _ in range(80):
+            _, _, lost, _, info = env.step(np.array([1.0], np.float32))
+            if lost:
+                break
+        limit = 0.5 if layout == "one_lane" else 1.0
+        assert lost and abs(info["lateral_offset_m"]) > limit * info["lane_width_m"]

@@ -1,0 +1,70 @@
+"""`wormwheel evaluate --env Recorded`, and PPO's world of recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.driving.record import RecorderConfig, record
+from agents.driving.recorded_world import RigOptions, recorded_world
+from agents.ppo.envs import make_world
+from agents.recordings import load_episodes
+from agents.recordings.convert import convert
+from envs.lane_keeping.config import LaneKeepingConfig
+from experiments.cli import main
+from policies.checkpoint import save_policy
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
+
+WORLD = LaneKeepingConfig(vehicle="bicycle", episode_s=4.0, variety=0.2, height=24, width=48)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("recorded") / "data"
+    record(place, WORLD, RecorderConfig(frames=160))
+    return place
+
+
+def test_drivers_beside_straight_and_the_recorded_steering(recording: Path, tmp_path: Path):
+    fit = Preprocessing(24, 48, height=24, width=48)
+    save_policy(DrivingPolicy.create(PolicyConfig(core="gru", preprocessing=fit)), tmp_path / "mine")
+    words = ["evaluate", "--env", "Recorded", "--data", str(recording), "--policy", str(tmp_path / "mine")]
+    more = ["--episodes", "3", "--episode-s", "1.5", "--workers", "1", "--expert", "--perturbations", "fog:2"]
+    assert main([*words, *more, "--json", str(tmp_path / "out.json")]) == 0
+    driving = json.loads((tmp_path / "out.json").read_text())["figures"]["driving"]
+    assert [one["driver"] for one in driving] == [
+        "always straight",
+        "recorded steering",
+        "expert",
+        "mine",
+        "mine",
+    ]
+    offsets = {one["driver"]: one["figures"]["mean_offset_lane"]["value"] for one in driving}
+    assert offsets["expert"] < offsets["always straight"]
+    assert all(len(one["drives"]) == 3 for one in driving)
+    assert main([*words, "--perturbations", "friction:3"]) == 2, "a recording has no other grip"
+
+
+def test_what_was_recorded_elsewhere_is_driven_with_a_guessed_rig(recording: Path, tmp_path: Path):
+    convert(load_episodes(recording), tmp_path / "tub", "donkeycar")
+    world = recorded_world([tmp_path / "tub"], RigOptions(horizon=0.3, speed_mps=1.0), episode_s=2.0)
+    env = make_world("Recorded", world)
+    observation, info = env.reset(seed=0)
+    assert observation["camera"].shape == (24, 48, 3)
+    assert info["speed_mps"] == 1.0 and 0.05 < info["limit_m"] < 1.0
+    _, reward, *_ = env.step(np.array([0.0], np.float32))
+    assert np.isfinite(reward)
+    with pytest.raises(ValueError, match="name them with --data"):
+        make_world("Recorded", None)
+
+
+def test_options_that_do_not_go_together(recording: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "--env", "Recorded", "--expert"]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert main(["train", "ppo", "--env", "Recorded"]) == 2
+    assert main(["train", "dagger", "--env", "Recorded"]) == 2
+    assert main(["evaluate", "--data", str(recording), "--expert"]) == 2
