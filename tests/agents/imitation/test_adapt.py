@@ -24,7 +24,9 @@ FIT = Preprocessing(HEIGHT, WIDTH, height=HEIGHT, width=WIDTH)
 
 
 def policy(units: int = 19) -> DrivingPolicy:
-    return DrivingPolicy.create(PolicyConfig(core="ltc", core_options={"units": units}, preprocessing=FIT)).eval()
+    return DrivingPolicy.create(
+        PolicyConfig(core="ltc", core_options={"units": units, "kernel": "reference"}, preprocessing=FIT)
+    ).eval()
 
 
 def stretches(sign: float = 1.0, seed: int = 0) -> list[Stretch]:
