@@ -57,7 +57,7 @@ def test_what_was_recorded_elsewhere_is_driven_with_a_guessed_rig(recording: Pat
     assert observation["camera"].shape == (24, 48, 3)
     assert info["speed_mps"] == 1.0 and 0.05 < info["limit_m"] < 1.0
     _, reward, *_ = env.step(np.array([0.0], np.float32))
-    assert np.isfinite(reward)
+    assert np.isfinite(float(reward))
     with pytest.raises(ValueError, match="name them with --data"):
         make_world("Recorded", None)
 
