@@ -86,7 +86,7 @@ def test_a_driver_meets_interventions_and_a_worse_update_is_refused(tmp_path: Pa
         return torch.ones(batch_size, steps, 1), torch.zeros(batch_size, 1)
 
     def ruin(candidate: DrivingPolicy, *rest: Any) -> None:
-        candidate.core.forward = full_lock  # type: ignore[method-assign]
+        candidate.core.forward = full_lock  # type: ignore[assignment]
 
     monkeypatch.setattr("agents.imitation.adapt.learn_batch", ruin)
     before = adaptation.policy
