@@ -87,7 +87,7 @@ def evaluate_worlds(
     ]
     columns = [
         "driver",
-        condition_title(perturbed),
+        *([] if clean else [condition_title(perturbed)]),
         "reward",
         "deviation of an episode",
         "steps an episode",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,10 +18,8 @@ from agents.driving.recorded_world import RecordedWorld, recorded_world
 from agents.driving.trials import Run, Trial, open_for
 from envs.perturbations import parse
 from experiments.console import say
+from experiments.evaluate.options import EXPERT, EvaluateOptions
 from experiments.policy_paths import has_gradient
-
-if TYPE_CHECKING:
-    from experiments.evaluate.verb import EvaluateOptions, Outcome
 
 STRAIGHT, REPLAYED = "always straight", "recorded steering"
 """Names of what every driver is measured beside."""
@@ -84,15 +82,13 @@ def world_of(options: EvaluateOptions) -> RecordedWorld:
     return recorded_world(given.data, options.rig, reading, episode_s=episode_s)
 
 
-def evaluate_recorded(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[Outcome]:
-    """Drive every driver along the recordings, under every noise level and perturbation, from the same starts.
+def recorded_trials(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[tuple[str, Trial]]:
+    """List drives of every driver along the recordings, under every noise level and perturbation, from the same starts.
 
     Raises:
         ValueError: if frames do not fit a driver and no option says how to make them, a perturbation changes the road
             or the car, or --latency or --throttle is asked for.
     """
-    from experiments.evaluate.verb import EXPERT, drive_outcomes
-
     if options.latency is not None:
         raise ValueError("--latency replays measured times in LaneKeeping; leave it out along recordings.")
     for text in options.perturbations:
@@ -115,4 +111,4 @@ def evaluate_recorded(drivers: dict[str, DriverSpec], options: EvaluateOptions) 
                 say(f"note: {name} has no gradient to attack, so {text} is left out for it")
                 continue
             trials.append((name, Trial(spec, world, runs, 0.0, options.noise_seed, text)))
-    return drive_outcomes(trials, options.workers)
+    return trials

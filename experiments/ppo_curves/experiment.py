@@ -25,7 +25,8 @@ from agents.runs.directory import versions
 from agents.runs.files import write_json
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, plain, say, table, write_results
-from experiments.evaluate.verb import EvaluateOptions, Outcome, evaluate_driving
+from experiments.evaluate.options import EvaluateOptions
+from experiments.evaluate.verb import Outcome, evaluate_driving
 from experiments.ppo_curves.runs import PPOCurves, Run, quickened, read_curve, seconds_of, train
 from experiments.reports.plots import LIGHT, Curves, curves_figure, save
 

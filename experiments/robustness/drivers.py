@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.open_driver import open_driver, split_factory
-from experiments.evaluate.verb import EXPERT
+from experiments.evaluate.options import EXPERT
 from experiments.policy_paths import check_motors, find_policy, name_drivers, name_policies
 from experiments.robustness.jobs import PolicyRun, fingerprint
 from policies.checkpoint import read_config

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.driving.statistics import Estimate, Profile, interquartile_mean
-from experiments.evaluate.verb import EXPERT
+from experiments.evaluate.options import EXPERT
 from experiments.robustness.jobs import describe
 
 THRESHOLDS = np.linspace(0.0, 1.0, 51)

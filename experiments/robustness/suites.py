@@ -32,7 +32,7 @@ class Suite:
 
     perturbations: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the registry's syntax; without a severity where every one is meant."""
-    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = SEVERITIES
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = SEVERITIES
     """Severities of those that name none."""
     roads: Annotated[int, Field(gt=0, le=100_000)] = 4
     """Random roads for each perturbation and severity."""
@@ -40,7 +40,9 @@ class Suite:
     """Length of a drive, s."""
 
     def __post_init__(self) -> None:
-        """Check that every perturbation exists."""
+        """Check that every perturbation exists, and that there is a severity."""
+        if not self.severities:
+            raise ValueError("a suite needs at least one severity, got none.")
         self.conditions()
 
     def conditions(self) -> tuple[str, ...]:

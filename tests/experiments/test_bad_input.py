@@ -102,7 +102,7 @@ def test_nan_in_our_own_format(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_policy_for_another_image_size(tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path):
     tub = write_tub(tmp_path / "tub", frames=10, height=60, width=80)
-    ran = wormwheel(capsys, "evaluate", "--policy", trained, "--data", tub)
+    ran = wormwheel(capsys, "render", "--policy", trained, "--data", tub, "--out", tmp_path / "film.mp4")
     assert ran.code == 2
     assert "48×24" in ran.complaint and "80×60" in ran.complaint and "--crop-top 20" in ran.complaint
 

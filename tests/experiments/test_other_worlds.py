@@ -121,7 +121,9 @@ def test_what_cannot_be_done_elsewhere_is_one_line(words: tuple[str, ...], says:
 def test_robustness_leaves_roads_out_and_drives_again_when_the_env_changes(world: Path, tmp_path: Path, capsys):
     pd = pytest.importorskip("pandas")
     out = tmp_path / "out"
-    words = ["robustness", "--policy", f"good={world}:good", f"still={world}:still", "--env", f"{world}:make"]
+    drivers = tmp_path / "drivers.py"
+    drivers.write_text(WORLD, encoding="utf-8")
+    words = ["robustness", "--policy", f"good={drivers}:good", f"still={drivers}:still", "--env", f"{world}:make"]
     words += ["--perturbations", "fog:2", "friction:2", "action_noise:2", "--roads", "2", "--episode-s", "2"]
     words += ["--films", "1", "--workers", "1", "--out", out]
     ran = wormwheel(capsys, *words)

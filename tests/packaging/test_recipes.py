@@ -20,7 +20,8 @@ def copy_tree(place: Path) -> None:
     for name in ("agents", "envs", "experiments", "policies", "tests"):
         ignored = shutil.ignore_patterns("__pycache__", "results")
         shutil.copytree(ROOT / name, place / name, ignore=ignored)
-    shutil.copyfile(ROOT / "pyproject.toml", place / "pyproject.toml")
+    for name in ("pyproject.toml", "wormwheel.py"):
+        shutil.copyfile(ROOT / name, place / name)
 
 
 def apply(block: Block, place: Path) -> None:

@@ -33,7 +33,7 @@ class MinariTarget(Target):
         shape = (episode.meta.height, episode.meta.width, 3)
         kept: list[Any] = []
         with replacing(place) as partial:
-            with h5().File(partial, "w") as file:
+            with h5().File(partial, "w", locking=False) as file:
                 group = file.create_group("episode")
                 camera = group.create_dataset(
                     "observations/camera",
@@ -88,7 +88,7 @@ class MinariTarget(Target):
         place = self.directory / "data" / "main_data.hdf5"
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as partial:
-            with h5().File(partial, "w") as file:
+            with h5().File(partial, "w", locking=False) as file:
                 for position, (number, _, _) in enumerate(episodes):
                     with h5().File(self._part(number), "r") as part:
                         part.copy("episode", file, f"episode_{position}")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from envs.perturbations import PERTURBATIONS
-from experiments.robustness import jobs, provenance, verb
+from experiments.robustness import jobs, provenance, recorded_jobs
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.findings import choose_failures
 from experiments.robustness.jobs import PolicyRun
@@ -122,8 +122,8 @@ def test_another_dose_and_another_env_are_driven_again(
     assert [path.name for path in before if before[path] != after[path]] == ["gaussian-3.json"]
     plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     assert plan["code"]["gaussian:3"] != json.loads((whole / "plan.json").read_text())["code"]["gaussian:3"]
-    monkeypatch.setattr(jobs, "fingerprint_code", lambda perturbation: "other")
-    monkeypatch.setattr(verb, "fingerprint_code", lambda perturbation: "other")
+    for module in (jobs, recorded_jobs):
+        monkeypatch.setattr(module, "fingerprint_code", lambda *_: "other")
     assert "7 of 7 jobs were done by other code" in wormwheel(capsys, *arguments(trained, out, "--workers", 1)).err
 
 
@@ -216,7 +216,7 @@ def test_on_recordings_too_a_run_that_learnt_nothing_is_named():
         (("--policy", "nowhere"), "nowhere"),
         (("--policy", "POLICY", "--suite", "hard"), "no suite and no file"),
         (("--policy", "POLICY", "--perturbations", "fogg"), "Did you mean fog"),
-        (("--policy", "POLICY", "--severities", "6"), "from 1 to 5"),
+        (("--policy", "POLICY", "--severities", "6"), "severities.0 must be at most 5, got 6."),
         (("--policy", "POLICY", "--baseline", "lstm"), "no driver 'lstm' to compare with. There is: mine"),
         (("--policy", "ltc=none-*"), "finds no directory"),
         (("--policy", "a b=POLICY"), "made of letters"),

@@ -41,7 +41,7 @@ def every_op(ops, weights, drive, state, elapsed):
     mixed = (
         0.3 * state + (elapsed - head) * 0.1 * (target * weights["bias"]) + (1.0 - ops.activation("lecun_tanh", soft))
     )
-    slow = mixed / (ops.abs(turned) + 1.0) + target / (elapsed + 1.0) + head / ops.at_least(elapsed + 2.0, 2.9)
+    slow = mixed / (ops.abs(turned) + 1.0) + target / (elapsed + 1.0) + head / ops.at_least(elapsed + 2.0, 2.4)
     return slow - 0.5 + (head + elapsed) * 0.1 * target / 2.0
 
 
