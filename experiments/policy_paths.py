@@ -217,7 +217,7 @@ def check_frame_size(policies: dict[str, Path], given: LaneKeepingConfig) -> Non
 
 
 def have_learnt_in(directories: Sequence[Path], env: str) -> bool:
-    """Whether all are PPO learners of a world, do not say of which, or see no frames and so fit no other kind of env."""
+    """Whether all are PPO learners of a world, do not say of which, or see no frames and so drive nowhere else."""
     return all(
         (path / FILE).is_file() and (world_of(path) in (env, None) or not (path / "config.json").is_file())
         for path in directories
