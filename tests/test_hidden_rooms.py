@@ -17,11 +17,19 @@ OURS = {"agents": "runs.files", "envs": "ranges", "experiments": "streams", "pol
 """A module of each room that takes little time to import."""
 
 
+PLAIN = (
+    "import sys\nsys.meta_path[:] = [one for one in sys.meta_path if not getattr(one, '__module__', '').startswith("
+    "'__editable__')]\n"
+)
+"""Takes away the finder of an editable install, which finds our modules in a hidden room as well."""
+
+
 def run(place: Path, code: str, *rooms: str, command: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a script beside folders of its own with the names of rooms; the rooms are found later on the path."""
     for room in rooms:
         (place / room).mkdir()
         (place / room / "__init__.py").write_text("MINE = 1\n", encoding="utf-8")
+    code = PLAIN + code
     (place / "script.py").write_text(code, encoding="utf-8")
     path = os.pathsep.join([str(place), str(ROOT)] if command else [str(ROOT)])
     words = ["-P", "-c", code] if command and sys.version_info >= (3, 11) else ["script.py"]
