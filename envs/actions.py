@@ -24,6 +24,8 @@ def checked_action(action: Any, size: int) -> tuple[float, ...]:
     Raises:
         ValueError: if it has another size, or a number in it is NaN or infinite.
     """
+    if size == 1 and isinstance(action, np.ndarray) and action.shape == (1,) and math.isfinite(only := action.item()):
+        return (min(max(float(only), -1.0), 1.0),)  # every step of most drives
     values: Sequence[float] = action.tolist() if isinstance(action, np.ndarray) else action
     try:
         numbers = tuple(min(max(float(value), -1.0), 1.0) if math.isfinite(value) else math.nan for value in values)

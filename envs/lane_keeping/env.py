@@ -351,13 +351,15 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
         )
         self._cursor = TrackCursor(self._track)
+        self._line = kept_line(self._track, config.markings, config.keep)
         self._dashboard = None
 
     def _kept(self) -> tuple[float, float]:
         """Where the line to keep runs, m left of the centre line, and the width of a lane about it, m."""
-        config = self._scenario.config
-        target, width = kept_line(self.track, config.markings, config.keep)
-        return (target if self._sign is None else -target * self._sign.lane(self._time)), width
+        if self._sign is None:
+            return self._line
+        target, width = self._line
+        return -target * self._sign.lane(self._time), width
 
     def _draw_track(self, generator: np.random.Generator) -> Track:
         config = self._scenario.config
