@@ -295,7 +295,7 @@ def _load_sb3(path: Path, options: DriverOptions) -> Any:
             TypeError,
             zlib.error,
             EOFError,
-            NotImplementedError,
+            NotImplementedError,  # zipfile's, for a compression or an encryption that it does not know
             zipfile.BadZipFile,
         ) as error:
             raise ValueError(f"{path} is corrupt: its description cannot be read ({one_line(error)}).") from error

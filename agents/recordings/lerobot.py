@@ -206,7 +206,8 @@ def _columns(file: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
         present = [name for name in dict.fromkeys(wanted) if name in source.schema_arrow.names]
         table = source.read(columns=present)
         columns = {name: _array(table.column(name)) for name in present}
-    except Exception as error:  # pyarrow lets out ArrowInvalid, OSError, NotImplementedError, MemoryError, ...
+    # Anything: for a damaged file pyarrow lets out ArrowInvalid, OSError, NotImplementedError, MemoryError, ...
+    except Exception as error:
         raise DamagedFile(f"{file} cannot be read as parquet ({one_line(error)})") from None
     missing = {"episode_index", "frame_index", steering, *([layout.time] if layout.time else [])} - columns.keys()
     if missing:

@@ -10,7 +10,7 @@ import pytest
 from envs.scratch import PREFIX, Scratch, clear_dead
 
 pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is killed"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the test kills a forked process, and this system cannot fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
 ]
 

@@ -134,9 +134,8 @@ class ZipStore(_Archive):
                 for info in self._zip.infolist()
                 if not info.is_dir()
             }
-        except (
-            Exception
-        ) as error:  # zipfile lets out BadZipFile, struct.error, UnicodeDecodeError, NotImplementedError.
+        # Anything: zipfile lets out BadZipFile, struct.error, UnicodeDecodeError, NotImplementedError, ... for damage.
+        except Exception as error:
             raise DamagedFile(f"{place} cannot be read as a zip archive ({one_line(error)}); copy it again.") from None
 
     def read(self, name: PurePosixPath, most: int = MOST_BYTES) -> bytes:

@@ -270,7 +270,8 @@ def parquet_columns(path: Path) -> tuple[list[str], list[list[Any]]]:
     try:
         found = pq.read_table(path)
         return list(found.column_names), [column.to_pylist() for column in found.columns]
-    except Exception as error:  # pyarrow lets out ArrowInvalid, OSError, NotImplementedError, MemoryError, ...
+    # Anything: for a damaged file pyarrow lets out ArrowInvalid, OSError, NotImplementedError, MemoryError, ...
+    except Exception as error:
         raise DamagedFile(f"{path} cannot be read as parquet ({one_line(error)}); copy it again.") from None
 
 

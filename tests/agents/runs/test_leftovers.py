@@ -40,7 +40,7 @@ def test_a_child_that_is_killed_leaves_nothing_for_long(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"] and target.read_text() == "whole"
 
 
-@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="Linux")
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="a file without a name, O_TMPFILE, is Linux's")
 def test_a_directory_is_probed_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("agents.runs.files._beside", lambda path: pytest.fail("a probe with a name"))
     assert make_directory(tmp_path / "new").is_dir()

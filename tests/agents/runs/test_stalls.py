@@ -15,7 +15,9 @@ from agents.runs.stalls import StallWatch, is_halted
 from agents.runs.workers import WorkerLost, end_processes, run_jobs, worker_context
 
 pytestmark = [
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="noticed on Linux"),
+    pytest.mark.skipif(
+        not Path("/proc/self/stat").exists(), reason="stalls are noticed by /proc, which this system has not"
+    ),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
 ]
 
