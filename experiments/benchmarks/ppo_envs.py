@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import envs
 from agents.ppo.algorithm import LiquidPPO
+from agents.ppo.envs import CameraAlone
 from agents.ppo.presets import preset_for
 from agents.ppo.shared_vec_env import SharedVecEnv
 
@@ -35,20 +36,6 @@ class TrivialFrames(gymnasium.Env[Any, Any]):
         """Show the next frame."""
         self._left -= 1
         return self._frames[self._left % 4], float(action[0]), self._left <= 0, False, {}
-
-
-class CameraAlone(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """The camera's frame without the clock, as the peers take it."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]):
-        """Wrap an env with a camera."""
-        super().__init__(env)
-        assert isinstance(env.observation_space, spaces.Dict)
-        self.observation_space = env.observation_space["camera"]
-
-    def observation(self, observation: Any) -> Any:
-        """Return the frame."""
-        return observation["camera"]
 
 
 def make_env(world: str) -> gymnasium.Env[Any, Any]:

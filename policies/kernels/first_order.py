@@ -43,7 +43,7 @@ class _FirstOrder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        # Nothing is left to be written here: to refuse is what this class is for, by the error that autograd uses for it.
+        # Nothing is left to be written here: refusing is what this class is for, by the error that autograd uses.
         raise NotImplementedError(
             "this kernel has no second derivatives, which a gradient penalty or a Hessian needs. Build the core with "
             "kernel='reference' to take them."
