@@ -1,10 +1,11 @@
 """Install Wormwheel into the environment that runs this file: `.venv/bin/python install.py demo`.
 
-uv installs, with pip's settings: in a quarter of pip's time, and at once where its cache has everything. Where uv cannot
-be had, pip takes its place, and a line says so.
+uv installs, with pip's settings: in a quarter of pip's time, and at once where its cache has everything. Where uv
+cannot be had, pip takes its place, and a line says so.
 
-On Linux, the default build of PyTorch brings some 3 GB of CUDA libraries, GPU or not. Where no NVIDIA GPU shows, the CPU
-build is installed first, from where PyTorch keeps it. Where that cannot be reached, the default stands, and a line says so.
+On Linux, the default build of PyTorch brings some 3 GB of CUDA libraries, GPU or not. Where no NVIDIA GPU shows, the
+CPU build is installed first, from where PyTorch keeps it. Where that cannot be reached, the default stands, and a line
+says so.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def test_certificates_are_those_of_pip(install: ModuleType, monkeypatch: pytest.
 def test_cuda_is_not_brought_where_no_gpu_shows(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, found: str, taken: bool
 ) -> None:
-    """torch's default build is replaced before anything is installed; a CPU build, or what is there, stays."""
+    """Torch's default build is replaced before anything is installed; a CPU build, or what is there, stays."""
     ran: list[tuple[str, ...]] = []
     done = subprocess.CompletedProcess([], 0, stdout="", stderr=found)
     monkeypatch.setattr(install.subprocess, "run", lambda command, **_: ran.append(tuple(command)) or done)
