@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test kill bad-commands fuzz mutants soak steps docs lock resolve wheel install install-dev format clean
+.PHONY: demo test thorough kill bad-commands fuzz mutants soak steps docs lock resolve wheel install install-dev format clean
 
 demo: install
 	$(BIN)/wormwheel demo
@@ -13,7 +13,11 @@ test: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	# One thread each: two processes with two threads each would wait for one another on two cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not thorough"
+
+# The tests that take longest: clusters, kills of whole processes, interpreters and compilers. Before a release.
+thorough: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough
 
 # The install as a stranger has it: the public index alone, on every supported Python.
 resolve:
