@@ -22,7 +22,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("agents", "envs", "experiments", "policies")
 pytestmark = [
-    pytest.mark.xdist_group("wheel"),
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in ("build", "setuptools")),
         reason="building needs build and setuptools, which the extra dev brings",

@@ -17,7 +17,6 @@ from tests.reliability.zygote import Place, Strike, import_verbs, run_child
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
-    pytest.mark.xdist_group("reliability"),
 ]
 
 

@@ -20,7 +20,6 @@ from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
-pytestmark = pytest.mark.xdist_group("cluster")  # one cluster for all of them
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra cluster is not installed")
 
 

@@ -16,7 +16,6 @@ from experiments.robustness.store import read_table
 from tests.experiments.verbs import Ran, wormwheel
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
-pytestmark = pytest.mark.xdist_group("gate")
 ROOT = Path(__file__).resolve().parents[3]
 WORLD = ("--vehicle", "bicycle", "--variety", "0.2", "--episode-s", "1.5", "--workers", "1", "--films", "0")
 KINDS = ("--perturbations", "gaussian:3", "fog:2")

@@ -22,7 +22,6 @@ from experiments.robustness.store import make_table
 from tests.experiments.robustness.made_up_drives import drive_row
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
-pytestmark = pytest.mark.xdist_group("gate")
 PERIOD_S = 0.05
 BENDS = 0.5 * np.sin(np.arange(120) * 0.11) + 0.2 * np.sin(np.arange(120) * 0.37 + 1.0)
 

@@ -22,7 +22,6 @@ from experiments.robustness.jobs import DriveRow
 from experiments.robustness.store import make_table
 from tests.experiments.robustness.made_up_drives import drive_row, drive_rows
 
-pytestmark = pytest.mark.xdist_group("liquid_claim")  # what they share is made once
 TINY = replace(claim.QUICK, films=0, cores=("ltc-ncp", "feedforward"), frames=240, episode_s=1.0)
 
 

@@ -26,7 +26,6 @@ from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, 
 from tests.experiments.verbs import wormwheel
 
 pytest.importorskip("pyarrow", reason="the extra robustness is not installed")
-pytestmark = pytest.mark.xdist_group("robustness")  # what they share is made once
 ROOT = Path(__file__).resolve().parents[3]
 WORLD = ("--vehicle", "bicycle", "--variety", "0.2", "--episode-s", "1.5", "--roads", "2")
 KINDS = ("gaussian:3", "fog:2", "latency:4", "friction:3", "worn_markings:5", "rain:3+night:2")
