@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,19 @@ ALLOWED = {
 }
 
 
+@cache
+def imports(source: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """The imports of a module, inside functions too."""
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom)))
+
+
 def imported_rooms(source: str) -> set[str]:
     """The rooms that a module imports anywhere in it, inside functions too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in imports(source):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif node.module and not node.level:
             found.add(node.module.split(".")[0])
     return found & {*ROOMS, "tests"}
 
@@ -54,8 +61,8 @@ def test_the_check_sees_imports_inside_functions():
 
 def test_no_relative_imports():
     for path in modules():
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
+        found = imports((ROOT / path).read_text(encoding="utf-8"))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in found), path
 
 
 def test_every_folder_with_modules_is_a_package():
@@ -66,10 +73,10 @@ def test_every_folder_with_modules_is_a_package():
 def imported_modules(source: str, known: set[str]) -> set[str]:
     """The modules of ours that a module imports anywhere in it, inside functions and for types too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in imports(source):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             below = {f"{node.module}.{alias.name}" for alias in node.names} & known
             # `from package import module` needs the module; any other name needs the package itself.
             found |= below if len(below) == len(node.names) else below | {node.module}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,7 @@ import pytest
 
 from agents.recordings import load_episodes
 from tests.experiments.verbs import DRIVER, ROAD, Ran, tree, wormwheel, write_tub
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.reliability.zygote import Ended, Place, run_child
 
 
 def train(capsys: pytest.CaptureFixture[str], data: Path, out: Path, *more: object) -> Ran:
@@ -177,19 +174,13 @@ def test_a_full_disk_under_the_results(capsys: pytest.CaptureFixture[str], recor
     assert ran.code == 2 and "the disk is full" in ran.complaint
 
 
-def limited(limit_bytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+def limited(limit_bytes: int, place: Path, *arguments: object) -> Ended:
     """Run the command in a process whose files cannot grow beyond a size: a disk that fills up in the middle."""
 
     def set_limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.cli", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=set_limit,
-    )
+    return run_child([str(argument) for argument in arguments], Place(place), prepare=set_limit)
 
 
 def test_a_disk_that_fills_up_while_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -201,10 +192,10 @@ def test_a_disk_that_fills_up_while_recording(tmp_path: Path, capsys: pytest.Cap
     for file in (out / "episode_000002").iterdir():
         file.unlink()
     (out / "episode_000002").rmdir()
-    ran = limited(40_000, *same, "--resume")
-    assert ran.returncode == 2, ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert ran.stderr.splitlines()[-1].startswith(f"wormwheel: cannot write {out}")
+    ran = limited(40_000, tmp_path / "fork", *same, "--resume")
+    assert ran.code == 2, ran.err
+    assert "Traceback" not in ran.err
+    assert ran.err.splitlines()[-1].startswith(f"wormwheel: cannot write {out}")
     assert len(load_episodes(out)) == 2
     assert wormwheel(capsys, *same, "--resume").code == 0
     episodes = {name: content for name, content in tree(out).items() if name.startswith("episode")}
@@ -218,10 +209,10 @@ def test_a_disk_that_fills_up_while_training(tmp_path: Path, capsys: pytest.Capt
     assert wormwheel(capsys, *same).code == 0
     before = tree(out / "policy")
     metrics = (out / "metrics.jsonl").read_text()
-    ran = limited(30_000, *same, "--epochs", 3, "--out", tmp_path / "new")
-    assert ran.returncode == 2, ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert ran.stderr.splitlines()[-1].startswith("wormwheel: cannot write")
+    ran = limited(30_000, tmp_path / "fork", *same, "--epochs", 3, "--out", tmp_path / "new")
+    assert ran.code == 2, ran.err
+    assert "Traceback" not in ran.err
+    assert ran.err.splitlines()[-1].startswith("wormwheel: cannot write")
     assert tree(out / "policy") == before and (out / "metrics.jsonl").read_text() == metrics
 
 

@@ -124,6 +124,7 @@ def test_the_command_shows_the_cores_from_another_directory(installed: Path, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough  # `.ci/wheel` runs it in an environment of its own
 def test_the_demo_runs_from_another_directory(installed: Path, tmp_path: Path):
     ran = run(installed, tmp_path, "-c", DEMO)
     assert ran.returncode == 0, ran.stdout + ran.stderr

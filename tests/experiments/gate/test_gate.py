@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +12,7 @@ from experiments.robustness.store import read_table
 from tests.experiments.verbs import Ran, wormwheel
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
-ROOT = Path(__file__).resolve().parents[3]
+pytest_plugins = ["pytester"]
 WORLD = ("--vehicle", "bicycle", "--variety", "0.2", "--episode-s", "1.5", "--workers", "1", "--films", "0")
 KINDS = ("--perturbations", "gaussian:3", "fog:2")
 
@@ -86,28 +82,19 @@ def test_what_cannot_be_done_is_exit_code_2(
     assert ran.code == 2 and says in ran.complaint and not (tmp_path / "out").exists()
 
 
-def test_the_pytest_fixture_drives(trained: Path, tmp_path: Path):
-    (tmp_path / "test_driver.py").write_text(
-        "def test_good(drive):\n"
+def test_the_pytest_fixture_drives(trained: Path, pytester: pytest.Pytester, pytestconfig: pytest.Config):
+    pytester.makepyfile(
+        test_driver="def test_good(drive):\n"
         "    result = drive('fog:2', road=7, seconds=1.0)\n"
         "    assert result == drive('fog:2', road=7, seconds=1.0) and result.duration_s <= 1.01\n"
         "    assert result.lane_error != drive('', road=8, seconds=1.0).lane_error\n"
         "def test_bad(drive):\n"
         "    assert drive('fog:2', road=7, seconds=1.0).lane_error < 0\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     # An installation brings the plugin by its entry point; one from before it was added does not.
-    if not any(found.value == "experiments.gate.pytest_plugin" for found in entry_points(group="pytest11")):
-        command += ["-p", "experiments.gate.pytest_plugin"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-    def run(*words: object) -> str:
-        done = subprocess.run(
-            [*command, *map(str, words), "test_driver.py"], cwd=tmp_path, env=env, capture_output=True, text=True
-        )
-        return done.stdout + done.stderr
-
-    with_policy = run("--wormwheel-policy", trained)
-    assert "1 failed, 1 passed" in with_policy, with_policy
-    assert "fog:2 on road 7:" in with_policy and "wormwheel render --policy" in with_policy
-    assert "2 skipped" in run()
+    plugin = () if pytestconfig.pluginmanager.hasplugin("wormwheel") else ("-p", "experiments.gate.pytest_plugin")
+    with_policy = pytester.runpytest_inprocess(*plugin, "--wormwheel-policy", trained)
+    with_policy.assert_outcomes(passed=1, failed=1)
+    with_policy.stdout.fnmatch_lines(["*fog:2 on road 7:*"])
+    assert "wormwheel render --policy" in with_policy.stdout.str()
+    pytester.runpytest_inprocess(*plugin).assert_outcomes(skipped=2)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
+import io
 import json
 import os
+import sys
 import time
 from dataclasses import replace
 
@@ -13,22 +16,50 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
+from experiments import cli
 from experiments.ppo_curves import runs as ppo_runs
 from experiments.ppo_curves.experiment import draw, run
 from experiments.ppo_curves.runs import PPOCurves, quickened, read_curve, seconds_of
 
+SMALL = (
+    *("--envs", "2", "--n-steps", "16", "--chunk", "8", "--batch-size", "16", "--n-epochs", "1"),
+    *("--evaluate-s", "2", "--vehicle", "bicycle", "--height", "24", "--width", "48"),
+)
 
+
+class Here:
+    """A process that is none: the command runs in this one, as soon as it is started, with little to learn."""
+
+    def __init__(self, command, stdout, **_more):
+        assert command[:3] == [sys.executable, "-m", "experiments.cli"]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            self.returncode = cli.main([*command[3:], *SMALL])
+        stdout.write(said.getvalue().encode())
+
+    def poll(self):
+        return self.returncode
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Start no processes, which import torch first."""
+    monkeypatch.setattr(ppo_runs.subprocess, "Popen", Here)
+    monkeypatch.setattr(ppo_runs, "POLL_S", 0.0)
+
+
+@pytest.mark.usefixtures("here")
 def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
     options = PPOCurves(
         cores=("feedforward",),
         seeds=1,
-        steps=2048,
+        steps=32,
         widen=("feedforward",),
-        widen_steps=2048,
-        evaluate_every=2048,
+        widen_steps=32,
+        evaluate_every=32,
         episodes=1,
         roads=1,
-        workers=2,
+        workers=1,
         out=tmp_path,
     )
     monkeypatch.setenv("COLUMNS", "160")
@@ -57,9 +88,10 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch, capsys):
     with pytest.raises(AssertionError, match="started again"):
         run(replace(options, seeds=2))
     with pytest.raises(AssertionError, match="started again"):  # What is finished is not as far as that.
-        run(replace(options, steps=4096))
+        run(replace(options, steps=64))
 
 
+@pytest.mark.usefixtures("here")
 def test_a_run_that_fails_says_why(tmp_path):
     (tmp_path / "feedforward-0").mkdir()
     (tmp_path / "feedforward-0" / "config.json").write_text("{}")

@@ -67,6 +67,7 @@ def test_a_whole_test_leaves_table_summary_and_page(whole: Path):
     assert {tuple(some) for some in seeds.values()} == {(1000, 1001)}
 
 
+@pytest.mark.thorough  # `make kill` strikes at many more moments
 def test_killed_midway_and_by_other_processes_the_table_is_the_same(
     trained: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
