@@ -111,9 +111,21 @@ def wiring_of(neurons: int) -> Wiring:
     return Wiring.random(neurons, 1, 5, sparsity=0.995)
 
 
-@pytest.mark.parametrize("steps", [1, 63, 100])
-@pytest.mark.parametrize("batch", [1, 7, 33])
-@pytest.mark.parametrize("neurons", [3, 19, 302])
+SIZES = [
+    (3, 1, 1),
+    (3, 7, 63),
+    (3, 33, 12),
+    (19, 1, 17),
+    (19, 7, 100),
+    (19, 33, 1),
+    (302, 1, 9),
+    (302, 7, 1),
+    (302, 33, 3),
+]
+"""Neurons, samples and steps. Each circuit with each remainder of a tile, and with one, some and many steps."""
+
+
+@pytest.mark.parametrize(("neurons", "batch", "steps"), SIZES)
 def test_cpu_kernel_is_the_reference(neurons: int, batch: int, steps: int) -> None:
     wiring, substeps = wiring_of(neurons), 2 if neurons == 302 else 6
     given = problem(wiring, batch, steps)
