@@ -47,14 +47,6 @@ def tell(jobs: Iterable[Any], report: Callable[[Any], None]) -> None:
     report("done")
 
 
-def tell(jobs: Iterable[Any], report: Callable[[Any], None]) -> None:
-    report("done")
-
-
-def tell(jobs: Iterable[Any], report: Callable[[Any], None]) -> None:
-    report("done")
-
-
 def fail(jobs: Iterable[Any], report: Callable[[Any], None]) -> None:
     raise ValueError("the road is closed.")
 
