@@ -11,13 +11,13 @@ table S1) for 78×200 frames with its 79,420 parameters, and `small` for 96×48 
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional
 
 from policies.limits import Units, check_parameters
 
@@ -132,9 +132,15 @@ class ConvHead(nn.Module):
                 f"frames must have shape [B, T, 3, H, W] with H×W = {self.height}×{self.width}, got "
                 f"{tuple(frames.shape)}."
             )
-        batch_size, steps = frames.shape[:2]
-        features = self.read_out(self.feature_maps(frames.flatten(0, 1))[-1])  # [B·T, F]
-        return features.reshape(batch_size, steps, self.output_size)
+        return self.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """As `forward`, without the axis of time: `[N, 3, H, W]` → `[N, F]`; the size is not checked.
+
+        What `whiten` returns goes in as it is. Splitting and joining axes of size 1 changes their strides, and torch
+        then takes channels-last memory for channels-first and copies the frames.
+        """
+        return self.read_out(self.feature_maps(frames)[-1])
 
     def read_out(self, maps: Tensor) -> Tensor:
         """Reduce the last of `feature_maps`, `[N, C, h, w]`, to features, `[N, F]`."""
@@ -155,17 +161,8 @@ def whiten(frames: Tensor) -> Tensor:
     Returns:
         `[N, 3, H, W]` float32 in channels-last memory.
     """
-    # Two passes, the spread being taken around the mean: in one, the squares of a bright flat frame cancel to noise.
+    # The spread is taken around the mean (Welford): from sums of squares, that of a bright flat frame cancels to noise.
     # A floor of half a grey level: a black frame stays a black frame instead of amplified noise.
-    if frames.requires_grad:  # for attacks: the same sums, without writing over what the gradient needs
-        centred = frames.flatten(1).float()
-        centred = centred - centred.mean(dim=1, keepdim=True)
-        variance = centred.square().mean(dim=1, keepdim=True)
-        return (centred * torch.rsqrt(variance + 0.25)).view(frames.shape).permute(0, 3, 1, 2)
-    pixels = torch.empty(frames.shape[0], math.prod(frames.shape[1:]), dtype=torch.float32, device=frames.device)
-    pixels.copy_(frames.reshape(pixels.shape))
-    pixels.sub_(pixels.mean(dim=1, keepdim=True))
-    # The norm is one fast pass; torch's own variance takes several times as long on a CPU.
-    variance = torch.linalg.vector_norm(pixels, dim=1, keepdim=True).square() / pixels.shape[1]
-    pixels.mul_(torch.rsqrt(variance + 0.25))
-    return pixels.view(frames.shape).permute(0, 3, 1, 2)
+    flat = frames.flatten(1).float()
+    white = functional.layer_norm(flat, flat.shape[1:], eps=0.25)
+    return white.view(frames.shape).permute(0, 3, 1, 2)

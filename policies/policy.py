@@ -98,6 +98,12 @@ class DrivingPolicy(nn.Module):
                 f"the head gives {head.output_size} features and the config asks for {config.motors} motors; the core "
                 f"has {core.input_size} inputs and {core.output_size} outputs."
             )
+        fit = config.preprocessing
+        if (fit.height, fit.width) != (head.height, head.width):
+            raise ValueError(
+                f"the head sees {head.height}×{head.width} pixels, and the preprocessing ends at "
+                f"{fit.height}×{fit.width}."
+            )
         self.config = config
         self.head = head
         self.core = core
@@ -118,7 +124,7 @@ class DrivingPolicy(nn.Module):
         batch_size, steps = frames.shape[:2]
         fit = self.config.preprocessing.after if preprocessed else self.config.preprocessing
         pixels = whiten(fit(frames).flatten(0, 1))  # [B·T, 3, h, w]
-        return self.head(pixels.unflatten(0, (batch_size, steps)))
+        return self.head.encode(pixels).unflatten(0, (batch_size, steps))
 
     def motors(
         self,

@@ -8,6 +8,7 @@ Part of every policy and of its checkpoint, so whoever loads a policy needs noth
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated
 
 import torch
@@ -62,12 +63,12 @@ class Preprocessing:
     def _crops(self) -> tuple[int, int, int, int]:
         return self.crop_top, self.crop_bottom, self.crop_left, self.crop_right
 
-    @property
+    @cached_property
     def is_identity(self) -> bool:
         """Whether frames pass unchanged."""
         return (self.source_height, self.source_width) == (self.height, self.width) and not (any(self._crops))
 
-    @property
+    @cached_property
     def after(self) -> Preprocessing:
         """What is left to do to frames that have been through this: nothing."""
         return Preprocessing(self.height, self.width, height=self.height, width=self.width)

@@ -46,7 +46,7 @@ class FrameHead(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → `[N, F]`."""
-        return self.conv(whiten(self.preprocessing(frames))[:, None])[:, 0]
+        return self.conv.encode(whiten(self.preprocessing(frames)))
 
 
 class VectorHead(nn.Module):

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from envs.camera.warp import Image
-from envs.dashboard.canvas import ALARM, BACKGROUND, DRIVER, HEIGHT, WIDTH, Box, Color
+from envs.dashboard.canvas import ALARM, DRIVER, Box, Color, blank_picture
 from envs.dashboard.layout import plan
 from envs.dashboard.panels import Header, MapPanel, SeenPanel, SteeringPanel, StripPanel
 from envs.scene.scene import Scene
@@ -80,7 +78,7 @@ class Dashboard:
 
     def draw(self, state: DashboardState) -> Image:
         """Draw one picture, uint8 `[720, 1280, 3]` RGB."""
-        picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
+        picture = blank_picture()
         self._view.of(picture)[:] = self._fine.frame(state.x, state.y, state.yaw, state.s)
         status = f"{state.time_s:.1f} s   {state.progress_m:.0f} m   {state.speed_mps:.1f} m/s"
         self._header.draw(picture, f"off the road   {status}" if state.crashed else status, state.crashed)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.camera.warp import Image
-from envs.dashboard.canvas import BACKGROUND, DRIVER, HEIGHT, WIDTH, enlarge
+from envs.dashboard.canvas import DRIVER, blank_picture, enlarge
 from envs.dashboard.layout import plan
 from envs.dashboard.panels import Header, SeenPanel, SteeringPanel, StripPanel
 
@@ -48,7 +48,7 @@ class RecordedDashboard:
 
     def draw(self, frame: NDArray[np.uint8], info: dict[str, Any]) -> Image:
         """Draw one picture, uint8 `[720, 1280, 3]` RGB, of a frame `[H, W, 3]` and the env's info."""
-        picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
+        picture = blank_picture()
         self._view.of(picture)[:] = enlarge(frame, self._view.width, self._view.height)
         status = f"{info['time_s']:.1f} s   {info['progress_m']:.0f} m   {info['speed_mps']:.1f} m/s"
         self._header.draw(picture, f"lost   {status}" if info["crashed"] else status, info["crashed"])

@@ -97,7 +97,7 @@ class PeerHead(BaseFeaturesExtractor):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Frames to features `[N, F]`."""
-        return self.conv(whiten(observations.permute(0, 2, 3, 1))[:, None])[:, 0]
+        return self.conv.encode(whiten(observations.permute(0, 2, 3, 1)))
 
 
 def make_contestants(options: PPOBenchmark) -> dict[str, BaseAlgorithm]:

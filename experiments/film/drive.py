@@ -350,7 +350,11 @@ class _Stopped(Exception):
 
 
 def _large_view(env: LaneKeepingEnv) -> Scene:
-    """Return the same scene through the same camera, in the size of the film."""
+    """Return the same scene through the same camera, in the size of the film and as sharp as that allows.
+
+    Blur and noise are the driver's camera's; the panel of what it sees shows them.
+    """
     scene = env.scene
+    look = replace(scene.look, noise=0.0, blur_px=0.0, exposure_s=0.0)
     height, width = large_size(env.config.width / env.config.height)
-    return Scene(env.track, scene.look, scene.params, height, width, VIEW_PIXELS_PER_M)
+    return Scene(env.track, look, scene.params, height, width, VIEW_PIXELS_PER_M)

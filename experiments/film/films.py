@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.dashboard.canvas import BACKGROUND, DRIVER, HEIGHT, REFERENCE, WIDTH, Box, Picture, enlarge, fit, panel
+from envs.dashboard.canvas import DRIVER, REFERENCE, Box, Picture, blank_picture, enlarge, fit, panel
 from envs.dashboard.layout import Plan, plan
 from envs.dashboard.panels import MEMORY_S, Header, MapPanel, SeenPanel, SteeringPanel, StripPanel
 from envs.lane_keeping.dashboard import offset_strip
@@ -220,11 +220,6 @@ def steering_strip(box: Box, period_s: float, lines: tuple[tuple[str, tuple[int,
     """
     note = "" if len(lines) > 1 else "share of full lock"
     return StripPanel(box, "STEERING", note, period_s, STEERING_SCALES, lambda limit: f"{100 * limit:.0f} %", lines)
-
-
-def blank_picture() -> Picture:
-    """Return an empty picture of a film."""
-    return np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
 
 
 def show_view(picture: Picture, view: NDArray[np.uint8], room: Box) -> None:

@@ -16,11 +16,11 @@ from agents.driving.rollout import Step, run_episodes
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.envs import make_world
 from agents.ppo.evaluate import ActorChoice
-from envs.dashboard.canvas import DRIVER, Picture
+from envs.dashboard.canvas import DRIVER, Picture, blank_picture
 from envs.dashboard.layout import plan
 from envs.dashboard.panels import Header, SeenPanel, SteeringPanel
 from experiments.console import progress
-from experiments.film.films import InsidePanels, blank_picture, show_view, steering_strip
+from experiments.film.films import InsidePanels, show_view, steering_strip
 from experiments.film.video import VideoWriter
 from policies.explain.saliency import Insight, look_inside
 from policies.policy import DrivingPolicy

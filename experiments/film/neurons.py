@@ -47,6 +47,8 @@ class CircuitPanel:
             self._neurons[wiring.layer(name)] = _column(len(wiring.layer(name)), x, top, bottom)
         crowd = max(size for _, size in wiring.layers)
         self._radius = max(2.5, min(9.0, 0.36 * (bottom - top) / max(crowd, 8)))
+        self._input_dots = Dots(box, self._inputs, 2.6)
+        self._rims, self._neuron_dots = (Dots(box, self._neurons, self._radius + more) for more in (2.0, 0.0))
         sensory, recurrent = wiring.sensory_array, wiring.recurrent_array
         self._paths = [np.stack([self._inputs[s], self._neurons[t]]) for s, t, _ in sensory]
         self._paths += [_bow(self._neurons[s], self._neurons[t]) for s, t, _ in recurrent]
@@ -77,12 +79,39 @@ class CircuitPanel:
                 if strength > 0.12:
                     colour = EXCITES if currents[number] > 0 else INHIBITS
                     canvas.line(view, self._paths[number], canvas.mix(PANEL, colour, 0.25 + 0.75 * strength), 2)
-        scale = np.abs(features).max(initial=1e-6)
-        for (x, y), value in zip(self._inputs, features, strict=True):
-            canvas.dot(view, x, y, 2.6, canvas.mix(FAINT, TEXT, abs(float(value)) / scale))
-        for (x, y), value in zip(self._neurons, activity, strict=True):
-            canvas.dot(view, x, y, self._radius + 2, PANEL)
-            canvas.dot(view, x, y, self._radius, canvas.mix(_LOW, _HIGH, 0.5 + 0.5 * float(value)))
+        self._input_dots.draw(view, blend(FAINT, TEXT, np.abs(features) / np.abs(features).max(initial=1e-6)))
+        self._rims.draw(view, blend(PANEL, PANEL, np.zeros(len(activity))))
+        self._neuron_dots.draw(view, blend(_LOW, _HIGH, 0.5 + 0.5 * activity))
+
+
+class Dots:
+    """Filled circles that stay where they are and change their colours, all drawn at once."""
+
+    def __init__(self, box: Box, places: NDArray[np.float64], radius: float):
+        """Work out which pixels each covers, and by how much.
+
+        Args:
+            box: of the picture that they are drawn on.
+            places: centres `[D, 2]`.
+            radius: of all, pixels.
+        """
+        rows, columns, dots, shares = [], [], [], []
+        for number, (x, y) in enumerate(places):
+            cover = np.zeros((box.height, box.width, 3), np.uint8)
+            canvas.dot(cover, x, y, radius, (255, 255, 255))
+            covered = np.nonzero(cover[..., 0])
+            rows.append(covered[0])
+            columns.append(covered[1])
+            dots.append(np.full(len(covered[0]), number))
+            shares.append(cover[..., 0][covered] / 255.0)
+        self._rows, self._columns, self._dots = (np.concatenate(each) for each in (rows, columns, dots))
+        self._shares = np.concatenate(shares)[:, None].astype(np.float32)
+
+    def draw(self, picture: Picture, colors: NDArray[np.float32]) -> None:
+        """Draw them in colours `[D, 3]`."""
+        below = picture[self._rows, self._columns]
+        made = below + self._shares * (colors[self._dots] - below)
+        picture[self._rows, self._columns] = (made + 0.5).astype(np.uint8)
 
 
 class ActivityPanel:
@@ -159,10 +188,15 @@ class OwnRange:
         return np.asarray((values - 0.5 * (self._low + self._high)) / half)
 
 
+def blend(low: Color, high: Color, share: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return colours `[..., 3]` between two, `share` `[...]` in [0, 1] of the way."""
+    share = np.clip(share, 0.0, 1.0)[..., None]
+    return (np.array(low) + share * (np.array(high, np.float64) - np.array(low))).astype(np.float32)
+
+
 def activity_colors(values: NDArray[np.floating]) -> Picture:
     """Colours `[..., 3]` of activities in [−1, 1], dark to bright; NaN is the colour of the panel."""
-    share = 0.5 + 0.5 * np.clip(values, -1.0, 1.0)[..., None]
-    colours = np.array(_LOW) + share * (np.array(_HIGH) - np.array(_LOW))
+    colours = blend(_LOW, _HIGH, 0.5 + 0.5 * values)
     return np.where(np.isnan(colours), np.array(PANEL), colours).astype(np.uint8)
 
 

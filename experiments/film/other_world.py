@@ -19,12 +19,12 @@ from agents.driving.driver import PolicyDriver, RescaledTime
 from agents.driving.metrics import Drive
 from agents.driving.other_world import OtherWorld
 from agents.driving.rollout import Step, rollout
-from envs.dashboard.canvas import DRIVER, Picture
+from envs.dashboard.canvas import DRIVER, Picture, blank_picture
 from envs.dashboard.layout import plan
 from envs.dashboard.panels import Header, SeenPanel, SteeringPanel
 from envs.perturbations import GaussianNoise, PerturbedEnv
 from experiments.film.drive import Take
-from experiments.film.films import InsidePanels, blank_picture, show_view, steering_strip
+from experiments.film.films import InsidePanels, show_view, steering_strip
 from experiments.film.reel import Filmed, Reel
 from experiments.film.video import VideoWriter
 from experiments.machine import one_thread

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.dashboard.canvas import DRIVER, HEIGHT, MARGIN, REFERENCE, WIDTH, Box, Picture
+from envs.dashboard.canvas import DRIVER, HEIGHT, MARGIN, REFERENCE, WIDTH, Box, Picture, blank_picture
 from envs.dashboard.panels import Header, MapPanel, SeenPanel, SteeringPanel
 from envs.lane_keeping.dashboard import offset_strip
 from envs.road.track import Track
-from experiments.film.films import Moment, blank_picture, show_view
+from experiments.film.films import Moment, show_view
 
 _HEADER, _VIEW, _STRIP = 50, 290, 140
 _WHEEL, _SEEN = 190, 250

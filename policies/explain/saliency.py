@@ -11,6 +11,7 @@ was active: the pixels that the features come from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,18 @@ def _scale_up(mask: Tensor, convolution: nn.Conv2d, size: tuple[int, int]) -> Te
         for target, have, step, pad, reach in zip(size, mask.shape[2:], stride, padding, kernel, strict=True)
     ]
     spread = functional.conv_transpose2d(mask, ones, output_padding=missing, **options)  # type: ignore[arg-type]
-    # Where a stride makes windows overlap unevenly, ones alone would leave a chequered pattern.
-    evenly = functional.conv_transpose2d(torch.ones_like(mask[:1]), ones, output_padding=missing, **options)  # type: ignore[arg-type]
-    return spread / evenly.clamp_min(1.0)
+    return spread / _overlap(mask.shape[2:], kernel, stride, padding, tuple(missing))
+
+
+@lru_cache(maxsize=64)
+def _overlap(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    missing: tuple[int, int],
+) -> Tensor:
+    """How many windows saw each pixel: where a stride makes them overlap unevenly, ones alone leave a chequer."""
+    ones, options = torch.ones(1, 1, *kernel), {"stride": stride, "padding": padding, "output_padding": missing}
+    with torch.no_grad():
+        return functional.conv_transpose2d(torch.ones(1, 1, *size), ones, **options).clamp_min(1.0)  # type: ignore[arg-type]

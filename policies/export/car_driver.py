@@ -18,6 +18,11 @@ ahead, the throttle is closed, and the event is logged.
 
     python driver.py                       # times itself on this computer
     python driver.py --frames frames.npy   # uint8 [T, H, W, 3]: prints the steering of each frame
+
+One file, longer than this project's others, on purpose: it is copied to the car as it is, where nothing else of the
+project is installed, and one file is what can be copied by hand, read from top to bottom and imported from anywhere.
+From top to bottom: the driver with its watchdog, Donkeycar's part, crop and resize, the two engines, the operators of
+the NumPy engine (half of the file), the command line.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     frame uint8 [1, h, w, 3], state [1, S], elapsed [1, 1], start bool [1, 1] → motors [1, M], next state [1, S]
 
-The frame has the size that the head sees; crop and resize are the caller's (`car_driver.Fit`). Whitening takes the mean
-off before it squares, where the policy's own takes one pass over the squares: the same numbers up to rounding.
+The frame has the size that the head sees; crop and resize are the caller's (`car_driver.Fit`). Whitening is written
+out: onnxruntime's layer normalisation sums squares, from which the spread of a bright flat frame cancels to noise.
 
 The fused LTC is written with matrices instead of gather and scatter, which cost other runtimes most of the step: with
 G the `[N, S]` matrix that hands each synapse its source, times sigma, and R the `[S, 2N]` matrix that sums over the
@@ -63,8 +63,10 @@ class DriverStep(nn.Module):
         """Step; see the module."""
         pixels = frame.to(torch.float32).reshape(1, -1)
         away = pixels - pixels.mean(dim=1, keepdim=True)
-        variance = away.square().mean(dim=1, keepdim=True)
-        white = (away / (variance + 0.25).sqrt()).view(frame.shape).permute(0, 3, 1, 2)
+        variance = (away * away).mean(
+            dim=1, keepdim=True
+        )  # square() becomes Pow and / by one number Div: twice as slow
+        white = (away * torch.rsqrt(variance + 0.25)).view(frame.shape).permute(0, 3, 1, 2)
         features = self.head.read_out(self.head.feature_maps(white)[-1])[:, None]
         motors, state = self.core(features, state, elapsed, start)
         return motors[:, 0].clamp(-1, 1), state

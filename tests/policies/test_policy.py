@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,3 +115,18 @@ def test_a_config_that_is_wrong_names_the_field():
         PolicyConfig.from_json({**values, "nominal_period_s": -1})
     with pytest.raises(ValueError, match=r"channels\.0"):
         PolicyConfig.from_json({**values, "head": {**values["head"], "channels": [0, 1, 1, 1, 1]}})
+
+
+def test_a_head_for_other_frames_than_the_preprocessing_ends_at_is_refused():
+    policy = DrivingPolicy.create(PolicyConfig(), seed=0)
+    smaller = replace(policy.config, preprocessing=Preprocessing(48, 96, height=40, width=96))
+    with pytest.raises(ValueError, match="head sees 48×96 pixels, and the preprocessing ends at 40×96"):
+        DrivingPolicy(smaller, policy.head, policy.core)
+
+
+def test_one_frame_reaches_the_convolutions_in_channels_last_memory():
+    """Splitting and joining axes of size 1 makes it look channels-first: torch then copies it at each convolution."""
+    policy, given = DrivingPolicy.create(PolicyConfig(), seed=0), []
+    policy.head.convolutions[0].register_forward_hook(lambda _, inputs, __: given.append(inputs[0].stride()))
+    policy(random_frames(1, 1, 48, 96))
+    assert given == [(48 * 96 * 3, 1, 96 * 3, 3)]

@@ -99,12 +99,16 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
     copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
     return new XMLSerializer().serializeToString(copy);
   }
-  document.querySelectorAll("main figure.panel, main figure.plot").forEach(function (figure) {
-    var svg = figure.querySelector("svg");
-    if (!svg) { return; }
+  // A plot stands in a figure with a caption of its own, or alone in a box below a heading.
+  document.querySelectorAll("main figure.panel svg, main figure.plot svg, main .box > svg").forEach(function (svg) {
+    var figure = svg.closest("figure.panel, figure.plot") || svg.parentNode;
+    if (figure.querySelector("svg") !== svg) { return; }
     var line = document.createElement("p");
     line.className = "tools";
-    line.appendChild(tool("SVG", function () { var head = figure.querySelector("figcaption"); save(((head && head.textContent) || "plot").trim().toLowerCase().replace(/[^a-z0-9]+/g, "-") + ".svg", "image/svg+xml", still(svg)); }));
+    line.appendChild(tool("SVG", function () {
+      var head = figure.querySelector("figcaption");
+      save((((head && head.textContent) || svg.getAttribute("aria-label") || "plot").trim().toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60)) + ".svg", "image/svg+xml", still(svg));
+    }));
     line.appendChild(tool("PDF", function () {
       figure.classList.add("printed");
       document.body.classList.add("printing-one");
