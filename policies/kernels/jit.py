@@ -12,6 +12,7 @@ rest: what was cut short or altered is compiled again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -59,27 +60,30 @@ def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
 
 def _compile_in_one_process(cache: Any, place: Path) -> None:
     """Let one process compile a function while the others wait for what it stores: they would all do the same work."""
-    lock = filelock.FileLock(place, timeout=LONGEST_WAIT_S)
     load, save = cache.load_overload, cache.save_overload
+
+    @functools.cache
+    def lock_of(process: int) -> filelock.BaseFileLock:
+        return filelock.FileLock(place, timeout=LONGEST_WAIT_S)  # a lock that a fork inherits is refused
 
     def load_or_lock(signature: Any, context: Any) -> Any:
         found = load(signature, context)
         if found is not None:
             return found
         try:
-            lock.acquire()
+            lock_of(os.getpid()).acquire()
         except (filelock.Timeout, OSError):  # whoever compiles is slow, or the folder takes no locks: do it here too
             return None
         found = load(signature, context)
         if found is not None:
-            lock.release()
+            lock_of(os.getpid()).release()
         return found
 
     def save_and_unlock(signature: Any, data: Any) -> None:
         try:
             save(signature, data)
         finally:
-            lock.release()
+            lock_of(os.getpid()).release()
 
     cache.load_overload, cache.save_overload = load_or_lock, save_and_unlock
 

@@ -6,7 +6,7 @@
 A driver of our own: mutmut rewrites every function to a trampoline, which numba's kernels, dataclasses that are read
 from source and `inspect` do not survive; cosmic-ray starts Python, and so imports torch, for each break. Here one
 process imports what is not ours and forks for each break; the fork takes a copy of the tree with the break in it, and
-runs the tests of that module (`MODULES`; tests mirror the rooms) until the first fails.
+runs the tests of that module (`MODULES`; tests mirror the rooms) until the first fails, those first that run the line.
 
 A break that a test notices is killed, as is one that makes the tests run five times as long. Survivors are printed with
 their line. Kernels are left out: each break would be compiled anew, and they are held to their reference anyway.
@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import json
+import math
 import os
 import random
 import resource
@@ -24,10 +26,15 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.reliability.named_mutants import NAMED, Named
 
@@ -90,6 +97,8 @@ CALLS = {
     **{"nanmean": "nanmedian", "zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "ones_like": "zeros_like"},
 }
 """Functions that are taken for one another."""
+ORDERLESS = ("min", "max", "minimum", "maximum", "hypot", "logaddexp", "gcd")
+"""Functions whose first two arguments may as well change places."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
     **{ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In},
@@ -110,6 +119,8 @@ class Break:
     now: str
     source: str
     """The module with it."""
+    last_line: int = 0
+    """Last line of what was changed, in the module without it."""
 
     def __str__(self) -> str:
         """Say what it is."""
@@ -129,9 +140,11 @@ def breaks_of(path: str, source: str) -> list[Callable[[], Break]]:
 def _make(path: str, source: str, index: int, number: int) -> Break:
     tree = ast.parse(source)
     node = list(_nodes(tree))[index]
-    was = ast.unparse(node)
+    was, line = ast.unparse(node), getattr(node, "lineno", 0)
+    # Of what has a body the head alone is changed.
+    last = node.test.end_lineno if isinstance(node, (ast.If, ast.IfExp)) else getattr(node, "end_lineno", 0)
     list(_changes(node))[number]()
-    return Break(path, getattr(node, "lineno", 0), was[:100], ast.unparse(node)[:100], ast.unparse(tree))
+    return Break(path, line, was[:100], ast.unparse(node)[:100], ast.unparse(tree), last or line)
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -179,7 +192,7 @@ def _changes(node: ast.AST) -> Iterator[Callable[[], None]]:
         if name in CALLS:
             field = "attr" if isinstance(node.func, ast.Attribute) else "id"
             yield lambda: setattr(node.func, field, CALLS[name])
-        if len(node.args) >= 2 and not any(isinstance(one, ast.Starred) for one in node.args):
+        if len(node.args) >= 2 and name not in ORDERLESS and not any(isinstance(one, ast.Starred) for one in node.args):
             yield lambda: node.args.insert(0, node.args.pop(1))
         for keyword in list(node.keywords):
             if keyword.arg is not None:
@@ -191,24 +204,42 @@ class Nursery:
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        self._stamp_s = int(time.time()) - 10_000_000
         kept = shutil.ignore_patterns("*.pyc", ".git", ".venv", "site", "build")
         for name in (*ROOMS, "docs"):
             shutil.copytree(ROOT / name, place / name, ignore=kept)
         for path in [*ROOT.glob("*.toml"), *ROOT.glob("*.md"), *ROOT.glob("*.txt"), *ROOT.glob("*.py")]:
-            shutil.copy(path, place)
+            shutil.copy2(path, place)
 
-    def tests_fail(self, path: str, source: str, tests: Sequence[str], log: Path) -> bool:
+    def watch(self, paths: Sequence[str], tests: Sequence[str], log: Path) -> Watched | None:
+        """Run tests without any break; returns what they took and which lines they ran, None when one fails.
+
+        Byte code is written meanwhile, so that what is not broken need not be compiled again.
+        """
+        watcher, found = Watcher([str(self.place / path) for path in paths]), self.place / "watched.json"
+        found.unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            self._be_child(tests, log, watcher, lambda: found.write_text(json.dumps(watcher.found())))
+        if self._ended(child) or not found.exists():
+            return None
+        return Watched.of(json.loads(found.read_text()), str(self.place))
+
+    def tests_fail(self, made: Break, tests: Sequence[str], watched: Watched | None, log: Path) -> bool:
         """Put a source in the place of a module, run tests in a fork, put the module back."""
-        module = self.place / path
-        clean = module.read_text(encoding="utf-8")
-        module.write_text(source, encoding="utf-8")
+        module = self.place / made.path
+        clean, times = module.read_bytes(), module.stat()
+        module.write_text(made.source, encoding="utf-8")
+        self._stamp_s += 1  # Byte code of another source of this length must never be taken for this one's.
+        os.utime(module, (self._stamp_s, self._stamp_s))
         try:
             child = os.fork()
             if child == 0:
-                self._be_child(tests, log)
+                self._be_child(tests, log, Order(watched.order(made)) if watched else None)
             return self._ended(child)
         finally:
-            module.write_text(clean, encoding="utf-8")
+            module.write_bytes(clean)
+            os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def _ended(self, child: int) -> bool:
         deadline_s = time.monotonic() + 10 * LONGEST_S
@@ -220,7 +251,9 @@ class Nursery:
                 os.killpg(child, signal.SIGKILL)
             time.sleep(0.02)
 
-    def _be_child(self, tests: Sequence[str], log: Path) -> None:
+    def _be_child(
+        self, tests: Sequence[str], log: Path, plugin: object, afterwards: Callable[[], object] | None = None
+    ) -> None:
         code = 1
         try:
             os.setsid()
@@ -233,15 +266,96 @@ class Nursery:
             os.chdir(self.place)
             sys.path[:] = [str(self.place), *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
             os.environ["PYTHONPATH"] = str(self.place)
-            sys.dont_write_bytecode = True
+            sys.dont_write_bytecode = afterwards is None
             import pytest
 
-            code = int(pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+            words = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+            code = int(pytest.main(words, plugins=[plugin] if plugin is not None else None))
+            if afterwards is not None:
+                afterwards()
         except BaseException as error:
             print(repr(error))
         finally:
             sys.stdout.flush()
             os._exit(code)
+
+
+class Watcher:
+    """Plugin of pytest: notes for each test how long it took and which lines of some modules it ran."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.files = frozenset(files)
+        self.seconds: dict[str, float] = {}
+        self.lines: dict[str, set[tuple[str, int]]] = {}
+        self._now: set[tuple[str, int]] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Trace one test with its fixtures."""
+        self._now = self.lines.setdefault(item.nodeid, set())
+        begun_s = time.process_time()
+        sys.settrace(self._called)
+        threading.settrace(self._called)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+            self.seconds[item.nodeid] = time.process_time() - begun_s
+
+    def _called(self, frame: types.FrameType, event: str, argument: object) -> Callable[..., Any] | None:
+        return self._stepped if frame.f_code.co_filename in self.files else None
+
+    def _stepped(self, frame: types.FrameType, event: str, argument: object) -> Callable[..., Any]:
+        if event == "line":
+            self._now.add((frame.f_code.co_filename, frame.f_lineno))
+        return self._stepped
+
+    def found(self) -> dict[str, Any]:
+        """Return what was seen, as JSON can hold it."""
+        return {name: [self.seconds.get(name, 0.0), sorted(lines)] for name, lines in self.lines.items()}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the tests of some modules took and ran."""
+
+    seconds: dict[str, float]
+    """By test."""
+    lines: dict[str, frozenset[tuple[str, int]]]
+    """By test: module and line."""
+
+    @classmethod
+    def of(cls, found: dict[str, Any], place: str) -> Watched:
+        """Make it from what a `Watcher` has found in a copy of the tree."""
+        lines = {
+            name: frozenset((os.path.relpath(file, place), line) for file, line in ran)
+            for name, (_, ran) in found.items()
+        }
+        return cls({name: seconds for name, (seconds, _) in found.items()}, lines)
+
+    def order(self, made: Break) -> dict[str, int]:
+        """Return the place of each test: those that run the line first, the quick ones of them before the slow."""
+        reached = range(made.line, made.last_line + 1)
+
+        def rank(name: str) -> tuple[bool, bool, float]:
+            ran = self.lines[name]
+            hits = any((made.path, line) in ran for line in reached)
+            return not hits, not any(path == made.path for path, _ in ran), self.seconds[name]
+
+        return {name: number for number, name in enumerate(sorted(self.lines, key=rank))}
+
+
+class Order:
+    """Plugin of pytest: runs tests in a given order, unknown ones last."""
+
+    def __init__(self, places: dict[str, int]) -> None:
+        self.places = places
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Sort."""
+        items.sort(key=lambda item: self.places.get(item.nodeid, len(self.places)))
 
 
 def import_others() -> None:
@@ -268,10 +382,12 @@ def import_others() -> None:
             __import__(name)
 
 
-def _apply(named: Named) -> str:
+def _apply(named: Named) -> Break:
     source = (ROOT / named.path).read_text(encoding="utf-8")
     assert source.count(named.was) >= 1, f"{named.path} does not hold {named.was!r} any more"
-    return source.replace(named.was, named.now, 1)
+    line = source[: source.index(named.was)].count("\n") + 1
+    now = source.replace(named.was, named.now, 1)
+    return Break(named.path, line, "", named.what, now, line + named.was.rstrip("\n").count("\n"))
 
 
 def sample(count: int, seed: int) -> Iterator[Break]:
@@ -290,41 +406,88 @@ def sample(count: int, seed: int) -> Iterator[Break]:
             yield made
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How one break ended."""
+
+    what: str
+    killed: bool
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """As it is kept in a file."""
+        return json.dumps({"break": self.what, "killed": self.killed, "seconds": round(self.seconds, 1)}) + "\n"
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """Return the outcomes that a file holds, by break; a later one counts."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # A kill may have cut the last line.
+            values = json.loads(line)
+            found[values["break"]] = Outcome(values["break"], values["killed"], values["seconds"])
+    return found
+
+
 def main() -> int:
-    """Run from the command line; returns the exit code: 0 when every break was noticed."""
+    """Run from the command line; returns the exit code: 0 when enough breaks were noticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--named", action="store_true", help="the breaks of named_mutants.py instead of a sample")
     parser.add_argument("--only", default="", help="those whose description holds this text")
     parser.add_argument("--least", type=float, default=1.0, help="share that must be killed for exit code 0")
+    parser.add_argument("--out", type=Path, help="file to which each outcome is added as it is known (JSONL)")
+    parser.add_argument("--resume", action="store_true", help="leave out those of which --out holds the outcome")
+    parser.add_argument("--survivors", action="store_true", help="with --resume: try again those that had survived")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further break after so long")
     options = parser.parse_args()
-    tried: list[tuple[str, str, str, tuple[str, ...]]]
+    begun_s = time.monotonic()
+    tried: list[tuple[str, Break, tuple[str, ...]]]
     if options.named:
-        tried = [(str(one), one.path, _apply(one), one.tests) for one in NAMED]
+        tried = [(str(one), _apply(one), one.tests) for one in NAMED]
     else:
-        tried = [(str(one), one.path, one.source, MODULES[one.path]) for one in sample(options.count, options.seed)]
+        tried = [(str(one), one, MODULES[one.path]) for one in sample(options.count, options.seed)]
     tried = [one for one in tried if options.only in one[0]]
+    known = read_outcomes(options.out) if options.out is not None and options.resume else {}
+    if options.survivors:
+        known = {what: outcome for what, outcome in known.items() if outcome.killed}
+    outcomes = {what: known[what] for what, *_ in tried if what in known}
     os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "kernels"))
     import_others()
-    survivors, broken = [], False
-    with tempfile.TemporaryDirectory() as directory:
+    watched: dict[tuple[str, ...], Watched | None] = {}
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         nursery = Nursery(Path(directory) / "tree")
         log = Path(directory) / "log"
-        for suite in dict.fromkeys(tests for *_, tests in tried):
-            path = next(one[1] for one in tried if one[3] == suite)
-            if nursery.tests_fail(path, (ROOT / path).read_text(encoding="utf-8"), suite, log):
-                print(log.read_text(errors="replace")[-2000:])
-                print(f"the tests fail without any break: {' '.join(suite)}", flush=True)
-                tried, broken = [one for one in tried if one[3] != suite], True
-        for words, path, source, tests in tried:
-            killed = nursery.tests_fail(path, source, tests, log)
-            print(f"{'killed  ' if killed else 'SURVIVED'} {words}", flush=True)
-            if not killed:
-                survivors.append(words)
-    share = 1 - len(survivors) / max(1, len(tried))
-    print(f"{len(tried) - len(survivors)} of {len(tried)} breaks killed ({share:.0%})")
-    return 2 if broken else 0 if share >= options.least else 1
+        # Those of one module follow one another: its tests are watched once, when they are needed.
+        for what, made, tests in sorted(tried, key=lambda one: (one[1].path, one[2])):
+            if what in outcomes or time.monotonic() - begun_s > 60 * options.minutes:
+                continue
+            if tests not in watched:
+                watched[tests] = nursery.watch(sorted({one[1].path for one in tried if one[2] == tests}), tests, log)
+                if watched[tests] is None:
+                    print(log.read_text(errors="replace")[-2000:])
+                    print(f"the tests fail without any break: {' '.join(tests)}", flush=True)
+            if watched[tests] is None:
+                continue
+            started_s = time.monotonic()
+            killed = nursery.tests_fail(made, tests, watched[tests], log)
+            outcomes[what] = Outcome(what, killed, time.monotonic() - started_s)
+            print(f"{'killed  ' if killed else 'SURVIVED'} {outcomes[what].seconds:5.1f} s  {what}", flush=True)
+            if options.out is not None:
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                with options.out.open("a", encoding="utf-8") as file:
+                    file.write(outcomes[what].line)
+    killed_count = sum(outcome.killed for outcome in outcomes.values())
+    share = killed_count / max(1, len(outcomes))
+    for outcome in outcomes.values():
+        if not outcome.killed:
+            print(f"survived: {outcome.what}")
+    left = len(tried) - len(outcomes)
+    print(f"{killed_count} of {len(outcomes)} breaks killed ({share:.1%})" + (f", {left} not tried" if left else ""))
+    return 2 if left else 0 if share >= options.least else 1
 
 
 if __name__ == "__main__":

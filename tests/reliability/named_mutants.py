@@ -169,16 +169,16 @@ NAMED = (
     ),
     Named(
         "a crash at 1.2 of the lane width",
-        _ENV,
-        "abs(self._lateral) > track.lane_width_m",
-        "abs(self._lateral) > 1.2 * track.lane_width_m",
+        "envs/lane_keeping/layout.py",
+        "return abs(lateral_m) > track.lane_width_m",
+        "return abs(lateral_m) > 1.2 * track.lane_width_m",
         _LANE,
     ),
     Named(
         "a crash at 0.9 of the lane width",
-        _ENV,
-        "abs(self._lateral) > track.lane_width_m",
-        "abs(self._lateral) > 0.9 * track.lane_width_m",
+        "envs/lane_keeping/layout.py",
+        "return abs(lateral_m) > track.lane_width_m",
+        "return abs(lateral_m) > 0.9 * track.lane_width_m",
         _LANE,
     ),
     Named(

@@ -258,6 +258,8 @@ def _be_child(
         traceback.print_exc()
         code = 1
     finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -149,6 +149,17 @@ def test_with_jit_switched_off_the_reference_runs() -> None:
     assert "NUMBA_DISABLE_JIT" in done.stderr  # the choice is logged with its reason
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_compiles_what_its_parent_has_not(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jit, "_FOLDER", tmp_path)
+    function = jit.compiled(twice)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if function(21) == 42 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert function(21) == 42 and function.stats.cache_hits, "the parent finds what its child has stored"
+
+
 def test_two_processes_do_not_compile_the_same_function(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(
         "from policies.kernels.jit import compiled\n"
