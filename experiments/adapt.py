@@ -25,7 +25,7 @@ from agents.recordings import load_episodes
 from agents.runs.checkpoints import new_checkpoint
 from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.console import check_json, expand_tracks, new_directory, progress, say, table, write_results
+from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.policy_paths import find_policy
 from policies.checkpoint import load_policy, save_policy
 
@@ -73,7 +73,7 @@ def run(options: AdaptOptions) -> Path:
     policy = load_policy(source)
     old = load_episodes(options.replay)
     old = replace(old, episodes=old.episodes[:REPLAYED])
-    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    world = with_vehicle(with_tracks(options.world))
     world = replace(world, period_s=policy.config.nominal_period_s)
     adaptation = Adaptation(policy, world, options.shift, old, options.adapting)
     name = source.resolve().parent.name if source.name == "policy" else source.name

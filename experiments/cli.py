@@ -300,6 +300,9 @@ def _call(name: str, arguments: list[str]) -> int:
     if hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
         options = parse_options(kind, program, arguments, default=module.defaults_for(options))
+    from experiments.outputs import check_outputs
+
+    check_outputs(options)
     with raised():
         code = getattr(module, verb.function)(options)
     return code if isinstance(code, int) else 0

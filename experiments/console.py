@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -26,6 +27,9 @@ from agents.driving.statistics import Estimate
 from agents.runs.directory import command, to_json, versions
 from agents.runs.files import clear_errors, make_directory, write_json
 from agents.runs.ours import check_ours
+
+if TYPE_CHECKING:
+    from envs.lane_keeping.config import LaneKeepingConfig
 
 MILESTONES = 10
 """Plain progress lines for one piece of work when the output is not a terminal."""
@@ -224,6 +228,21 @@ def expand_tracks(track: str | Sequence[str]) -> str | tuple[str, ...]:
         else:
             files.append(entry)
     return tuple(files)
+
+
+def with_tracks(world: LaneKeepingConfig) -> LaneKeepingConfig:
+    """Return the world with its road files named, after a look into each file.
+
+    Raises:
+        FileNotFoundError: if a road file is not there.
+        ValueError: if one cannot be driven.
+    """
+    from envs.road.files import load_track
+
+    named = replace(world, track=expand_tracks(world.track))
+    for file in () if named.track == "random" else named.track:
+        load_track(file, named.track_scale, named.track_lane_width_m, named.track_min_radius_m, named.track_reverse)
+    return named
 
 
 def check_json(path: Path | None) -> None:

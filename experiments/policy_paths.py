@@ -8,7 +8,7 @@ has `learner.safetensors` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 from agents.driving.driver import OpenedDriver, PolicyDriver
@@ -20,7 +20,7 @@ from agents.driving.trials import open_for
 from agents.ppo.checkpoint import FILE, read_record
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import expand_tracks, say
+from experiments.console import say, with_tracks
 from policies.checkpoint import read_config
 
 LANE_KEEPING = "LaneKeeping"
@@ -238,7 +238,7 @@ def find_world(env: str, world: LaneKeepingConfig, names: DrivingNames) -> LaneK
     if env == LANE_KEEPING:
         if names != DrivingNames():
             raise ValueError("--env-names say where things are in another env: give --env, or leave them out.")
-        return with_vehicle(replace(world, track=expand_tracks(world.track)))
+        return with_vehicle(with_tracks(world))
     refuse_lane_keeping(env, world, ("episode_s",))
     length = world.episode_s if world.episode_s != LaneKeepingConfig().episode_s else None
     return look_at_world(env, names, length)

@@ -17,7 +17,7 @@ from agents.driving.record import RecorderConfig, RecordingProgress, RecordingSu
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, expand_tracks, new_directory, progress, say, table, write_results
+from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.options import check_resume
 
 WORLD = LaneKeepingConfig(episode_s=6.0, start_offset=0.4, start_heading_rad=0.25)
@@ -56,7 +56,7 @@ def run(options: RecordOptions) -> Path:
     check_json(options.json)
     if options.world.throttle:
         raise ValueError("the expert steers and leaves the speed to the cruise controller: record without --throttle.")
-    world = with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    world = with_vehicle(with_tracks(options.world))
     options = replace(options, world=world)
     out = new_directory(options.out, "runs/record")
     check_directory(out, "record", options.resume and out.exists(), RESULTS)

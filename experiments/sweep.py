@@ -26,6 +26,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -39,6 +41,7 @@ from tyro.conf import Positional
 
 from agents.driving.metrics import Estimate
 from agents.runs.directory import check_directory, open_run
+from agents.runs.reading import DamagedFile, damaged, one_line, parse_json, read_bytes, read_object
 from experiments.cli import VERBS, describe, parse_options
 from experiments.console import check_json, new_directory, say, show, table, write_results
 from experiments.options import check_resume, parse_core_options
@@ -138,14 +141,7 @@ def run(options: SweepOptions) -> Path:
         check_resume(out, options, ("out", "trials", "resume", "json"))
     with open_run(out, VERB, options, options.resume, RESULTS, _fingerprint(space)) as directory:
         directory.begin()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / JOURNAL)))
-        study = optuna.create_study(
-            storage=storage,
-            study_name=VERB,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-            load_if_exists=True,
-        )
+        study = _open_study(optuna, out / JOURNAL, space)
         _requeue(optuna, study)
         while (finished := _finished(optuna, study)) < wanted:
             trial = study.ask()
@@ -158,8 +154,51 @@ def run(options: SweepOptions) -> Path:
     return out
 
 
+def _open_study(optuna: Any, journal: Path, space: Space) -> Any:
+    """Open the study that a journal holds, or begin one.
+
+    Raises:
+        DamagedFile: if the journal is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if os.path.lexists(journal):
+        content = read_bytes(journal, MOST_JOURNAL_BYTES)
+        if content and not content.endswith(b"\n"):
+            # A kill has cut the last line; what Optuna would add to it could never be read.
+            os.truncate(journal, content.rfind(b"\n") + 1)
+    with damaged(journal, REMOVE):
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            storage=storage,
+            study_name=VERB,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+            load_if_exists=True,
+        )
+        for trial in study.get_trials():
+            for name, value in trial.params.items():
+                if isinstance(space.space[name], list):
+                    json.loads(value)
+            done = trial.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+            if done and set(trial.params) != set(space.space):
+                raise ValueError(f"trial {trial.number} has other options than the sweep")
+            place = trial.user_attrs.get("directory", "" if done else "trial-0")
+            if not isinstance(place, str) or not TRIAL.fullmatch(place):
+                raise ValueError(f"a trial should lie in trial-N, it lies in {place!r:.80}")
+    return study
+
+
 RESULTS = (JOURNAL,)
 """What is worth keeping of a sweep."""
+
+
+TRIAL = re.compile(r"trial-\d+")
+"""Name of a trial's directory."""
+MOST_JOURNAL_BYTES = 1 << 28
+"""Largest journal of trials, bytes."""
+MOST_BYTES = 1 << 20
+"""Largest file that describes a sweep, bytes."""
+REMOVE = "remove the sweep's directory and start it again"
+"""What to do about a damaged trial."""
 
 
 def read_space(path: Path) -> Space:
@@ -169,11 +208,13 @@ def read_space(path: Path) -> Space:
         ValueError: if it cannot be read or says what a sweep does not know.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_bytes(path, MOST_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is not there; give a TOML file that describes the sweep.") from None
+    except DamagedFile:
+        raise
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as TOML ({error}).") from error
+        raise ValueError(f"{path} cannot be read as TOML ({one_line(error)}).") from error
     try:
         return Space(**content)
     except (ValidationError, TypeError) as error:
@@ -286,18 +327,25 @@ def _free(out: Path, number: int) -> Path:
 
 def _outcome(place: Path, space: Space) -> tuple[float, Estimate | None]:
     """Return what a finished run is judged by, and its figure with an interval."""
+    results = read_object(place / "results.json")
     if space.verb == "train ppo":
-        best = json.loads((place / "results.json").read_text(encoding="utf-8"))["figures"]["best"]
-        bounds = {"low": best["reward_low"], "high": best["reward_high"]}
-        return -best["reward"], saved_estimate({"value": best["reward"], **bounds})
-    lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    held_out = json.loads((place / "results.json").read_text(encoding="utf-8"))["figures"]["held_out"]
-    own = next((one for name, one in held_out.items() if name not in ("feedforward", "mean", "straight")), None)
-    own = own or held_out.get("feedforward")
-    figure = None
-    if own is not None:
-        figure = saved_estimate(own["rmse"])
-    return min(line["validation_rmse"] for line in lines), figure
+        with damaged(place / "results.json", REMOVE):
+            best = results["figures"]["best"]
+            bounds = {"low": best["reward_low"], "high": best["reward_high"]}
+            return -float(best["reward"]), saved_estimate({"value": best["reward"], **bounds})
+    with damaged(place / "results.json", REMOVE):
+        held_out = results["figures"]["held_out"]
+        own = next((one for name, one in held_out.items() if name not in ("feedforward", "mean", "straight")), None)
+        own = own or held_out.get("feedforward")
+        figure = saved_estimate(own["rmse"]) if own is not None else None
+    with damaged(place / "metrics.jsonl", REMOVE):
+        return min(float(line["validation_rmse"]) for line in _log(place)), figure
+
+
+def _log(place: Path) -> list[dict[str, Any]]:
+    """Return the lines of a trial's log."""
+    content = read_bytes(place / "metrics.jsonl").decode("utf-8", "replace")
+    return [parse_json(line, place / "metrics.jsonl") for line in content.splitlines()]
 
 
 def _finished(optuna: Any, study: Any) -> int:
@@ -330,7 +378,7 @@ def _rows(optuna: Any, study: Any, space: Space, out: Path) -> list[dict[str, An
                 "options": chosen,
                 "value": trial.value if complete else None,
                 "figure": figure.to_json() if figure is not None else None,
-                "points": len((place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()),
+                "points": len(_log(place)),
                 "pruned": not complete,
             }
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional
 
+from agents.runs.reading import damaged, one_line, read_object
 from experiments.console import screen, table
 
 Cell = str | int | float | tuple[float, float, float] | None
@@ -84,19 +84,16 @@ def read(run: Path, of: str = "ranking") -> tuple[list[str], list[list[Cell]]]:
     path = run / "summary.json" if run.is_dir() else run
     if not path.is_file():
         raise ValueError(f"{run} holds no summary.json: give the directory of a finished `wormwheel robustness`.")
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        form, findings = summary["format"], summary["findings"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no summary of a robustness test ({error}).") from error
+    summary = read_object(path)
+    form = one_line(summary.get("format", "JSON file without a format"))
     if form != "wormwheel-robustness-summary":
         raise ValueError(f"{path} is a {form}; tables are made of a robustness test on roads.")
-    drivers = findings["drivers"]
-    if of == "runs":
-        return _runs(drivers)
-    if of == "families":
-        return _families(findings)
-    return _conditions(findings) if of == "conditions" else _ranking(findings)
+    with damaged(path, "run the robustness test again, which makes it from what was driven"):
+        findings = summary["findings"]
+        made = {"runs": _runs, "families": _families, "conditions": _conditions, "ranking": _ranking}[of](findings)
+        for form_it in (to_csv, to_latex, to_markdown):  # whatever is wrong with a cell is known before it is printed
+            form_it(*made)
+        return made
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
@@ -154,7 +151,7 @@ def _ranking(findings: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
     return columns, rows
 
 
-def _runs(drivers: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Cell]]]:
+def _runs(findings: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
     columns = ["driver", "run", "seed", "lane error, %", "clean, %", "off the road", "of", "clean off the road", "of"]
     rows: list[list[Cell]] = [
         [
@@ -162,7 +159,7 @@ def _runs(drivers: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Ce
             *(_times(one["clean_error"], 100), one["crashes"], one["drives"]),
             *(one["clean_crashes"], one["clean_drives"]),
         ]
-        for driver in drivers
+        for driver in findings["drivers"]
         for one in driver["each_run"]
     ]
     return columns, rows

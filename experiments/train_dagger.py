@@ -10,8 +10,7 @@ kilometre, round by round, are in results.json; `policy/` is that of the last ro
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,8 +39,9 @@ from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.device import check_device
 from agents.runs.directory import RunDirectory, check_directory, open_run
 from agents.runs.files import write_json
+from agents.runs.reading import damaged, read_object
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.console import check_json, expand_tracks, new_directory, progress, say, table, write_results
+from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.options import check_resume, parse_core_options
 from experiments.training_sets import FrameOptions, choose_preprocessing, fit_frames
 from policies.checkpoint import load_policy, save_policy
@@ -129,7 +129,7 @@ def world_of(options: TrainDaggerOptions) -> World:
     """Return where the options say to drive."""
     if options.env == "Recorded":
         return recorded_world(options.data, options.rig, options.reading, episode_s=options.world.episode_s)
-    return with_vehicle(replace(options.world, track=expand_tracks(options.world.track)))
+    return with_vehicle(with_tracks(options.world))
 
 
 def _run_in(directory: RunDirectory, options: TrainDaggerOptions, world: World, config: PolicyConfig) -> Path:
@@ -140,12 +140,12 @@ def _run_in(directory: RunDirectory, options: TrainDaggerOptions, world: World, 
     for number in range(dagger.rounds + 1):
         place = out / f"round-{number}"
         if options.resume and (place / "round.json").is_file():
-            rounds.append(json.loads((place / "round.json").read_text(encoding="utf-8")))
+            rounds.append(_read_round(place / "round.json"))
             policy = load_policy(place / "policy")
             say(f"round {number}: done already, in {place}")
             continue
         _collect(out, options, world, policy, number)
-        mine = [one for one in load_episodes(data_of(out)) if one.meta.extra["round"] == number]
+        mine = [one for one in load_episodes(data_of(out)) if one.meta.extra.get("round") == number]
         met = count_interventions(mine)  # from what was written, so that a round that was stopped counts whole
         result = _learn(place, options, config, out)
         policy = result.policy
@@ -157,16 +157,7 @@ def _run_in(directory: RunDirectory, options: TrainDaggerOptions, world: World, 
     assert policy is not None
     with new_checkpoint(directory.policy) as kept:
         save_policy(policy, kept, {"seed": options.learning.seed, "rounds": dagger.rounds})
-    rows = [
-        [
-            str(one["round"]),
-            f"{one['frames']:,}",
-            f"{one['interventions']['per_km']:.1f}" if one["interventions"]["driven_m"] else "expert alone",
-            str(one["interventions"]["crashes"]),
-            f"{one['validation_rmse']:.3f}",
-        ]
-        for one in rounds
-    ]
+    rows = [_row(one) for one in rounds]
     columns = ["round", "labelled frames so far", "interventions per km", "crashes", "validation RMSE, full locks"]
     table("what each round met, before it was learnt from", columns, rows)
     figures_all = {"directory": str(out), "rounds": rounds, "policy": str(directory.policy)}
@@ -174,6 +165,22 @@ def _run_in(directory: RunDirectory, options: TrainDaggerOptions, world: World, 
     write_results(options.json, VERB, options, figures_all)
     say(f"policy: {directory.policy}")
     return out
+
+
+def _row(figures: Mapping[str, Any]) -> list[str]:
+    """Write the figures of a round as a row of the table."""
+    met = figures["interventions"]
+    per_km = f"{met['per_km']:.1f}" if met["driven_m"] else "expert alone"
+    frames, rmse = f"{figures['frames']:,}", f"{figures['validation_rmse']:.3f}"
+    return [str(figures["round"]), frames, per_km, str(met["crashes"]), rmse]
+
+
+def _read_round(path: Path) -> dict[str, Any]:
+    """Read the figures of a round that was done before."""
+    figures = read_object(path)
+    with damaged(path, "remove the directory of this round and resume"):
+        _row(figures)
+    return figures
 
 
 def _collect(out: Path, options: TrainDaggerOptions, world: World, policy: DrivingPolicy | None, number: int) -> None:

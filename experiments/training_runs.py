@@ -64,7 +64,7 @@ def dead_learner(core: str, reward: float, straight: float) -> str:
 
 def saved_estimate(saved: Mapping[str, float | None]) -> Estimate:
     """Return the estimate that was written as JSON; a bound that is None there is none."""
-    value, low, high = (math.nan if (v := saved[part]) is None else v for part in ("value", "low", "high"))
+    value, low, high = (math.nan if (v := saved[part]) is None else float(v) for part in ("value", "low", "high"))
     return Estimate(value, low, high)
 
 

@@ -7,7 +7,6 @@ set chooses the best epoch, so figures on the held-out set are not flattered by 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import replace
@@ -26,6 +25,7 @@ from agents.recordings.doctor.leaks import shared_files
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames, RawFrames
 from agents.recordings.splits import split_by_episode, split_by_time_block
+from agents.runs.reading import read_json
 from experiments.console import progress
 from policies.preprocessing import Preprocessing
 
@@ -131,7 +131,7 @@ def _is_simulated(path: Path) -> bool:
         return False
     try:
         first = native.episode_directories(path)[0]
-        return json.loads((first / "meta.json").read_text(encoding="utf-8"))["seed"] is not None
+        return read_json(first / "meta.json")["seed"] is not None
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return False
 

@@ -285,9 +285,9 @@ def count_interventions(episodes: Iterable[Episode]) -> Interventions:
 
 
 def episodes_of_round(config: DaggerConfig, world: World, round_number: int) -> list[int]:
-    """Return the numbers of a round's episodes in the data set."""
+    """Return the numbers of a round's episodes in the data set: two or more, since one is held out for validation."""
     length = max(1, round(world.episode_s / world.period_s))
-    count = -(-config.frames // length)
+    count = max(2, -(-config.frames // length))
     return list(range(round_number * count, (round_number + 1) * count))
 
 

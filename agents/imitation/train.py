@@ -89,8 +89,8 @@ class ImitationConfig:
     bfloat16: Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_word)] = "off"
     """Run the conv head in bfloat16: 1.5 times as fast on CPUs with AMX and faster on GPUs, slower on others; "auto"
     does so where the device gains by it."""
-    steering_weight: NotNegative = 0.0
-    """Alpha of the loss weight exp(alpha · |steering|); 0 weighs all frames alike."""
+    steering_weight: Annotated[float, Field(ge=0, le=50)] = 0.0
+    """Alpha of the loss weight exp(alpha · |steering|), in [0, 50]; 0 weighs all frames alike."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """How frames are changed while training."""
     views: ViewsConfig = ViewsConfig()

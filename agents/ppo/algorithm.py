@@ -221,7 +221,8 @@ class LiquidPPO(BaseAlgorithm):
             if not self.collect_rollouts(callback):
                 break
             iteration += 1
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            # The last rollout may go beyond the end; schedules end there.
+            self._update_current_progress_remaining(min(self.num_timesteps, total_timesteps), total_timesteps)
             if log_interval and iteration % log_interval == 0:
                 self.dump_logs(iteration)
             self.train()

@@ -141,10 +141,16 @@ class _SavedBooks:
     """As in `Books`, like the others."""
     envs: Annotated[int, Field(gt=0, le=1 << 16)]
     stats_window_size: Annotated[int, Field(gt=0, le=1 << 24)]
-    counters: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    counters: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     infos: list[dict[str, float]] | None
     successes: list[float] | None
     record: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        # Earlier versions counted progress beyond the end as less than none.
+        wrong = [name for name, value in self.counters.items() if value < 0 and name != "_current_progress_remaining"]
+        if wrong:
+            raise ValueError(f"{wrong[0]} must be at least 0, got {self.counters[wrong[0]]}.")
 
 
 def save_learner(

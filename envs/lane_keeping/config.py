@@ -20,7 +20,7 @@ RENDERERS = ("warp", "tiny")
 MOST_PIXELS = 4_000_000
 """Pixels of a frame at most: the tables of the camera take some 150 bytes for each."""
 _Side = Annotated[int, Field(ge=8, le=4096)]
-_Speed = Annotated[float, Field(gt=0.0, le=100.0)]
+_Speed = Annotated[float, Field(ge=0.01, le=100.0)]
 _Wait = Annotated[float, Field(ge=0.0, le=3600.0)]
 _Dark = Annotated[float, Field(gt=0.0, le=60.0)]
 
@@ -45,7 +45,7 @@ class LaneKeepingConfig:
     episode_s: Positive = 60.0
     """Length of an episode, s; it is truncated then."""
     speed_mps: Annotated[tuple[_Speed, _Speed], Ordered] = (1.2, 2.0)
-    """Range from which each reset draws the speed that the cruise controller holds, m/s."""
+    """Range from which each reset draws the speed that the cruise controller holds, m/s, in [0.01, 100]."""
     throttle: bool = False
     """A second action in [−1, 1] changes the wanted speed from 0 (−1) over the drawn speed (0) to twice it (1)."""
     track: str | tuple[str, ...] = "random"

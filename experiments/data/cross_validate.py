@@ -30,6 +30,7 @@ from agents.driving.statistics import Estimate, bootstrap
 from agents.imitation.train import ImitationConfig, Progress, train_imitation
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
+from agents.recordings.reading.files import load_array
 from agents.recordings.splits import cut_into_blocks, split_by_time_block
 from agents.runs.checkpoints import newest_whole
 from agents.runs.directory import RunDirectory, check_directory, open_run
@@ -145,9 +146,9 @@ def _steer(
     place = out / "blocks" / f"{config.core.replace(':', '-')}-seed-{seed}-block-{number}"
     kept = place.parent / f"{place.name}.npy"
     if kept.is_file():
-        steering = np.load(kept)
-        if steering.shape != (count,):
-            raise ValueError(f"{kept} holds {steering.shape} values where the block has {count}; remove it.")
+        steering = load_array(kept)
+        if steering.shape != (count,) or steering.dtype.kind != "f" or not np.isfinite(steering).all():
+            raise ValueError(f"{kept} should hold {count} finite numbers, one a frame of the block; remove it.")
         return np.asarray(steering, np.float32)
     rest, held = fold
     training, validation = split_by_time_block(rest, options.validation, options.gap_s)

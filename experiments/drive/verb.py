@@ -30,7 +30,7 @@ from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions
 from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, expand_tracks, new_directory, say, table, write_results
+from experiments.console import check_json, new_directory, say, table, with_tracks, write_results
 from experiments.drive.guard import ADDRESS
 from experiments.drive.inside import Accounts, explain_there, open_there
 from experiments.drive.keeping import HUMAN, POLICY
@@ -87,7 +87,7 @@ def run(options: DriveOptions) -> None:
     from experiments.drive.app import Hub, make_app
 
     check_json(options.json)
-    world = replace(options.world, track=expand_tracks(options.world.track))
+    world = with_tracks(options.world)
     name, driver = _driver(options, world)
     out = new_directory(options.out, "runs/drive")
     check_directory(out, "drive", False, RESULTS)

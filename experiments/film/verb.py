@@ -30,7 +30,7 @@ from agents.runs.ours import check_ours
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import GaussianNoise, parse
-from experiments.console import expand_tracks, progress, screen
+from experiments.console import progress, screen, with_tracks
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.film.drive import Take, describe_drive, film_drive, film_two
 from experiments.film.other_world import describe_other, film_other_world
@@ -147,7 +147,7 @@ def run(options: RenderOptions) -> Path:
         if parse(options.perturbation).attacks and not all(has_gradient(one) for one in opened.values()):
             raise ValueError(f"--perturbation {options.perturbation} asks a gradient that a driver does not have.")
         steps = max(1, round(options.seconds / options.world.period_s))
-        world = replace(options.world, track=expand_tracks(options.world.track), episode_s=options.seconds)
+        world = replace(with_tracks(options.world), episode_s=options.seconds)
         with progress("filming", steps) as bar:
             take = Take(opened[name], name, options.noise_variance, options.perturbation, options.noise_seed)
             if options.side_by_side:

@@ -34,8 +34,7 @@ from agents.runs.workers import run_jobs
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
-from envs.road.files import load_track
-from experiments.console import check_json, expand_tracks, progress, say, write_results
+from experiments.console import check_json, progress, say, with_tracks, write_results
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.policy_paths import LANE_KEEPING, check_frame_size, has_gradient, refuse_lane_keeping, say_unknown
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
@@ -245,10 +244,7 @@ def choose_world(given: LaneKeepingConfig) -> LaneKeepingConfig:
         FileNotFoundError: if a road file is not there.
         ValueError: if one cannot be driven.
     """
-    world = with_vehicle(replace(given, track=expand_tracks(given.track)))
-    for file in () if world.track == "random" else world.track:
-        load_track(file, world.track_scale, world.track_lane_width_m, world.track_min_radius_m, world.track_reverse)
-    return world
+    return with_vehicle(with_tracks(given))
 
 
 def without_attacks(suite: Suite, policy_runs: Sequence[PolicyRun]) -> Suite:

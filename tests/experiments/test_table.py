@@ -76,5 +76,14 @@ def test_markdown_and_every_table(finished: Path, capsys: pytest.CaptureFixture[
 def test_what_is_no_test_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "no summary.json" in wormwheel(capsys, "table", tmp_path).complaint
     (tmp_path / "summary.json").write_text("[]")
-    assert "no summary of a robustness test" in wormwheel(capsys, "table", tmp_path).complaint
+    assert "should hold a JSON object" in wormwheel(capsys, "table", tmp_path).complaint
+    content = json.loads((finished / "summary.json").read_text())
+    for damaged in (
+        {**content, "format": "something else"},
+        {**content, "findings": {}},
+        {**content, "findings": {**content["findings"], "drivers": [{"name": "a"}]}},
+        {**content, "findings": {**content["findings"], "drivers": 3}},
+    ):
+        write_json(tmp_path / "summary.json", damaged)
+        assert str(tmp_path / "summary.json") in wormwheel(capsys, "table", tmp_path, "--md").complaint
     assert "one of --latex" in wormwheel(capsys, "table", finished, "--latex", "--md").complaint

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.cli import VERBS
+from experiments.cli import VERBS, Verb
 from experiments.help.declared import Option, read_options
 from tests.experiments.verbs import ROAD
 from tests.reliability.commands import make_materials
@@ -40,7 +40,17 @@ START: dict[str, tuple[str, ...]] = {
     "record": ("--out", "new", "--frames", "20", *ROAD),
     "train imitation": ("--data", "{data}", "--out", "new", "--epochs", "1"),
     "train ppo": ("--out", "new", "--steps", "64", "--vehicle", "bicycle"),
+    "train dagger": (
+        *("--out", "new", "--rounds", "1", "--frames", "30", "--core", "gru", "--learning.epochs", "1", *ROAD[:4]),
+        *ROAD[6:],
+    ),
+    "adapt": (
+        *("--policy", "{policy}", "--replay", "{data}", "--out", "new", "--friction", "0.5", "--vehicle", "bicycle"),
+        *("--updates", "1", "--episodes", "1", "--steps", "1", "--suite-roads", "1", "--measure-roads", "1"),
+    ),
     "sweep": ("{space}", "--out", "new"),
+    "table": ("{data}",),
+    "drive": ("--out", "new", "--no-browser", "--vehicle", "bicycle"),
     "evaluate": ("--policy", "{policy}", "--episodes", "1", "--episode-s", "1", "--vehicle", "bicycle"),
     "fit": ("--policy", "{policy}", "--data", "{data}"),
     "gate": ("--policy", "{policy}", "--require", "crashes <= 9", "--out", "new", "--perturbations", "fog:1"),
@@ -62,6 +72,16 @@ START: dict[str, tuple[str, ...]] = {
 """By verb: options with which it would do something small."""
 ENDLESS = ("--to-s", "--recording.to-s", "--max-gap-s", "--recording.max-gap-s")
 """Options that may be without end."""
+STRANGE = {
+    "NUMBER": ("-1", "0", "1e300", "-1e300", "5e-324", "1e12"),
+    "INT": ("-1", "0", "1000000000000", "2147483648", "-9223372036854775809"),
+    "TEXT": ("", "\udc80", "a\0b", "x" * 5000, "a\nb", "../..", "-"),
+    "PATH": ("", "\udc80", "a\0b", "x" * 5000, "a\nb", "/dev/full", "/dev/zero", "/", ".", "..", "~nobody/x"),
+    "NAME": ("", "\udc80", "a\nb", "None"),
+}
+"""Values that an option of a kind may take or refuse: what is taken must end well, what is refused in one line."""
+SERVED = ("drive",)
+"""Verbs that do not end by themselves once they have begun."""
 
 CONTRADICTIONS = """
 record --throttle
@@ -221,6 +241,8 @@ class Bad:
 
     words: tuple[str, ...]
     """What follows `wormwheel`."""
+    maybe: bool = False
+    """Whether it may as well be done."""
 
     def __str__(self) -> str:
         """Show it as it is typed, long words cut."""
@@ -252,6 +274,22 @@ def from_declarations(rng: random.Random) -> Iterator[Bad]:
             yield _bad(verb_name, option_name, *[value] * count)
         if kinds[0] != "..." and not option.value.endswith("..."):
             yield _bad(verb_name, option_name)
+
+
+def strange(rng: random.Random) -> Iterator[Bad]:
+    """Yield values at the edge of what an option takes, or beyond, two for each option of each verb."""
+    for name, verb in VERBS.items():
+        for option in read_options(verb.module, verb.options).options:
+            kinds = option.value.split()
+            values = STRANGE.get(kinds[0]) if kinds and option.name.startswith("--") else None
+            if values is None or (name in SERVED and kinds[0] in ("NUMBER", "TEXT")):
+                continue
+            count = 2 if len(kinds) > 1 and kinds[1].isupper() else 1
+            for value in rng.sample(values, 2):
+                if count == 1 or kinds[0] not in ("NUMBER", "INT"):
+                    yield Bad((*_bad(name).words, f"{option.name}={value}"), True)
+                else:
+                    yield Bad((*_bad(name).words, option.name, *[value] * count), True)
 
 
 def _bad(verb: str, *more: str) -> Bad:
@@ -344,9 +382,69 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     ):
         for verb, end in (("render", ".mp4"), ("data view", ".mp4"), ("gallery", ".png")):
             yield _with_out(verb, out.format(**there, end=end, long="x" * 300))
-    for verb in VERBS:
+    with_json = [name for name, verb in VERBS.items() if _takes(verb, "--json")]
+    for verb in with_json:
         yield bad(verb, "--json", f"{there['forbidden']}/figures.json")
         yield bad(verb, "--json", there["folder"])
+        for place in (
+            "{text}",
+            "{text}/figures.json",
+            "{pipe}",
+            "{loop}",
+            "{data}/dataset.json",
+            "/dev/full",
+            "x\0.json",
+        ):
+            yield bad(verb, "--json", place.format(**there))
+        yield bad(verb, "--json", f"{'x' * 300}.json")
+        yield bad(verb, "--json", "")
+    # Two outputs in one place; an output in the place of an input, inside it, or around it.
+    for verb in with_json:
+        if _takes(VERBS[verb], "--out"):
+            yield bad(verb, "--json", "new.mp4" if verb in ("render", "data view") else "new")
+    yield bad("render", "--preview", "new.mp4")
+    yield bad("data view", "--step", "new.mp4")
+    yield bad("data view", "--step", "same.png", "--json", "same.png")
+    yield bad("data check", "--picture", "same.png", "--json", "same.png")
+    yield bad("data check", "--picture", "{data}/dataset.json")
+    yield bad("data check", "--picture", "{folder}")
+    for verb in ("data convert", "data fix", "data cross-validate", "train imitation"):
+        for out in ("{data}", "{tub}", "{data}/..", "{policy}", "{policy}/policy", "{data}/episode_000000", "/"):
+            yield _with_out(verb, out.format(**there))
+    for verb in (
+        "record",
+        "train ppo",
+        "train dagger",
+        "adapt",
+        "gate",
+        "robustness",
+        "explain",
+        "export",
+        "sweep",
+        "demo",
+    ):
+        for out in (
+            "{policy}",
+            "{data}",
+            "{data}/..",
+            "{pipe}",
+            "{zero}",
+            "{loop}",
+            "{space}",
+            "/dev/null",
+            "/proc/x",
+            "",
+        ):
+            yield _with_out(verb, out.format(**there))
+    # The same thing twice, and words that are cut or joined.
+    for verb in ("record", "evaluate", "train imitation", "data convert"):
+        yield bad(verb, "--episodes", "1", "--episodes", "many")
+        yield bad(verb, "--=1")
+        yield bad(verb, "--")
+        yield bad(verb, "--js", "figures.json")
+        yield bad(verb, "--seed=1=2")
+        yield bad(verb, "\ud800")
+        yield bad(verb, "--no-json")
     for line in filter(None, (CONTRADICTIONS + ABSURD).splitlines()):
         verb = next(name for name in sorted(VERBS, key=len, reverse=True) if line.startswith(f"{name} "))
         yield bad(verb, *line.removeprefix(verb).split())
@@ -356,6 +454,10 @@ def _with_out(verb: str, out: str) -> Bad:
     words = list(START[verb])
     words[words.index("--out") + 1] = out
     return Bad((*verb.split(), *words))
+
+
+def _takes(verb: Verb, name: str) -> bool:
+    return any(option.name == name for option in read_options(verb.module, verb.options).options)
 
 
 def make_things(root: Path) -> dict[str, str]:
@@ -385,6 +487,9 @@ def examine(bad: Bad, place: dict[str, str], root: Path) -> str:
     words = [word.format(**place) if word.startswith("{") or "={" in word else word for word in bad.words]
     before = _tree(Path(place["data"]).parent)
     ended = run_child(words, Place(root), timeout_s=12 * SLOWEST_S, prepare=_limit)
+    if bad.maybe and ended.code == 0 and not ended.timed_out:
+        done = "Traceback" in ended.err or ended.orphans
+        return f"done, but: {len(ended.orphans)} orphans, {ended.err[-700:]}" if done else ""
     fault = _fault(ended)
     left = [*_tree(root / "work"), *_tree(root / "tmp")]
     if left:
@@ -430,7 +535,8 @@ def _tree(path: Path) -> list[str]:
 
 def all_commands(place: dict[str, str], seed: int) -> list[Bad]:
     """Return all bad commands."""
-    return list(dict.fromkeys([*written_down(place), *from_declarations(random.Random(seed))]))
+    made = [*written_down(place), *from_declarations(random.Random(seed)), *strange(random.Random(f"strange {seed}"))]
+    return list(dict.fromkeys(made))
 
 
 def main() -> int:
@@ -440,17 +546,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="those that contain this text")
     parser.add_argument("--out", type=Path, help="file for the faults, as JSON")
+    parser.add_argument("--part", default="1/1", help="as 2/5: the second fifth of them")
+    parser.add_argument("--materials", type=Path, help="directory in which what they are given is made and kept")
     options = parser.parse_args()
     memory = Path("/dev/shm")
     faults = []
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         import_verbs(list(VERBS))
-        place = make_things(Path(directory) / "materials")
+        place = make_things((options.materials or Path(directory) / "materials").absolute())
         commands = all_commands(place, options.seed)
         if options.only:
             commands = [one for one in commands if options.only in str(one)]
         if options.count is not None:
             commands = random.Random(options.seed).sample(commands, min(options.count, len(commands)))
+        part, parts = map(int, options.part.split("/"))
+        commands = commands[part - 1 :: parts]
         for bad in commands:
             fault = examine(bad, place, Path(directory) / "trial")
             if fault:

@@ -226,6 +226,68 @@ def _read_space(place: Path) -> None:
     read_space(place / "space.toml")
 
 
+def _summary(place: Path) -> None:
+    from agents.runs.files import write_json
+    from experiments.console import plain
+    from experiments.robustness.publish import _to_json
+    from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows, find_in
+
+    drivers = {"ltc": 0.04, "feedforward": 0.12}
+    found = find_in(drive_rows(drivers, 2), block_rows(drivers, 2), CONDITIONS, "feedforward")
+    write_json(place / "summary.json", {"format": "wormwheel-robustness-summary", "findings": plain(_to_json(found))})
+
+
+def _read_summary(place: Path) -> None:
+    from experiments.table import read
+
+    for kind in ("ranking", "runs", "families", "conditions"):
+        read(place, kind)
+
+
+def _round(place: Path) -> None:
+    met = {"per_km": 3.5, "driven_m": 120.0, "crashes": 1}
+    figures = {"round": 1, "frames": 200, "interventions": met, "validation_rmse": 0.1}
+    (place / "round.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def _read_round(place: Path) -> None:
+    from experiments.train_dagger import _read_round
+
+    _read_round(place / "round.json")
+
+
+def _sweep(place: Path) -> None:
+    import optuna
+
+    from experiments.sweep import JOURNAL, _open_study, read_space
+
+    (place / "space.toml").write_text(SPACE, encoding="utf-8")
+    study = _open_study(optuna, place / JOURNAL, read_space(place / "space.toml"))
+    for number in range(2):
+        trial = study.ask()
+        trial.suggest_categorical("core", ['"gru"', '"lstm"'])
+        trial.suggest_float("core-learning-rate", 1e-3, 1e-1, log=True)
+        trial.suggest_int("batch-size", 8, 16, step=8)
+        trial.set_user_attr("directory", f"trial-{number}")
+        trial.report(0.5, 1)
+        (place / f"trial-{number}").mkdir()
+        (place / f"trial-{number}" / "metrics.jsonl").write_text('{"epoch": 1, "validation_rmse": 0.5}\n')
+        held_out = {"gru": {"rmse": {"value": 0.5, "low": 0.4, "high": 0.6}}}
+        (place / f"trial-{number}" / "results.json").write_text(json.dumps({"figures": {"held_out": held_out}}))
+        study.tell(trial, 0.5)
+
+
+def _read_sweep(place: Path) -> None:
+    import optuna
+
+    from experiments.sweep import JOURNAL, _open_study, _requeue, _rows, _show, read_space
+
+    space = read_space(place / "space.toml")
+    study = _open_study(optuna, place / JOURNAL, space)
+    _requeue(optuna, study)
+    _show(_rows(optuna, study, space, place), space)
+
+
 def _read_fit(place: Path) -> None:
     from agents.driving.driver_options import DriverOptions
 
@@ -302,6 +364,9 @@ READERS: dict[str, Reader] = {
     "suite": Reader(_text("suite.json", SUITE), _read_suite),
     "latency": Reader(_text("latency.json", LATENCY), _read_latency),
     "sweep space": Reader(_text("space.toml", SPACE), _read_space, needs=("optuna",)),
+    "sweep": Reader(_sweep, _read_sweep, ("trials.log", "trial-*/*"), ("optuna",)),
+    "summary": Reader(_summary, _read_summary, needs=("pandas", "pyarrow")),
+    "round": Reader(_round, _read_round),
     "fit": Reader(_text("fit.json", FIT), _read_fit),
     "wiring": Reader(_text("circuit.csv", CIRCUIT), _read_wiring),
     "road": Reader(_text("road.csv", ROAD), _read_road),

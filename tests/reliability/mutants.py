@@ -17,6 +17,9 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import ctypes
+import filecmp
+import hashlib
 import json
 import math
 import os
@@ -202,28 +205,70 @@ def _changes(node: ast.AST) -> Iterator[Callable[[], None]]:
 class Nursery:
     """A copy of the tree, in which a forked process tries breaks."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, kept: Path | None = None) -> None:
+        self.place, self.kept = place, kept
         self._stamp_s = int(time.time()) - 10_000_000
-        kept = shutil.ignore_patterns("*.pyc", ".git", ".venv", "site", "build")
-        for name in (*ROOMS, "docs"):
-            shutil.copytree(ROOT / name, place / name, ignore=kept)
-        for path in [*ROOT.glob("*.toml"), *ROOT.glob("*.md"), *ROOT.glob("*.txt"), *ROOT.glob("*.py")]:
-            shutil.copy2(path, place)
+        self._copy()
+        digest = hashlib.sha256()
+        for path in sorted(place.rglob("*.py")):
+            digest.update(path.read_bytes())
+        self._digest = digest.hexdigest()
+
+    def _copy(self) -> None:
+        """Make the copy like the tree; what is the same already stays, and with it its byte code."""
+        wanted = [path for name in (*ROOMS, "docs") for path in (ROOT / name).rglob("*") if path.is_file()]
+        wanted += [path for end in ("toml", "md", "txt", "py") for path in ROOT.glob(f"*.{end}")]
+        names = {path.relative_to(ROOT) for path in wanted if path.suffix != ".pyc"}
+        for path in list(self.place.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc" and path.relative_to(self.place) not in names:
+                path.unlink()
+        for name in names:
+            here = self.place / name
+            if not here.exists() or not filecmp.cmp(ROOT / name, here, shallow=False):
+                here.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, here)
 
     def watch(self, paths: Sequence[str], tests: Sequence[str], log: Path) -> Watched | None:
         """Run tests without any break; returns what they took and which lines they ran, None when one fails.
 
-        Byte code is written meanwhile, so that what is not broken need not be compiled again.
+        Byte code is written meanwhile, so that what is not broken need not be compiled again. What was seen in a
+        tree of the same contents is taken from where it is kept.
         """
+        files = [file for test in tests for file in self._files(test)]
+        seen: dict[str, Any] = {}
+        for file in files:
+            if (found := self._watch_file(paths, file, log)) is None:
+                return None
+            seen |= found
+        return Watched.of(seen)
+
+    def _files(self, test: str) -> list[str]:
+        place = self.place / test
+        found = sorted(place.rglob("test_*.py")) if place.is_dir() else [place]
+        return [str(path.relative_to(self.place)) for path in found]
+
+    def _watch_file(self, paths: Sequence[str], file: str, log: Path) -> dict[str, Any] | None:
         watcher, found = Watcher([str(self.place / path) for path in paths]), self.place / "watched.json"
         found.unlink(missing_ok=True)
+        known = None
+        if self.kept is not None:
+            self.kept.mkdir(parents=True, exist_ok=True)
+            name = hashlib.sha256("\n".join([self._digest, *paths, file]).encode()).hexdigest()
+            known = self.kept / f"{name[:16]}.json"
+            if known.exists():
+                content: dict[str, Any] = json.loads(known.read_text())
+                return content
         child = os.fork()
         if child == 0:
-            self._be_child(tests, log, watcher, lambda: found.write_text(json.dumps(watcher.found())))
+            self._be_child((file,), log, watcher, lambda: found.write_text(json.dumps(watcher.found())))
         if self._ended(child) or not found.exists():
             return None
-        return Watched.of(json.loads(found.read_text()), str(self.place))
+        seen: dict[str, Any] = json.loads(found.read_text())
+        for ran in seen.values():
+            ran[1] = [[os.path.relpath(name, self.place), line] for name, line in ran[1]]
+        if known is not None:
+            known.write_text(json.dumps(seen))
+        return seen
 
     def tests_fail(self, made: Break, tests: Sequence[str], watched: Watched | None, log: Path) -> bool:
         """Put a source in the place of a module, run tests in a fork, put the module back."""
@@ -257,6 +302,7 @@ class Nursery:
         code = 1
         try:
             os.setsid()
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody is left behind
             resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_S, LONGEST_S))
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(descriptor, 1)
@@ -326,12 +372,9 @@ class Watched:
     """By test: module and line."""
 
     @classmethod
-    def of(cls, found: dict[str, Any], place: str) -> Watched:
-        """Make it from what a `Watcher` has found in a copy of the tree."""
-        lines = {
-            name: frozenset((os.path.relpath(file, place), line) for file, line in ran)
-            for name, (_, ran) in found.items()
-        }
+    def of(cls, found: dict[str, Any]) -> Watched:
+        """Make it from what a `Watcher` has found, modules named as in the tree."""
+        lines = {name: frozenset((file, line) for file, line in ran) for name, (_, ran) in found.items()}
         return cls({name: seconds for name, (seconds, _) in found.items()}, lines)
 
     def order(self, made: Break) -> dict[str, int]:
@@ -457,9 +500,10 @@ def main() -> int:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "kernels"))
     import_others()
     watched: dict[tuple[str, ...], Watched | None] = {}
+    kept = options.out.with_suffix(".watched") if options.out is not None else None
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        nursery = Nursery(Path(directory) / "tree")
+        nursery = Nursery((kept.absolute() if kept is not None else Path(directory)) / "tree", kept)
         log = Path(directory) / "log"
         # Those of one module follow one another: its tests are watched once, when they are needed.
         for what, made, tests in sorted(tried, key=lambda one: (one[1].path, one[2])):

@@ -72,6 +72,24 @@ def test_labels_lead_back_to_the_lane(tmp_path: Path):
     assert np.corrcoef(offset, pushed.steering - np.median(pushed.steering))[0, 1] < -0.3
 
 
+def test_the_label_is_what_the_expert_steered_where_the_car_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[tuple[float, float, float, float]] = []
+    steer = recorder.Expert.steer
+
+    def listen(self: Any, env: gymnasium.Env[Any, Any]) -> float:
+        state = env.unwrapped.vehicle_state  # type: ignore[attr-defined]
+        said.append((steer(self, env), state.x, state.y, state.yaw))
+        return said[-1][0]
+
+    monkeypatch.setattr(recorder.Expert, "steer", listen)
+    pushes = DisturbanceConfig(interval_s=0.2, strength=(0.6, 0.9))
+    record(tmp_path / "data", WORLD, RecorderConfig(frames=25, disturbance=pushes))
+    (episode,) = load_episodes(tmp_path / "data")
+    columns = [episode.steering, *(episode.extras[name] for name in ("x_m", "y_m", "yaw_rad"))]
+    np.testing.assert_allclose(np.stack(columns, 1), said[:25], atol=1e-6)
+    assert np.abs(np.diff(episode.extras["x_m"])).min() > 1e-3, "the car moves between two frames"
+
+
 def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steer = recorder.Expert.steer
 

@@ -187,6 +187,23 @@ def test_mean_corruption_error_leaves_out_what_the_baseline_never_gets_wrong():
     assert np.isnan(nothing.mean.value) and nothing.left_out == 2
 
 
+def test_mean_corruption_error_is_a_mean_over_perturbations():
+    # Ratios of 1, 1 and 4: their mean is 2, their median 1.
+    errors = (1 + 0.05 * random_scores(6, 8, 3)) * np.array([1.0, 1.0, 4.0])
+    found = mean_corruption_error(errors, 1 + 0.05 * random_scores(6, 8, 3, seed=1), [0, 1, 2]).mean
+    assert found.value == pytest.approx(2, abs=0.1) and between(found, 1.9, 2.1)
+
+
+def test_the_runs_of_two_drivers_are_drawn_apart():
+    # A driver against itself: were its runs drawn alike, every resample would be a tie.
+    scores = random_scores(8, 10, 3) + np.linspace(0.5, 1.5, 8)[:, None, None]
+    against_itself = [paired_difference(scores, scores), probability_of_improvement(scores, scores)]
+    against_itself.append(mean_corruption_error(scores, scores, [0, 1, 2]).mean)
+    for found in against_itself:
+        assert found.high - found.low > 0.05
+        assert found.low < found.value < found.high
+
+
 def test_mean_corruption_error_interval_holds_the_ratio_of_two_noisy_drivers():
     first = 0.3 + 0.05 * random_scores(5, 4, 6)
     second = 0.6 + 0.05 * random_scores(5, 4, 6, seed=2)

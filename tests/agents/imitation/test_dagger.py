@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def test_without_a_driver_the_expert_drives_with_pushes_and_its_share_falls(tmp_
     config = DaggerConfig(decay=0.5, frames=100)
     assert [share_of_round(config, number) for number in range(3)] == [1.0, 0.5, 0.25]
     assert episodes_of_round(config, WORLD, 1) == [3, 4, 5], "100 frames are 3 episodes of 40"
+    assert episodes_of_round(replace(config, frames=5), WORLD, 1) == [2, 3], "one is held out"
 
 
 def test_a_share_is_driven_by_the_expert(tmp_path: Path):
