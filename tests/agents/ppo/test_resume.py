@@ -73,6 +73,14 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     assert [info["r"] for info in whole.ep_info_buffer] == [info["r"] for info in resumed.ep_info_buffer]
 
 
+def test_a_run_that_is_shorter_than_a_rollout_ends_where_schedules_end(tmp_path: Path) -> None:
+    model = learner("gru")
+    model.learn(1)
+    assert model.num_timesteps > 1 and model._current_progress_remaining == 0
+    model.save(tmp_path / "policy")
+    assert LiquidPPO.load(tmp_path / "policy").num_timesteps == model.num_timesteps
+
+
 def test_two_runs_are_equal_and_another_seed_is_not() -> None:
     one, two, other = (learner("ltc", visual=True, seed=seed) for seed in (1, 1, 2))
     for model in (one, two, other):
