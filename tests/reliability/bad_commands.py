@@ -41,8 +41,8 @@ START: dict[str, tuple[str, ...]] = {
     "train imitation": ("--data", "{data}", "--out", "new", "--epochs", "1"),
     "train ppo": ("--out", "new", "--steps", "64", "--vehicle", "bicycle"),
     "train dagger": (
-        *("--out", "new", "--rounds", "1", "--frames", "30", "--episode-s", "1", "--vehicle", "bicycle"),
-        *("--core", "gru", "--learning.epochs", "1", "--height", "24", "--width", "48"),
+        *("--out", "new", "--rounds", "1", "--frames", "30", "--core", "gru", "--learning.epochs", "1", *ROAD[:4]),
+        *ROAD[6:],
     ),
     "adapt": (
         *("--policy", "{policy}", "--replay", "{data}", "--out", "new", "--friction", "0.5", "--vehicle", "bicycle"),

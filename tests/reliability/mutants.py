@@ -209,6 +209,10 @@ class Nursery:
         self.place, self.kept = place, kept
         self._stamp_s = int(time.time()) - 10_000_000
         self._copy()
+        digest = hashlib.sha256()
+        for path in sorted(place.rglob("*.py")):
+            digest.update(path.read_bytes())
+        self._digest = digest.hexdigest()
 
     def _copy(self) -> None:
         """Make the copy like the tree; what is the same already stays, and with it its byte code."""
@@ -227,8 +231,8 @@ class Nursery:
     def watch(self, paths: Sequence[str], tests: Sequence[str], log: Path) -> Watched | None:
         """Run tests without any break; returns what they took and which lines they ran, None when one fails.
 
-        Byte code is written meanwhile, so that what is not broken need not be compiled again. What was seen of the same
-        modules and tests is taken from where it is kept.
+        Byte code is written meanwhile, so that what is not broken need not be compiled again. What was seen in a
+        tree of the same contents is taken from where it is kept.
         """
         files = [file for test in tests for file in self._files(test)]
         seen: dict[str, Any] = {}
@@ -249,8 +253,7 @@ class Nursery:
         known = None
         if self.kept is not None:
             self.kept.mkdir(parents=True, exist_ok=True)
-            contents = [(self.place / path).read_bytes() for path in (*paths, file)]
-            name = hashlib.sha256("\n".join([*paths, file]).encode() + b"".join(contents)).hexdigest()
+            name = hashlib.sha256("\n".join([self._digest, *paths, file]).encode()).hexdigest()
             known = self.kept / f"{name[:16]}.json"
             if known.exists():
                 content: dict[str, Any] = json.loads(known.read_text())

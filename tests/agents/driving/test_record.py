@@ -20,7 +20,7 @@ from agents.driving.expert import DisturbanceConfig
 from agents.driving.record import RecorderConfig, RecordingProgress, attempt_seed, record, remove_leftovers
 from agents.recordings import load_episodes
 from agents.recordings.native import episode_directories
-from agents.runs.workers import WorkerLost, run_jobs
+from agents.runs.workers import WorkerLost, run_jobs, worker_context
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.road.random_road import RandomRoadConfig
 from tests.experiments.verbs import tree
@@ -128,6 +128,25 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path: Path):
 
 
 def test_a_kill_keeps_what_is_complete(tmp_path: Path):
+    """SIGKILL in the middle: whole episodes stay, and recording goes on."""
+    process = worker_context().Process(target=record, args=(tmp_path / "data", WORLD, RecorderConfig(frames=6000)))
+    process.start()
+    try:
+        _wait_for(lambda: (tmp_path / "data").is_dir() and len(episode_directories(tmp_path / "data")) >= 2)
+    finally:
+        process.kill()
+        process.join()
+    episodes = load_episodes(tmp_path / "data")
+    assert len(episodes) >= 2 and not episodes.skipped
+    assert all(len(episode) == 30 for episode in episodes)
+    more = RecorderConfig(frames=30 * len(episodes) + 10)
+    result = record(tmp_path / "data", WORLD, more)
+    assert (result.frames, result.kept_frames) == (more.frames, 30 * len(episodes))
+    assert not list((tmp_path / "data").glob(".episode*"))
+
+
+@pytest.mark.thorough
+def test_a_kill_of_a_command_with_workers_keeps_what_is_complete(tmp_path: Path):
     """SIGKILL of the parent in the middle: whole episodes stay, the workers end, and recording goes on."""
     code = (
         "from pathlib import Path; from agents.driving.record import *\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -18,10 +18,11 @@ from envs.lane_keeping.scenario import Scenario
 from envs.perturbations import PERTURBATIONS, SEVERITIES, CameraInfo, Composition, Moment
 from envs.perturbations.composition import LONGEST, SHORTEST, Running
 from envs.road.random_road import random_track
+from envs.road.track import Track
 from envs.scene.look import Line, Look
 
 CAMERA = CameraInfo(1, 1, 0.05)
-STEPS, SEEDS = 200, 12
+STEPS, SEEDS = 120, 10
 PLAIN = Scenario(LaneKeepingConfig())
 
 
@@ -99,9 +100,14 @@ def repaved(name: str, severity: int, seed: int) -> float:
     return float(np.abs(np.subtract([there.bright, there.dark], [here.bright, here.dark])).mean())
 
 
+@lru_cache(maxsize=1)
+def plain_road() -> Track:
+    return random_track(np.random.default_rng(2))
+
+
 def road(read: Callable[[np.ndarray, float], float]) -> Callable[..., float]:
     def measured(made: Scenario) -> float:
-        track = made.track(random_track(np.random.default_rng(2)))
+        track = made.track(plain_road())
         return read(track.curvatures, track.lane_width_m)
 
     return partial(changed, read=measured)
@@ -172,7 +178,7 @@ def test_what_is_reported_is_true_and_what_is_hidden_is_not(name: str) -> None:
 def test_a_dose_is_what_its_unit_counts() -> None:
     """Absolute sizes, for what is stated in seconds, shares or factors: half a dose is another dose."""
     for severity in SEVERITIES:
-        delays = [age("latency", severity, seed) * CAMERA.period_s for seed in range(40)]
+        delays = [age("latency", severity, seed) * CAMERA.period_s for seed in range(25)]
         kind = PERTURBATIONS["latency"]
         # Pictures that are overtaken are never shown, so what is shown is a little younger than the mean delay.
         assert 0.82 * kind.doses[severity - 1] < np.mean(delays) < 1.02 * kind.doses[severity - 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import gymnasium
@@ -243,16 +244,23 @@ def test_wrapped_further_and_drawn() -> None:
     assert not np.array_equal(dark, env.unwrapped.render())
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_recordings_are_perturbed_by_the_same_code(name: str) -> None:
+@lru_cache(maxsize=1)
+def bare_drive(steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Frames of a drive without perturbation, the car's yaw rates before them, its target speed."""
     bare = gymnasium.make(envs.LANE_KEEPING, **BICYCLE)
     clean, turns = [bare.reset(seed=3)[0]["camera"]], [0.0]
     inside: Any = bare.unwrapped
-    for step in range(10):
+    for step in range(steps):
         observation, *_ = bare.step(steering(step))
         state = inside.vehicle_state
         clean.append(observation["camera"])
         turns.append(state.speed * math.tan(state.steer) / inside.vehicle_params.wheelbase_m)
+    return np.stack(clean), np.array(turns), inside.target_speed_mps
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_recordings_are_perturbed_by_the_same_code(name: str) -> None:
+    clean, turns, speed_mps = bare_drive(10)
     if name == "mirrored":
         env = make("mirrored:5")
         observation, _ = env.reset(seed=3)
@@ -261,7 +269,7 @@ def test_recordings_are_perturbed_by_the_same_code(name: str) -> None:
     env = make(f"{name}:4")
     live = [entry[0]["camera"] for entry in drive(env, 10)]
     episode = RecordedEpisode(f"{name}:4", env.perturbation_seed, env.camera)
-    taken = episode.take(np.stack(clean), np.ones(11, np.float32), inside.target_speed_mps, np.array(turns))
+    taken = episode.take(clean.copy(), np.ones(11, np.float32), speed_mps, turns)
     np.testing.assert_array_equal(taken.frames, np.stack(live))
     assert taken.kept.tolist() == list(range(11)) and (taken.elapsed == 1.0).all()
 

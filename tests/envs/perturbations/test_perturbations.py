@@ -18,6 +18,7 @@ from envs.perturbations.composition import Composition, Running
 from envs.perturbations.families.blur import _disc
 from envs.perturbations.perturbation import Effect
 from envs.road.random_road import random_track
+from envs.road.track import Track
 from envs.scene.look import Look
 
 CAMERA = CameraInfo(48, 96, 0.05)
@@ -67,9 +68,14 @@ def trace(effect: Running) -> list[Any]:
     return found
 
 
+@lru_cache(maxsize=1)
+def plain_road() -> Track:
+    return random_track(np.random.default_rng(2))
+
+
 def described(scenario: Scenario) -> tuple[Any, ...]:
     """A scenario in values that can be compared."""
-    track = scenario.track(random_track(np.random.default_rng(2)))
+    track = scenario.track(plain_road())
     return (scenario.config, scenario.look(Look()), track.lane_width_m, round(track.length_m, 6))
 
 
@@ -121,30 +127,33 @@ def test_more_severe_changes_frames_more(name: str) -> None:
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_the_same_seed_repeats_exactly_and_frames_are_left_alone(name: str) -> None:
     frames = drive()[:12]  # not writable: changing one in place raises
-    first, again, *others = (seen(name, 4, seed, frames) for seed in (7, 7, 8, 9, 10, 11, 12))
+    first, again = (seen(name, 4, 7, frames) for _ in range(2))
     assert first.dtype == np.uint8 and first.shape == frames.shape
     np.testing.assert_array_equal(first, again)
     made = PERTURBATIONS[name](4)
-    begun = [Composition((made,)).begin(seed, CAMERA) for seed in (7, 7, 8, 9, 10)]
-    scenarios = [described(each.scenario(Scenario(LaneKeepingConfig()))) for each in begun]
-    traces = [(trace(each), each.mirrors) for each in begun]
-    assert traces[0] == traces[1] and scenarios[0] == scenarios[1]
-    differs = any((first != other).any() for other in others)
-    assert (
-        differs or any(t != traces[0] for t in traces) or any(w != scenarios[0] for w in scenarios)
-    ) == made.kind.random
+
+    def unseen(seed: int) -> Any:
+        begun = Composition((made,)).begin(seed, CAMERA)
+        return trace(begun), begun.mirrors, described(begun.scenario(Scenario(LaneKeepingConfig())))
+
+    same = unseen(7)
+    assert same == unseen(7)
+    # One seed that differs is enough, and few of those that are drawn do not.
+    seeds = range(8, 13) if made.kind.random else range(8, 10)
+    differs = any((first != seen(name, 4, seed, frames)).any() or unseen(seed) != same for seed in seeds)
+    assert differs == made.kind.random
 
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_is_not_seen_does_something_and_more_of_it(name: str) -> None:
     made = PERTURBATIONS[name]
     plain = Scenario(LaneKeepingConfig())
-    clean = trace(Composition().begin(0, CAMERA))
+    clean, usual = trace(Composition().begin(0, CAMERA)), described(plain)
     changed = []
     for severity in SEVERITIES:
         running = Composition((made(severity),)).begin(1, CAMERA)
         made_of = described(running.scenario(plain))
-        changed.append((made_of != described(plain), trace(running) != clean, made_of))
+        changed.append((made_of != usual, trace(running) != clean, made_of))
     assert changed[-1][0] == made.changes_scenario
     assert changed[-1][0] or changed[-1][1]
     if made.changes_scenario:
@@ -162,9 +171,10 @@ def test_a_dose_is_the_same_at_another_size(name: str) -> None:
 
     # Blocks of pixels, and those of JPEG, are defined by the pixel: there is less to lose in a finer picture.
     low = 0.55 if name in ("pixelate", "jpeg") else 0.8
-    assert low < distance(96) / distance(48) < 1.25
+    usual = distance(48)
+    assert low < distance(96) / usual < 1.25
     if made.large_doses is None:
-        assert 0.8 < distance(120) / distance(48) < 1.3
+        assert 0.8 < distance(120) / usual < 1.3
     else:  # published for large frames
         assert made(3).dose_at(100) == made.doses[2] and made(3).dose_at(101) == made.large_doses[2]
 

@@ -35,11 +35,11 @@ def test_sizes(variant):
 
 def test_a_sequence_equals_its_single_steps(variant):
     core = build(variant)
-    inputs, elapsed, starts = sequence(4, 11)
+    inputs, elapsed, starts = sequence(4, 6)
     _, state = core(inputs)  # a state that something led to
     outputs, last = core(inputs, state, elapsed, starts)
     singles = []
-    for t in range(11):
+    for t in range(6):
         output, state = core(inputs[:, t : t + 1], state, elapsed[:, t : t + 1], starts[:, t : t + 1])
         singles.append(output)
     close(variant, torch.cat(singles, dim=1), outputs)
@@ -48,8 +48,8 @@ def test_a_sequence_equals_its_single_steps(variant):
 
 def test_a_start_is_a_fresh_state(variant):
     core = build(variant)
-    inputs, elapsed, _ = sequence(3, 9)
-    starts = torch.zeros(3, 9, dtype=torch.bool)
+    inputs, elapsed, _ = sequence(3, 6)
+    starts = torch.zeros(3, 6, dtype=torch.bool)
     starts[1, 4] = starts[2, 0] = True
     _, state = core(inputs)
     outputs, last = core(inputs, state, elapsed, starts)
@@ -82,8 +82,9 @@ def test_as_many_samples_as_units_do_not_confuse(variant):
     for size in {7, OUTPUTS, INPUTS, min(core.state_size or 6, 19)}:
         inputs, elapsed, _ = sequence(size, 3)
         outputs, _ = core(inputs, None, elapsed)
-        singles = [core(inputs[b : b + 1], None, elapsed[b : b + 1])[0] for b in range(size)]
-        close(variant, outputs, torch.cat(singles))
+        some = sorted({0, 1, size - 1})
+        singles = [core(inputs[b : b + 1], None, elapsed[b : b + 1])[0] for b in some]
+        close(variant, outputs[some], torch.cat(singles))
 
 
 def test_gradients_flow_to_the_first_step_and_never_backwards_in_time(variant):

@@ -1,13 +1,12 @@
 """The Triton kernels against the reference.
 
 Where there is no GPU the kernels run in Triton's interpreter, which has to be switched on before Triton is imported:
-`test_everything_in_the_interpreter` runs this file again in a process of its own. What the interpreter does not
+`tests/policies/kernels/test_interpreted.py` runs this file again in a process of its own. What the interpreter does not
 notice, the compiler does: `test_compiles_for_a_gpu` goes down to machine code for a GPU that need not be there.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,8 @@ RUNS = cuda.HAS_TRITON and (GPU or cuda.interpreted())
 DEVICE = "cuda" if GPU else "cpu"
 
 needs_triton = pytest.mark.skipif(not cuda.HAS_TRITON, reason="needs Triton: pip install -e '.[cuda]'")
-needs_kernels = pytest.mark.skipif(not RUNS, reason="runs in test_everything_in_the_interpreter, or on a GPU")
+needs_kernels = pytest.mark.skipif(not RUNS, reason="runs in test_interpreted.py, or on a GPU")
+long = () if GPU else pytest.mark.thorough  # the interpreter takes some milliseconds a row and step
 
 # Largest difference from the float64 reference, relative to the largest value of that tensor.
 TOLERANCES = {
@@ -37,15 +37,22 @@ TOLERANCES = {
 # wiring, N, I, B, T, substeps
 CASES = [
     ("full", 3, 2, 1, 1, 6),
-    ("full", 3, 2, 17, 2, 1),
-    ("full", 3, 3, 3, 5, 2),
-    ("ncp", 19, 32, 1, 4, 6),
-    ("ncp", 19, 5, 3, 3, 3),
-    ("full", 19, 4, 3, 1, 2),
-    ("ncp", 19, 19, 5, 2, 1),
-    ("random", 302, 8, 1, 2, 2),
+    ("full", 3, 3, 2, 3, 2),
+    ("ncp", 19, 5, 2, 2, 1),
+    ("random", 80, 4, 1, 2, 1),
+    *(
+        pytest.param(case, marks=long)
+        for case in [
+            ("full", 3, 2, 17, 2, 1),
+            ("full", 3, 3, 3, 5, 2),
+            ("ncp", 19, 32, 1, 4, 6),
+            ("ncp", 19, 5, 3, 3, 3),
+            ("full", 19, 4, 3, 1, 2),
+            ("ncp", 19, 19, 5, 2, 1),
+            ("random", 302, 8, 1, 2, 2),
+        ]
+    ),
 ]
-"""The interpreter takes some milliseconds a row and step."""
 GPU_CASES = [
     ("full", 3, 2, 33, 5, 1),
     ("full", 3, 3, 7, 9, 2),
@@ -58,22 +65,6 @@ GPU_CASES = [
 ]
 
 
-@needs_triton
-@pytest.mark.skipif(RUNS, reason="the kernels run in this very process")
-def test_everything_in_the_interpreter():
-    """All tests of this file that need to run a kernel, in a process where Triton interprets."""
-    root = Path(__file__).parents[4]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
-        cwd=root,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
-
-
 @needs_kernels
 @pytest.mark.parametrize("case", CASES + (GPU_CASES if GPU else []), ids=str)
 def test_agrees_with_the_reference(case, nan_scratch):
@@ -82,14 +73,14 @@ def test_agrees_with_the_reference(case, nan_scratch):
 
 
 @needs_kernels
-@pytest.mark.parametrize("case", [("full", 3, 2, 3, 4, 2), ("ncp", 19, 5, 3, 3, 6)], ids=str)
+@pytest.mark.parametrize("case", [("full", 3, 2, 2, 2, 1), pytest.param(("ncp", 19, 5, 3, 3, 6), marks=long)], ids=str)
 def test_list_kernels_run_small_circuits_too(case, nan_scratch, fresh_layouts, monkeypatch):
     monkeypatch.setattr(layout, "DENSE_LIMIT", 0)
     check(make_problem(*case), case[-1], torch.float32)
 
 
 @needs_kernels
-@pytest.mark.parametrize("case", [("ncp", 19, 5, 2, 3, 6), ("random", 302, 4, 1, 2, 2)], ids=str)
+@pytest.mark.parametrize("case", [("full", 3, 2, 2, 2, 1), ("random", 80, 4, 1, 1, 1)], ids=str)
 def test_float64(case, nan_scratch):
     check(make_problem(*case, dtype=torch.float64), case[-1], torch.float64)
 
@@ -100,76 +91,90 @@ def test_a_program_may_walk_several_rows(limit, nan_scratch, fresh_layouts, monk
     from policies.kernels.ltc.triton import launch
 
     monkeypatch.setattr(launch, "MOST_PROGRAMS", 2)
+    monkeypatch.setattr(launch, "ROWS", 2)
+    monkeypatch.setattr(layout, "DENSE_LIMIT", limit)
+    check(make_problem("full", 3, 2, 3, 3, 1), 1, torch.float32)  # 3 rows, and 5 blocks of sensory input
+
+
+@needs_kernels
+@pytest.mark.thorough
+@pytest.mark.parametrize("limit", [layout.DENSE_LIMIT, 0], ids=["dense", "sparse"])
+def test_a_program_may_walk_several_rows_of_a_larger_problem(limit, nan_scratch, fresh_layouts, monkeypatch):
+    from policies.kernels.ltc.triton import launch
+
+    monkeypatch.setattr(launch, "MOST_PROGRAMS", 2)
     monkeypatch.setattr(layout, "DENSE_LIMIT", limit)
     check(make_problem("ncp", 9, 3, 5, 14, 1), 1, torch.float32)  # 5 rows, and 70 rows of sensory input
 
 
 @needs_kernels
 def test_doubled_synapses_add_up(nan_scratch):
-    problem = make_problem("full", 3, 2, 2, 3, 2)
+    problem = make_problem("full", 3, 2, 2, 2, 1)
     c = problem["circuit"]
     twice = [torch.cat([x, x]) for x in (c.w, c.mu, c.sigma, c.erev, c.source, c.target)]
     problem["circuit"] = c._replace(**dict(zip(("w", "mu", "sigma", "erev", "source", "target"), twice, strict=True)))
-    check(problem, 2, torch.float32)
+    check(problem, 1, torch.float32)
 
 
 @needs_kernels
 @pytest.mark.parametrize("kind", ["sensory", "recurrent"])
 def test_no_synapses_of_a_kind(kind, nan_scratch):
-    problem = make_problem("full", 5, 2, 2, 3, 2)
+    problem = make_problem("full", 4, 2, 2, 2, 1)
     prefix = "sensory_" if kind == "sensory" else ""
     names = [prefix + name for name in ("w", "mu", "sigma", "erev", "source", "target")]
     empty = {name: getattr(problem["circuit"], name)[:0] for name in names}
     problem["circuit"] = problem["circuit"]._replace(**empty)
-    check(problem, 2, torch.float32)
+    check(problem, 1, torch.float32)
 
 
 @needs_kernels
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # numpy's; exp gives inf, the gate 0
 def test_huge_inputs_stay_inside_the_bounds():
-    problem = make_problem("ncp", 9, 3, 4, 3, 6)
+    problem = make_problem("ncp", 9, 3, 2, 2, 3)
     problem["inputs"] = problem["inputs"] * 1e6
     problem["state"] = problem["state"] * 0
-    voltages, *gradients = run(cuda.ltc_sequence, problem, 6)
+    voltages, *gradients = run(cuda.ltc_sequence, problem, 3)
     assert all(bool(x.isfinite().all()) for x in (voltages, *gradients))
     assert float(voltages.abs().max()) <= 1 + 1e-5
 
 
 @needs_kernels
 def test_bf16_inputs_are_computed_in_float32():
-    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    problem = make_problem("full", 3, 2, 2, 2, 1)
     half = {**problem, "inputs": problem["inputs"].bfloat16()}
-    voltages, grad_inputs, *_ = run(cuda.ltc_sequence, half, 2)
+    voltages, grad_inputs, *_ = run(cuda.ltc_sequence, half, 1)
     assert voltages.dtype == torch.float32 and grad_inputs.dtype == torch.bfloat16
-    full = run(cuda.ltc_sequence, {**problem, "inputs": half["inputs"].float()}, 2)
+    full = run(cuda.ltc_sequence, {**problem, "inputs": half["inputs"].float()}, 1)
     torch.testing.assert_close(voltages, full[0], rtol=0, atol=0)
 
 
 @needs_kernels
 def test_runs_repeat_bit_for_bit():
-    problem = make_problem("ncp", 9, 3, 5, 3, 2)
-    for first, second in zip(run(cuda.ltc_sequence, problem, 2), run(cuda.ltc_sequence, problem, 2), strict=True):
+    problem = make_problem("full", 3, 2, 3, 2, 1)
+    for first, second in zip(run(cuda.ltc_sequence, problem, 1), run(cuda.ltc_sequence, problem, 1), strict=True):
         assert torch.equal(first, second)
 
 
 @needs_kernels
-def test_are_well_behaved_torch_ops():
-    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+@pytest.mark.parametrize(
+    "checks", [("test_schema", "test_faketensor"), pytest.param(("test_aot_dispatch_dynamic",), marks=long)], ids=str
+)
+def test_are_well_behaved_torch_ops(checks):
+    problem = make_problem("full", 3, 2, 2, 2, 1)
     sequences = [problem[name] for name in ("inputs", "state", "elapsed", "starts")]
     circuit = problem["circuit"]
-    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(cuda._forward, (*sequences, *circuit, 2), test_utils=checks)
-    voltages = cuda.ltc_sequence(*sequences, circuit, 2)
+    torch.library.opcheck(cuda._forward, (*sequences, *circuit, 1), test_utils=checks)
+    voltages = cuda.ltc_sequence(*sequences, circuit, 1)
     groups = sequences, list(circuit[:11]), list(circuit[11:])
-    torch.library.opcheck(cuda._backward, (voltages, voltages, *groups, 2), test_utils=checks)
+    torch.library.opcheck(cuda._backward, (voltages, voltages, *groups, 1), test_utils=checks)
 
 
 @needs_kernels
 def test_a_gradient_penalty_is_refused():
-    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    problem = make_problem("full", 3, 2, 2, 2, 1)
     sequences = [problem[name] for name in ("inputs", "state", "elapsed", "starts")]
     inputs = sequences[0].detach().requires_grad_()
-    voltages = cuda.ltc_sequence(inputs, *sequences[1:], problem["circuit"], 2)
+    voltages = cuda.ltc_sequence(inputs, *sequences[1:], problem["circuit"], 1)
     (slope,) = torch.autograd.grad(voltages.sum(), inputs, create_graph=True)
     with pytest.raises(NotImplementedError, match="kernel='reference'"):
         slope.square().sum().backward()
@@ -180,7 +185,7 @@ def test_core_gives_the_same_with_this_kernel(monkeypatch):
     from policies.cores import make_core
 
     core = make_core("ltc", 5, 2, {"units": 9, "substeps": 2}).to(DEVICE)
-    inputs = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    inputs = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     results = []
     for kernel in ("reference", "cuda"):
         for where in ("policies.kernels.ltc.dispatch", "policies.cores.ltc"):
@@ -193,9 +198,10 @@ def test_core_gives_the_same_with_this_kernel(monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo's own
 def test_works_under_torch_compile():
-    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    problem = make_problem("full", 3, 2, 2, 2, 2)
 
     def op(*args):
         return cuda.ltc_sequence(*args) * 1
@@ -207,11 +213,11 @@ def test_works_under_torch_compile():
 
 @needs_kernels
 def test_works_under_torch_func_grad():
-    problem = make_problem("ncp", 9, 3, 2, 2, 2)
+    problem = make_problem("full", 3, 2, 2, 2, 1)
     sequences = [problem[name] for name in ("inputs", "state", "elapsed", "starts")]
 
     def loss(cm, op):
-        return op(*sequences, problem["circuit"]._replace(cm=cm), 2).square().sum()
+        return op(*sequences, problem["circuit"]._replace(cm=cm), 1).square().sum()
 
     got, want = (torch.func.grad(loss)(problem["circuit"].cm, op) for op in (cuda.ltc_sequence, reference.ltc_sequence))
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
@@ -241,6 +247,7 @@ def test_dense_layout_leaves_out_what_nothing_reaches():
     assert torch.equal(row_ids[rows], source[slots]) and torch.equal(found.coupled.long()[columns], target[slots])
 
 
+@pytest.mark.skipif(cuda.interpreted(), reason="no matter of the interpreter's")
 def test_imports_without_triton_and_names_the_extra():
     code = (
         "import sys; sys.modules['triton'] = None\n"
@@ -266,7 +273,18 @@ def test_tensors_on_the_cpu_are_refused():
 
 @needs_triton
 @pytest.mark.skipif(cuda.interpreted(), reason="the interpreter replaces what the compiler wants")
-@pytest.mark.parametrize("kernel", ["dense", "dense_specialised", "dense_float64", "dense_large", "sparse", "sensory"])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        "sensory",
+        "dense_specialised",
+        # Seconds each.
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)
+            for name in ("dense", "dense_float64", "dense_large", "sparse")
+        ),
+    ],
+)
 def test_compiles_for_a_gpu(kernel, tmp_path, monkeypatch):
     """Every kernel compiles for compute capability 9.0 and needs no more than a block's registers."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

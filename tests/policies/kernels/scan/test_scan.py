@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,9 +111,9 @@ def test_what_does_not_fit_is_refused(change, message):
         scan(**{**given, **change})
 
 
-@pytest.mark.skipif(not KERNELS, reason="runs in test_triton_in_the_interpreter, or on a GPU")
+@pytest.mark.skipif(not KERNELS, reason="runs in test_interpreted.py, or on a GPU")
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 9, 3)] if INTERPRETED else [(2, 130, 19), (3, 64, 3)], ids=str)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 5, 3)] if INTERPRETED else [(2, 130, 19), (3, 64, 3)], ids=str)
 def test_triton_is_the_loop(sizes, pairs, monkeypatch):
     from policies.kernels.scan.triton import op
 
@@ -128,20 +125,6 @@ def test_triton_is_the_loop(sizes, pairs, monkeypatch):
     arguments, starts = make_case(*sizes, torch.float32, pairs)
     arguments = [x.detach().to(device).requires_grad_() for x in arguments]
     check(op.triton_scan, arguments, starts.to(device), torch.float32)
-
-
-@pytest.mark.skipif(bool(KERNELS), reason="the kernels run in this very process")
-def test_triton_in_the_interpreter():
-    pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "triton_is_the_loop"],
-        cwd=Path(__file__).parents[4],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "4 passed" in done.stdout
 
 
 def test_long_sequences_keep_their_memory():
