@@ -266,6 +266,19 @@ def test_without_a_cluster_nothing_is_lost_and_the_line_says_what_to_do(
     assert ran.code == 2 and "no Ray cluster at 'nonsense'" in ran.complaint and "leave --ray out" in ran.complaint
 
 
+def test_what_the_machines_of_a_cluster_need_not_have_is_refused_before_ray_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", None)  # importing it is an error
+    monkeypatch.setitem(sys.modules, "agents.runs.ray_cluster", None)
+    here = tmp_path / "here.py"
+    here.write_text("def make():\n    return lambda frame: 0.0\n", encoding="utf-8")
+    words = ["robustness", "--policy", f"{here}:make", "--frame", "48x96", "--perturbations", "fog:3", *WORLD]
+    ran = wormwheel(capsys, *words, "--films", "0", "--out", str(tmp_path / "out"), "--ray", "auto")
+    assert ran.code == 2 and "here.py_make would be looked for in a file" in ran.complaint
+    assert "Leave out --ray" in ran.complaint and not list((tmp_path / "out").glob("*.json"))
+
+
 def test_patterns_make_training_runs_of_one_driver(trained: Path, tmp_path: Path):
     for number in range(3):
         shutil.copytree(trained, tmp_path / f"ltc-{number}")
