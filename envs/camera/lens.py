@@ -135,7 +135,7 @@ class CameraParams:
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class CameraRanges:
-    """From what the camera is drawn at each reset; each a range (low, high)."""
+    """From what the camera is drawn at each reset: ranges (low, high); one value twice holds at any variety."""
 
     height_m: Annotated[tuple[_Height, _Height], Ordered] = (0.1, 0.3)
     """Height above the ground, m."""
@@ -182,7 +182,9 @@ def pitch_for_horizon(params: CameraParams, height: int, width: int, horizon: fl
 def draw_camera(
     generator: np.random.Generator, ranges: CameraRanges, variety: float, height: int, width: int, pinhole: bool = False
 ) -> CameraParams:
-    """Draw a camera for frames of a size; `variety` 0 gives the middle, 1 the full ranges.
+    """Draw a camera for frames of a size; `variety` 0 gives the standard one, 1 the full ranges.
+
+    A range whose ends are equal is no range: that value is taken whatever the variety.
 
     Args:
         generator: where the random numbers come from.
@@ -195,9 +197,14 @@ def draw_camera(
     drawn = {name: float(generator.uniform(*getattr(ranges, name))) for name in ranges.__dataclass_fields__}
     standard = {name: float(getattr(STANDARD_CAMERA, name)) for name in drawn if name != "horizon"} | {"horizon": 0.3}
     value = {name: standard[name] + variety * (drawn[name] - standard[name]) for name in drawn}
+    value |= {name: drawn[name] for name in drawn if _is_fixed(getattr(ranges, name))}
     horizon = value.pop("horizon")
     if pinhole:
         value["lens"], value["hfov_deg"] = 1.0, min(value["hfov_deg"], 110.0)
     elif value["hfov_deg"] > 110.0:
         value["lens"] = min(value["lens"], _WIDE_LENS)
     return pitch_for_horizon(CameraParams(**value), height, width, horizon)
+
+
+def _is_fixed(ends: tuple[float, float]) -> bool:
+    return ends[0] == ends[1]

@@ -2,9 +2,10 @@
 
     python -m experiments.fit.altered --policy runs/mine --vehicle bicycle --variety 0.15
 
-For each alteration the expert records a few minutes in the altered world, `fit` finds crop and gain from its frames and
-steering, and the policy drives the same roads at home, altered with its frames merely resized, and altered with crop
-and gain. Nothing is trained. The expert drives there, too: what it cannot do, no fit can.
+For each alteration the expert records a few hundred frames in the altered world, `fit` finds crop and gain from these
+and their steering, and the policy drives the same roads at home, altered with its frames merely resized, and altered
+with crop and gain. Nothing is trained. The expert drives there, too: what it cannot do, no fit can. Crashes with the
+fit and at home are compared road by road.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.fit import CameraFit, fit_camera
+from agents.driving.paired_shares import paired_share_difference
 from agents.driving.record import RecorderConfig, record
 from agents.driving.statistics import proportion
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
 from agents.recordings import load_episodes
 from agents.runs.directory import command, versions
 from agents.runs.files import make_directory, write_json
-from envs.camera.lens import STANDARD_CAMERA
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import progress, say, screen, table
@@ -35,7 +36,8 @@ from experiments.fit.verb import to_json
 from experiments.policy_paths import find_policy
 from experiments.robustness.verb import choose_world
 
-HOME = "home"
+DRIVERS = ("expert", "resized", "fitted")
+"""Who drives in an altered world: the expert, the policy with its frames resized, and the policy with the fit."""
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -46,14 +48,16 @@ class Altered:
     """Policy or run directory; it should stay on the road at home."""
     roads: PositiveInt = 20
     """Drives in each world."""
-    frames: PositiveInt = 800
+    frames: PositiveInt = 600
     """Recorded frames of each altered world that `fit` gets."""
     seed: NonNegativeInt = 7000
     """Of the first road."""
     only: tuple[str, ...] = ()
     """Alterations to try; all when none is named."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
-    """Home; its variety must be above 0, or its camera cannot be altered."""
+    """Home."""
+    camera: Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")] = "96x192"
+    """Rows and columns of the frames of altered worlds; the policy's own size is home's."""
     workers: PositiveInt = 1
     """Processes; they do not change the figures."""
     out: Path = Path("runs/fit_altered")
@@ -62,83 +66,99 @@ class Altered:
 
 def alterations(home: LaneKeepingConfig) -> dict[str, LaneKeepingConfig]:
     """Return the altered worlds by what is altered."""
-    wider = (1.4 * home.roads.lane_width_m[0], 1.4 * home.roads.lane_width_m[1])
-    fast = (1.3 * home.speed_mps[0], 1.3 * home.speed_mps[1])
-    worlds = {
-        "camera 0.3 m high": with_camera(home, height_m=0.3),
+    return {
         "camera 0.4 m high": with_camera(home, height_m=0.4),
-        "field of view 110°": with_camera(home, hfov_deg=110.0),
-        "field of view 80°": with_camera(home, hfov_deg=80.0),
-        "horizon at 0.45": with_camera(home, horizon=0.45),
-        "lanes 1.4 times as wide": replace(home, roads=replace(home.roads, lane_width_m=wider)),
-        "full lock 0.8 rad": replace(home, vehicle_params=replace(home.vehicle_params, steering_limit_rad=0.8)),
-        "speed 1.3 times": replace(home, speed_mps=fast),
+        "camera 0.6 m high": with_camera(home, height_m=0.6),
+        "camera 0.12 m high": with_camera(home, height_m=0.12),
+        "field of view 60°": with_camera(home, hfov_deg=60.0, lens=1.0),
+        "field of view 110°": with_camera(home, hfov_deg=110.0, lens=1.0),
+        "field of view 130°, lens 0.7": with_camera(home, hfov_deg=130.0, lens=0.7),
+        "horizon at 0.05": with_camera(home, horizon=0.05),
+        "horizon at 0.55": with_camera(home, horizon=0.55),
+        "lanes 0.6 times as wide": with_car(home, lanes=0.6),
+        "lanes 1.8 times as wide": with_car(home, lanes=1.8),
+        "full lock 1 rad": with_car(home, full_lock_rad=1.0),
+        "speed 1.5 times": with_car(home, speed=1.5),
+        "0.4 m, horizon 0.5": with_camera(home, height_m=0.4, horizon=0.5),
+        "0.4 m, 110°, horizon 0.5": with_camera(home, height_m=0.4, hfov_deg=110.0, lens=1.0, horizon=0.5),
+        "0.6 m, 110°, horizon 0.5": with_camera(home, height_m=0.6, hfov_deg=110.0, lens=1.0, horizon=0.5),
+        "0.6 m, 110°, horizon 0.5, full lock 1 rad": with_car(
+            with_camera(home, height_m=0.6, hfov_deg=110.0, lens=1.0, horizon=0.5), full_lock_rad=1.0
+        ),
+        "0.12 m, 60°, full lock 0.8 rad": with_car(
+            with_camera(home, height_m=0.12, hfov_deg=60.0, lens=1.0), full_lock_rad=0.8
+        ),
+        "0.4 m, 110°, lanes 1.5, speed 1.3 times, full lock 0.8 rad": with_car(
+            with_camera(home, height_m=0.4, hfov_deg=110.0, lens=1.0), full_lock_rad=0.8, lanes=1.5, speed=1.3
+        ),
     }
-    both = with_camera(home, height_m=0.3, hfov_deg=110.0, horizon=0.45)
-    worlds["0.3 m, 110°, horizon 0.45, 0.8 rad, 1.3 times the speed"] = replace(
-        both, vehicle_params=replace(home.vehicle_params, steering_limit_rad=0.8), speed_mps=fast
+
+
+def with_car(
+    world: LaneKeepingConfig, full_lock_rad: float | None = None, lanes: float = 1.0, speed: float = 1.0
+) -> LaneKeepingConfig:
+    """Return a world with another car or road: lanes and speed in multiples of what they were."""
+    low, high = world.roads.lane_width_m
+    vehicle = world.vehicle_params
+    return replace(
+        world,
+        roads=replace(world.roads, lane_width_m=(lanes * low, lanes * high)),
+        speed_mps=(speed * world.speed_mps[0], speed * world.speed_mps[1]),
+        vehicle_params=replace(vehicle, steering_limit_rad=full_lock_rad or vehicle.steering_limit_rad),
     )
-    # A car that turns this little cannot take LaneKeeping's tightest bends: --min-lane-radius-m 1.6.
-    weak = replace(home.vehicle_params, steering_limit_rad=0.25)
-    worlds["full lock 0.25 rad"] = replace(home, vehicle_params=weak)
-    worlds["0.3 m, 110°, horizon 0.45, full lock 0.25 rad"] = replace(both, vehicle_params=weak)
-    return worlds
 
 
 def with_camera(world: LaneKeepingConfig, **wanted: float) -> LaneKeepingConfig:
-    """Return a world whose camera has certain values, whatever its variety: the env goes only a part of the way there.
-
-    Raises:
-        ValueError: if the variety is 0, or so small that the value is out of its range.
-    """
-    if not world.variety:
-        raise ValueError("at variety 0 every camera is the standard one: give --variety, such as 0.15.")
-    usual = {name: getattr(STANDARD_CAMERA, name, 0.3) for name in wanted}  # 0.3 is its horizon
-    drawn = {name: usual[name] + (value - usual[name]) / world.variety for name, value in wanted.items()}
-    if "hfov_deg" in drawn:
-        drawn["lens"] = 1.0
-    return replace(world, camera=replace(world.camera, **{name: (value, value) for name, value in drawn.items()}))
+    """Return a world whose camera has certain values, by their names in `CameraRanges`; the rest varies as before."""
+    return replace(world, camera=replace(world.camera, **{name: (value, value) for name, value in wanted.items()}))
 
 
 def run(options: Altered) -> None:
     """Drive, record, fit, drive again; print how many drives left the road."""
     home = choose_world(options.world)
     spec = DriverSpec(str(find_policy(options.policy)))
-    worlds = alterations(home)
+    rows, columns = map(int, options.camera.split("x"))
+    worlds = alterations(replace(home, height=rows, width=columns))
     unknown = [name for name in options.only if name not in worlds]
     if unknown:
         raise ValueError(f"there is no alteration {', '.join(unknown)}. There is: {', '.join(worlds)}.")
     worlds = {name: worlds[name] for name in options.only or worlds}
     runs = tuple(Run(options.seed + number) for number in range(options.roads))
+    path = make_directory(options.out) / "altered.json"
     (at_home,) = _crashes([Trial(spec, home, runs)], options)
-    rows = [[HOME, "", "", "–", "–", _share(at_home, options)]]
+    table_rows = [["home", "", _share(at_home), "", "", "", ""]]
+    say(f"home: {_share(at_home)}")
     kept: dict[str, dict[str, Any]] = {}
     for name, world in worlds.items():
         found = _fit(spec, world, options)
         resized = DriverSpec(spec.source, DriverOptions(crop_top=0))
         fitted = DriverSpec(spec.source, found.options(DriverOptions()))
         crashes = _crashes([Trial(who, world, runs) for who in (None, resized, fitted)], options)
+        more = paired_share_difference(crashes[2], at_home)
+        crop = " ".join(str(value) for value in found.crops.values())
+        gain = found.steering_gain.text(2)
+        if found.gain_by_geometry is not None:
+            gain += f", by geometry {found.gain_by_geometry:.2f}"
+        shares = [_share(some) for some in crashes]
+        table_rows.append([name, *shares, more.text(0, 100), f"{crop} ({found.by})", gain])
+        say(f"{name}: {', '.join(shares)} ({', '.join(DRIVERS)}); {crop} ({found.by}), gain {gain}")
         kept[name] = {
-            "crashes": dict(zip(("expert", "resized", "fitted"), crashes, strict=True)),
+            "crashes": {who: [bool(one) for one in some] for who, some in zip(DRIVERS, crashes, strict=True)},
+            "fitted_minus_home": more.to_json(),
             "fit": to_json(found),
         }
-        shares = [_share(count, options) for count in crashes]
-        crop = " ".join(str(value) for value in found.crops.values())
-        rows.append([name, f"{crop} ({found.by})", found.steering_gain.text(2), *shares])
-        say(f"{name}: {', '.join(shares)} (expert, resized, fitted); crop {crop}, gain {found.steering_gain.text(2)}")
+        figures = {"home": at_home, "roads": options.roads, "altered": kept}
+        write_json(path, {"command": command(), "versions": versions(), "figures": figures})
     table(
         f"drives of {home.episode_s:g} s that left the road, of {options.roads}",
-        ["world", "crop: top bottom left right", "gain", "expert", "resized", "fitted, or home"],
-        rows,
+        ["world", *DRIVERS, "fitted − home, %", "crop: top bottom left right", "gain"],
+        table_rows,
     )
-    path = make_directory(options.out) / "altered.json"
-    figures = {"home": at_home, "roads": options.roads, "altered": kept}
-    write_json(path, {"command": command(), "versions": versions(), "figures": figures})
     screen().print(f"figures: {path}", markup=False)
 
 
-def _share(count: int, options: Altered) -> str:
-    return f"{count} {proportion(count, options.roads).interval(lambda end: f'{100 * end:.0f} %')}"
+def _share(crashed: Sequence[bool]) -> str:
+    return f"{sum(crashed)} {proportion(sum(crashed), len(crashed)).interval(lambda end: f'{100 * end:.0f} %')}"
 
 
 def _fit(spec: DriverSpec, world: LaneKeepingConfig, options: Altered) -> CameraFit:
@@ -151,11 +171,11 @@ def _fit(spec: DriverSpec, world: LaneKeepingConfig, options: Altered) -> Camera
         return fit_camera(spec, load_episodes([Path(place) / "data"]))
 
 
-def _crashes(trials: Sequence[Trial], options: Altered) -> list[int]:
-    """Drive; the drives of each trial that left the road."""
+def _crashes(trials: Sequence[Trial], options: Altered) -> list[list[bool]]:
+    """Drive; whether each drive of each trial left the road."""
     with progress("driving", sum(expected_steps(trial) for trial in trials), "steps") as bar:
         driven = drive_trials(trials, options.workers, bar.advance)
-    return [sum(drive.crashed for drive in drives) for drives in driven]
+    return [[drive.crashed for drive in drives] for drives in driven]
 
 
 if __name__ == "__main__":
