@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,20 +23,18 @@ from tyro.conf import arg
 from agents.driving.car import car_of_episodes
 from agents.driving.metrics import Estimate, open_loop
 from agents.driving.open_loop import evaluate_open_loop
-from agents.driving.recorded_world import RigOptions, camera_of
+from agents.driving.recorded_world import RigOptions
 from agents.imitation.augmentation import AugmentationConfig
 from agents.imitation.train import ImitationConfig, ImitationResult, Progress, make_windows, train_imitation
-from agents.imitation.views import ViewSynthesis
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.device import check_device, gains_by_bfloat16
 from agents.runs.directory import RunDirectory, check_directory, open_run
-from envs.camera.plane import View
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
+from experiments.learning_extras import learning_extras
 from experiments.options import check_resume, parse_core_options
-from experiments.policy_paths import find_policy
 from experiments.training_runs import OnPoint, check_mirror, dead_driver, mirrored, run_seeds
 from experiments.training_sets import (
     FrameOptions,
@@ -49,7 +47,7 @@ from experiments.training_sets import (
     split,
 )
 from experiments.training_time import describe_time, estimate_s
-from policies.checkpoint import load_policy, save_policy
+from policies.checkpoint import save_policy
 from policies.perception import HEADS
 from policies.policy import PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -157,8 +155,6 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
     out = _directory(options)
     if options.data_weights and len(options.data_weights) != len(options.data):
         raise ValueError(f"--data-weights: {len(options.data)} numbers were expected, got {len(options.data_weights)}.")
-    if options.learning.freeze_head and options.init_head_from is None:
-        raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from.")
     episodes = load_episodes(options.data, options=options.reading)
     preprocessing = choose_preprocessing(episodes.frame_size, options.frames)
     policy_config = PolicyConfig(
@@ -169,9 +165,10 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
         nominal_period_s=episodes.nominal_period_s,
         car=car_of_episodes(episodes),
     )
+    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, preprocessing)
     with open_run(out, VERB, options, options.resume, fingerprint=fingerprint(episodes)) as directory:
         with mirrored(directory, options.wandb, options):
-            return _run_in(directory, options, episodes, policy_config, on_point)
+            return _run_in(directory, options, episodes, policy_config, on_point, extras)
 
 
 def _with_seed(options: TrainOptions, seed: int, out: Path, resume: bool) -> TrainOptions:
@@ -184,13 +181,14 @@ def _run_in(
     episodes: EpisodeSet,
     policy_config: PolicyConfig,
     on_point: OnPoint | None,
+    extras: dict[str, Any],
 ) -> Path | int:
     """Train and measure in a directory; returns it, or an exit code."""
     out, preprocessing = directory.path, policy_config.preprocessing
     _describe(episodes, preprocessing)
     fitted = fit_frames(episodes, preprocessing, out / "frames")
     sets = split(fitted, options.split)
-    extras = _learning_extras(options, episodes, sets, preprocessing)
+    extras |= _episode_weights(options, sets)
     notes: dict[str, object] = {
         "data": [str(path) for path in options.data],
         "steering_mean": sets.steering_mean,
@@ -259,24 +257,16 @@ def _say_time(options: TrainOptions, config: PolicyConfig, sets: Sets) -> None:
         say(line)
 
 
-def _learning_extras(
-    options: TrainOptions, episodes: EpisodeSet, sets: Sets, preprocessing: Preprocessing
-) -> dict[str, Any]:
-    """Return what the trainer takes besides: a head to start from, synthesised views, weights of the episodes."""
-    extras: dict[str, Any] = {}
-    if options.init_head_from is not None:
-        extras |= {"initial": load_policy(find_policy(options.init_head_from)), "head_only": True}
-    if options.learning.views.share:
-        camera, curvature = camera_of(episodes, options.rig)
-        extras["synthesis"] = ViewSynthesis(View(camera, **asdict(preprocessing)), curvature, options.learning.views)
-    if options.data_weights:
-        by_source = {
-            episode.meta.source: weight
-            for path, weight in zip(options.data, options.data_weights, strict=True)
-            for episode in load_episodes(path, options=options.reading)
-        }
-        extras["weights"] = [by_source[episode.meta.source] for episode in sets.training]
-    return extras
+def _episode_weights(options: TrainOptions, sets: Sets) -> dict[str, Any]:
+    """Return the weight of each training episode for the trainer, where recordings weigh differently."""
+    if not options.data_weights:
+        return {}
+    by_source = {
+        episode.meta.source: weight
+        for path, weight in zip(options.data, options.data_weights, strict=True)
+        for episode in load_episodes(path, options=options.reading)
+    }
+    return {"weights": [by_source[episode.meta.source] for episode in sets.training]}
 
 
 def _dead(core: str, result: ImitationResult, sets: Sets, figures: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from tyro.conf import Positional, arg
 
 from agents.driving.car import car_of_episodes
 from agents.driving.open_loop import predict
+from agents.driving.recorded_world import RigOptions
 from agents.driving.statistics import Estimate, bootstrap
 from agents.imitation.train import ImitationConfig, Progress, train_imitation
 from agents.recordings.episodes import EpisodeSet
@@ -37,6 +38,7 @@ from agents.runs.directory import RunDirectory, check_directory, open_run
 from agents.runs.files import replacing
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.data.reading import load
+from experiments.learning_extras import learning_extras
 from experiments.options import check_resume
 from experiments.train_imitation import RECORDED, RECORDED_DROPOUT, SIMULATED
 from experiments.training_sets import FrameOptions, are_simulated, choose_preprocessing, fingerprint, fit_frames
@@ -79,6 +81,11 @@ class CrossValidateOptions:
     """How recorded frames are cropped and resized."""
     reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
     """How it is read."""
+    init_head_from: Path | None = None
+    """Directory of a driver whose conv head every driver starts from, such as one that learnt in simulation; with
+    --freeze-head it stays as it is. --height and --width must be its own."""
+    rig: RigOptions = RigOptions()
+    """With --views.share: camera and car of the recording, where it does not know them."""
     resume: bool = False
     """Go on with what stands in --out; other cores and seeds may be named."""
     json: Path | None = None
@@ -105,6 +112,7 @@ def run(options: CrossValidateOptions) -> Path:
         check_resume(out, options, FREE)
     episodes = load(options.path, options.reading)
     fit = choose_preprocessing(episodes.frame_size, options.frames)
+    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit)
     with open_run(out, VERB, options, options.resume, RESULTS, fingerprint(episodes)) as directory:
         fitted = fit_frames(episodes, fit, out / "frames")
         folds = cut_into_blocks(fitted, options.blocks, options.gap_s)
@@ -121,7 +129,7 @@ def run(options: CrossValidateOptions) -> Path:
             for core in options.cores:
                 wanted = replace(config, core=core)
                 one = [
-                    _steer(options, wanted, seed, number, fold, out, len(targets[number]))
+                    _steer(options, wanted, seed, number, fold, out, len(targets[number]), extras)
                     for number, fold in enumerate(folds)
                 ]
                 steered.setdefault(core, {})[seed] = one
@@ -141,6 +149,7 @@ def _steer(
     fold: tuple[EpisodeSet, EpisodeSet],
     out: Path,
     count: int,
+    extras: Mapping[str, Any],
 ) -> NDArray[np.float32]:
     """Return what a driver that never saw a block steers on it, `[n]`; trained unless that was done before."""
     place = out / "blocks" / f"{config.core.replace(':', '-')}-seed-{seed}-block-{number}"
@@ -161,7 +170,7 @@ def _steer(
             bar.update(state.step, f"epoch {state.epoch + 1} of {learning.epochs}, loss {loss:.4f}", total)
 
         started_s = time.perf_counter()
-        result = train_imitation(learning, config, training, validation, directory, resume, on_step)
+        result = train_imitation(learning, config, training, validation, directory, resume, on_step, **extras)
     steering = np.concatenate(predict(result.policy, held, preprocessed=True))
     seconds = time.perf_counter() - started_s
     say(f"{config.core}, seed {seed}, block {number + 1}: {seconds:.0f} s, best epoch {result.progress.best_epoch}")

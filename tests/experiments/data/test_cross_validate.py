@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.imitation.views import ViewSynthesis
 from experiments.data import cross_validate
 from experiments.data.cross_validate import summarise
+from policies.checkpoint import save_policy
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
 from tests.experiments.verbs import wormwheel
 
 RNG = np.random.default_rng(0)
@@ -70,3 +74,26 @@ def test_it_goes_on_where_it_was_stopped_and_takes_more_seeds(
     assert sum(len(np.load(path)) for path in (out / "blocks").glob("*-seed-1-*.npy")) == 120
     refused = wormwheel(capsys, "data", "cross-validate", tub, *options, "--epochs", 2, "--resume")
     assert refused.code == 2 and "epochs" in refused.complaint
+
+
+def test_views_and_a_head_from_elsewhere_reach_the_trainer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path, monkeypatch: pytest.MonkeyPatch
+):
+    head = tmp_path / "head"
+    fit = Preprocessing(48, 96, height=16, width=32)
+    save_policy(DrivingPolicy.create(PolicyConfig(core="feedforward", preprocessing=fit), seed=5), head)
+    given: list[dict[str, object]] = []
+
+    def stopped(*_: object, **extras: object) -> object:
+        given.append(extras)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validate, "train_imitation", stopped)
+    options = ("--blocks", 2, "--out", tmp_path / "cv", "--height", 16, "--width", 32, "--gap-s", 0.2)
+    more = ("--init-head-from", head, "--views.share", 0.5, "--rig.horizon", 0.3, "--rig.camera-height-m", 0.2)
+    wormwheel(capsys, "data", "cross-validate", tub, *options, *more)
+    (extras,) = given
+    assert extras["head_only"] and isinstance(extras["initial"], DrivingPolicy)
+    assert isinstance(extras["synthesis"], ViewSynthesis) and extras["synthesis"].config.share == 0.5
+    ran = wormwheel(capsys, "data", "cross-validate", tub, "--freeze-head", "--out", tmp_path / "other")
+    assert ran.code == 2 and "--init-head-from" in ran.complaint

@@ -1,0 +1,46 @@
+"""What the trainer of imitation takes besides data: a head to start from, and views from beside the recorded line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents.driving.recorded_world import RigOptions, camera_of
+from agents.imitation.train import ImitationConfig
+from agents.imitation.views import ViewSynthesis
+from agents.recordings.episodes import EpisodeSet
+from envs.camera.plane import View
+from experiments.policy_paths import find_policy
+from policies.checkpoint import load_policy
+from policies.preprocessing import Preprocessing
+
+
+def learning_extras(
+    learning: ImitationConfig,
+    init_head_from: Path | None,
+    rig: RigOptions,
+    episodes: EpisodeSet,
+    preprocessing: Preprocessing,
+) -> dict[str, Any]:
+    """Return arguments of `train_imitation`.
+
+    Args:
+        learning: how to learn; its views and whether the head stays as it is.
+        init_head_from: run or policy directory whose conv head to start from.
+        rig: camera and car of the recordings, where they do not know them.
+        episodes: the recordings as they were read, neither cropped nor resized.
+        preprocessing: how they are cropped and resized.
+
+    Raises:
+        ValueError: if the head is to stay as it is and there is none, or the camera of the views is not known.
+    """
+    if learning.freeze_head and init_head_from is None:
+        raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from.")
+    extras: dict[str, Any] = {}
+    if init_head_from is not None:
+        extras |= {"initial": load_policy(find_policy(init_head_from)), "head_only": True}
+    if learning.views.share:
+        camera, curvature = camera_of(episodes, rig)
+        extras["synthesis"] = ViewSynthesis(View(camera, **asdict(preprocessing)), curvature, learning.views)
+    return extras
