@@ -10,8 +10,9 @@ the left, in lane widths, shows in a picture with focal length f, camera height 
 
 so new pictures look as at home when columns are scaled by f_home / f_new about the middle, and rows by
 (f h)_home / (f h)_new about the horizon: a crop, then a resize that need not keep the shape. A camera that sees less
-than that gets its edge repeated (a negative crop). Where geometry is not known, or its answers do not follow the known
-steering, crops are tried, and the one is taken under which answers and known steering correlate best.
+than that gets its edge repeated (a negative crop). What the edge repeats is no road, so the crop that geometry gives
+need not be the best one there is: from it, sides are moved as long as answers and known steering correlate better for
+it. Where geometry is not known, or leads nowhere, a grid of crops is tried before.
 
 **Gain.** The slope of the known steering y on the driver's answers p, cov(y, p) / var(p): what turns answers into the
 steering with the least squared error. At home it is 1 for a policy that was trained for the least squared error,
@@ -52,6 +53,12 @@ WEAK = 0.5
 """Correlation below which a fit is not to be relied on."""
 MOST = 2.0
 """Crops add no more than so many times the picture's own rows or columns."""
+STEPS = (0.16, 0.08, 0.04, 0.02)
+"""Shares of the rows or columns by which sides are moved, from coarse to fine."""
+BETTER = 2e-3
+"""A side is moved where the correlation grows by at least so much."""
+MOVES = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 1), (1, -1, 0, 0))
+"""What is moved at once, either way: the top, the bottom, both sides, the whole picture up or down."""
 
 Crops = tuple[int, int, int, int]
 """Pixels cut off at the top, the bottom, the left and the right."""
@@ -74,7 +81,7 @@ class CameraFit:
     frames: int
     """Frames that it was found from."""
     by: str
-    """What the crop was found by: "geometry", "search" or "given"."""
+    """What the crop was found by: "geometry", "geometry, then search", "search" or "given"."""
     gain_by_geometry: float | None = None
     """The gain for the same curvature per lane width; None where the cars are not known."""
 
@@ -126,7 +133,10 @@ def fit_camera(
 
     def correlation(crop: Crops) -> float:
         if crop not in answers:
-            if rows - crop[0] - crop[1] < 4 or columns - crop[2] - crop[3] < 4:
+            top, bottom, left, right = (max(side, 0) for side in crop)
+            if rows - top - bottom < 4 or columns - left - right < 4:
+                return -1.0
+            if min(crop[:2]) < -MOST * rows or min(crop[2:]) < -MOST * columns:
                 return -1.0
             options = plain if plain.crops is not None else replace(plain, **_named(crop))  # type: ignore[arg-type]
             driver = open_driver(DriverSpec(spec.source, options), camera=(rows, columns))
@@ -145,12 +155,13 @@ def fit_camera(
     learnt = _joined(own_car, config.car if config is not None else None)
     if plain.crops is None:
         geometric = None if config is None else crop_by_geometry(config.preprocessing, learnt, here, rows, columns)
-        if geometric is not None and correlation(geometric) >= max(WEAK, uncropped):
-            best, by = geometric, "geometry"
-        else:
-            best, by = _search(correlation, best, rows, columns, rounds), "search"
-            if geometric is not None and correlation(geometric) >= correlation(best):
-                best, by = geometric, "geometry"
+        if geometric is not None:
+            best = _refined(correlation, geometric, rows, columns)
+            by = "geometry" if best == geometric else "geometry, then search"
+        if geometric is None or correlation(best) < WEAK:
+            searched = _refined(correlation, _search(correlation, (0, 0, 0, 0), rows, columns, rounds), rows, columns)
+            if geometric is None or correlation(searched) > correlation(best):
+                best, by = searched, "search"
     answer, known = answers[best][free], known[free]
     if answer.std() < 1e-6:
         raise ValueError("the driver answers the same to every frame: look at its input (--range, --layout, --colour).")
@@ -210,7 +221,7 @@ def crop_by_geometry(
 
 
 def _search(correlation: Callable[[Crops], float], best: Crops, rows: int, columns: int, rounds: int) -> Crops:
-    """Try crops at the top, at the bottom and at both sides in turn, then half steps around the best."""
+    """Try crops at the top, at the bottom and at both sides in turn."""
     tried = ((0, TOPS, rows), (1, BOTTOMS, rows), (2, SIDES, columns))
 
     def with_one(place: int, pixels: int) -> Crops:
@@ -224,10 +235,25 @@ def _search(correlation: Callable[[Crops], float], best: Crops, rows: int, colum
             best = max(sorted(tries), key=correlation)
         if best == before:
             break
-    for place, shares, size in tried:
-        half = round(0.5 * (shares[1] - shares[0]) * size)
-        tries = {with_one(place, best[place] + step) for step in (-half, half)} | {best}
-        best = max(sorted(tries), key=correlation)
+    return best
+
+
+def _refined(correlation: Callable[[Crops], float], best: Crops, rows: int, columns: int) -> Crops:
+    """Move sides by smaller and smaller steps as long as the correlation grows."""
+    for share in STEPS:
+        down, across = max(1, round(share * rows)), max(1, round(share * columns))
+        moved = True
+        while moved:
+            moved = False
+            for move in MOVES:
+                for sign in (1, -1):
+                    top, bottom, left, right = (
+                        side + sign * step * size
+                        for side, step, size in zip(best, move, (down, down, across, across), strict=True)
+                    )
+                    tried = (top, bottom, left, right)
+                    if correlation(tried) > correlation(best) + BETTER:
+                        best, moved = tried, True
     return best
 
 

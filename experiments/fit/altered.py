@@ -56,7 +56,7 @@ class Altered:
     """Alterations to try; all when none is named."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
     """Home."""
-    camera: Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")] = "96x192"
+    camera: Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")] = "48x96"
     """Rows and columns of the frames of altered worlds; the policy's own size is home's."""
     workers: PositiveInt = 1
     """Processes; they do not change the figures."""
