@@ -42,5 +42,7 @@ def learning_extras(
         extras |= {"initial": load_policy(find_policy(init_head_from)), "head_only": True}
     if learning.views.share:
         camera, curvature = camera_of(episodes, rig)
-        extras["synthesis"] = ViewSynthesis(View(camera, **asdict(preprocessing)), curvature, learning.views)
+        shown = asdict(preprocessing)
+        del shown["crop_horizon"]  # of rows that no camera saw; a policy that learns has none
+        extras["synthesis"] = ViewSynthesis(View(camera, **shown), curvature, learning.views)
     return extras

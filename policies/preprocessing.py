@@ -32,6 +32,9 @@ class Preprocessing:
         crop_bottom: rows cut off at the bottom, pixels of the source.
         crop_left: columns cut off on the left, pixels of the source.
         crop_right: columns cut off on the right, pixels of the source.
+        crop_horizon: row of the horizon, pixels of the source. Rows that a negative `crop_bottom` adds go on from the
+            last one as a straight road would, away from the vanishing point in the middle of this row; they repeat the
+            last one where it is None.
         height: rows that the head sees, pixels.
         width: columns that the head sees, pixels.
     """
@@ -42,6 +45,7 @@ class Preprocessing:
     crop_bottom: Crop = 0
     crop_left: Crop = 0
     crop_right: Crop = 0
+    crop_horizon: int | None = None
     height: Side = 48
     width: Side = 96
 
@@ -100,11 +104,32 @@ class Preprocessing:
         frames = frames[..., top : self.source_height - bottom, left : self.source_width - right, :]
         leading = frames.shape[:-3]
         pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()  # [N, 3, h, w]
+        if self.crop_bottom < 0 and self.crop_horizon is not None:
+            pixels = self._with_road(pixels, self.crop_horizon)
         if min(self._crops) < 0:
             top, bottom, left, right = (max(-crop, 0) for crop in self._crops)
+            if self.crop_horizon is not None:
+                bottom = 0  # drawn already
             pixels = functional.pad(pixels, (left, right, top, bottom), mode="replicate")
         pixels = functional.interpolate(pixels, size=(self.height, self.width), mode="bilinear", antialias=True)
         if not differentiable:
             pixels = pixels.round_().clamp_(0, 255).to(torch.uint8)
         pixels = pixels.permute(0, 2, 3, 1)
         return pixels.reshape(*leading, self.height, self.width, 3).contiguous()
+
+    def _with_road(self, pixels: Tensor, horizon: int) -> Tensor:
+        """Add rows at the bottom of `[N, 3, h, w]` in which lines go on straight, away from the vanishing point."""
+        count, last = -self.crop_bottom, pixels.shape[-2] - 1
+        reach = float(last - (horizon - max(self.crop_top, 0)))  # rows from the vanishing point to the last row
+        middle = 0.5 * (self.source_width - 1) - max(self.crop_left, 0)
+        columns = torch.arange(pixels.shape[-1], dtype=torch.float32, device=pixels.device)
+        below = torch.arange(1, count + 1, dtype=torch.float32, device=pixels.device)
+        nearer = (
+            reach / (reach + below) if reach >= 1 else torch.ones_like(below)
+        )  # no road is seen: the last row, again
+        seen = (middle + (columns - middle) * nearer[:, None]).clamp(0, len(columns) - 1)  # [count, w]
+        left = seen.floor().long().clamp(max=max(len(columns) - 2, 0))
+        part = seen - left
+        row = pixels[:, :, -1]
+        added = row[:, :, left] * (1 - part) + row[:, :, (left + 1).clamp(max=len(columns) - 1)] * part
+        return torch.cat([pixels, added], dim=-2)

@@ -47,6 +47,9 @@ class DriverOptions:
     """Columns cut off on the left, pixels of the camera or the recording."""
     crop_right: Crop | None = None
     """Columns cut off on the right, pixels of the camera or the recording."""
+    crop_horizon: Annotated[int, Field(ge=-10_000, le=10_000)] | None = None
+    """Row of the horizon, pixels of the camera or the recording: where rows are added at the bottom, lines of the road
+    go on straight from the last row that there is, away from the middle of this one, instead of downwards."""
     positive: Literal["left", "right"] = "left"
     """Side to which positive steering turns."""
     degrees: Positive | None = None
@@ -68,7 +71,8 @@ class DriverOptions:
         names = ("crop_top", "crop_bottom", "crop_left", "crop_right")
         if all(getattr(self, name) is None for name in names):
             return None
-        return {name: getattr(self, name) or 0 for name in names}
+        horizon = {} if self.crop_horizon is None else {"crop_horizon": self.crop_horizon}
+        return {name: getattr(self, name) or 0 for name in names} | horizon
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
@@ -91,6 +95,8 @@ class DriverOptions:
         try:
             found = content.get("figures", content)["fit"]
             suggested = {name: int(found[name]) for name in ("crop_top", "crop_bottom", "crop_left", "crop_right")}
+            if found.get("crop_horizon") is not None:
+                suggested["crop_horizon"] = int(found["crop_horizon"])
             gain = float(found["steering_gain"])
             given: dict[str, Any] = self.crops or suggested
             chosen = gain if self.steering_gain is None else self.steering_gain

@@ -10,9 +10,10 @@ the left, in lane widths, shows in a picture with focal length f, camera height 
 
 so new pictures look as at home when columns are scaled by f_home / f_new about the middle, and rows by
 (f h)_home / (f h)_new about the horizon: a crop, then a resize that need not keep the shape. A camera that sees less
-than that gets its edge repeated (a negative crop). What the edge repeats is no road, so the crop that geometry gives
-need not be the best one there is: from it, sides are moved as long as answers and known steering correlate better for
-it. Where geometry is not known, or leads nowhere, a grid of crops is tried before.
+than that gets its edge repeated (a negative crop), at the bottom so that lines of the road go straight on. What is
+added is only a guess, so the crop that geometry gives need not be the best one there is: from it, sides are moved as
+long as answers and known steering correlate better for it. Where geometry is not known, or leads nowhere, a grid of
+crops is tried before.
 
 **Gain.** The slope of the known steering y on the driver's answers p, cov(y, p) / var(p): what turns answers into the
 steering with the least squared error. At home it is 1 for a policy that was trained for the least squared error,
@@ -138,7 +139,7 @@ def fit_camera(
                 return -1.0
             if min(crop[:2]) < -MOST * rows or min(crop[2:]) < -MOST * columns:
                 return -1.0
-            options = plain if plain.crops is not None else replace(plain, **_named(crop))  # type: ignore[arg-type]
+            options = plain if plain.crops is not None else replace(plain, **named(crop))  # type: ignore[arg-type]
             driver = open_driver(DriverSpec(spec.source, options), camera=(rows, columns))
             timed = episodes if driver.period_s is None else episodes.with_nominal_period(driver.period_s)
             answers[crop] = np.concatenate(predict(driver, timed)).astype(np.float64)
@@ -147,9 +148,15 @@ def fit_camera(
         agreed = _correlation(answers[crop][free], known[free])
         return agreed if np.isfinite(agreed) else -1.0
 
+    here = _joined(car, car_of_episodes(episodes))
+    horizon = None if here.camera_horizon is None else round(here.camera_horizon * rows)
+
+    def named(crop: Crops) -> dict[str, int]:
+        added = {"crop_horizon": horizon} if horizon is not None and crop[1] < 0 else {}
+        return _named(crop) | added
+
     best: Crops = (0, 0, 0, 0)
     uncropped, by = correlation(best), "given"
-    here = _joined(car, car_of_episodes(episodes))
     opened = open_driver(DriverSpec(spec.source, replace(plain, **_named(best))), camera=(rows, columns))  # type: ignore[arg-type]
     config = opened.policy.config if isinstance(opened, PolicyDriver) else None
     learnt = _joined(own_car, config.car if config is not None else None)
@@ -165,7 +172,7 @@ def fit_camera(
     answer, known = answers[best][free], known[free]
     if answer.std() < 1e-6:
         raise ValueError("the driver answers the same to every frame: look at its input (--range, --layout, --colour).")
-    crops = plain.crops or _named(best)
+    crops = plain.crops or named(best)
     blocks = np.array_split(np.arange(len(known)), max(1, len(known) // BLOCK))
 
     def over(chosen: NDArray[np.intp], statistic: Callable[..., float]) -> float:

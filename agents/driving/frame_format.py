@@ -56,7 +56,7 @@ class FrameFormat:
         Raises:
             ValueError: if nothing is left after the crop.
         """
-        crops = {name: self.crops.get(name, 0) for name in ("crop_top", "crop_bottom", "crop_left", "crop_right")}
+        crops = {"crop_top": 0, "crop_bottom": 0, "crop_left": 0, "crop_right": 0, **self.crops}
         height = self.height or rows - crops["crop_top"] - crops["crop_bottom"]
         width = self.width or columns - crops["crop_left"] - crops["crop_right"]
         return Preprocessing(rows, columns, **crops, height=max(height, 1), width=max(width, 1))

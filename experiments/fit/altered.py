@@ -5,14 +5,15 @@
 For each alteration the expert records a few hundred frames in the altered world, `fit` finds crop and gain from these
 and their steering, and the policy drives the same roads at home, altered with its frames merely resized, and altered
 with crop and gain. Nothing is trained. The expert drives there, too: what it cannot do, no fit can. Crashes with the
-fit and at home are compared road by road.
+fit and at home are compared road by road. Worlds that stand in `--out` by the same options are not driven again.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.fit import CameraFit, fit_camera
 from agents.driving.paired_shares import paired_share_difference
 from agents.driving.record import RecorderConfig, record
-from agents.driving.statistics import proportion
+from agents.driving.statistics import Estimate, proportion
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
 from agents.recordings import load_episodes
 from agents.runs.directory import command, versions
@@ -48,7 +49,7 @@ class Altered:
     """Policy or run directory; it should stay on the road at home."""
     roads: PositiveInt = 20
     """Drives in each world."""
-    frames: PositiveInt = 600
+    frames: PositiveInt = 400
     """Recorded frames of each altered world that `fit` gets."""
     seed: NonNegativeInt = 7000
     """Of the first road."""
@@ -85,8 +86,11 @@ def alterations(home: LaneKeepingConfig) -> dict[str, LaneKeepingConfig]:
         "0.6 m, 110°, horizon 0.5, full lock 1 rad": with_car(
             with_camera(home, height_m=0.6, hfov_deg=110.0, lens=1.0, horizon=0.5), full_lock_rad=1.0
         ),
-        "0.12 m, 60°, full lock 0.8 rad": with_car(
-            with_camera(home, height_m=0.12, hfov_deg=60.0, lens=1.0), full_lock_rad=0.8
+        "0.4 m, horizon 0.5, lanes 1.5 times, speed 1.3 times, full lock 1 rad": with_car(
+            with_camera(home, height_m=0.4, horizon=0.5), full_lock_rad=1.0, lanes=1.5, speed=1.3
+        ),
+        "60°, horizon 0.5, speed 1.3 times, full lock 1 rad": with_car(
+            with_camera(home, hfov_deg=60.0, lens=1.0, horizon=0.5), full_lock_rad=1.0, speed=1.3
         ),
         "0.4 m, 110°, lanes 1.5, speed 1.3 times, full lock 0.8 rad": with_car(
             with_camera(home, height_m=0.4, hfov_deg=110.0, lens=1.0), full_lock_rad=0.8, lanes=1.5, speed=1.3
@@ -125,36 +129,46 @@ def run(options: Altered) -> None:
     worlds = {name: worlds[name] for name in options.only or worlds}
     runs = tuple(Run(options.seed + number) for number in range(options.roads))
     path = make_directory(options.out) / "altered.json"
-    (at_home,) = _crashes([Trial(spec, home, runs)], options)
-    table_rows = [["home", "", _share(at_home), "", "", "", ""]]
-    say(f"home: {_share(at_home)}")
+    asked = json.loads(json.dumps(asdict(replace(options, only=(), workers=1)), default=str))
+    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept: dict[str, dict[str, Any]] = {}
+    if there.get("options") == asked:
+        at_home, kept = there["figures"]["home"], there["figures"]["altered"]
+    else:
+        (at_home,) = _crashes([Trial(spec, home, runs)], options)
+    say(f"home: {_share(at_home)}")
     for name, world in worlds.items():
+        if name in kept:
+            continue
         found = _fit(spec, world, options)
         resized = DriverSpec(spec.source, DriverOptions(crop_top=0))
         fitted = DriverSpec(spec.source, found.options(DriverOptions()))
         crashes = _crashes([Trial(who, world, runs) for who in (None, resized, fitted)], options)
-        more = paired_share_difference(crashes[2], at_home)
-        crop = " ".join(str(value) for value in found.crops.values())
-        gain = found.steering_gain.text(2)
-        if found.gain_by_geometry is not None:
-            gain += f", by geometry {found.gain_by_geometry:.2f}"
-        shares = [_share(some) for some in crashes]
-        table_rows.append([name, *shares, more.text(0, 100), f"{crop} ({found.by})", gain])
-        say(f"{name}: {', '.join(shares)} ({', '.join(DRIVERS)}); {crop} ({found.by}), gain {gain}")
+        say(f"{name}: {', '.join(map(_share, crashes))} ({', '.join(DRIVERS)})")
         kept[name] = {
             "crashes": {who: [bool(one) for one in some] for who, some in zip(DRIVERS, crashes, strict=True)},
-            "fitted_minus_home": more.to_json(),
+            "fitted_minus_home": paired_share_difference(crashes[2], at_home).to_json(),
             "fit": to_json(found),
         }
-        figures = {"home": at_home, "roads": options.roads, "altered": kept}
-        write_json(path, {"command": command(), "versions": versions(), "figures": figures})
+        figures = {"home": at_home, "altered": kept}
+        write_json(path, {"command": command(), "versions": versions(), "options": asked, "figures": figures})
     table(
-        f"drives of {home.episode_s:g} s that left the road, of {options.roads}",
-        ["world", *DRIVERS, "fitted − home, %", "crop: top bottom left right", "gain"],
-        table_rows,
+        f"drives of {home.episode_s:g} s that left the road, of {options.roads}; at home {_share(at_home)}",
+        ["world", *DRIVERS, "fitted − home, %", "crop: top bottom left right", "gain", "by geometry", "correlation"],
+        [_row(name, world) for name, world in kept.items()],
     )
     screen().print(f"figures: {path}", markup=False)
+
+
+def _row(name: str, world: dict[str, Any]) -> list[str]:
+    """Return the row of a world in the table, from what was written of it."""
+    fit, more = world["fit"], Estimate(**world["fitted_minus_home"])
+    crop = " ".join(str(fit[f"crop_{side}"]) for side in ("top", "bottom", "left", "right"))
+    geometric = "–" if fit["gain_by_geometry"] is None else f"{fit['gain_by_geometry']:.2f}"
+    gain = Estimate(fit["steering_gain"], *fit["steering_gain_95"]).text(2)
+    shares = [_share(world["crashes"][who]) for who in DRIVERS]
+    correlation = f"{fit['correlation']['value']:.2f}"
+    return [name, *shares, more.text(0, 100), f"{crop} ({fit['by']})", gain, geometric, correlation]
 
 
 def _share(crashed: Sequence[bool]) -> str:
