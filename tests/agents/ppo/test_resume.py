@@ -144,7 +144,7 @@ def test_start_from_a_driver_and_stay_near_it(tmp_path: Path) -> None:
     before = driver.motors(frames)[0].detach().clone()
     far = {}
     for name, model in (("free", free), ("held", held)):
-        model.learn(480)
+        model.learn(240)
         far[name] = float((model.policy.driver().motors(frames)[0] - before).detach().square().mean())
     assert far["held"] < 0.5 * far["free"]
     held.save(tmp_path)

@@ -144,9 +144,9 @@ def test_value_of_a_constant_reward(ends: bool) -> None:
     gamma = 0.8
     sizes = {"n_steps": 40, "chunk": 8, "batch_size": 80, "n_epochs": 4}
     # Lambda 1: targets are sums of rewards, so the critic's mean is that of the values, whatever it can tell apart.
-    rates = {"learning_rate": 1e-2, "learning_rate_end": 0.1, "gae_lambda": 1.0}
+    rates = {"learning_rate": 2e-2, "learning_rate_end": 0.1, "gae_lambda": 1.0}
     model = LiquidPPO("feedforward", make_vector_env(lambda: Constant(ends), 4), gamma=gamma, **sizes, **rates)
-    model.learn(4000)
+    model.learn(2080)
     values = model.rollout_buffer.values
     known = 1 / (1 - gamma)
     if ends:  # Five steps and no more: the mean of the values of its states, 1 + … + gamma⁴ down to 1.

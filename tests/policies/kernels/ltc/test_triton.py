@@ -93,7 +93,7 @@ def test_a_program_may_walk_several_rows(limit, nan_scratch, fresh_layouts, monk
     monkeypatch.setattr(launch, "MOST_PROGRAMS", 2)
     monkeypatch.setattr(launch, "ROWS", 2)
     monkeypatch.setattr(layout, "DENSE_LIMIT", limit)
-    check(make_problem("full", 3, 2, 3, 3, 1), 1, torch.float32)  # 3 rows, and 5 blocks of sensory input
+    check(make_problem("full", 3, 2, 3, 2, 1), 1, torch.float32)  # 3 rows, and 3 blocks of sensory input
 
 
 @needs_kernels
