@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from agents.driving.paired_shares import paired_share_difference
 from agents.driving.record import RecorderConfig, record
-from agents.driving.statistics import bootstrap, poisson_rate
+from agents.driving.statistics import Estimate, bootstrap, poisson_rate
 from agents.driving.trials import Run, Trial, drive_trials
 from agents.imitation.dagger import DaggerConfig
 from agents.imitation.train import ImitationConfig
@@ -91,7 +92,7 @@ def run(options: DaggerFramesOptions) -> dict[str, Any]:
         crashed = [one for row in some for one in row["crashed"]]
         offsets = np.array([one for row in some for one in row["offset_lane"]])
         rate = poisson_rate(sum(crashed), sum(sum(row["distance_m"]) for row in some) / 1000)
-        offset = bootstrap(lambda chosen, of=offsets: float(of[chosen].mean()), len(offsets))
+        offset = _mean(offsets)
         each = " + ".join(str(sum(row["crashed"])) for row in some)
         frames = _labelled(out, name, options)
         rows.append([name, f"{frames:,}", f"{each} of {len(crashed)}", rate.text(2), offset.text(1, 100)])
@@ -128,6 +129,10 @@ def _drive(
     }
     write_json(path, {"asked": asked, "drives": driven})
     return driven
+
+
+def _mean(values: NDArray[np.float64]) -> Estimate:
+    return bootstrap(lambda chosen: float(values[chosen].mean()), len(values))
 
 
 def _check_rounds(options: DaggerFramesOptions) -> None:

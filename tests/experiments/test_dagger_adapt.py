@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from agents.driving.record import RecorderConfig, record
 from agents.recordings import load_episodes
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -46,3 +48,10 @@ def test_dagger_grows_a_data_set_and_resumes(tmp_path: Path):
     assert len(figures["updates"]) == 1
     assert (adapted / "policy" / "config.json").is_file()
     assert main(["adapt", "--policy", str(out), "--replay", str(tmp_path / "old"), "--out", str(tmp_path / "x")]) == 2
+
+
+def test_dagger_gets_a_quarter_of_the_frames_in_whole_episodes(tmp_path):
+    from experiments.dagger_frames import DaggerFramesOptions, run
+
+    with pytest.raises(ValueError, match="no whole episodes of 120: take a multiple of 1920"):
+        run(DaggerFramesOptions(out=tmp_path, frames=8000))

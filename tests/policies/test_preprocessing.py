@@ -27,7 +27,8 @@ def test_lines_of_the_road_go_on_straight_in_rows_that_are_added():
     def road(rows: int) -> torch.Tensor:
         row, column = torch.meshgrid(torch.arange(rows), torch.arange(61), indexing="ij")
         edges = [30 + slope * (row - 4) for slope in (-0.5, 0.7)]
-        drawn = sum(torch.exp(-((column - edge) ** 2) / (2 * (0.15 * (row - 4)).clamp(min=1) ** 2)) for edge in edges)
+        width = (0.15 * (row - 4)).clamp(min=1)
+        drawn = torch.stack([torch.exp(-0.5 * ((column - edge) / width) ** 2) for edge in edges]).sum(0)
         return (200 * drawn).to(torch.uint8)[..., None].expand(rows, 61, 3)[None].contiguous()
 
     seen, whole = road(24), road(32)

@@ -53,7 +53,7 @@ def test_it_goes_on_where_it_was_stopped_and_takes_more_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "cv"
-    options = ("--blocks", 2, "--out", out, "--cores", "feedforward", "--epochs", 1, "--stride", 16)
+    options: tuple[object, ...] = ("--blocks", 2, "--out", out, "--cores", "feedforward", "--epochs", 1, "--stride", 16)
     options += ("--height", 16, "--width", 32, "--gap-s", 0.2)
     calls = []
     train = cross_validate.train_imitation
@@ -89,7 +89,8 @@ def test_views_and_a_head_from_elsewhere_reach_the_trainer(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cross_validate, "train_imitation", stopped)
-    options = ("--blocks", 2, "--out", tmp_path / "cv", "--height", 16, "--width", 32, "--gap-s", 0.2)
+    options: tuple[object, ...] = ("--blocks", 2, "--out", tmp_path / "cv", "--height", 16, "--width", 32)
+    options += ("--gap-s", 0.2)
     more = ("--init-head-from", head, "--views.share", 0.5, "--rig.horizon", 0.3, "--rig.camera-height-m", 0.2)
     wormwheel(capsys, "data", "cross-validate", tub, *options, *more)
     (extras,) = given
