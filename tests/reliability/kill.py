@@ -176,7 +176,13 @@ def compare(place: Place, reference: Reference, ended: Ended) -> str:
 
 
 def run(
-    verbs: Sequence[str], kinds: Sequence[str], count: int, seed: int, root: Path, most: int | None = None
+    verbs: Sequence[str],
+    kinds: Sequence[str],
+    count: int,
+    seed: int,
+    root: Path,
+    most: int | None = None,
+    materials_at: Path | None = None,
 ) -> Iterator[tuple[Trial, str]]:
     """Yield every trial with what is wrong with it.
 
@@ -187,10 +193,12 @@ def run(
         seed: of the moments.
         root: directory to work in.
         most: a seeded sample of so many trials of each verb.
+        materials_at: where what the commands need is made, and found if it is there already; below `root` when None.
     """
     import_verbs([*verbs, "record", "train imitation"])
-    (root / "materials").mkdir(exist_ok=True)
-    materials = make_materials(root / "materials")
+    place = materials_at or root / "materials"
+    place.mkdir(exist_ok=True)
+    materials = make_materials(place)
     for verb in verbs:
         command = COMMANDS[verb]
         refer(command, materials, root / "first")  # Once before: kernels are compiled and caches filled.
@@ -211,7 +219,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="trials at seeded moments, for each verb and kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, help="a seeded sample of so many trials of each verb")
+    parser.add_argument("--verbose", action="store_true", help="a line for each trial")
+    parser.add_argument("--materials", type=Path, help="directory in which what they are given is made and kept")
     options = parser.parse_args()
+    materials = options.materials.absolute() if options.materials else None
     verbs = []
     for verb in options.verbs:
         missing = [name for name in COMMANDS[verb].needs if importlib.util.find_spec(name) is None]
@@ -225,11 +236,14 @@ def main() -> int:
     # In memory where there is such a folder: thousands of small files are forced to the disk.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        for trial, fault in run(verbs, options.kinds, options.kills, options.seed, Path(directory), options.most):
+        root = Path(directory)
+        for trial, fault in run(verbs, options.kinds, options.kills, options.seed, root, options.most, materials):
             tried[trial.verb, trial.kind] += 1
             if fault:
                 faults[trial.verb, trial.kind] += 1
                 print(f"FAULT {trial}: {fault}", flush=True)
+            elif options.verbose:
+                print(f"as if nothing had been: {trial}", flush=True)
     print(f"{'verb':<18}" + "".join(f"{kind:>16}" for kind in options.kinds))
     for verb in verbs:
         cells = [f"{tried[verb, kind]} / {faults[verb, kind]}" for kind in options.kinds]

@@ -104,8 +104,13 @@ def test_the_best_epoch_is_kept_and_patience_stops(tmp_path: Path, monkeypatch: 
     scores = iter([0.5, 0.2, 0.3, 0.4, 0.1])
     monkeypatch.setattr(imitation, "score", lambda *_, **__: {"rmse": next(scores), "r2": 0.0, "correlation": 0.0})
     config = replace(QUICK, epochs=5, patience=2)
-    result = train_imitation(config, toy_policy(), episodes(2), episodes(1), run(tmp_path))
+    directory = run(tmp_path)
+    result = train_imitation(config, toy_policy(), episodes(2), episodes(1), directory)
     assert (result.progress.best_epoch, result.progress.epoch) == (2, 4)
+    returned = result.policy.state_dict()
+    best, last = (load_policy(place).state_dict() for place in (directory.policy, directory.last))
+    assert all(torch.equal(returned[name], best[name]) for name in best)
+    assert any(not torch.equal(returned[name], last[name]) for name in last)
     notes = json.loads((tmp_path / "policy" / "config.json").read_text())["notes"]
     assert notes["epoch"] == 2
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
