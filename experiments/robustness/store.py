@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.runs.directory import MARKER, is_leftover
 from agents.runs.files import make_directory, replacing, write_json
-from agents.runs.reading import DamagedFile, one_line, read_object
+from agents.runs.reading import DamagedFile, damaged, one_line, read_object
 from experiments.console import plain
 from experiments.robustness.jobs import ConditionRow, JobResult
 
@@ -112,8 +112,16 @@ def open_plan(
     wanted, path = plain(dict(plan)), directory / "plan.json"
     if path.exists():
         there = _read_plan(path)
-        both: dict[str, Any] = {key: _joined(directory, there.get(key, []), wanted[key]) for key in growing}
-        both |= {key: {**there.get(key, {}), **wanted.get(key, {})} for key in changing}
+        with damaged(path, "give another --out"):
+            old = {key: there.get(key, []) for key in growing}
+            if wrong := [key for key, entries in old.items() if not isinstance(entries, list)]:
+                raise ValueError(f"{wrong[0]} should be a list")
+            known = {
+                key: {(str(entry["driver"]), entry["run"]) for entry in old[key] if isinstance(entry, dict)}
+                for key in growing
+            }
+            both: dict[str, Any] = {key: {**there.get(key, {}), **wanted.get(key, {})} for key in changing}
+        both |= {key: _joined(directory, old[key], wanted[key], known[key]) for key in growing}
         _check_same(directory, {**there, **both}, {**wanted, **both})
         if {**there, **both} != there:
             write_json(path, {**wanted, **both})
@@ -124,10 +132,9 @@ def open_plan(
     write_json(path, wanted)
 
 
-def _joined(directory: Path, there: list[Any], wanted: list[Any]) -> list[Any]:
-    """Return what is in either list, without repeating what is in both."""
+def _joined(directory: Path, there: list[Any], wanted: list[Any], known: set[tuple[str, Any]]) -> list[Any]:
+    """Return what is in either list, without repeating what is in both; `known` are driver and run of those there."""
     more = [entry for entry in wanted if entry not in there]
-    known = {(entry["driver"], entry["run"]) for entry in there if isinstance(entry, dict)}
     for entry in more:
         if isinstance(entry, dict) and (entry["driver"], entry["run"]) in known:
             raise ValueError(

@@ -374,7 +374,6 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     for out in (
         "{forbidden}/new{end}",
         "{text}/new{end}",
-        "{folder}/sub{end}/",
         "x{long}{end}",
         "a\0b{end}",
         "new.txt",

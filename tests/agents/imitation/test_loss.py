@@ -76,6 +76,24 @@ def test_burn_in_is_not_in_the_loss_and_the_clock_is_in_the_core(tmp_path: Path)
         assert loss != pytest.approx(wrong, rel=1e-3)
 
 
+def test_the_steering_weight_is_in_the_loss(tmp_path: Path):
+    data = irregular(4, 60)
+    plain = first_loss(CONFIG, data, tmp_path / "plain")
+    bends = first_loss(replace(CONFIG, steering_weight=3.0), data, tmp_path / "bends")
+    assert bends != pytest.approx(plain, rel=1e-2)
+
+
+def test_every_epoch_draws_other_batches(tmp_path: Path):
+    slow = replace(CONFIG, epochs=2, core_learning_rate=1e-12, head_learning_rate=1e-12)
+    losses: list[float] = []
+    data = irregular(6, 60)
+    train_imitation(
+        slow, toy_policy("lstm"), data, data, run(tmp_path), on_step=lambda state, total, loss: losses.append(loss)
+    )
+    first, second = np.split(np.array(losses), 2)
+    assert len(first) > 1 and not np.allclose(first, second, rtol=1e-3), "the driver is the same, the batches are not"
+
+
 def test_a_new_episode_within_a_row_begins_from_rest(tmp_path: Path):
     config = replace(CONFIG, carry_state=True, burn_in=0, window=24, batch_size=1)
     data = irregular(6, 10)  # A row walks through several of them in one window.

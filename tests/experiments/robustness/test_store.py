@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -97,3 +98,11 @@ def test_the_table_keeps_types_and_missing_values(tmp_path: Path):
     write_table(tmp_path / "blocks.parquet", blocks)
     pd.testing.assert_frame_equal(read_table(tmp_path / "blocks.parquet"), blocks)
     assert list(make_table([], BlockRow).columns) == list(BlockRow.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("policies", [[{"run": 0}], [{"driver": "a", "run": [1]}], 3, {"a": 1}])
+def test_a_damaged_plan_is_named(tmp_path: Path, policies: object):
+    Store(tmp_path, PLAN)
+    (tmp_path / "plan.json").write_text(json.dumps({**PLAN, "policies": policies}))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        Store(tmp_path, PLAN)
