@@ -57,8 +57,19 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """Return the command line that is running, as a person would type it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command line that is running, as a person would type it: it runs as it is pasted.
+
+    Where Python was started with `-m`, the file that it runs is no command: the module is named, or `wormwheel` where
+    that is what it stands for.
+    """
+    module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "")
+    if module in ("experiments.cli", "wormwheel"):
+        begin = ["wormwheel"]
+    elif module.startswith("experiments."):
+        begin = ["python", "-m", module]
+    else:
+        begin = [Path(sys.argv[0]).name]
+    return shlex.join([*begin, *sys.argv[1:]])
 
 
 def to_json(value: Any) -> Any:

@@ -107,7 +107,7 @@ def text(
     x1, y1 = min(left + mask.shape[1], picture.shape[1]), min(top + mask.shape[0], picture.shape[0])
     if x0 >= x1 or y0 >= y1:
         return
-    share = mask[y0 - top : y1 - top, x0 - left : x1 - left, None]
+    share = mask[y0 - top : y1 - top, x0 - left : x1 - left, None] * np.float32(1 / 255)
     below = picture[y0:y1, x0:x1]
     picture[y0:y1, x0:x1] = (below + share * (np.array(color, np.float32) - below) + 0.5).astype(np.uint8)
 
@@ -195,14 +195,12 @@ def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-@lru_cache(maxsize=2048)
-def _letters(content: str, size: int, bold: bool) -> NDArray[np.float32]:
-    """Return a line of text as coverage `[h, w]` in [0, 1]; the capital letters begin `_ABOVE` rows down."""
+@lru_cache(maxsize=512)
+def _letters(content: str, size: int, bold: bool) -> NDArray[np.uint8]:
+    """Return a line of text as coverage `[h, w]` in [0, 255]; the capital letters begin `_ABOVE` rows down."""
     font = _font(size, bold)
     top = font.getbbox("H")[1]
     _, _, right, bottom = font.getbbox(content or " ")
     image = Image.new("L", (max(1, int(np.ceil(right))), max(1, int(bottom - top) + 1) + _ABOVE))
     ImageDraw.Draw(image).text((0, _ABOVE - top), content, fill=255, font=font)
-    coverage = np.asarray(image, np.float32) / 255.0
-    coverage.flags.writeable = False
-    return coverage
+    return np.asarray(image)  # read-only

@@ -191,12 +191,12 @@ def offset_figure(offsets: Mapping[str, Sequence[float]], edges: Sequence[float]
 
 def wiring_figure(wiring: Wiring, theme: Theme = PAGE) -> Figure:
     """Draw a circuit with its excitatory and inhibitory synapses."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained", facecolor="none")
+    figure = Figure(figsize=(_WIDTH_IN, 3.6), layout="constrained", facecolor="none")
     axes = figure.add_subplot()
     plot(wiring, axes)
     for label in axes.texts:
         label.set_color(theme.text)
-        label.set_fontsize(7)
+        label.set_fontsize(9)
     for dots in axes.collections:
         if isinstance(dots, PathCollection):
             dots.set_sizes([min(size, 34.0) for size in dots.get_sizes()])
@@ -204,7 +204,7 @@ def wiring_figure(wiring: Wiring, theme: Theme = PAGE) -> Figure:
     if legend is not None:
         for label in legend.get_texts():
             label.set_color(theme.text)
-            label.set_fontsize(7)
+            label.set_fontsize(9)
     return figure
 
 

@@ -102,7 +102,7 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
   // A plot stands in a figure with a caption of its own, or alone in a box below a heading.
   document.querySelectorAll("main figure.panel svg, main figure.plot svg, main .box > svg").forEach(function (svg) {
     var figure = svg.closest("figure.panel, figure.plot") || svg.parentNode;
-    if (figure.querySelector("svg") !== svg) { return; }
+    if (figure.querySelector("svg") !== svg || figure.classList.contains("sticky")) { return; }
     var line = document.createElement("p");
     line.className = "tools";
     line.appendChild(tool("SVG", function () {
@@ -116,7 +116,8 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
       document.body.classList.remove("printing-one");
       figure.classList.remove("printed");
     }));
-    figure.appendChild(line);
+    var below = Array.from(figure.children).find(function (one) { return one.tagName === "H3" && (svg.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING); });
+    figure.insertBefore(line, below || null);
   });
   // Navigation: the headings, where there are many.
   var heads = Array.from(document.querySelectorAll("main > h2")), header = document.querySelector("main > header");

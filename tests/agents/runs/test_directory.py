@@ -6,14 +6,16 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agents.runs.checkpoints import DamagedCheckpoint, damage, new_checkpoint, newest_whole
-from agents.runs.directory import RunDirectory, check_directory, check_made, open_run, record_made
+from agents.runs.directory import RunDirectory, check_directory, check_made, command, open_run, record_made
 from agents.runs.events import cut_back
 from agents.runs.files import ASIDE, PARTIAL, clear_leftovers, private_directory, replacing_directory
 from agents.runs.lock import LOCK, DirectoryInUse, locked
@@ -252,3 +254,21 @@ def test_a_cache_is_the_users_own_or_there_is_none(tmp_path: Path, monkeypatch: 
     assert private_directory("linked") is None
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     assert private_directory("policies") is None
+
+
+@pytest.mark.parametrize(
+    ("module", "script", "begins"),
+    [
+        ("experiments.cli", "/there/experiments/cli.py", "wormwheel"),
+        ("experiments.explain.ablation", "/there/ablation.py", "python -m experiments.explain.ablation"),
+        ("pytest.__main__", "/there/pytest", "pytest"),
+        (None, "/there/bin/wormwheel", "wormwheel"),
+    ],
+)
+def test_the_command_runs_as_it_is_pasted(
+    monkeypatch: pytest.MonkeyPatch, module: str | None, script: str, begins: str
+):
+    spec = None if module is None else SimpleNamespace(name=module)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))  # type: ignore[misc]
+    monkeypatch.setattr(sys, "argv", [script, "--out", "a b"])
+    assert command() == f"{begins} --out 'a b'"
