@@ -269,6 +269,6 @@ def test_the_command_runs_as_it_is_pasted(
     monkeypatch: pytest.MonkeyPatch, module: str | None, script: str, begins: str
 ):
     spec = None if module is None else SimpleNamespace(name=module)
-    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
     monkeypatch.setattr(sys, "argv", [script, "--out", "a b"])
     assert command() == f"{begins} --out 'a b'"
