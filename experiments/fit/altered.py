@@ -40,6 +40,9 @@ from experiments.robustness.verb import choose_world
 DRIVERS = ("expert", "resized", "fitted")
 """Who drives in an altered world: the expert, the policy with its frames resized, and the policy with the fit."""
 
+COMPARED = ("fitted − home, %", "fitted − resized, %")
+"""Differences of shares of the same roads, with their 95 % intervals."""
+
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Altered:
@@ -154,7 +157,7 @@ def run(options: Altered) -> None:
         write_json(path, {"command": command(), "versions": versions(), "options": asked, "figures": figures})
     table(
         f"drives of {home.episode_s:g} s that left the road, of {options.roads}; at home {_share(at_home)}",
-        ["world", *DRIVERS, "fitted − home, %", "crop: top bottom left right", "gain", "by geometry", "correlation"],
+        ["world", *DRIVERS, *COMPARED, "crop: top bottom left right", "gain", "by geometry", "correlation"],
         [_row(name, world) for name, world in kept.items()],
     )
     screen().print(f"figures: {path}", markup=False)
@@ -162,13 +165,15 @@ def run(options: Altered) -> None:
 
 def _row(name: str, world: dict[str, Any]) -> list[str]:
     """Return the row of a world in the table, from what was written of it."""
-    fit, more = world["fit"], Estimate(**world["fitted_minus_home"])
+    fit, crashes = world["fit"], world["crashes"]
+    compared = (world["fitted_minus_home"], paired_share_difference(crashes["fitted"], crashes["resized"]).to_json())
+    more = [Estimate(**one).text(0, 100) for one in compared]
     crop = " ".join(str(fit[f"crop_{side}"]) for side in ("top", "bottom", "left", "right"))
     geometric = "–" if fit["gain_by_geometry"] is None else f"{fit['gain_by_geometry']:.2f}"
     gain = Estimate(fit["steering_gain"], *fit["steering_gain_95"]).text(2)
-    shares = [_share(world["crashes"][who]) for who in DRIVERS]
+    shares = [_share(crashes[who]) for who in DRIVERS]
     correlation = f"{fit['correlation']['value']:.2f}"
-    return [name, *shares, more.text(0, 100), f"{crop} ({fit['by']})", gain, geometric, correlation]
+    return [name, *shares, *more, f"{crop} ({fit['by']})", gain, geometric, correlation]
 
 
 def _share(crashed: Sequence[bool]) -> str:
