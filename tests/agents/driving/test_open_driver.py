@@ -24,7 +24,6 @@ from tests.agents.driving import kinds
 OPTIONS = DriverOptions(frame=kinds.FRAME, trust=True)
 WORLD = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0, variety=0.0)
 RUNS = (Run(5), Run(6), Run(7))
-pytestmark = pytest.mark.xdist_group("open_driver")  # in one process the kinds are made once
 
 
 @pytest.fixture(scope="module")

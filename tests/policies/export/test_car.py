@@ -15,7 +15,6 @@ from policies.export.ros2_node import LaneKeeper
 from policies.policy import DrivingPolicy
 
 Exported = Callable[[str], tuple[DrivingPolicy, Path]]
-pytestmark = pytest.mark.xdist_group("export")  # in one process an export is made once
 
 MANAGE = '''
 import numpy as np

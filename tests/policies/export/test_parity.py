@@ -17,7 +17,6 @@ from policies.policy import DrivingPolicy
 from tests.policies.export.conftest import FIT, small_policy
 
 Exported = Callable[[str], tuple[DrivingPolicy, Path]]
-pytestmark = pytest.mark.xdist_group("export")  # in one process an export is made once
 
 
 @pytest.mark.parametrize("core", ["ltc", "lstm"])  # each takes seconds; `experiments.export.parity_table` does them all
