@@ -66,7 +66,7 @@ class VectorHead(nn.Module):
 def make_head(
     adapter: ObservationAdapter,
     frames: HeadConfig,
-    preprocessing: Mapping[str, int],
+    preprocessing: Mapping[str, int | None],
     vector_features: NonNegativeInt,
     generator: torch.Generator,
 ) -> FrameHead | VectorHead:
@@ -82,8 +82,8 @@ def make_head(
     if not adapter.is_visual:
         return VectorHead(adapter.shape[0], vector_features, generator)
     height, width, _ = adapter.shape
-    as_they_are = {"source_height": height, "source_width": width, "height": height, "width": width}
-    return FrameHead(Preprocessing(**{**as_they_are, **preprocessing}), frames, generator)
+    fields: dict[str, Any] = {"source_height": height, "source_width": width, "height": height, "width": width}
+    return FrameHead(Preprocessing(**{**fields, **preprocessing}), frames, generator)
 
 
 def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
@@ -104,7 +104,7 @@ class ActorCriticConfig:
     """Fields of the core's own config that differ from its defaults."""
     head: HeadConfig = HEADS["small"]
     """Conv head, for envs that show frames."""
-    preprocessing: dict[str, int] = field(default_factory=dict)
+    preprocessing: dict[str, int | None] = field(default_factory=dict)
     """Crop and resize of frames: fields of `policies.preprocessing.Preprocessing`; none keeps them as they are."""
     vector_features: NonNegativeInt = 32
     """Features, linear with tanh, that a vector observation is turned into; 0 feeds it to the core as it is."""
