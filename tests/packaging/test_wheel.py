@@ -1,7 +1,7 @@
 """A wheel and an sdist from the tree, installed where no checkout is, run from another directory.
 
 The environment is new and holds the wheel; other packages it sees are those of the tests' own environment, so no index
-is asked. `.ci/wheel` does the same with everything from the index.
+is asked. `.ci/wheel` does the same with everything from the index, so what runs in the environment is thorough here.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def test_the_sdist_holds_what_the_wheel_is_made_from(built: tuple[Path, Path]):
     assert {str(path) for path in tracked() if path.parts[0] in ROOMS and path.suffix == ".py"} <= packed
 
 
+@pytest.mark.thorough
 def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path):
     code = (
         "import agents, envs, experiments, policies as p; print(*(r.__file__ for r in (agents, envs, experiments, p)))"
@@ -115,6 +116,7 @@ def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path):
     assert all(place.startswith(str(installed.parents[1])) for place in ran.stdout.split())
 
 
+@pytest.mark.thorough
 def test_the_command_shows_the_cores_from_another_directory(installed: Path, tmp_path: Path):
     ran = run(installed, tmp_path, str(installed.parent / "wormwheel"), "info", "cores")
     assert ran.returncode == 0, ran.stderr
@@ -124,7 +126,7 @@ def test_the_command_shows_the_cores_from_another_directory(installed: Path, tmp
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.thorough  # `.ci/wheel` runs it in an environment of its own
+@pytest.mark.thorough
 def test_the_demo_runs_from_another_directory(installed: Path, tmp_path: Path):
     ran = run(installed, tmp_path, "-c", DEMO)
     assert ran.returncode == 0, ran.stdout + ran.stderr
