@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tyro._parsers import ParserSpecification
 
 from experiments import cli
 from tests.experiments.verbs import DRIVER, ROAD, write_tub
@@ -18,6 +21,25 @@ from tests.experiments.verbs import DRIVER, ROAD, write_tub
 def one_thread() -> None:
     """Small batches gain nothing from more threads, and test processes that run side by side lose much by them."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsers_are_built_once() -> Iterator[None]:
+    """Build each verb's parser once: that takes tyro a fifth of a second, and these tests run a thousand commands."""
+    build = ParserSpecification.from_callable_or_type
+    kept: dict[tuple[Any, str], ParserSpecification] = {}
+
+    def once(f: Any, **about: Any) -> ParserSpecification:
+        if about["intern_prefix"] or about["parent_classes"]:
+            return build(f, **about)  # a part of a parser
+        key = (f, repr(about["default_instance"]))
+        if key not in kept:
+            kept[key] = build(f, **about)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ParserSpecification, "from_callable_or_type", once)
+        yield
 
 
 def quietly(*arguments: object) -> None:
