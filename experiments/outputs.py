@@ -5,6 +5,7 @@ Verbs declare their outputs as fields of their options (`OUTPUTS`); the command 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -43,7 +44,9 @@ def _check_name(option: str, path: Path) -> None:
         raise ValueError(f"{option} should be a name that a file can have, got {one_line(repr(path.name)):.80}.")
     try:
         mode = path.stat().st_mode
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{option} {path} is a link that leads to itself: remove it, or give a file.") from None
         return  # Not there, or told by whoever makes it.
     if stat.S_ISFIFO(mode) and not os.path.abspath(path).startswith(LIVING):
         raise ValueError(f"{option} {path} is a pipe, and writing would wait for its reader: give a file.")

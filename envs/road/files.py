@@ -70,6 +70,12 @@ def load_track(
         )
     rough = catmull_rom(points, SPACING_M)
     smooth = round_bends(rough, width, min_lane_radius_m, name=str(path))
+    left_m = float(np.hypot(*(np.roll(smooth, -1, axis=0) - smooth).T).sum())
+    if not left_m > math.pi * min_lane_radius_m:  # half of the smallest circle that can be driven
+        raise TrackError(
+            f"{path}: rounding the bends to a lane radius of {min_lane_radius_m:.2f} m leaves a lap of {left_m:.3g} m. "
+            "Are the rows in order along the road? Else use a larger scale."
+        )
     track = Track(smooth, width, path.stem)
     cursor = TrackCursor(track)
     cursor.start(*rough[0])

@@ -66,6 +66,22 @@ def test_the_old_steering_stays_until_the_answer_is_there():
     assert told == pytest.approx([1.0, 1.0]) and time_s == pytest.approx(2 * PERIOD_S)
 
 
+@pytest.mark.parametrize("end", [(True, False), (False, True)])
+def test_nothing_is_driven_after_the_end(end: tuple[bool, bool]):
+    driven: list[float] = []
+
+    class Ends(gymnasium.Wrapper):
+        def step(self, action: np.ndarray):  # type: ignore[no-untyped-def]
+            driven.append(float(action[0]))
+            observation, reward, _, _, info = self.env.step(action)
+            return observation, reward, *end, info
+
+    late = ReplayedLatency(Ends(world(None)), Latency((0.4 * PERIOD_S,)))
+    late.reset(seed=3)
+    assert late.step(np.array([0.5], np.float32))[2:4] == end
+    assert driven == [0.0], "the episode ended on the old steering"
+
+
 def test_a_driver_later_than_its_frame_drives_at_its_own_pace():
     told, angles, time_s = steer(world(Latency((2.5 * PERIOD_S,))), [0.4, 0.4, 0.4])
     assert told == pytest.approx([2.5] * 3) and time_s == pytest.approx(7.5 * PERIOD_S)
@@ -103,6 +119,10 @@ def test_files_are_read_and_refused(tmp_path: Path):
         read_latency(path)
     with pytest.raises(ValueError, match="not 'onnxruntime'"):
         read_latency(path, "onnxruntime")
+    engines["torch"] = {"samples_ms": ["soon"]}
+    path.write_text(json.dumps({"figures": {"format": FORMAT, "engines": engines}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{path} is damaged .*bench latency"):
+        read_latency(path, "torch")
     path.write_text("[1]", encoding="utf-8")
     with pytest.raises(ValueError, match="bench latency"):
         read_latency(path)

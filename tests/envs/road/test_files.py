@@ -69,6 +69,20 @@ def test_malformed_csv_names_file_and_line(tmp_path: Path, rows: list[str], mess
     assert str(path) in str(error.value)
 
 
+def test_rows_out_of_order_are_a_road_or_a_clear_error(tmp_path: Path) -> None:
+    points = [(20 * math.cos(a / 10), 20 * math.sin(a / 10)) for a in range(62)]
+    refused = 0
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(62)
+        path = write(tmp_path / "road.csv", [f"{points[k][0]:.3f},{points[k][1]:.3f},4,4" for k in order])
+        try:
+            assert load_track(path).length_m > 2
+        except TrackError as error:
+            assert "road.csv" in str(error) and "in order" in str(error)
+            refused += 1
+    assert refused
+
+
 def test_missing_binary_and_odd_files_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no\.csv"):
         load_track(tmp_path / "no.csv")

@@ -1,0 +1,62 @@
+"""Outputs of a command are checked before it begins, for every verb alike."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.outputs import check_outputs
+from tests.experiments.verbs import wormwheel
+
+
+@dataclass
+class Options:
+    """What a verb may have."""
+
+    out: Path | None = None
+    json: Path | None = None
+    picture: Path | None = None
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    for name in ("a\0b.json", "\ud800.json", "x/" * 3000 + "y"):
+        with pytest.raises(ValueError, match="--json should be a name"):
+            check_outputs(Options(json=Path(name)))
+
+
+def test_two_outputs_in_one_place_are_refused(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "same")
+    for one, other in (("same", "same"), ("same", "link"), ("same", "same/inside.png")):
+        with pytest.raises(ValueError, match="give each a place of its own"):
+            check_outputs(Options(json=tmp_path / one, picture=tmp_path / other))
+    with pytest.raises(ValueError, match="give each a place of its own"):
+        check_outputs(Options(out=tmp_path / "run", json=tmp_path / "run"))
+    check_outputs(Options(out=tmp_path / "run", json=tmp_path / "run" / "figures.json", picture=tmp_path / "same"))
+    check_outputs(Options(json=Path(os.devnull), picture=Path(os.devnull)))
+
+
+def test_a_pipe_is_refused_and_standard_output_is_not(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a pipe"):
+        check_outputs(Options(json=tmp_path / "pipe"))
+    check_outputs(Options(json=Path("/dev/stdout")))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ValueError, match="leads to itself"):
+        check_outputs(Options(json=tmp_path / "loop"))
+
+
+def test_verbs_check_what_they_will_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ran = wormwheel(capsys, "info", "cores", "--json", f"{tmp_path}/a\0b")
+    assert ran.code == 2 and "--json should be a name" in ran.complaint
+
+
+def test_a_road_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "text.csv").write_text("no road\n")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("text.csv", "pipe.csv", "gone.csv"):
+        ran = wormwheel(capsys, "record", "--track", tmp_path / name, "--out", tmp_path / "new", "--frames", "5")
+        assert ran.code == 2 and name in ran.complaint
+        assert not (tmp_path / "new").exists()
