@@ -29,9 +29,9 @@ from agents.runs.workers import (
     WorkerLost,
     end_processes,
     end_with_parent,
-    interrupts_held_back,
     portable,
     raise_here,
+    start_process,
     worker_context,
 )
 
@@ -75,8 +75,7 @@ class SharedVecEnv(VecEnv):
             rooms = (self._rooms, self._actions, self._rewards, self._dones)
             made = CloudpickleWrapper([makers[number] for number in share])
             process = context.Process(target=_work, args=(there, made, share, rooms), daemon=True)
-            with interrupts_held_back():
-                process.start()
+            start_process(process)
             there.close()
             self._pipes.append(here)
             self._processes.append(process)

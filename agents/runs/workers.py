@@ -83,8 +83,7 @@ def run_jobs(
         for _ in range(workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_worker, args=(theirs, work), daemon=True)
-            with interrupts_held_back():
-                process.start()
+            start_process(process)
             theirs.close()
             processes.append(process)
             pipes.append(ours)
@@ -163,6 +162,22 @@ def worker_context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     return context
+
+
+def start_process(process: BaseProcess) -> None:
+    """Start a worker process, Ctrl-C held back meanwhile.
+
+    Raises:
+        WorkerLost: if the server that forks workers has ended.
+    """
+    with interrupts_held_back():
+        try:
+            process.start()
+        except EOFError:
+            raise WorkerLost(
+                "the process that starts workers ended without a word, killed from outside, most likely for memory: "
+                "run the command again."
+            ) from None
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def _content(path: Path) -> str:
     content = path.read_bytes()
     if path.suffix in (".json", ".jsonl"):
         try:
-            text = content.decode("utf-8")
+            text = without_chance(content.decode("utf-8"))
             lines = [text] if path.suffix == ".json" else text.splitlines()
             return "\n".join(json.dumps(_timeless(json.loads(line)), indent=1) for line in lines)
         except ValueError:

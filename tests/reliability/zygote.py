@@ -41,7 +41,7 @@ _RANDOM = (
     (re.compile(r"wormwheel-[0-9a-z_]{8}"), "wormwheel-*"),
     (re.compile(r"pymp-[0-9a-z_]{8}"), "pymp-*"),
     (re.compile(r"listener-[0-9a-z_]{8}"), "listener-*"),
-    (re.compile(r"(events\.out\.tfevents)[^/]*"), r"\1"),
+    (re.compile(r"(events\.out\.tfevents)[^/\"]*"), r"\1"),
     (re.compile(r"trials\.log\.[^/]*"), "trials.log.*"),
 )
 

@@ -20,7 +20,7 @@ from agents.driving.expert import DisturbanceConfig
 from agents.driving.record import RecorderConfig, RecordingProgress, attempt_seed, record, remove_leftovers
 from agents.recordings import load_episodes
 from agents.recordings.native import episode_directories
-from agents.runs.workers import WorkerLost, run_jobs, worker_context
+from agents.runs.workers import WorkerLost, run_jobs, start_process, worker_context
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.road.random_road import RandomRoadConfig
 from tests.experiments.verbs import tree
@@ -235,6 +235,15 @@ def test_an_error_in_a_worker_is_raised_here():
 def test_a_killed_worker_is_an_error():
     with pytest.raises(WorkerLost, match="memory ran out"):
         run_jobs(_die, [0, 1], 2, print)
+
+
+def test_a_killed_server_of_workers_is_an_error():
+    class Process:
+        def start(self) -> None:
+            raise EOFError("unexpected EOF")  # as multiprocessing's forkserver does
+
+    with pytest.raises(WorkerLost, match="killed from outside"):
+        start_process(Process())  # type: ignore[arg-type]
 
 
 def test_no_jobs_is_no_work():
