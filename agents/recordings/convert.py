@@ -23,7 +23,7 @@ from agents.recordings.writers.lerobot import LeRobotTarget
 from agents.recordings.writers.minari import MinariTarget
 from agents.recordings.writers.native import NativeTarget
 from agents.recordings.writers.target import Target, Written
-from agents.runs.files import PARTIAL, make_directory, write_json
+from agents.runs.files import PARTIAL, clear_leftovers, is_half_made, make_directory, write_json
 
 Format = Literal["native", "lerobot", "minari", "donkeycar"]
 """The formats that are written."""
@@ -134,8 +134,9 @@ def _resume(out: Path, fingerprint: str) -> dict[int, Written]:
                 "with the options of the first call, or give another directory."
             )
         return {int(number): Written(*written) for number, written in dict(state.get("done", {})).items()}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or not all(is_half_made(entry.name) for entry in out.iterdir())):
         raise ValueError(f"{out} is not empty, and nothing is written over; name a new directory.")
     make_directory(out)
+    clear_leftovers(out)  # of a process that was killed before it had written the mark
     write_json(mark, {"fingerprint": fingerprint, "done": {}})
     return {}

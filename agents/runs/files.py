@@ -179,6 +179,11 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def is_half_made(name: str) -> bool:
+    """Whether a name is one of those under which a process of ours makes what it then moves into place."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
 def clear_leftovers(directory: Path) -> list[Path]:
     """Remove what killed processes left half-made anywhere below a directory that nobody writes to now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,22 @@ def test_a_conversion_of_something_else_and_foreign_directories_are_refused(tmp_
     for place in (tmp_path / "mine", tmp_path / "set"):
         with pytest.raises(ValueError, match="is not empty"):
             convert(before, place)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_kill_before_the_first_mark_is_no_dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = make_noise(tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_: os._exit(9))
+        patch.setattr(os, "replace", lambda *_: os._exit(9))
+        child = os.fork()
+        if child == 0:
+            convert(before, tmp_path / "out")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert [entry.name.startswith(".") for entry in (tmp_path / "out").iterdir()] == [True]
+    convert(before, tmp_path / "out")
+    assert not any(entry.name.startswith(".") for entry in (tmp_path / "out").iterdir())
 
 
 def version_2(directory: Path, episodes: EpisodeSet) -> None:
