@@ -185,9 +185,11 @@ def _changes(node: ast.AST) -> Iterator[Callable[[], None]]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield lambda: setattr(node, "value", not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int):
-        yield lambda: setattr(node, "value", node.value + 1)
+        whole = node.value + 1
+        yield lambda: setattr(node, "value", whole)
     elif isinstance(node, ast.Constant) and isinstance(node.value, float):
-        yield lambda: setattr(node, "value", node.value * 1.5 if node.value else 1.0)
+        larger = node.value * 1.5 if node.value else 1.0
+        yield lambda: setattr(node, "value", larger)
     elif isinstance(node, ast.If):
         yield lambda: setattr(node, "test", ast.UnaryOp(ast.Not(), node.test))
     elif isinstance(node, ast.IfExp):
@@ -350,7 +352,7 @@ class Watcher:
             return (yield)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
             self.seconds[item.nodeid] = time.process_time() - begun_s
 
     def _called(self, frame: types.FrameType, event: str, argument: object) -> Callable[..., Any] | None:
