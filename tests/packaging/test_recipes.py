@@ -49,7 +49,7 @@ def test_the_recipe_works_as_it_stands(recipe: str, tmp_path: Path):
     steps = [block for block in blocks(Path("CONTRIBUTING.md")) if block.section == recipe]
     assert any(block.title for block in steps) and any(block.language == "sh" for block in steps)
     copy_tree(tmp_path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
     for block in steps:
         if block.title:
             apply(block, tmp_path)
