@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn, TypeVar
@@ -128,10 +129,27 @@ def end_processes(processes: Sequence[BaseProcess], patience_s: float = 10.0) ->
     deadline_s = time.monotonic() + patience_s
     for process in processes:
         while process.is_alive() and time.monotonic() < deadline_s and not is_halted(process.pid):
+            end_halted_server()
             process.join(timeout=0.05)
         if process.is_alive():
             process.kill()
+        end_halted_server()
         process.join()
+
+
+def end_halted_server(patience_s: float = 5.0) -> None:
+    """Kill the server that forks workers where it has been stopped, as by SIGSTOP.
+
+    It tells when a worker ends and starts the next one; whoever waits for that would wait for ever. Python starts
+    another one when one is needed.
+    """
+    pid = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if pid is None or not is_halted(pid):
+        return
+    os.kill(pid, signal.SIGKILL)
+    deadline_s = time.monotonic() + patience_s
+    while is_halted(pid) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
 
 
 def end_with_parent(grace_s: float = 5.0) -> None:
@@ -170,6 +188,7 @@ def start_process(process: BaseProcess) -> None:
     Raises:
         WorkerLost: if the server that forks workers has ended.
     """
+    end_halted_server()
     with interrupts_held_back():
         try:
             process.start()

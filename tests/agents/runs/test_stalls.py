@@ -38,6 +38,23 @@ def test_a_halted_worker_ends_the_work_in_one_line(monkeypatch: pytest.MonkeyPat
     assert time.monotonic() - started_s < 30
 
 
+def halt_the_server(jobs: Iterable[int], report: Callable[[int], None]) -> None:
+    """Report, and stop the process that forked this one, before the first job."""
+    for job in jobs:
+        if not job:
+            os.kill(os.getppid(), signal.SIGSTOP)
+        report(job)
+
+
+def test_a_halted_server_of_workers_holds_nobody_up():
+    """It is to say that workers have ended and to start the next ones: nobody waits."""
+    for _ in range(2):
+        started_s, heard = time.monotonic(), []
+        run_jobs(halt_the_server, [0, 1, 2, 3], 2, heard.append)
+        assert sorted(heard) == [0, 1, 2, 3]
+        assert time.monotonic() - started_s < 60
+
+
 def test_who_works_is_not_stalled_and_who_waits_is():
     watch = StallWatch(patience_s=0.2)
     assert not watch.stalled(os.getpid())
