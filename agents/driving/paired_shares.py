@@ -16,8 +16,6 @@ import numpy as np
 
 from agents.driving.statistics import Estimate
 
-_Z = 1.959964
-
 
 def paired_share_difference(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
     """Return the share of `first` minus that of `second` with its 95 % interval.
@@ -32,11 +30,15 @@ def paired_share_difference(first: Sequence[bool], second: Sequence[bool]) -> Es
     one, other = np.asarray(first, bool), np.asarray(second, bool)
     if one.shape != other.shape or one.ndim != 1 or not one.size:
         raise ValueError(f"both must hold the same roads, at least one; got {one.shape} and {other.shape}.")
+    from scipy.stats import binomtest  # takes half a second to import
+
     n = len(one)
     both, neither = int((one & other).sum()), int((~one & ~other).sum())
     only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
     p, q = one.mean(), other.mean()
-    (p_low, p_high), (q_low, q_high) = _wilson(int(one.sum()), n), _wilson(int(other.sum()), n)
+    (p_low, p_high), (q_low, q_high) = (
+        binomtest(int(happened.sum()), n).proportion_ci(method="wilson") for happened in (one, other)
+    )
     # Correlation of the two, its numerator corrected for continuity where it is positive.
     raw = both * neither - only_one * only_other
     corrected = max(raw - 0.5 * n, 0.0) if raw > 0 else float(raw)
@@ -49,10 +51,3 @@ def paired_share_difference(first: Sequence[bool], second: Sequence[bool]) -> Es
     return Estimate(
         float(p - q), float(p - q - width(p - p_low, q_high - q)), float(p - q + width(p_high - p, q - q_low))
     )
-
-
-def _wilson(count: int, n: int) -> tuple[float, float]:
-    """Return the score interval of a share (Wilson 1927)."""
-    middle = (count + _Z * _Z / 2) / (n + _Z * _Z)
-    half = _Z * math.sqrt(count * (n - count) / n + _Z * _Z / 4) / (n + _Z * _Z)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -15,7 +15,6 @@ their line. Kernels are left out: each break would be compiled anew, and they ar
 from __future__ import annotations
 
 import argparse
-import ast
 import compileall
 import contextlib
 import ctypes
@@ -31,17 +30,15 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.reliability.breaks import Break, breaks_of
 from tests.reliability.named_mutants import NAMED, Named
+from tests.reliability.watched import Order, Watched, Watcher
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("agents", "envs", "experiments", "policies", "tests")
@@ -96,114 +93,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "policies/wiring/draws.py": (f"{_POLICIES}/wiring/test_wiring.py",),
 }
 """Modules that decide figures, and the tests that hold them."""
-CALLS = {
-    **{"min": "max", "max": "min", "mean": "median", "median": "mean", "any": "all", "all": "any", "sum": "max"},
-    **{"floor": "ceil", "ceil": "floor", "sin": "cos", "cos": "sin", "argmax": "argmin", "argmin": "argmax"},
-    **{"nanmean": "nanmedian", "zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "ones_like": "zeros_like"},
-}
-"""Functions that are taken for one another."""
-ORDERLESS = ("min", "max", "minimum", "maximum", "hypot", "logaddexp", "gcd")
-"""Functions whose first two arguments may as well change places."""
-COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
-    **{ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In},
-}
-OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
-    **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult},
-    **{ast.Mod: ast.Mult, ast.Pow: ast.Mult},
-}
-
-
-@dataclass(frozen=True)
-class Break:
-    """One change of one line."""
-
-    path: str
-    line: int
-    was: str
-    now: str
-    source: str
-    """The module with it."""
-    last_line: int = 0
-    """Last line of what was changed, in the module without it."""
-
-    def __str__(self) -> str:
-        """Say what it is."""
-        return f"{self.path}:{self.line}: {self.was}  →  {self.now}"
-
-
-def breaks_of(path: str, source: str) -> list[Callable[[], Break]]:
-    """Return all breaks of a module, made when they are asked for."""
-    tree = ast.parse(source)
-    found: list[Callable[[], Break]] = []
-    for index, node in enumerate(_nodes(tree)):
-        for number in range(len(list(_changes(node)))):
-            found.append(lambda index=index, number=number: _make(path, source, index, number))  # type: ignore[misc]
-    return found
-
-
-def _make(path: str, source: str, index: int, number: int) -> Break:
-    tree = ast.parse(source)
-    node = list(_nodes(tree))[index]
-    was, line = ast.unparse(node), getattr(node, "lineno", 0)
-    # Of what has a body the head alone is changed.
-    last = node.test.end_lineno if isinstance(node, (ast.If, ast.IfExp)) else getattr(node, "end_lineno", 0)
-    list(_changes(node))[number]()
-    return Break(path, line, was[:100], ast.unparse(node)[:100], ast.unparse(tree), last or line)
-
-
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what may be changed: no docstrings, annotations, messages or defaults of declarations."""
-    for field, value in ast.iter_fields(tree):
-        if field in ("annotation", "returns", "decorator_list", "type_params"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if not isinstance(child, ast.AST) or isinstance(
-                child, (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
-            ):
-                continue
-            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
-                continue
-            yield child
-            yield from _nodes(child)
-
-
-def _changes(node: ast.AST) -> Iterator[Callable[[], None]]:
-    """Yield the ways to change a node in place."""
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
-        swapped = COMPARISONS[type(node.ops[0])]
-        yield lambda: node.ops.__setitem__(0, swapped())
-    elif isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in OPERATORS:
-        other = OPERATORS[type(node.op)]
-        yield lambda: setattr(node, "op", other())
-    elif isinstance(node, ast.BoolOp):
-        yield lambda: setattr(node, "op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        yield lambda: setattr(node, "op", ast.UAdd())
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        yield lambda: setattr(node, "operand", ast.UnaryOp(ast.Not(), node.operand))
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield lambda: setattr(node, "value", not node.value)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
-        whole = node.value + 1
-        yield lambda: setattr(node, "value", whole)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, float):
-        larger = node.value * 1.5 if node.value else 1.0
-        yield lambda: setattr(node, "value", larger)
-    elif isinstance(node, ast.If):
-        yield lambda: setattr(node, "test", ast.UnaryOp(ast.Not(), node.test))
-    elif isinstance(node, ast.IfExp):
-        yield lambda: setattr(node, "test", ast.UnaryOp(ast.Not(), node.test))
-    elif isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name in CALLS:
-            field = "attr" if isinstance(node.func, ast.Attribute) else "id"
-            yield lambda: setattr(node.func, field, CALLS[name])
-        if len(node.args) >= 2 and name not in ORDERLESS and not any(isinstance(one, ast.Starred) for one in node.args):
-            yield lambda: node.args.insert(0, node.args.pop(1))
-        for keyword in list(node.keywords):
-            if keyword.arg is not None:
-                yield lambda keyword=keyword: node.keywords.remove(keyword)  # type: ignore[misc]
 
 
 class Nursery:
@@ -330,81 +219,6 @@ class Nursery:
         finally:
             sys.stdout.flush()
             os._exit(code)
-
-
-class Watcher:
-    """Plugin of pytest: notes for each test how long it took and which lines of some modules it ran."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self.files = frozenset(files)
-        self.seconds: dict[str, float] = {}
-        self.lines: dict[str, set[tuple[str, int]]] = {}
-        self._now: set[tuple[str, int]] = set()
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Trace one test with its fixtures."""
-        self._now = self.lines.setdefault(item.nodeid, set())
-        begun_s = time.process_time()
-        sys.settrace(self._called)
-        threading.settrace(self._called)
-        try:
-            return (yield)
-        finally:
-            sys.settrace(None)
-            threading.settrace(None)
-            self.seconds[item.nodeid] = time.process_time() - begun_s
-
-    def _called(self, frame: types.FrameType, event: str, argument: object) -> Callable[..., Any] | None:
-        return self._stepped if frame.f_code.co_filename in self.files else None
-
-    def _stepped(self, frame: types.FrameType, event: str, argument: object) -> Callable[..., Any]:
-        if event == "line":
-            self._now.add((frame.f_code.co_filename, frame.f_lineno))
-        return self._stepped
-
-    def found(self) -> dict[str, Any]:
-        """Return what was seen, as JSON can hold it."""
-        return {name: [self.seconds.get(name, 0.0), sorted(lines)] for name, lines in self.lines.items()}
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What the tests of some modules took and ran."""
-
-    seconds: dict[str, float]
-    """By test."""
-    lines: dict[str, frozenset[tuple[str, int]]]
-    """By test: module and line."""
-
-    @classmethod
-    def of(cls, found: dict[str, Any]) -> Watched:
-        """Make it from what a `Watcher` has found, modules named as in the tree."""
-        lines = {name: frozenset((file, line) for file, line in ran) for name, (_, ran) in found.items()}
-        return cls({name: seconds for name, (seconds, _) in found.items()}, lines)
-
-    def order(self, made: Break) -> dict[str, int]:
-        """Return the place of each test: those that run the line first, the quick ones of them before the slow."""
-        reached = range(made.line, made.last_line + 1)
-
-        def rank(name: str) -> tuple[bool, bool, float]:
-            ran = self.lines[name]
-            hits = any((made.path, line) in ran for line in reached)
-            return not hits, not any(path == made.path for path, _ in ran), self.seconds[name]
-
-        return {name: number for number, name in enumerate(sorted(self.lines, key=rank))}
-
-
-class Order:
-    """Plugin of pytest: runs tests in a given order, unknown ones last."""
-
-    def __init__(self, places: dict[str, int]) -> None:
-        self.places = places
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Sort."""
-        items.sort(key=lambda item: self.places.get(item.nodeid, len(self.places)))
 
 
 def import_others() -> None:

@@ -22,7 +22,7 @@ from envs.road.track import Track
 from envs.scene.look import Line, Look
 
 CAMERA = CameraInfo(1, 1, 0.05)
-STEPS, SEEDS = 120, 10
+STEPS, SEEDS = 200, 12
 PLAIN = Scenario(LaneKeepingConfig())
 
 
@@ -178,7 +178,7 @@ def test_what_is_reported_is_true_and_what_is_hidden_is_not(name: str) -> None:
 def test_a_dose_is_what_its_unit_counts() -> None:
     """Absolute sizes, for what is stated in seconds, shares or factors: half a dose is another dose."""
     for severity in SEVERITIES:
-        delays = [age("latency", severity, seed) * CAMERA.period_s for seed in range(25)]
+        delays = [age("latency", severity, seed) * CAMERA.period_s for seed in range(40)]
         kind = PERTURBATIONS["latency"]
         # Pictures that are overtaken are never shown, so what is shown is a little younger than the mean delay.
         assert 0.82 * kind.doses[severity - 1] < np.mean(delays) < 1.02 * kind.doses[severity - 1]

@@ -15,6 +15,7 @@ from policies.kernels.cell.sequence import CELL, reference_sequence, run_sequenc
 from policies.kernels.cell.step import TorchOps
 from policies.kernels.choose import choose_kernel
 from policies.kernels.simd import exp, sigmoid, tanh
+from tests.policies.kernels.sizes import SIZES
 
 TOLERANCE = 1e-4
 """Of single precision, relative to the largest number of each tensor; sums over thousands of steps differ in order."""
@@ -78,20 +79,6 @@ def scratch_of_nan():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-
-
-SIZES = [
-    (3, 1, 1),
-    (3, 7, 63),
-    (3, 33, 5),
-    (19, 1, 17),
-    (19, 7, 100),
-    (19, 33, 1),
-    (302, 1, 9),
-    (302, 7, 1),
-    (302, 33, 3),
-]
-"""Units, samples and steps. Each number of units with each remainder of a tile, and with one, some and many steps."""
 
 
 @pytest.mark.parametrize(("units", "batch_size", "steps"), SIZES)

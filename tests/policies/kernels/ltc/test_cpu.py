@@ -19,6 +19,7 @@ from policies.kernels.ltc.cpu import op as cpu
 from policies.kernels.ltc.cpu import op as cpu_run
 from policies.kernels.ltc.reference import Circuit
 from policies.wiring.wiring import Wiring
+from tests.policies.kernels.sizes import SIZES
 
 # Largest error, relative to the largest value of the tensor or 0.05, against the reference in float64. The float32
 # reference itself is off by up to 1e-6 on these problems.
@@ -109,20 +110,6 @@ def wiring_of(neurons: int) -> Wiring:
     if neurons == 19:
         return Wiring.auto_ncp(19, 2, 21)
     return Wiring.random(neurons, 1, 5, sparsity=0.995)
-
-
-SIZES = [
-    (3, 1, 1),
-    (3, 7, 63),
-    (3, 33, 12),
-    (19, 1, 17),
-    (19, 7, 100),
-    (19, 33, 1),
-    (302, 1, 9),
-    (302, 7, 1),
-    (302, 33, 3),
-]
-"""Neurons, samples and steps. Each circuit with each remainder of a tile, and with one, some and many steps."""
 
 
 @pytest.mark.parametrize(("neurons", "batch", "steps"), SIZES)
