@@ -148,7 +148,8 @@ def end_halted_server(patience_s: float = 5.0) -> None:
         return
     os.kill(pid, signal.SIGKILL)
     deadline_s = time.monotonic() + patience_s
-    while is_halted(pid) and time.monotonic() < deadline_s:
+    # Not before it has ended in full does Python see that it needs another one. Its status is left for Python to take.
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < deadline_s:
         time.sleep(0.01)
 
 
@@ -192,7 +193,7 @@ def start_process(process: BaseProcess) -> None:
     with interrupts_held_back():
         try:
             process.start()
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise WorkerLost(
                 "the process that starts workers ended without a word, killed from outside, most likely for memory: "
                 "run the command again."
