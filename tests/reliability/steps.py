@@ -4,12 +4,15 @@
 
 Each vehicle drives LaneKeeping with actions drawn anew every few steps, extremes among them, each episode on a road,
 with a look and a start of its own, every third one under a perturbation. Observations, rewards and figures are checked
-at every step. Memory and open files are compared between a tenth of the way, when caches are filled, and the end.
+at every step. Memory and open files are compared between the second tenth of the way, when caches are filled, and the
+last: medians over ends of episodes, since roads differ in size, and of what is in use, after the C library has given
+back what is free (else its reserve is counted, which goes up and down by a third).
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
 import sys
@@ -27,6 +30,9 @@ from envs.perturbations import PERTURBATIONS, PerturbedEnv
 FLAT = 0.01
 """Growth of memory that counts as none."""
 
+LOOKS = 50
+"""Ends of episodes in a tenth of the way at which memory is looked at."""
+
 
 @dataclass(frozen=True)
 class Driven:
@@ -36,9 +42,11 @@ class Driven:
     episodes: int
     crashes: int
     memory_growth: float
-    """Share by which resident memory grew after a tenth of the steps."""
+    """Share by which resident memory grew from the second tenth of the steps to the last."""
     file_growth: int
-    """Files that were open at the end and not after a tenth of the steps."""
+    """Files that were open in the last tenth and not in the second."""
+    memory_mib: tuple[float, ...]
+    """Resident memory in use, MiB, in each tenth of the way."""
 
 
 def drive(vehicle: str, steps: int, seed: int) -> Driven:
@@ -52,7 +60,8 @@ def drive(vehicle: str, steps: int, seed: int) -> Driven:
     config = LaneKeepingConfig(vehicle=vehicle, height=24, width=48, episode_s=10.0)
     env = gymnasium.make(LANE_KEEPING, config=config, disable_env_checker=True)
     made = episodes = crashes = 0
-    before: tuple[int, int] | None = None
+    used: list[list[tuple[int, int]]] = [[] for _ in range(10)]  # by tenth of the way
+    next_look = 0
     action = env.action_space.sample()
     while made < steps:
         disturbed = PerturbedEnv(env, f"{rng.choice(names)}:{rng.integers(1, 6)}") if episodes % 3 == 2 else env
@@ -68,13 +77,16 @@ def drive(vehicle: str, steps: int, seed: int) -> Driven:
             _check(disturbed, observation, float(reward), info, made)
             over = terminated or truncated
             crashes += bool(terminated)
-            if before is None and made >= steps // 10:
-                before = _used()
         episodes += 1
-    after = _used()
+        tenth = 10 * made // (steps + 1)
+        if made >= next_look or not used[tenth]:
+            used[tenth].append(_used())
+            next_look = made + steps // (10 * LOOKS)
     env.close()
-    assert before is not None
-    return Driven(made, episodes, crashes, after[0] / before[0] - 1, after[1] - before[1])
+    tenths = [np.median(np.asarray(seen), axis=0) for seen in used if seen]
+    before, after = tenths[min(1, len(tenths) - 1)], tenths[-1]
+    memory_mib = tuple(round(float(seen[0]) / 2**20, 1) for seen in tenths)
+    return Driven(made, episodes, crashes, float(after[0] / before[0] - 1), int(after[1] - before[1]), memory_mib)
 
 
 def _check(env: gymnasium.Env, observation: object, reward: float, info: dict[str, object], step: int) -> None:
@@ -86,8 +98,10 @@ def _check(env: gymnasium.Env, observation: object, reward: float, info: dict[st
 
 
 def _used() -> tuple[int, int]:
-    """Return bytes of resident memory and the number of open files."""
+    """Return bytes of resident memory in use and the number of open files."""
     gc.collect()
+    if sys.platform == "linux" and hasattr(trim := ctypes.CDLL(None), "malloc_trim"):
+        trim.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd"))
 
@@ -107,7 +121,8 @@ def main() -> int:
         code, words = code | (not flat), "flat" if flat else "NOT FLAT"
         print(
             f"{vehicle}: {seen.steps:,} steps in {seen.episodes:,} episodes, {seen.crashes:,} crashes, all in their "
-            f"spaces; memory {seen.memory_growth:+.2%}, open files {seen.file_growth:+d}, {words}, "
+            f"spaces; memory {seen.memory_growth:+.2%} ({' '.join(map(str, seen.memory_mib))} MiB by tenths), "
+            f"open files {seen.file_growth:+d}, {words}, "
             f"{time.monotonic() - begun_s:.0f} s",
             flush=True,
         )
