@@ -70,6 +70,7 @@ def drive(vehicle: str, steps: int, seed: int) -> Driven:
         over = False
         while not over and made < steps:
             if rng.random() < 0.1:
+                assert isinstance(env.action_space, gymnasium.spaces.Box)
                 low, high = env.action_space.low, env.action_space.high
                 action = rng.choice([low, high, rng.uniform(low, high)]).astype(np.float32)
             observation, reward, terminated, truncated, info = disturbed.step(action)
