@@ -13,6 +13,7 @@ reach because it left the road counts 1, which is also what the wrong lane count
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -36,11 +37,11 @@ from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.splits import split_by_episode
 from agents.runs.directory import RunDirectory
-from agents.runs.files import make_directory
+from agents.runs.files import make_directory, write_json
 from envs import LANE_KEEPING
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.cli import run_script
-from experiments.console import check_json, progress, say, table, write_results
+from experiments.console import check_json, plain, progress, say, table, write_results
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -165,10 +166,9 @@ def run(options: Options) -> dict[str, Any]:
         for core in options.cores:
             scores, seconds = [], []
             for seed in range(options.seeds):
-                started_s = time.perf_counter()
-                policy = learn(core, seed, options, sets, place / core / f"seed-{seed}")
-                seconds.append(time.perf_counter() - started_s)
-                scores.append(drive(policy, options))
+                score, took_s = learn_and_drive(core, seed, options, sets, place / core / f"seed-{seed}")
+                scores.append(score)
+                seconds.append(took_s)
                 bar.advance()
             figures[core] = {"scores": scores, "seconds": seconds}
             say(f"{core}: {', '.join(f'{100 * score:.1f}' for score in scores)} % of a lane.")
@@ -176,6 +176,32 @@ def run(options: Options) -> dict[str, Any]:
     show(figures, options, straight)
     write_results(options.json, f"tasks memory_driving {options.task}", options, {"cores": figures, "expert": straight})
     return figures
+
+
+def learn_and_drive(
+    core: str, seed: int, options: Options, sets: tuple[EpisodeSet, EpisodeSet], directory: Path
+) -> tuple[float, float]:
+    """Train and drive, or read what an earlier run with the same options has found.
+
+    Returns:
+        The lane error where memory decides, share of the lane, and the time that training took, s.
+    """
+    found = directory / "score.json"
+    asked = {
+        key: value
+        for key, value in plain(options).items()
+        if key not in ("cores", "seeds", "workers", "out", "json", "quick")
+    }
+    if found.exists():
+        known = json.loads(found.read_text(encoding="utf-8"))
+        if known["options"] == asked:
+            return known["score"], known["seconds"]
+    started_s = time.perf_counter()
+    policy = learn(core, seed, options, sets, directory)
+    took_s = time.perf_counter() - started_s
+    score = drive(policy, options)
+    write_json(found, {"options": asked, "score": score, "seconds": took_s})
+    return score, took_s
 
 
 def learn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,3 +52,19 @@ def test_blackouts_count_in_the_dark_and_a_second_after():
 def test_unknown_cores_are_named():
     with pytest.raises(ValueError, match="perceptron"):
         Options(cores=("ltc", "perceptron"))
+
+
+def test_what_was_driven_with_these_options_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trained: list[int] = []
+
+    def learn(core: str, seed: int, options: Options, sets: object, directory: Path) -> int:
+        directory.mkdir(parents=True, exist_ok=True)
+        trained.append(seed)
+        return seed
+
+    monkeypatch.setattr(memory_driving, "learn", learn)
+    monkeypatch.setattr(memory_driving, "drive", lambda policy, options: 0.25 + policy)
+    for options, seed in ((SIGN, 0), (replace(SIGN, seeds=9), 0), (replace(SIGN, epochs=3), 0), (SIGN, 1)):
+        score, _ = memory_driving.learn_and_drive("ltc", seed, options, (), tmp_path / f"seed-{seed}")
+        assert score == 0.25 + seed
+    assert trained == [0, 0, 1], "other epochs and another seed are trained, the same options are read"
