@@ -3,10 +3,10 @@
     python -m tests.reliability.steps --steps 1000000
 
 Each vehicle drives LaneKeeping with actions drawn anew every few steps, extremes among them, each episode with a
-start of its own, five to a road and its look, every third one under a perturbation. Observations, rewards and figures are checked
-at every step. Memory and open files are compared between the second tenth of the way, when caches are filled, and the
-last: medians over ends of episodes, since roads differ in size, and of what is in use, after the C library has given
-back what is free (else its reserve is counted, which goes up and down by a third).
+start of its own, five to a road and its look, every third one under a perturbation. Observations, rewards and figures
+are checked at every step. Memory and open files are compared between the second tenth of the way, when caches are
+filled, and the last: medians over ends of episodes, since roads differ in size, and of what is in use, after the C
+library has given back what is free (else its reserve is counted, which goes up and down by a third).
 """
 
 from __future__ import annotations
