@@ -118,6 +118,7 @@ def test_what_cannot_be_done_elsewhere_is_one_line(words: tuple[str, ...], says:
     assert ran.code == 2 and says in ran.complaint
 
 
+@pytest.mark.thorough
 def test_robustness_leaves_roads_out_and_drives_again_when_the_env_changes(world: Path, tmp_path: Path, capsys):
     pd = pytest.importorskip("pandas")
     out = tmp_path / "out"

@@ -164,6 +164,7 @@ def test_a_learner_that_names_no_world_is_asked_for_one(tmp_path: Path, capsys: 
     assert told.code == 0, told.err
 
 
+@pytest.mark.thorough
 def test_a_killed_run_ends_as_one_that_was_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_killed_run_ends_as_one_that_was_not(
         assert torch.equal(mine[name], tensor), name
 
 
+@pytest.mark.thorough
 def test_a_film_in_another_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("Box2D")
     out, film = tmp_path / "run", tmp_path / "film.mp4"

@@ -86,6 +86,7 @@ def run(python: Path, place: Path, *command: str) -> subprocess.CompletedProcess
     return subprocess.run([str(python), *command], cwd=place, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.thorough
 def test_everything_that_modules_need_is_in_the_wheel(built: tuple[Path, Path]):
     with zipfile.ZipFile(built[1]) as wheel:
         packed = {name for name in wheel.namelist() if name.split("/")[0] in ROOMS}
@@ -99,6 +100,7 @@ def test_everything_that_modules_need_is_in_the_wheel(built: tuple[Path, Path]):
     assert packed == wanted
 
 
+@pytest.mark.thorough
 def test_the_sdist_holds_what_the_wheel_is_made_from(built: tuple[Path, Path]):
     with tarfile.open(built[0]) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}

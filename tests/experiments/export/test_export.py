@@ -44,6 +44,7 @@ class CarDriver:
         return self.driver.step(frames[0], float(elapsed[0]), bool(starts[0]))[None]
 
 
+@pytest.mark.thorough
 def test_the_folder_crashes_where_the_policy_does(car: Path, trained: Path):
     world = LaneKeepingConfig(vehicle="bicycle", height=24, width=48, variety=0.0, episode_s=6.0)
 

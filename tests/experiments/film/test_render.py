@@ -69,6 +69,7 @@ def test_film_of_a_drive(policy: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert sorted(p.name for p in tmp_path.iterdir()) == ["drive.mp4", "drive.webp"]
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_pictures(policy: Path, tmp_path: Path):
     from policies.checkpoint import load_policy
 

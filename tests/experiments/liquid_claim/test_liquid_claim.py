@@ -34,6 +34,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> claim.LiquidClaim:
     return options
 
 
+@pytest.mark.thorough
 def test_everything_is_written_and_published(done: claim.LiquidClaim):
     assert done.publish is not None
     summary = json.loads((done.publish / "summary.json").read_text(encoding="utf-8"))
@@ -55,6 +56,7 @@ def test_everything_is_written_and_published(done: claim.LiquidClaim):
         assert one["says"] in page
 
 
+@pytest.mark.thorough
 def test_nothing_is_done_twice(done: claim.LiquidClaim, monkeypatch: pytest.MonkeyPatch):
     before = json.loads((done.out / "summary.json").read_text(encoding="utf-8"))
     trained = {path: path.stat().st_mtime_ns for path in done.out.glob("training/**/outcome.json")}
@@ -67,6 +69,7 @@ def test_nothing_is_done_twice(done: claim.LiquidClaim, monkeypatch: pytest.Monk
     assert after["drivers"] == before["drivers"] and after["clocks"] == before["clocks"]
 
 
+@pytest.mark.thorough
 def test_another_experiment_is_refused_in_the_same_place(done: claim.LiquidClaim, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(ValueError, match="was begun with epochs 1"):
         claim.run(replace(done, epochs=2))

@@ -137,6 +137,7 @@ class Stronger:
         return getattr(self.kind, name)
 
 
+@pytest.mark.thorough
 def test_recordings_and_failures_on_film(
     trained: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

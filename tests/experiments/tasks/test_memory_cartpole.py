@@ -10,6 +10,7 @@ import pytest
 from experiments.tasks.memory_cartpole import Options, main
 
 
+@pytest.mark.thorough
 def test_smoke(tmp_path: Path) -> None:
     main(Options(cores=("gru", "feedforward"), steps=1024, evaluate_every=1024, episodes=2, json=tmp_path / "r.json"))
     curves = json.loads((tmp_path / "r.json").read_text())["figures"]["curves"]

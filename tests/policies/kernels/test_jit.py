@@ -160,6 +160,7 @@ def test_a_fork_compiles_what_its_parent_has_not(monkeypatch, tmp_path: Path) ->
     assert function(21) == 42 and function.stats.cache_hits, "the parent finds what its child has stored"
 
 
+@pytest.mark.thorough
 def test_two_processes_do_not_compile_the_same_function(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(
         "from policies.kernels.jit import compiled\n"
