@@ -63,3 +63,26 @@ def test_senseless_options_are_refused():
         ExpertConfig(lookahead_s=0)
     with pytest.raises(ValueError, match="strength"):
         DisturbanceConfig(strength=(0.9, 0.1))
+    for beyond in (-0.01, 1.01):
+        with pytest.raises(ValueError, match="jitter"):
+            DisturbanceConfig(jitter=beyond)
+
+
+def test_a_throttle_keeps_the_drawn_speed():
+    env = make(0, throttle=True)
+    env.reset(seed=0)
+    for _ in range(5):
+        ((steering, throttle),) = Expert().act(np.zeros(0), np.zeros(0), np.zeros(0), [env])
+        assert throttle == 0.0
+        *_, info = env.step(np.array([steering, throttle], np.float32))
+    assert info["speed_mps"] == pytest.approx(env.unwrapped.target_speed_mps)
+    env.close()
+
+
+def test_jitter_wanders_with_a_time_constant_of_half_a_second():
+    config = DisturbanceConfig(strength=(0.0, 0.0), jitter=0.2)
+    disturbance = Disturbance(config, 0.05, np.random.default_rng(3))
+    values = np.array([disturbance.step() for _ in range(60_000)])
+    assert values.std() == pytest.approx(0.2, rel=0.05)
+    lag = 10  # half a second
+    assert np.corrcoef(values[:-lag], values[lag:])[0, 1] == pytest.approx(np.exp(-1), abs=0.05)

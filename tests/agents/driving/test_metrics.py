@@ -33,6 +33,15 @@ def test_figures_of_known_drives():
     assert (rate.low, rate.high) == pytest.approx((0.0253 / 0.15, 5.572 / 0.15), rel=1e-3)
 
 
+def test_ten_crashes_are_enough_to_resample_and_nine_are_not():
+    roads = np.random.default_rng(0).uniform(20, 100, 30)
+    for crashes, by_poisson in ((9, True), (10, False)):
+        drives = [drive(number < crashes, distance_m=road) for number, road in enumerate(roads)]
+        figure = closed_loop(drives)["crashes"]
+        low, high = stats.chi2.ppf([0.025, 0.975], [2 * crashes, 2 * crashes + 2]) / 2
+        assert ((figure.low, figure.high) == pytest.approx((low, high), rel=1e-6)) is by_poisson
+
+
 def test_intervals_repeat_and_agree_with_scipy():
     values = np.random.default_rng(1).normal(3, 1, 40)
     ours = bootstrap(lambda chosen: float(values[chosen].mean()), 40, resamples=4000)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.driving.driver import Driver, PolicyDriver
-from agents.driving.open_loop import predict, respond
+from agents.driving.open_loop import evaluate_open_loop, predict, respond
 from agents.recordings.episodes import EpisodeSet
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -76,6 +76,16 @@ def test_steering_is_that_of_the_policy_and_labels_are_those_of_its_frames(polic
     np.testing.assert_allclose(predict(policy, EPISODES, 2, 16)[1], expected[0, :, 0].numpy(), atol=1e-5)
     found = steered(PolicyDriver(policy), "mirrored:5")
     np.testing.assert_allclose([found[1, n][1] for n in range(90)], -EPISODES[1].steering)
+
+
+def test_figures_are_those_of_the_frames_of_all_episodes(policy):
+    figures = evaluate_open_loop(policy, EPISODES, training_mean=0.1)
+    errors = np.concatenate(predict(policy, EPISODES)) - np.concatenate([one.steering for one in EPISODES])
+    assert figures["mae"].value == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    assert evaluate_open_loop(policy, EPISODES, 0.1, preprocessed=True)["mae"].value == pytest.approx(
+        figures["mae"].value, rel=1e-6
+    ), "these frames have the size that the policy sees"
+    assert evaluate_open_loop(policy, EPISODES, 0.1, perturbation="fog:5")["mae"].value != figures["mae"].value
 
 
 def test_frames_that_are_cropped_and_resized_already_are_not_cropped_again(policy):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,27 @@ def test_the_label_is_what_the_expert_steered_where_the_car_was(tmp_path: Path, 
     columns = [episode.steering, *(episode.extras[name] for name in ("x_m", "y_m", "yaw_rad"))]
     np.testing.assert_allclose(np.stack(columns, 1), said[:25], atol=1e-6)
     assert np.abs(np.diff(episode.extras["x_m"])).min() > 1e-3, "the car moves between two frames"
+
+
+def test_a_push_ends_at_full_lock_and_the_period_is_that_of_the_world(tmp_path: Path):
+    world = replace(WORLD, period_s=0.04, episode_s=1.2)
+    record(tmp_path / "data", world, RecorderConfig(frames=30))
+    (episode,) = load_episodes(tmp_path / "data")
+    assert episode.meta.nominal_period_s == 0.04 and episode.meta.extra["recorded_from"] == "expert"
+    assert {"lane_width_m", "car"} <= set(episode.meta.extra)
+    np.testing.assert_allclose(np.diff(episode.time_s), 0.04, atol=1e-6)
+
+    class Hard:
+        def step(self) -> float:
+            return self.push
+
+    env, hard = gymnasium.make("wormwheel/LaneKeeping-v0", config=world), Hard()
+    env.reset(seed=0)
+    driver = recorder._DisturbedExpert(recorder.Expert(), hard)  # type: ignore[arg-type]
+    for hard.push, acted in ((5.0, 1.0), (-5.0, -1.0), (0.0, driver.expert.steer(env))):
+        assert driver.act(np.zeros(0), np.zeros(0), np.zeros(0), [env]).item() == pytest.approx(acted)
+        assert driver.label == pytest.approx(driver.expert.steer(env)), "the push is no label"
+    env.close()
 
 
 def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
