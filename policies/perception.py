@@ -11,7 +11,7 @@ table S1) for 78×200 frames with its 79,420 parameters, and `small` for 96×48 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
@@ -19,7 +19,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from policies.kernels.choose import Kernels, choose_kernel, is_traced
 from policies.limits import Units, check_parameters
+
+if TYPE_CHECKING:
+    from policies.kernels.head.inference import Encoder
+
+HEAD_KERNELS = Kernels("conv head", {"cpu": (torch.float32,)})
+"""What turns bytes into features without gradients: numba on the CPU."""
 
 Pixels = Annotated[int, Field(ge=1, le=1024)]
 
@@ -96,6 +103,7 @@ class ConvHead(nn.Module):
         self.readout_weight = nn.Parameter(torch.empty(channels, rows * columns, config.features_per_channel))
         self.readout_bias = nn.Parameter(torch.zeros(channels, config.features_per_channel))
         self.output_size = channels * config.features_per_channel
+        self._encoder: Encoder | None = None
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -133,6 +141,36 @@ class ConvHead(nn.Module):
                 f"{tuple(frames.shape)}."
             )
         return self.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def encode_pixels(self, frames: Tensor) -> Tensor:
+        """Whiten and encode: `[N, H, W, 3]` uint8 or float → `[N, F]`.
+
+        Bytes on the CPU without gradients take a kernel that computes each frame alone: at one frame, torch's
+        convolutions need four times as long. Its sums are in another order, so the last digits differ.
+        """
+        encoder = self._choose_encoder(frames)
+        return self.encode(whiten(frames)) if encoder is None else encoder.run(frames)
+
+    def _choose_encoder(self, frames: Tensor) -> Encoder | None:
+        """Return the kernel with this head's present weights; None where torch's own operations run."""
+        if torch.is_grad_enabled() or not frames.is_cpu or frames.dtype is not torch.uint8 or is_traced(frames):
+            return None
+        if (self.training and self.config.dropout) or torch.is_autocast_enabled("cpu"):
+            return None
+        if choose_kernel(HEAD_KERNELS, "auto", "cpu", torch.float32) != "cpu":
+            return None
+        if self._encoder is None:
+            from policies.kernels.head.inference import Encoder
+
+            config = self.config
+            layers = config.kernels, config.strides, config.channels
+            self._encoder = Encoder(self.height, self.width, *layers, config.features_per_channel)
+        parameters: list[Tensor] = []
+        for layer in self.convolutions:
+            assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
+            parameters += layer.weight, layer.bias
+        fits = self._encoder.adopt([*parameters, self.readout_weight, self.readout_bias])
+        return self._encoder if fits and self._encoder.takes(frames) else None
 
     def encode(self, frames: Tensor) -> Tensor:
         """As `forward`, without the axis of time: `[N, 3, H, W]` → `[N, F]`; the size is not checked.

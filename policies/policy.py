@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from policies.car import CarInfo
 from policies.cores import Core, make_core
 from policies.limits import Positive
-from policies.perception import HEADS, ConvHead, HeadConfig, whiten
+from policies.perception import HEADS, ConvHead, HeadConfig
 from policies.preprocessing import Preprocessing
 
 
@@ -123,8 +123,8 @@ class DrivingPolicy(nn.Module):
             raise ValueError(f"frames must have shape [B, T, H, W, 3], got {tuple(frames.shape)}.")
         batch_size, steps = frames.shape[:2]
         fit = self.config.preprocessing.after if preprocessed else self.config.preprocessing
-        pixels = whiten(fit(frames).flatten(0, 1))  # [B·T, 3, h, w]
-        return self.head.encode(pixels).unflatten(0, (batch_size, steps))
+        features = self.head.encode_pixels(fit(frames).flatten(0, 1))  # [B·T, F]
+        return features.unflatten(0, (batch_size, steps))
 
     def motors(
         self,

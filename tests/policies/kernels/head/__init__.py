@@ -1,0 +1,1 @@
+"""The conv head's kernel against torch."""
