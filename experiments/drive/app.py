@@ -154,7 +154,7 @@ class Hub:
         try:
             found = self.accounts.take()
             if seen.number % ACCOUNT_EVERY == 0 and not seen.ended:
-                self.accounts.offer(self.session.inside, float(seen.info["time_s"]))
+                self.accounts.offer(self.session.inside, float(seen.info["time_s"]), seen.drive)
         except Exception as error:  # of another process: the drive goes on without accounts, and says so
             self.accounts, self.session.notice = None, f"no more accounts: {error}"
             return None

@@ -6,12 +6,14 @@
     accounts.offer(inside)            # begins an account of the last frames, if none is under way
     accounts.take()                   # the newest account that is ready, once
 
-An account takes longer than a frame, so it is made in another process and is about a moment that has passed.
+An account takes longer than a frame, so it is made in another process and is about a moment that has passed. That
+process rests most of the time: it shares the caches and, on a small computer, the core with whoever drives.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -36,6 +38,8 @@ GRID = (4, 8)
 """Rows and columns of the picture's regions."""
 POINTS = 2
 """Intervals of an account's path through the conv head: fewer than on the page of `wormwheel explain`, for speed."""
+REST = 3.0
+"""Rest between two accounts, as a multiple of the time that the first one took."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Glimpse:
     """What went on inside at one frame.
 
     Attributes:
+        time_s: moment of the drive, s.
         saliency: uint8 `[h, w]`, where the features come from.
         states: `[S]` after the frame.
         time_constants_s: `[N]`; None for cores other than LTC.
@@ -50,6 +55,7 @@ class Glimpse:
         recurrent: `[S_rec]` currents; None likewise.
     """
 
+    time_s: float
     saliency: NDArray[np.uint8]
     states: NDArray[np.float32]
     time_constants_s: NDArray[np.float32] | None = None
@@ -77,8 +83,8 @@ class Inside:
         before = torch.zeros(1, size) if state is None or not self._past else state.clone()
         self._past.append((frame, before, elapsed))
 
-    def look(self, frame: NDArray[np.uint8]) -> Glimpse:
-        """Say what went on at the frame that the driver has just seen."""
+    def look(self, frame: NDArray[np.uint8], time_s: float) -> Glimpse:
+        """Say what went on at the frame that the driver has just seen, at `time_s` of the drive."""
         policy = self.driver.policy
         state = self.driver.state
         assert state is not None
@@ -86,10 +92,10 @@ class Inside:
             insight = look_inside(policy, self.driver.preprocessing(torch.from_numpy(frame)), state, preprocessed=True)
             saliency = (255 * insight.saliency).to(torch.uint8).numpy()
             if not isinstance(policy.core, LTC):
-                return Glimpse(saliency, state[0].numpy())
+                return Glimpse(time_s, saliency, state[0].numpy())
             tau = policy.core.time_constants(insight.features[None], state)[0] * self.period_s
         currents = insight.sensory_currents.numpy(), insight.recurrent_currents.numpy()
-        return Glimpse(saliency, state[0].numpy(), tau.numpy(), *currents)
+        return Glimpse(time_s, saliency, state[0].numpy(), tau.numpy(), *currents)
 
     def past(self) -> tuple[NDArray[np.uint8], torch.Tensor, NDArray[np.float32]] | None:
         """Return the last `FRAMES` frames, the state before them and their elapsed times; None for fewer."""
@@ -102,31 +108,41 @@ class Inside:
 class Accounts:
     """Accounts of the decisions of one policy, made elsewhere, one at a time."""
 
-    def __init__(self, executor: Executor, explain: Callable[..., dict[str, Any]]):
+    def __init__(
+        self,
+        executor: Executor,
+        explain: Callable[..., dict[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """Make accounts.
 
         Args:
             executor: where.
             explain: makes one from frames, state and elapsed times, such as `explain_there`.
+            clock: seconds that only ever grow.
         """
-        self._executor, self._explain = executor, explain
+        self._executor, self._explain, self._clock = executor, explain, clock
+        self._began_s, self._rests_until_s = 0.0, -np.inf
         self._future: Future[dict[str, Any]] | None = None
-        self._time_s = 0.0
+        self._moment: dict[str, Any] = {}
 
-    def offer(self, inside: Inside, time_s: float) -> bool:
-        """Begin an account of the moment, unless one is under way or too little was seen; returns whether it began."""
-        if self._future is not None:
+    def offer(self, inside: Inside, time_s: float, drive: int = 0) -> bool:
+        """Begin an account of the moment; returns whether it began.
+
+        It does not while one is under way, while the process rests, or where too little was seen.
+        """
+        if self._future is not None or self._clock() < self._rests_until_s:
             return False
         past = inside.past()
         if past is None:
             return False
         frames, state, elapsed = past
-        self._time_s = time_s
+        self._moment, self._began_s = {"time_s": time_s, "drive": drive}, self._clock()
         self._future = self._executor.submit(self._explain, frames, state.numpy(), elapsed)
         return True
 
     def take(self) -> dict[str, Any] | None:
-        """Return the account that has become ready, with `time_s` of its moment; None where there is no new one.
+        """Return the account that has become ready, with `time_s` and `drive` of its moment; None where there is no new one.
 
         Raises:
             Exception: whatever went wrong in making it.
@@ -134,7 +150,8 @@ class Accounts:
         if self._future is None or not self._future.done():
             return None
         future, self._future = self._future, None
-        return {"time_s": self._time_s, **future.result()}
+        self._rests_until_s = self._clock() + REST * (self._clock() - self._began_s)
+        return {**self._moment, **future.result()}
 
 
 _policy: DrivingPolicy | None = None

@@ -117,6 +117,7 @@ def head(session: DriveSession, seen: Seen) -> dict[str, Any]:
     }
     if glimpse is not None:
         rows, columns = glimpse.saliency.shape
+        said["looked_s"] = round(glimpse.time_s, 3)
         said["saliency"] = [rows, columns, base64.b64encode(glimpse.saliency.tobytes()).decode()]
         said["states"] = _short(glimpse.states)
         for name, values in (

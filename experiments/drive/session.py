@@ -50,6 +50,10 @@ FASTEST = 2.0
 VIEW_BUDGET_S = 0.02
 """When half of the last `VIEW_TIMED` large pictures took longer than this, the driver's own frame is shown instead."""
 VIEW_TIMED = 20
+LOOK_EVERY = 4
+"""Frames from one look into the policy to the next."""
+LOOK_EVERY_LATE = 20
+"""The same where there is no time for it between two frames."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Seen:
         steering: the last action's, in [−1, 1], positive left.
         suggestion: what the policy would steer now; None without one.
         ended: "" while driving, or why the drive is over: "off the road", "time is up".
-        glimpse: inside the policy; None where it cannot be looked into.
+        glimpse: what the last look into the policy showed, with the first frame after it; else None.
     """
 
     number: int
@@ -156,6 +160,7 @@ class DriveSession:
             )
         self.has_gradient = gradient is not None
         self._number, self._seed = 0, seed - 1
+        self._looked = -LOOK_EVERY_LATE
         self.wanted_mps = self._usual_mps
         self.restart()
 
@@ -204,6 +209,7 @@ class DriveSession:
         self._observation, self._info = self._env.reset(seed=self._seed, options={"scenario": scenario})
         self._rest = 0
         self._ended, self._start = "", True
+        self._glimpse: Glimpse | None = None
         self._steering = 0.0
         self.wheel.release()
         if self.inside is not None:
@@ -300,7 +306,7 @@ class DriveSession:
             self._rest -= 1
             if self._rest <= 0:
                 self.restart()
-            return self._seen(time.time(), None if self._ended else self._glimpse())
+            return self._seen(time.time())
         steering = self.wheel.step(self.period_s)
         throttle = self.wanted_mps / self._usual_mps - 1.0
         if self.who == POLICY:
@@ -318,7 +324,21 @@ class DriveSession:
             self.crashes += terminated
             self._cut(crashed=terminated)
         self._plan()
-        return self._seen(made_s, self._glimpse())
+        return self._seen(made_s)
+
+    def look(self, late: bool = False) -> None:
+        """Look into the policy where that is due; the next frame brings what was seen.
+
+        Apart from `step`, so that the frame is on its way first.
+
+        Args:
+            late: whether there is no time left for it before the next frame.
+        """
+        if self.inside is None or self._ended or self._start:
+            return
+        if self._number - self._looked >= (LOOK_EVERY_LATE if late else LOOK_EVERY):
+            self._looked = self._number
+            self._glimpse = self.inside.look(self._observation["camera"], float(self._info["time_s"]))
 
     def close(self) -> None:
         """Complete what is kept, and release the world."""
@@ -337,11 +357,9 @@ class DriveSession:
         given = frame[None], np.array([elapsed], np.float32), np.array([self._start])
         self._planned = np.clip(self.driver.act(*given, [self._env])[0], -1.0, 1.0)
 
-    def _glimpse(self) -> Glimpse | None:
-        return None if self.inside is None else self.inside.look(self._observation["camera"])
-
-    def _seen(self, made_s: float, glimpse: Glimpse | None) -> Seen:
+    def _seen(self, made_s: float) -> Seen:
         state = self._lane.vehicle_state
+        glimpse, self._glimpse = self._glimpse, None
         return Seen(
             number=self._number,
             made_s=made_s,

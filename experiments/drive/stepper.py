@@ -97,6 +97,7 @@ class Stepper:
             else:
                 self._publish(self.session.step())
                 next_s += period_s
+                self.session.look(late=time.monotonic() > next_s - period_s / 2)
             now_s = time.monotonic()
             if now_s - next_s > period_s:
                 self.late += 1

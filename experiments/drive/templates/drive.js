@@ -71,7 +71,8 @@
     last = said;
     count += 1;
     if (count % 2) { drawOwn(said, own); drawMap(said); tell(said); }  // the road first: the rest of the page is slower
-    if (circuit && said.states && count % 4 === 2) {
+    if (said.saliency) { look(said); }
+    if (circuit && said.states) {
       circuit(said.states, said.sensory, said.recurrent);
       if (said.tau_s) {
         text("tau", "· time constants " + (1000 * Math.min.apply(null, said.tau_s)).toFixed(0) + " to " + (1000 * Math.max.apply(null, said.tau_s)).toFixed(0) + " ms");
@@ -92,6 +93,8 @@
     text("way", said.way_m.toFixed(0) + " m");
     text("offset", Math.abs(100 * said.offset_m).toFixed(0) + " cm " + (said.offset_m >= 0 ? "left" : "right"));
     text("offset-more", "lane of " + (100 * said.lane_width_m).toFixed(0) + " cm");
+    if (looked) { text("looked", " " + ago(looked, said)); }
+    if (accounted) { text("sentence-age", "(" + ago(accounted, said) + ")"); }
     if (ages.length && count % 10 === 1) {
       var sorted = ages.slice().sort(function (a, b) { return a - b; });
       var high = sorted[Math.floor(0.95 * (sorted.length - 1))];
@@ -121,13 +124,19 @@
     var canvas = byId("own"), pen = canvas.getContext("2d");
     if (canvas.width !== own.width) { canvas.width = own.width; canvas.height = own.height; }
     pen.drawImage(own, 0, 0);
-    if (!said.saliency) { return; }
-    var rows = said.saliency[0], columns = said.saliency[1], raw = atob(said.saliency[2]), glow = new ImageData(columns, rows);
+    if (glow) { pen.drawImage(glow, 0, 0, canvas.width, canvas.height); }
+  }
+  // Looks into the policy come less often than frames.
+  var glow = null, looked = null;
+  function ago(then, said) { return then && then.drive === said.drive ? Math.max(0, said.time_s - then.time_s).toFixed(1) + " s ago" : "in the drive before"; }
+  function look(said) {
+    looked = { time_s: said.looked_s, drive: said.drive };
+    var rows = said.saliency[0], columns = said.saliency[1], raw = atob(said.saliency[2]), lit = new ImageData(columns, rows);
     for (var k = 0; k < raw.length; k++) {
       var heat = Math.pow(raw.charCodeAt(k) / 255, 0.7);
-      glow.data[4 * k] = 255; glow.data[4 * k + 1] = 150; glow.data[4 * k + 2] = 20; glow.data[4 * k + 3] = 230 * heat;
+      lit.data[4 * k] = 255; lit.data[4 * k + 1] = 150; lit.data[4 * k + 2] = 20; lit.data[4 * k + 3] = 230 * heat;
     }
-    createImageBitmap(glow).then(function (map) { pen.drawImage(map, 0, 0, canvas.width, canvas.height); });
+    createImageBitmap(lit).then(function (map) { glow = map; });
   }
 
   var gauge = byId("gauge");
@@ -161,7 +170,9 @@
     car.setAttribute("fill", said.ended === "off the road" ? "var(--alarm)" : "var(--first)");
   }
 
+  var accounted = null;
   function drawAccount(a) {
+    accounted = { time_s: a.time_s, drive: a.drive };
     text("sentence", "At " + a.time_s.toFixed(1) + " s it " + (last && last.who === "policy" ? "steered " : "would have steered ") + signed(a.steering, 2) + ", and " + signed(a.reference, 2)
       + " had the picture stood still for the last eight frames: " + signed(a.change, 3) + ", to the " + tone(a.change) + ". The shares sum to that" + (a.gap > 0.01 ? ", but for " + (100 * a.gap).toFixed(0) + " %." : "."));
     var under = byId("under"), own = byId("own"), regions = byId("regions"), ways = byId("ways");

@@ -223,24 +223,42 @@ def test_what_was_driven_trains(tmp_path: Path):
 def test_inside_and_the_account_of_a_moment(core: str, tmp_path: Path):
     one = session(tmp_path, core)
     assert one.inside is not None
+    times_s = iter([10.0, 10.4, 10.6, 10.6, 11.1, 11.1, 12.5, 12.7, 12.7])
     with ThreadPoolExecutor(1) as executor:
-        accounts = Accounts(executor, partial(account_json, policy(core)))
+        accounts = Accounts(executor, partial(account_json, policy(core)), lambda: next(times_s))
         seen = follow(one, FRAMES - 2)
         assert not accounts.offer(one.inside, 0.0)  # too few frames yet
+        accounts._rests_until_s = 10.5
         seen = follow(one, 6)
-        assert accounts.offer(one.inside, 1.25) and not accounts.offer(one.inside, 1.3)
-    found = accounts.take()
-    assert found is not None and accounts.take() is None and found["time_s"] == 1.25
+        assert not accounts.offer(one.inside, 1.2)  # it rests
+        assert accounts.offer(one.inside, 1.25, 7) and not accounts.offer(one.inside, 1.3)
+        executor.shutdown()
+        found = accounts.take()
+        assert found is not None and accounts.take() is None and (found["time_s"], found["drive"]) == (1.25, 7)
+    with ThreadPoolExecutor(1) as accounts._executor:  # it took half a second, and rests for three of them
+        assert not accounts.offer(one.inside, 1.3) and accounts.offer(one.inside, 1.35)
     assert found["steering"] == pytest.approx(seen[-1].suggestion, abs=2e-4)
     assert np.sum(found["regions"]) == pytest.approx(found["change"], rel=0.02, abs=3e-4)
-    glimpse = seen[-1].glimpse
+    one.look()
+    looked_s = one._info["time_s"]
+    glimpse = one.step().glimpse
     assert glimpse is not None and glimpse.saliency.shape == (24, 48) and glimpse.saliency.max() == 255
+    assert glimpse.time_s == looked_s
     if core == "ltc":
         assert len(glimpse.states) == 19 and glimpse.time_constants_s is not None
         assert glimpse.time_constants_s.shape == (19,) and (glimpse.time_constants_s > 0).all()
         assert all("→" in way for way, _ in found["ways"])
     else:
         assert glimpse.recurrent is None and all(way.startswith("feature") for way, _ in found["ways"])
+
+
+def test_looks_come_after_their_frame_once_and_less_often_when_late(tmp_path: Path):
+    one = session(tmp_path, "gru")
+    looks = []
+    for late in (False,) * 9 + (True,) * 45:
+        looks.append(one.step().glimpse is not None)
+        one.look(late)
+    assert np.flatnonzero(looks).tolist() == [1, 5, 9, 29, 49]
 
 
 def test_the_clock_steps_only_while_somebody_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
