@@ -142,7 +142,7 @@ class Accounts:
         return True
 
     def take(self) -> dict[str, Any] | None:
-        """Return the account that has become ready, with `time_s` and `drive` of its moment; None where there is no new one.
+        """Return the account that has become ready, with `time_s` and `drive` of its moment; None for no new one.
 
         Raises:
             Exception: whatever went wrong in making it.

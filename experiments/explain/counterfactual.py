@@ -15,16 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from agents.driving.metrics import Drive
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations.composition import Composition
 from envs.perturbations.perturbation import LARGE_ROWS, Perturbation
 from envs.perturbations.registry import PERTURBATIONS, make_perturbation
-from experiments.explain.watch import Watched, watch_drive
-from experiments.film.video import VideoWriter
+from experiments.explain.watch import WORLD, watch_drive
+from experiments.film.drive import Take, film_two
 from policies.policy import DrivingPolicy
 
 ROUNDS = 7
@@ -40,8 +37,8 @@ class Counterfactual:
         unit: of the dose.
         dose: smallest one found that crashes; None where the largest is survived.
         survived: the nearest one found that is survived; 0 for none at all, NaN where the mildest severity crashes.
-        kept: the drive at `survived`.
-        crashed: the drive at `dose`; at the largest dose where nothing crashes.
+        kept_at: dose of the last drive that kept the lane; 0 for none at all.
+        crashed_at: dose of the first one that left it; the largest dose where nothing crashes.
         tried: every dose that was driven, and whether it crashed.
     """
 
@@ -49,8 +46,8 @@ class Counterfactual:
     unit: str
     dose: float | None
     survived: float
-    kept: Watched
-    crashed: Watched
+    kept_at: float
+    crashed_at: float
     tried: list[tuple[float, bool]]
 
 
@@ -96,68 +93,66 @@ def smallest_dose(
     doses = kind.large_doses if large and kind.large_doses is not None else kind.doses
     tried: list[tuple[float, bool]] = []
 
-    def drive(dose: float) -> Watched:
-        found = watch_drive(policy, seed, seconds, Composition((at_dose(name, dose),)), world)
-        tried.append((dose, found.crashed))
+    def crashes(dose: float) -> bool:
+        crashed = watch_drive(policy, seed, seconds, Composition((at_dose(name, dose),)), world).crashed
+        tried.append((dose, crashed))
         if on_drive is not None:
             on_drive()
-        return found
+        return crashed
 
-    kept = watch_drive(policy, seed, seconds, "", world)
-    if kept.crashed:
+    if watch_drive(policy, seed, seconds, "", world).crashed:
         raise ValueError(f"the driver leaves the road of seed {seed} without any {name}: give a --seed that it keeps.")
     # From the mildest that is known to the strongest. A dose that falls with its severity has no zero to begin from.
     low, high = 0.0, doses[-1]
     if doses[-1] < doses[0]:
         low = doses[0]
-        mildest = drive(low)
-        if mildest.crashed:
-            return Counterfactual(name, kind.unit, low, math.nan, kept, mildest, tried)
-        kept = mildest
-    worst = drive(high)
-    if not worst.crashed:
-        return Counterfactual(name, kind.unit, None, high, kept, worst, tried)
-    crashed = worst
+        if crashes(low):
+            return Counterfactual(name, kind.unit, low, math.nan, 0.0, low, tried)
+    if not crashes(high):
+        return Counterfactual(name, kind.unit, None, high, 0.0, high, tried)
     for _ in range(rounds):
         middle = 0.5 * (low + high)
-        found = drive(middle)
-        if found.crashed:
-            high, crashed = middle, found
+        if crashes(middle):
+            high = middle
         else:
-            low, kept = middle, found
-    return Counterfactual(name, kind.unit, high, low, kept, crashed, tried)
+            low = middle
+    return Counterfactual(name, kind.unit, high, low, low, high, tried)
 
 
-def film_pair(found: Counterfactual, path: Path, rows: int = 360) -> None:
-    """Film both drives side by side, as the driver saw them, with the steering beneath; the crash stays on screen.
+def film_pair(
+    found: Counterfactual,
+    policy: DrivingPolicy,
+    name: str,
+    seed: int,
+    seconds: float,
+    path: Path,
+    world: LaneKeepingConfig | None = None,
+    on_frame: Callable[[], None] | None = None,
+) -> tuple[Drive, Drive]:
+    """Film both drives side by side; the crash stays on screen.
+
+    Args:
+        found: by `smallest_dose`.
+        policy: the driver.
+        name: of the driver.
+        seed: as there.
+        seconds: as there.
+        path: the MP4 file.
+        world: as there.
+        on_frame: called after each picture.
+
+    Returns:
+        The drives that were filmed, left and right: those that `smallest_dose` made, once more.
 
     Raises:
         OSError: if the film cannot be written.
     """
-    both = (found.kept, found.crashed)
-    worst = f"{found.survived:.3g}: kept too" if found.dose is None else f"{found.dose:.3g}: crashed"
-    mild = "without" if found.dose is None or not found.survived > 0 else f"{found.name} {found.survived:.3g}"
-    labels = (f"{mild}: kept", f"{found.name} {worst}")
-    length = max(len(drive.frames) for drive in both)
-    with VideoWriter(path, 1 / found.kept.period_s) as writer:
-        for step in range(length):
-            panels = [_panel(drive, step, label, rows) for drive, label in zip(both, labels, strict=True)]
-            writer.append(np.concatenate(panels, axis=1))
-
-
-def _panel(drive: Watched, step: int, label: str, rows: int) -> NDArray[np.uint8]:
-    """One drive at one moment: `[rows + 60, W, 3]`."""
-    frame = min(step, len(drive.frames) - 1)
-    height, width = drive.frames.shape[1:3]
-    columns = round(rows * width / height / 2) * 2
-    picture = cv2.resize(drive.frames[frame], (columns, rows), interpolation=cv2.INTER_NEAREST)
-    panel = np.full((rows + 60, columns, 3), 24, np.uint8)
-    panel[:rows] = picture
-    over = drive.crashed and step >= len(drive.frames)
-    colour = (255, 99, 92) if over else (232, 238, 247)
-    cv2.putText(panel, label, (12, rows + 26), cv2.FONT_HERSHEY_SIMPLEX, 0.75, colour, 2, cv2.LINE_AA)
-    middle, reach = columns // 2, round(drive.steering[frame] * (columns // 2 - 12))
-    cv2.line(panel, (middle, rows + 38), (middle, rows + 54), (151, 163, 182), 1)
-    left, right = sorted((middle, middle - reach))
-    cv2.rectangle(panel, (left, rows + 40), (right, rows + 52), (255, 183, 77), -1)
-    return panel
+    there = replace(world or WORLD, episode_s=seconds)
+    takes = []
+    for dose in (found.kept_at, found.crashed_at):
+        effect: str | Composition = "" if dose == 0.0 else Composition((at_dose(found.name, dose),))
+        words = f"no {found.name.replace('_', ' ')}" if dose == 0.0 else f"{found.name.replace('_', ' ')} {dose:.3g}"
+        takes.append(Take(policy, name, perturbation=effect, noise_seed=0, words=words))
+    left, right = film_two((takes[0], takes[1]), there, seed, path, on_frame)
+    assert left.drive is not None
+    return left.drive, right

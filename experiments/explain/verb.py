@@ -27,7 +27,7 @@ from experiments.console import check_json, check_place, progress, say, write_re
 from experiments.explain.counterfactual import Counterfactual, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
 from experiments.explain.rerun_file import write_rerun
-from experiments.explain.watch import Watched, watch_drive, watch_recording
+from experiments.explain.watch import WORLD, Watched, watch_drive, watch_recording
 from experiments.machine import one_thread
 from experiments.policy_paths import find_policy
 from policies.checkpoint import load_policy
@@ -94,7 +94,7 @@ def run(options: ExplainOptions) -> None:
     name = path.resolve().parent.name if path.name == "policy" else path.name
     with one_thread():
         if options.counterfactual:
-            _counterfactual(policy, options, out)
+            _counterfactual(policy, options, out, name)
             return
         drive, about = _drive(policy, options)
         if len(drive.frames) <= options.frames:
@@ -157,7 +157,7 @@ def _silence(policy: DrivingPolicy, options: ExplainOptions, plain: Watched) -> 
     return found
 
 
-def _counterfactual(policy: DrivingPolicy, options: ExplainOptions, out: Path) -> None:
+def _counterfactual(policy: DrivingPolicy, options: ExplainOptions, out: Path, name: str) -> None:
     """Find the dose, film both drives."""
     assert options.counterfactual is not None
     with progress("drives", 8, "drives") as bar:
@@ -165,10 +165,15 @@ def _counterfactual(policy: DrivingPolicy, options: ExplainOptions, out: Path) -
             policy, options.counterfactual, options.seed, options.seconds, on_drive=lambda: bar.advance()
         )
     film = out / f"{found.name}.mp4"
-    film_pair(found, film)
+    period_s = WORLD.period_s
+    with progress("filming", round(options.seconds / period_s), "pictures") as bar:
+        film_pair(found, policy, name, options.seed, options.seconds, film, on_frame=lambda: bar.advance())
     write_results(options.json, "explain", options, _figures(found))
     if found.dose is None:
-        say(f"{found.name}: kept the lane at every dose up to {found.survived:g} ({found.unit}); film: {film}")
+        say(
+            f"{found.name}: kept the lane at the largest dose there is, {found.survived:g} ({found.unit}), on the road "
+            f"of seed {options.seed}; another --seed may show a crash. Film: {film}"
+        )
     elif found.survived != found.survived:
         say(f"{found.name}: crashed at the mildest severity already, {found.dose:.4g} ({found.unit}); film: {film}")
     else:

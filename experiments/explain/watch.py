@@ -23,6 +23,9 @@ from envs.perturbations import PerturbedEnv
 from envs.perturbations.composition import Composition
 from policies.policy import DrivingPolicy
 
+WORLD = LaneKeepingConfig(vehicle="bicycle")
+"""Where drives are watched unless told otherwise."""
+
 
 @dataclass
 class Watched:
@@ -49,8 +52,9 @@ class Watched:
 class _Tap:
     """A driver that notes what it is shown."""
 
-    def __init__(self, driver: PolicyDriver, cover: tuple[int, NDArray[np.bool_]] | None = None):
+    def __init__(self, driver: PolicyDriver, clock: float, cover: tuple[int, NDArray[np.bool_]] | None = None):
         self.driver, self.cover = driver, cover
+        self.clock = np.float32(clock)  # the world's period in the driver's
         self.frames: list[NDArray[np.uint8]] = []
         self.elapsed: list[float] = []
 
@@ -59,12 +63,15 @@ class _Tap:
             first, mask = self.cover
             frames = frames.copy()
             frames[0][mask] = self.frames[first][mask]
+        elapsed = elapsed * self.clock
         self.frames.append(frames[0].copy())
         self.elapsed.append(float(elapsed[0]))
         return self.driver.act(frames, elapsed, starts, envs)
 
-    def steering_gradient(self, *given: Any) -> NDArray[np.float32]:
-        return self.driver.steering_gradient(*given)
+    def steering_gradient(
+        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
+    ) -> NDArray[np.float32]:
+        return self.driver.steering_gradient(slot, frame, elapsed * float(self.clock), start, steps)
 
 
 def watch_drive(
@@ -88,11 +95,11 @@ def watch_drive(
         stop: frames to drive at most.
     """
     fit = policy.config.preprocessing
-    world = world or LaneKeepingConfig(vehicle="bicycle")
+    world = world or WORLD
     world = replace(world, height=fit.source_height, width=fit.source_width, episode_s=seconds)
     if stop is not None:
         world = replace(world, episode_s=min(seconds, stop * world.period_s))
-    tap = _Tap(PolicyDriver(policy), cover)
+    tap = _Tap(PolicyDriver(policy), world.period_s / policy.config.nominal_period_s, cover)
     rows: list[tuple[float, float, float]] = []
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:

@@ -25,6 +25,7 @@ from agents.driving.rollout import Step, rollout
 from envs.dashboard.canvas import Picture
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.perturbations import GaussianNoise, PerturbedEnv, parse
+from envs.perturbations.composition import Composition
 from envs.road.track import Track
 from envs.scene.scene import Scene
 from experiments.film.films import DriveFilm, Moment, large_size
@@ -51,15 +52,17 @@ class Take:
         policy: the driver: a policy, or any other, which is not looked into.
         name: what it is called in the film.
         noise_variance: of Gaussian noise on its frames, pixels in [0, 1].
-        perturbation: what else goes wrong, in the syntax of `envs.perturbations.parse`.
+        perturbation: what else goes wrong, in the syntax of `envs.perturbations.parse` or made already.
         noise_seed: of the noise and the perturbation, as `agents.driving.trials.Trial` has it; the road's when None.
+        words: what is wrong, for people; from the noise and the severities when empty.
     """
 
     policy: DrivingPolicy | OpenedDriver
     name: str
     noise_variance: float = 0.0
-    perturbation: str = ""
+    perturbation: str | Composition = ""
     noise_seed: int | None = None
+    words: str = ""
 
     @property
     def inside(self) -> DrivingPolicy | None:
@@ -69,8 +72,15 @@ class Take:
         return self.policy.policy if isinstance(self.policy, PolicyDriver) else None
 
     def driver(self) -> OpenedDriver:
-        """Return the driver, its state fresh where it is a policy."""
-        return PolicyDriver(self.policy) if isinstance(self.policy, DrivingPolicy) else self.policy
+        """Return the driver, with a state of its own where it is a policy: two takes of one policy drive side by side.
+
+        Any other driver is returned itself.
+        """
+        if isinstance(self.policy, DrivingPolicy):
+            return PolicyDriver(self.policy)
+        if isinstance(self.policy, PolicyDriver):
+            return PolicyDriver(self.policy.policy, self.policy.preprocessing, self.policy.steering_gain)
+        return self.policy
 
     def frame_size(self, world: LaneKeepingConfig) -> tuple[int, int]:
         """Return rows and columns of the frames that it gets."""
@@ -79,14 +89,15 @@ class Take:
     @property
     def is_clean(self) -> bool:
         """Whether nothing is wrong with the world."""
-        return not (self.noise_variance or self.perturbation)
+        return not (self.noise_variance or str(self.perturbation))
 
     @property
     def wrong(self) -> str:
         """What is wrong with the world, in words."""
-        words = [
-            f"{part.name.replace('_', ' ')}, severity {part.severity} of 5" for part in parse(self.perturbation).parts
-        ]
+        if self.words:
+            return self.words
+        made = self.perturbation if isinstance(self.perturbation, Composition) else parse(self.perturbation)
+        words = [f"{part.name.replace('_', ' ')}, severity {part.severity} of 5" for part in made.parts]
         if self.noise_variance:
             words.append(f"noise of variance {self.noise_variance:g}")
         return " + ".join(words) or "clean"
@@ -247,7 +258,7 @@ def drive_take(take: Take, world: LaneKeepingConfig, seed: int, on_moment: OnMom
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
         env = LaneKeepingEnv(world)
-        return PerturbedEnv(env, take.perturbation, drawn_from) if take.perturbation else env
+        return PerturbedEnv(env, take.perturbation, drawn_from) if str(take.perturbation) else env
 
     noise = GaussianNoise(take.noise_variance) if take.noise_variance else None
     return rollout(timed, make_env, [seed], 1, perturbation=noise, noise_seed=drawn_from, observer=observe)[0]

@@ -13,7 +13,7 @@ A PPO driver is filmed in the world that it was trained in, unless --env names a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -151,7 +151,7 @@ def run(options: RenderOptions) -> Path:
         with progress("filming", steps) as bar:
             take = Take(opened[name], name, options.noise_variance, options.perturbation, options.noise_seed)
             if options.side_by_side:
-                left, right = _pair(take, opened)
+                left, right = _pair(take, opened, lambda: open_drivers(named, options.world)[name])
                 filmed, other = film_two((left, right), world, options.seed, options.out, bar.advance)
                 assert filmed.drive is not None
                 words = [f"{side.name}, {side.wrong}: " for side in (left, right)]
@@ -186,10 +186,10 @@ def _film_elsewhere(named: Mapping[str, DriverSpec], env: str, options: RenderOp
     return options.out
 
 
-def _pair(take: Take, named: dict[str, OpenedDriver]) -> tuple[Take, Take]:
-    """Return what is left and right: two policies, or one clean and perturbed."""
+def _pair(take: Take, named: dict[str, OpenedDriver], again: Callable[[], OpenedDriver]) -> tuple[Take, Take]:
+    """Return what is left and right: two policies, or one clean, opened `again` for its own state, and perturbed."""
     if len(named) == 1:
-        return replace(take, noise_variance=0.0, perturbation=""), take
+        return replace(take, policy=again(), noise_variance=0.0, perturbation=""), take
     name, other = list(named.items())[1]
     return take, replace(take, policy=other, name=name)
 

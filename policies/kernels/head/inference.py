@@ -7,6 +7,7 @@ if encoder.takes(frames) and encoder.adopt(parameters):
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,6 +70,7 @@ class Encoder:
         self._plan = np.array(lines, np.int64).reshape(-1, FIELDS)
         self._scratch, self._pack = end, np.zeros(weights, np.float32)
         self._pointers: tuple[int, ...] | None = None
+        self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, object]) -> None:
         return None
@@ -92,12 +94,13 @@ class Encoder:
         for p in parameters:
             if type(p.data) is not Tensor or p.dtype is not torch.float32 or not p.is_cpu or not p.is_contiguous():
                 return False
-        # Holding the storage: as long as an address is known here, nothing else can lie there.
-        self._held = [parameter.detach() for parameter in parameters]
-        self._addresses = np.array(pointers, np.int64)
-        self._sizes = np.array([parameter.numel() for parameter in parameters], np.int64)
-        self._copy = np.full(self._sizes.sum(), np.nan, np.float32)
-        self._pointers = pointers
+        with self._lock:
+            # Holding the storage: as long as an address is known here, nothing else can lie there.
+            self._held = [parameter.detach() for parameter in parameters]
+            self._addresses = np.array(pointers, np.int64)
+            self._sizes = np.array([parameter.numel() for parameter in parameters], np.int64)
+            self._copy = np.full(self._sizes.sum(), np.nan, np.float32)
+            self._pointers = pointers
         return True
 
     def run(self, frames: Tensor) -> Tensor:
@@ -105,8 +108,9 @@ class Encoder:
         frames = frames.contiguous()
         held, plan, count = self._held, self._plan, len(frames)
         # Comparing every number takes some microseconds and cannot be fooled, unlike version counters.
-        if differ(self._addresses.ctypes.data, self._sizes.ctypes.data, len(held), self._copy.ctypes.data):
-            self._write_pack()
+        with self._lock:  # two threads may use one policy
+            if differ(self._addresses.ctypes.data, self._sizes.ctypes.data, len(held), self._copy.ctypes.data):
+                self._write_pack()
         features = torch.empty(count, self._channels[-1] * self._each)
         threads = min(torch.get_num_threads(), count, 1 + count * self.work // LEAST_WORK)
         bounds = [count * k // threads for k in range(threads + 1)] if count else [0]

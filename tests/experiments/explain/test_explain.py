@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 
 from envs.camera.info import CameraInfo
 from envs.lane_keeping.env import LaneKeepingConfig
+from envs.perturbations.composition import Composition
 from experiments.explain.ablation import AblationOptions, regions, removals
-from experiments.explain.counterfactual import at_dose, film_pair, smallest_dose
+from experiments.explain.counterfactual import Counterfactual, at_dose, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
 from experiments.explain.rerun_file import write_rerun
 from experiments.explain.watch import watch_drive
@@ -115,7 +117,18 @@ def test_a_dose_between_severities_keeps_the_draws():
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.5  # the same noise, stronger
 
 
-def test_bisection_ends_between_a_kept_lane_and_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_film_of_both_drives_shows_the_drives_that_were_tried(tmp_path: Path):
+    policy = DrivingPolicy.create(replace(driver("ltc").config, nominal_period_s=0.1), seed=3).eval()
+    found = Counterfactual("gaussian", "variance", 0.2, 0.1, 0.1, 0.2, [])
+    filmed = film_pair(found, policy, "fresh", 7, 0.5, tmp_path / "pair.mp4", WORLD)
+    for dose, drive in zip((0.1, 0.2), filmed, strict=True):
+        tried = watch_drive(policy, 7, 0.5, Composition((at_dose("gaussian", dose),)), WORLD)
+        np.testing.assert_array_equal(tried.steering, drive.steering.astype(np.float32))
+        assert (tried.elapsed == 0.5).all()
+    assert not np.array_equal(filmed[0].steering, filmed[1].steering)
+
+
+def test_bisection_ends_between_a_kept_lane_and_a_crash(monkeypatch: pytest.MonkeyPatch):
     from experiments.explain import counterfactual
     from experiments.explain.watch import Watched
 
@@ -133,12 +146,12 @@ def test_bisection_ends_between_a_kept_lane_and_a_crash(monkeypatch: pytest.Monk
     assert found.dose is not None and found.survived <= edge < found.dose
     assert found.dose - found.survived == pytest.approx(0.7 / 2**8)
     assert {seed for seed, _ in asked} == {9} and len(found.tried) == 9
-    film_pair(found, tmp_path / "pair.mp4", rows=48)
-    assert (tmp_path / "pair.mp4").stat().st_size > 500
+    assert (found.kept_at, found.crashed_at) == (found.survived, found.dose)
     found = smallest_dose(driver("ltc"), "fog", seed=9)  # its dose, the visibility, falls: even the mildest crashes
     assert found.dose == found.tried[0][0] and np.isnan(found.survived)
     edge = 1.0
-    assert smallest_dose(driver("ltc"), "dropped_frames", seed=9).dose is None
+    found = smallest_dose(driver("ltc"), "dropped_frames", seed=9)
+    assert found.dose is None and (found.kept_at, found.crashed_at) == (0.0, found.survived)
     edge = -1.0
     with pytest.raises(ValueError, match="without any dropped_frames"):
         smallest_dose(driver("ltc"), "dropped_frames", seed=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,7 +17,8 @@ from envs.dashboard.panels import StripPanel, highlight
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import main
 from experiments.film import drive as drive_module
-from experiments.film.drive import Take, film_drive, film_two
+from experiments.film import verb
+from experiments.film.drive import Take, drive_take, film_drive, film_two
 from experiments.film.neurons import OwnRange
 from experiments.film.reel import LAST_S, SLOW_S, SLOWER, Reel
 from experiments.film.video import VideoWriter
@@ -137,6 +139,23 @@ def test_two_drives_side_by_side(policy: Path, tmp_path: Path, capsys: pytest.Ca
     other = save_policy(DrivingPolicy.create(PolicyConfig(core="lstm"), seed=0), tmp_path / "lstm")
     assert main(["render", "--policy", str(policy), str(other), *arguments[3:], "--seed", "3", *WORLD]) == 0
     assert "lstm, clean: " in capsys.readouterr().out
+
+
+def test_one_policy_beside_itself_has_two_states(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from agents.driving.driver import PolicyDriver
+
+    world = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0)
+    clean = Take(PolicyDriver(DrivingPolicy.create(PolicyConfig(), seed=1)), "ltc")
+    alone = drive_take(clean, world, 3, lambda *_: None)
+    filmed, _ = film_two((clean, replace(clean, perturbation="darkness:5")), world, 3, tmp_path / "two.mp4")
+    assert filmed.drive is not None
+    np.testing.assert_array_equal(filmed.drive.steering, alone.steering)
+    # A driver of others may have a state that only opening it once more makes new.
+    given: list[Take] = []
+    monkeypatch.setattr(verb, "film_two", lambda takes, *_: given.extend(takes) or (filmed, alone))
+    out = ("--out", str(tmp_path / "two.mp4"), "--side-by-side", "--perturbation", "darkness:5")
+    assert main(["render", "--policy", str(policy), *out, *WORLD]) == 0
+    assert given[0].policy is not given[1].policy and given[0].is_clean and not given[1].is_clean
 
 
 def test_a_failing_drive_beside_another_ends_the_film(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
