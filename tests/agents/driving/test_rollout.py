@@ -114,8 +114,22 @@ def test_options_reach_the_env_and_no_seeds_are_an_error():
 
     rollout(BarDriver(), lambda _: Asked(), range(3), 1, options=lambda order: {"road": order})
     assert got == [{"road": 0}, {"road": 1}, {"road": 2}]
+    got.clear()
+    rollout(
+        BarDriver(), lambda _: Asked(), [0], options=lambda order: {"road": 7}, perturbation=lambda frames, _: frames
+    )
+    assert got == [{"road": 7}], "behind a perturbed camera too"
     with pytest.raises(ValueError, match="at least one seed"):
         rollout(BarDriver(), make, [])
+
+
+def test_steering_reaches_the_car_in_steps_of_a_thousandth():
+    class Fine(BarDriver):
+        def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> NDArray[np.float32]:
+            return np.full((len(frames), 1), 0.1234567, np.float32)
+
+    (drive,) = rollout(Fine(), make, [1])
+    np.testing.assert_array_equal(drive.steering, np.float32(126 / 1024))
 
 
 def test_the_expert_leaves_a_throttle_alone():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from agents.imitation.augmentation import AugmentationConfig, apply, augment, draw
+from agents.imitation.augmentation import AugmentationConfig, _shadow, apply, augment, draw
 from tests.agents.toys import episode
 
 OFF = {"brightness": 0.0, "contrast": 0.0, "colour": 0.0, "noise": 0.0, "blur": 0.0, "shadow": 0.0}
@@ -87,6 +87,16 @@ def test_one_pass_does_what_its_parts_do_one_by_one(size: tuple[int, int]):
     expected = pixels.clamp(0, 255)
     found = torch.from_numpy(apply(frames.numpy(), draws))
     assert (found.float() - expected).abs().max() <= 0.5 + 1e-3
+
+
+def test_a_shadow_has_an_edge_in_any_direction_and_darkens_one_side():
+    gains = torch.stack([_shadow(24, 48, generator(seed)) for seed in range(60)])
+    assert gains.shape == (60, 24, 48) and 0.34 < gains.min() and gains.max() <= 1
+    down, across = (gains.diff(dim=dim).abs().amax((1, 2)) for dim in (1, 2))
+    assert (down > 2 * across).float().mean() > 0.1, "edges that lie"
+    assert (across > 2 * down).float().mean() > 0.1, "edges that stand"
+    dark = (gains < 0.99).float().mean((1, 2))
+    assert 0.3 < dark.mean() < 0.7
 
 
 def test_the_generator_owns_the_draws():
