@@ -151,6 +151,11 @@ class ConvHead(nn.Module):
         encoder = self._choose_encoder(frames)
         return self.encode(whiten(frames)) if encoder is None else encoder.run(frames)
 
+    def maps_of_pixels(self, frame: Tensor) -> list[Tensor]:
+        """Whiten one frame `[1, H, W, 3]` and return `feature_maps`; by the kernel where `encode_pixels` takes it."""
+        encoder = self._choose_encoder(frame)
+        return self.feature_maps(whiten(frame)) if encoder is None else encoder.maps(frame)
+
     def _choose_encoder(self, frames: Tensor) -> Encoder | None:
         """Return the kernel with this head's present weights; None where torch's own operations run."""
         if torch.is_grad_enabled() or not frames.is_cpu or frames.dtype is not torch.uint8 or is_traced(frames):
@@ -168,6 +173,8 @@ class ConvHead(nn.Module):
         parameters: list[Tensor] = []
         for layer in self.convolutions:
             assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
+            if layer._forward_hooks or layer._forward_pre_hooks:
+                return None  # somebody watches
             parameters += layer.weight, layer.bias
         fits = self._encoder.adopt([*parameters, self.readout_weight, self.readout_bias])
         return self._encoder if fits and self._encoder.takes(frames) else None

@@ -15,7 +15,6 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from policies.cores import LTC
 from policies.perception import ConvHead, whiten
@@ -57,7 +56,7 @@ def look_inside(policy: DrivingPolicy, frame: Tensor, state: Tensor, preprocesse
     """
     with torch.no_grad():
         seen = frame if preprocessed else policy.config.preprocessing(frame)
-        maps = policy.head.feature_maps(whiten(seen[None]))
+        maps = policy.head.maps_of_pixels(seen[None])
         features = policy.head.read_out(maps[-1])[0]
         state = state.reshape(-1)
         currents = torch.zeros(0), torch.zeros(0)
@@ -134,28 +133,24 @@ def _back_project(head: ConvHead, maps: list[Tensor], height: int, width: int) -
 
 
 def _scale_up(mask: Tensor, convolution: nn.Conv2d, size: tuple[int, int]) -> Tensor:
-    """Spread each value over the pixels that its convolution saw, evenly: a transposed convolution with ones."""
-    kernel, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
+    """Spread each value over the pixels that its convolution saw, evenly: a transposed convolution with ones.
+
+    Where a stride makes the windows overlap, a pixel gets the mean: ones alone would leave a chequer. Rows and columns
+    are spread one after the other, by matrices.
+    """
+    padding = convolution.padding
     assert not isinstance(padding, str)
-    ones = torch.ones(1, 1, *kernel)
-    options = {"stride": stride, "padding": padding}
-    missing = [
-        target - ((have - 1) * step - 2 * pad + reach)
-        for target, have, step, pad, reach in zip(size, mask.shape[2:], stride, padding, kernel, strict=True)
-    ]
-    spread = functional.conv_transpose2d(mask, ones, output_padding=missing, **options)  # type: ignore[arg-type]
-    return spread / _overlap(mask.shape[2:], kernel, stride, padding, tuple(missing))
+    rows, columns = (
+        _spread(*given)
+        for given in zip(mask.shape[2:], size, convolution.kernel_size, convolution.stride, padding, strict=True)
+    )
+    return rows @ mask @ columns.T
 
 
 @lru_cache(maxsize=64)
-def _overlap(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    missing: tuple[int, int],
-) -> Tensor:
-    """How many windows saw each pixel: where a stride makes them overlap unevenly, ones alone leave a chequer."""
-    ones, options = torch.ones(1, 1, *kernel), {"stride": stride, "padding": padding, "output_padding": missing}
-    with torch.no_grad():
-        return functional.conv_transpose2d(torch.ones(1, 1, *size), ones, **options).clamp_min(1.0)  # type: ignore[arg-type]
+def _spread(have: int, want: int, kernel: int, stride: int, padding: int) -> Tensor:
+    """Return the matrix `[want, have]` that gives each pixel the mean of the windows that saw it."""
+    with torch.inference_mode(False):
+        away = torch.arange(want)[:, None] + padding - stride * torch.arange(have)
+        seen = ((away >= 0) & (away < kernel)).float()
+        return seen / seen.sum(1, keepdim=True).clamp_min(1.0)

@@ -7,6 +7,7 @@ if encoder.takes(frames) and encoder.adopt(parameters):
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Sequence
 
@@ -126,6 +127,19 @@ class Encoder:
         if count:
             side_by_side(part, threads)
         return features
+
+    def maps(self, frame: Tensor) -> list[Tensor]:
+        """Return the map after each convolution, `[1, C, h, w]`, of one frame, uint8 `[1, H, W, 3]`."""
+        self.run(frame)
+        (address,) = scratch_addresses(self._scratch, 1)
+        scratch = np.ctypeslib.as_array((ctypes.c_float * self._scratch).from_address(address))
+        found = []
+        for line in self._plan.tolist():
+            rows, columns, stored, first, row, written = line[0], line[1], line[6] * LANES, line[8], line[9], line[12]
+            strides = (4 * row, 4 * stored, 4)
+            view = np.lib.stride_tricks.as_strided(scratch[first:], (rows, columns, written), strides)
+            found.append(torch.from_numpy(view.copy()).permute(2, 0, 1)[None])
+        return found
 
     def _write_pack(self) -> None:
         """Lay the weights out as the kernel reads them: `[pass][kernel rows][kernel columns · C][vectors · 8]`."""

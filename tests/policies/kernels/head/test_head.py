@@ -65,6 +65,16 @@ def test_features_are_those_of_the_reference(name: str, threads: int, monkeypatc
         torch.testing.assert_close(encoder.run(frames), in_float64(head, frames), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", SIZES)
+def test_maps_are_those_of_the_reference(name: str):
+    head = make_head(*SIZES[name])
+    frame = make_frames(1, head.height, head.width)
+    with torch.no_grad():
+        assert head._choose_encoder(frame) is not None
+        for found, wanted in zip(head.maps_of_pixels(frame), head.feature_maps(whiten(frame)), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
+
+
 def test_a_frame_has_the_same_features_alone_and_in_a_batch_and_out_of_a_strided_tensor():
     head = make_head(*SIZES["shipped"])
     frames = make_frames(6, 48, 96)
@@ -125,6 +135,9 @@ def test_where_gradients_dropout_other_numbers_or_a_mode_are_wanted_torch_runs()
         with torch.autocast("cpu"):
             assert head._choose_encoder(frames) is None
         assert head._choose_encoder(frames[:, 1:]) is None
+        with head.convolutions[1].register_forward_hook(lambda *_: None):
+            assert head._choose_encoder(frames) is None
+        assert head._choose_encoder(frames) is not None
         assert copy.deepcopy(head).double()._choose_encoder(frames) is None
         assert torch.equal(
             torch.vmap(lambda one: head.encode(whiten(one[None]))[0])(frames),
