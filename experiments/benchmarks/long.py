@@ -11,6 +11,7 @@ Liquid-S4 and both methods of LrcSSM are measured, and are seen to agree first: 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import statistics
@@ -154,8 +155,7 @@ def _measure_here(name: str, lengths: tuple[int, ...], config: LongBenchmark) ->
         inputs = torch.randn(config.batch, steps, INPUTS, generator=torch.Generator().manual_seed(0))
         _train(model, inputs[:, :64])  # compiles what there is to compile
         gc.collect()
-        if not found:
-            before_mib = _peak_mib()
+        before_mib = _reset_peak_mib()
         times_s: list[float] = []
         while len(times_s) < config.turns and (not times_s or times_s[-1] <= config.longest_s):
             started_s = time.process_time()
@@ -170,6 +170,13 @@ def _measure_here(name: str, lengths: tuple[int, ...], config: LongBenchmark) ->
 def _train(model: torch.nn.Module, inputs: torch.Tensor) -> None:
     model.zero_grad(set_to_none=True)
     model(inputs)[0].square().mean().backward()
+
+
+def _reset_peak_mib() -> float:
+    """Forget the largest resident size where the system can, so that compiling hides nothing; returns it, MiB."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak_mib()
 
 
 def _peak_mib() -> float:

@@ -89,6 +89,18 @@ def test_one_pass_does_what_its_parts_do_one_by_one(size: tuple[int, int]):
     assert (found.float() - expected).abs().max() <= 0.5 + 1e-3
 
 
+def test_draws_reach_from_end_to_end_of_their_ranges():
+    shape = torch.Size((4000, 2, 8, 16, 3))
+    config = AugmentationConfig(**{**OFF, "shift": 0.5, "noise": 0.3, "noise_std": 0.1, "flip": 1.0, "patch": 0.0})
+    draws = draw(shape, config, generator())
+    assert set(draws.rows.tolist()) == set(range(-4, 5)), "up and down alike"
+    assert abs(draws.rows.mean()) < 0.2
+    noisy = draws.strength > 0
+    assert 0.27 < noisy.mean() < 0.33
+    assert 25 < draws.strength.max() <= 25.5 and draws.strength[noisy].mean() == pytest.approx(12.75, rel=0.1)
+    assert draws.flipped.all()
+
+
 def test_a_shadow_has_an_edge_in_any_direction_and_darkens_one_side():
     gains = torch.stack([_shadow(24, 48, generator(seed)) for seed in range(60)])
     assert gains.shape == (60, 24, 48) and 0.34 < gains.min() and gains.max() <= 1

@@ -31,6 +31,17 @@ def findings(drivers: dict[str, float] = DRIVERS, runs: int = 2, baseline: str =
     return find_in(drive_rows(drivers, runs), block_rows(drivers, runs), CONDITIONS, baseline)
 
 
+def test_saliency_counts_where_the_picture_changes_and_other_conditions_have_none():
+    rows = drive_rows({"ltc": 0.1, "feedforward": 0.1})
+    for driver in find_in(rows, (), CONDITIONS, "feedforward").drivers:
+        seen = [row["saliency_ssim"] for row in rows if row["driver"] == driver.name and row["perturbation"]]
+        assert None in seen, "friction changes no picture"
+        expected = np.mean([value for value in seen if value is not None])
+        assert driver.saliency_ssim.value == pytest.approx(expected)
+        assert np.isnan(driver.by_condition["friction:2"].saliency_ssim)
+        assert driver.by_condition["fog:5"].saliency_ssim < driver.by_condition["fog:1"].saliency_ssim
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Everything that a page can show, two films included."""
