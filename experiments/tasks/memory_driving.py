@@ -73,6 +73,8 @@ class Options:
     """Frames that the expert records."""
     epochs: PositiveInt = 10
     """Passes over the recording."""
+    batch_size: PositiveInt = 2
+    """Episodes to a step of training: few, for a recording holds few of them and each is decided in few frames."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-3
     """Largest learning rate of every core."""
     roads: PositiveInt = 20
@@ -217,7 +219,7 @@ def learn(
     )
     learning = ImitationConfig(
         epochs=options.epochs,
-        batch_size=8,
+        batch_size=options.batch_size,
         window=window,
         burn_in=0,
         core_learning_rate=options.learning_rate,
