@@ -11,6 +11,7 @@ from agents.imitation.train import ImitationConfig
 from agents.imitation.views import ViewSynthesis
 from agents.recordings.episodes import EpisodeSet
 from envs.camera.plane import View
+from experiments.console import say
 from experiments.policy_paths import find_policy
 from policies.checkpoint import load_policy
 from policies.preprocessing import Preprocessing
@@ -41,7 +42,9 @@ def learning_extras(
     if init_head_from is not None:
         extras |= {"initial": load_policy(find_policy(init_head_from)), "head_only": True}
     if learning.views.share:
-        camera, curvature = camera_of(episodes, rig)
+        camera, curvature, words = camera_of(episodes, rig)
+        if words:
+            say(words)
         shown = asdict(preprocessing)
         del shown["crop_horizon"]  # of rows that no camera saw; a policy that learns has none
         extras["synthesis"] = ViewSynthesis(View(camera, **shown), curvature, learning.views)

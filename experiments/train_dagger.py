@@ -128,7 +128,7 @@ def run(options: TrainDaggerOptions) -> Path:
 def world_of(options: TrainDaggerOptions) -> World:
     """Return where the options say to drive."""
     if options.env == "Recorded":
-        return recorded_world(options.data, options.rig, options.reading, episode_s=options.world.episode_s)
+        return recorded_world(options.data, options.rig, options.reading, say, episode_s=options.world.episode_s)
     return with_vehicle(with_tracks(options.world))
 
 

@@ -317,7 +317,7 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
 def _world(options: TrainPPOOptions) -> World:
     """Return where the driver learns."""
     if options.env == RECORDED:
-        return recorded_world(options.data, options.rig, episode_s=options.world.episode_s)
+        return recorded_world(options.data, options.rig, note=say, episode_s=options.world.episode_s)
     return options.world
 
 

@@ -3,9 +3,10 @@
     world = recorded_world(["tub"], RigOptions(hfov_deg=110))
     env = make_world_env(world)
 
-What the recording does not know of its camera and its car is guessed by the kind of car (`RIGS`), and can be given. The
-horizon is taken from the frames. Of the guesses, height and speed matter together: twice the height with twice the
-speed is the same picture, in a larger world.
+What the recording does not know of its camera and its car is taken from the frames (`agents.driving.rig_estimate`):
+horizon, field of view, speed, curvature at full lock and the delay of the steering. Where they do not say, and for the
+height, it is guessed by the kind of car (`RIGS`); all of it can be given. Twice the height with twice the speed is the
+same picture, in a larger world.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from agents.driving.rig_estimate import RigEstimate, estimate_rig
 from agents.recordings import load_episodes
 from agents.recordings.episodes import Episode, EpisodeSet
 from agents.recordings.options import ReadOptions
@@ -49,30 +51,70 @@ class RigOptions:
     camera_forward_m: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Distance of the camera ahead of the rear axle, m."""
     hfov_deg: Annotated[float, Field(ge=10, le=170)] | None = None
-    """Horizontal field of view of the camera, degrees; it is taken for a pinhole."""
+    """Horizontal field of view of the camera, degrees; from the frames when left out."""
+    lens: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How its lens draws: 1 pinhole, 0.5 stereographic fisheye, 0 equidistant fisheye."""
     horizon: Annotated[float, Field(ge=-0.5, le=0.95)] | None = None
     """Height of the horizon in the frame, 0 at the top, 1 at the bottom; from the frames when left out."""
     full_lock_curvature_per_m: Positive | None = None
-    """Curvature of the car's path at full lock, 1/m."""
+    """Curvature of the car's path at full lock, 1/m; from the frames when left out."""
     wheelbase_m: Positive | None = None
     """Distance between the axles, m."""
     speed_mps: Positive | None = None
-    """Speed of the car, m/s, where the recording has none."""
+    """Speed of the car, m/s, where the recording has none; from the frames when left out."""
+    steering_lag_s: Positive | None = None
+    """Time constant with which the car follows its steering, s; from the frames when left out."""
     lane_width_m: Positive | None = None
     """Width of the lane, m, that offsets are compared with."""
 
 
 RIGS: Mapping[str, RigOptions] = {
-    # Its wide camera, some 15 cm above the floor; full lock turns in a circle of half a metre.
-    "donkeycar": RigOptions(0.15, 0.2, 110.0, None, 1.6, 0.25, 1.2),
+    # Its wide camera (a fisheye), some 15 cm above the floor; full lock turns in a circle of half a metre.
+    "donkeycar": RigOptions(
+        camera_height_m=0.15,
+        camera_forward_m=0.2,
+        hfov_deg=105.0,
+        lens=0.0,
+        full_lock_curvature_per_m=2.2,
+        wheelbase_m=0.25,
+        speed_mps=0.6,
+        steering_lag_s=0.2,
+    ),
     # The simulator's car: a camera of 60 degrees in height on a car of full size, 25 degrees of lock.
-    "udacity": RigOptions(1.4, 1.7, 98.0, None, 0.175, 2.67, 10.0),
+    "udacity": RigOptions(
+        camera_height_m=1.4,
+        camera_forward_m=1.7,
+        hfov_deg=98.0,
+        full_lock_curvature_per_m=0.175,
+        wheelbase_m=2.67,
+        speed_mps=10.0,
+    ),
     # A road car: a camera behind the windscreen, a third of a turn at the front wheels.
-    "car": RigOptions(1.25, 1.5, 65.0, None, 0.17, 2.7, 25.0),
+    "car": RigOptions(
+        camera_height_m=1.25,
+        camera_forward_m=1.5,
+        hfov_deg=65.0,
+        full_lock_curvature_per_m=0.17,
+        wheelbase_m=2.7,
+        speed_mps=25.0,
+    ),
 }
 """What is taken for the cars of some formats, by `EpisodeMeta.vehicle`."""
-UNKNOWN_RIG = RigOptions(0.2, 0.25, 90.0, None, 1.6, 0.325, 1.5)
+UNKNOWN_RIG = RigOptions(
+    camera_height_m=0.2,
+    camera_forward_m=0.25,
+    hfov_deg=90.0,
+    lens=1.0,
+    full_lock_curvature_per_m=1.6,
+    wheelbase_m=0.325,
+    speed_mps=1.5,
+    steering_lag_s=0.05,
+)
 """What is taken for any other car: that of LaneKeeping."""
+POSE = {"x_m", "y_m", "yaw_rad"}
+"""Columns of an episode that knows where the car was."""
+HFOV_SHARES = (0.7, 0.85, 1.0, 1.15, 1.3)
+"""Fields of view that the frames choose from, shares of that of the kind of car."""
 DEFAULT_HORIZON = 0.35
 """Height of the horizon in the frame where the frames do not show it."""
 
@@ -124,6 +166,7 @@ def recorded_world(
     data: Sequence[str | os.PathLike[str]],
     rig: RigOptions | None = None,
     reading: ReadOptions | None = None,
+    note: Callable[[str], object] | None = None,
     **more: Any,
 ) -> RecordedWorld:
     """Return recordings as a world: frames of their size, at their period.
@@ -132,6 +175,7 @@ def recorded_world(
         data: at least one recording.
         rig: camera and car, where the recordings do not know them.
         reading: how they are read.
+        note: is called with what the frames said of camera and car, where they had to be asked.
         **more: other fields of `RecordedWorld`.
 
     Raises:
@@ -145,7 +189,10 @@ def recorded_world(
     if not rows:
         raise ValueError(f"{paths[0]} has no pictures, only logs: there is nothing to drive along.")
     given = {"height": world.height or rows, "width": world.width or columns}
-    return replace(world, period_s=more.get("period_s", episodes.nominal_period_s), **given)  # type: ignore[arg-type]
+    fitted, words = _whole_rig(world.data, replace(world.reading, from_s=0.0, to_s=None, episodes=()), world.rig)
+    if note is not None and words:
+        note(words)
+    return replace(world, rig=fitted, period_s=more.get("period_s", episodes.nominal_period_s), **given)  # type: ignore[arg-type]
 
 
 def make_world_env(world: World) -> gymnasium.Env[Any, Any]:
@@ -182,7 +229,7 @@ def footage_of_episode(episode: Episode, rig: RigOptions, horizon: float = DEFAU
     speed = extras.get("speed_mps")
     speed_mps = np.full(len(episode), known.speed_mps) if speed is None or rig.speed_mps else np.asarray(speed, float)
     poses = None
-    if {"x_m", "y_m", "yaw_rad"} <= set(extras):
+    if POSE <= set(extras):
         poses = np.stack([np.asarray(extras[name], np.float64) for name in ("x_m", "y_m", "yaw_rad")], axis=1)
     lane = extras.get("lateral_offset_m") if poses is not None else None
     return Footage(
@@ -203,24 +250,99 @@ def footage_of_episode(episode: Episode, rig: RigOptions, horizon: float = DEFAU
     )
 
 
-def camera_of(episodes: EpisodeSet, rig: RigOptions) -> tuple[CameraParams, float]:
-    """Return the camera of recordings, that of their first episode, and the curvature at full lock of its car, 1/m.
+def camera_of(episodes: EpisodeSet, rig: RigOptions) -> tuple[CameraParams, float, str]:
+    """Return the camera of recordings, that of their first episode, the curvature at full lock of its car, 1/m, and
+    what is to be said of them.
 
     Args:
         episodes: with pictures, of one camera.
         rig: what is given of camera and car.
+    """  # noqa: D205
+    first, (fitted, words) = episodes[0], rig_from_frames(episodes, rig)
+    car = _car(first, rig_of(first, fitted))
+    camera = _camera(first, fitted, DEFAULT_HORIZON)
+    return camera, math.tan(car.steering_limit_rad) / car.wheelbase_m, words
+
+
+def rig_from_frames(episodes: EpisodeSet, rig: RigOptions) -> tuple[RigOptions, str]:
+    """Fill in from the frames what is neither given nor known of camera and car.
+
+    Args:
+        episodes: of one camera and car.
+        rig: what is given.
+
+    Returns:
+        Camera and car, and what is to be said of them; unchanged and "" where the episodes know their poses.
     """
-    first = episodes[0]
-    horizon = rig_of(first, rig).horizon
+    unknown = [
+        episode
+        for episode in episodes
+        if episode.meta.height
+        and episode.meta.extra.get("camera", "centre") == "centre"
+        and not (POSE <= set(episode.extras) and isinstance(episode.meta.extra.get("camera_params"), Mapping))
+    ]
+    if not unknown:
+        return rig, ""
+    first = unknown[0]
+    known, all_of_it = rig_of(first, rig, guess=False), rig_of(first, rig)
+    horizon, source = known.horizon, "given"
     if horizon is None:
-        found = estimate_view(frames_of(episodes))
-        horizon = found.horizon if found.is_sure and found.horizon is not None else DEFAULT_HORIZON
-    car = _car(first, rig_of(first, rig))
-    return _camera(first, rig, min(max(horizon, 0.0), 0.9)), math.tan(car.steering_limit_rad) / car.wheelbase_m
+        view = estimate_view(frames_of(replace(episodes, episodes=tuple(unknown))))
+        sure = view.is_sure and view.horizon is not None
+        horizon, source = (view.horizon, "from the frames") if sure else (DEFAULT_HORIZON, "a guess")
+        horizon = min(max(float(horizon or 0.0), 0.0), 0.9)
+    rig = replace(rig, horizon=horizon)
+    has_speed = "speed_mps" in first.extras and rig.speed_mps is None
+    wanted = [known.hfov_deg, known.full_lock_curvature_per_m, known.camera_height_m]
+    if not POSE <= set(first.extras) and (None in wanted or not has_speed and known.speed_mps is None):
+        guess_deg = float(all_of_it.hfov_deg or 90.0)
+        widest_deg = 150.0 if all_of_it.lens == 1.0 else 170.0
+        hfovs = () if known.hfov_deg else tuple(min(share * guess_deg, widest_deg) for share in HFOV_SHARES)
+        camera = _camera(first, rig, horizon)
+        found = estimate_rig(unknown, camera, horizon, hfovs)
+        if found is not None and found.is_sure:
+            return _fitted(first, rig, found, has_speed), _words(_fitted(first, rig, found, has_speed), source, found)
+    return rig, (
+        f"camera and car are guesses (horizon {horizon:.0%} of the height, {source}): the frames do not say how fast "
+        "the car moved; --rig.… gives them"
+    )
 
 
-def rig_of(episode: Episode, rig: RigOptions) -> RigOptions:
-    """Return camera and car of an episode: what is given, then what it knows, then what its kind of car has."""
+def _fitted(episode: Episode, rig: RigOptions, found: RigEstimate, has_speed: bool) -> RigOptions:
+    """Return camera and car with what the frames say, in metres."""
+    known, guess = rig_of(episode, rig, guess=False), rig_of(episode, rig)
+    height_m, speed_mps = known.camera_height_m, known.speed_mps
+    if has_speed and height_m is None:
+        height_m = 1.0 / found.way_heights_per_s
+    elif not has_speed and speed_mps is not None and height_m is None:
+        height_m = speed_mps / found.way_heights_per_s
+    elif height_m is None:
+        height_m = guess.camera_height_m
+    assert height_m is not None
+    if not has_speed and speed_mps is None:
+        speed_mps = found.way_heights_per_s * height_m
+    return replace(
+        rig,
+        camera_height_m=height_m,
+        hfov_deg=found.hfov_deg,
+        speed_mps=None if has_speed else speed_mps,
+        full_lock_curvature_per_m=known.full_lock_curvature_per_m or found.full_lock_curvature_heights / height_m,
+        steering_lag_s=known.steering_lag_s or found.steering_lag_s,
+    )
+
+
+def _words(rig: RigOptions, source: str, found: RigEstimate) -> str:
+    speed = "" if rig.speed_mps is None else f"{rig.speed_mps:.2g} m/s "
+    return (
+        f"camera and car from the frames: horizon {rig.horizon:.0%} of the height ({source}), field of view "
+        f"{rig.hfov_deg:.0f}°, {speed}at {rig.camera_height_m:.2g} m above the road, full lock "
+        f"{rig.full_lock_curvature_per_m:.2g} /m after {rig.steering_lag_s:.2g} s (turns and steering correlate by "
+        f"{found.agreement:.2f})"
+    )
+
+
+def rig_of(episode: Episode, rig: RigOptions, guess: bool = True) -> RigOptions:
+    """Return camera and car of an episode: what is given, then what it knows, then what its kind of car has (`guess`)."""
     extra = episode.meta.extra
     said = extra.get("car")
     car = said if isinstance(said, Mapping) else {}
@@ -232,17 +354,17 @@ def rig_of(episode: Episode, rig: RigOptions) -> RigOptions:
         "speed_mps": car.get("speed_mps"),
         "lane_width_m": car.get("lane_width_m") or extra.get("lane_width_m"),
     }
-    guess = RIGS.get(episode.meta.vehicle, UNKNOWN_RIG)
+    kinds = (RIGS.get(episode.meta.vehicle, UNKNOWN_RIG), UNKNOWN_RIG) if guess else ()
     found = {}
     for item in dataclasses.fields(RigOptions):
-        values = (getattr(rig, item.name), known.get(item.name), getattr(guess, item.name))
+        values = (getattr(rig, item.name), known.get(item.name), *(getattr(kind, item.name) for kind in kinds))
         found[item.name] = next((value for value in values if value is not None), None)
     return RigOptions(**found)
 
 
 def _camera(episode: Episode, rig: RigOptions, horizon: float) -> CameraParams:
     exact = episode.meta.extra.get("camera_params")
-    given = any(value is not None for value in (rig.camera_height_m, rig.camera_forward_m, rig.hfov_deg, rig.horizon))
+    given = any(value is not None for value in (rig.camera_height_m, rig.camera_forward_m, rig.hfov_deg, rig.lens, rig.horizon))
     if isinstance(exact, Mapping) and not given:
         return CameraParams(**exact)
     known = rig_of(episode, rig)
@@ -250,6 +372,7 @@ def _camera(episode: Episode, rig: RigOptions, horizon: float) -> CameraParams:
         height_m=float(known.camera_height_m or 0.2),
         forward_m=float(known.camera_forward_m or 0.0),
         hfov_deg=float(known.hfov_deg or 90.0),
+        lens=1.0 if known.lens is None else known.lens,
     )
     at = known.horizon if known.horizon is not None else horizon
     return pitch_for_horizon(camera, episode.meta.height, episode.meta.width, at)
@@ -260,12 +383,21 @@ def _car(episode: Episode, known: RigOptions) -> VehicleParams:
     if isinstance(exact, Mapping):
         return VehicleParams(**exact)
     wheelbase_m, curvature = float(known.wheelbase_m or 0.325), float(known.full_lock_curvature_per_m or 1.6)
-    return VehicleParams(wheelbase_m=wheelbase_m, steering_limit_rad=min(math.atan(wheelbase_m * curvature), 1.0))
+    return VehicleParams(
+        wheelbase_m=wheelbase_m,
+        steering_limit_rad=min(math.atan(wheelbase_m * curvature), 1.0),
+        steering_lag_s=float(known.steering_lag_s or 0.05),
+    )
 
 
 @lru_cache(maxsize=8)
 def _load(data: tuple[Path, ...], reading: ReadOptions) -> EpisodeSet:
     return load_episodes(data, options=reading)
+
+
+@lru_cache(maxsize=8)
+def _whole_rig(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) -> tuple[RigOptions, str]:
+    return rig_from_frames(_load(data, reading), rig)
 
 
 @lru_cache(maxsize=8)
@@ -280,11 +412,5 @@ def _footage(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) -> t
         raise ValueError(
             f"{data[0]} has no episode of two frames or more with pictures: there is nothing to drive along."
         )
-    horizon: float | None = rig.horizon
-    unknown = [episode for episode in kept if rig_of(episode, rig).horizon is None]
-    if unknown:
-        frames: NDArray[np.uint8] = frames_of(replace(episodes, episodes=tuple(unknown)))
-        found = estimate_view(frames)
-        horizon = found.horizon if found.is_sure else DEFAULT_HORIZON
-    shown = DEFAULT_HORIZON if horizon is None else min(max(horizon, 0.0), 0.9)
-    return tuple(footage_of_episode(episode, rig, shown) for episode in kept)
+    fitted, _ = rig_from_frames(replace(episodes, episodes=tuple(kept)), rig)
+    return tuple(footage_of_episode(episode, fitted) for episode in kept)

@@ -36,7 +36,7 @@ class ViewsConfig:
     """Share of the windows that are redrawn; 0 switches it off."""
     least_shown: Annotated[float, Field(gt=0.5, lt=1)] = 0.75
     """Share of the road in a redrawn frame that the recorded one must show: how far to the side frames are taken."""
-    most_yaw_rad: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    most_yaw_rad: Annotated[float, Field(ge=0, le=0.5)] = 0.3
     """Largest angle by which the car is turned, rad."""
     lookahead_heights: Positive = 5.0
     """Distance ahead, in heights of the camera, at which the car is back on the line."""
@@ -79,7 +79,7 @@ class ViewSynthesis:
             generator: source of the draws.
 
         Returns:
-            Frames and steering of the same shapes; poses that ask for more than full lock are left out.
+            Frames and steering of the same shapes; what would need more than full lock is labelled full lock.
         """
         draws = torch.rand(len(frames), 3, generator=generator)
         chosen = (draws[:, 0] < self.config.share).nonzero().flatten().tolist()
@@ -89,12 +89,10 @@ class ViewSynthesis:
         for row in chosen:
             left, yaw = (2.0 * draws[row, 1:] - 1.0).tolist()
             pose = Pose(left_m=left * self.most_left_m, yaw_rad=yaw * self.config.most_yaw_rad)
-            wanted = steering[row] + self.correction(pose)
-            if wanted.abs().max() > 1.0:
-                continue
             places = self.reprojector.map(pose)
             window = frames[row].numpy()
             for frame in window:
                 frame[:] = self.reprojector.warp(frame, pose, places)
-            steering[row] = wanted
+            # At full lock, too: without them a bend is only seen from where less steering suffices.
+            steering[row] = (steering[row] + self.correction(pose)).clamp(-1.0, 1.0)
         return frames, steering

@@ -74,7 +74,8 @@ class RecordedEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     steering)²`, and −10 when the car is lost.
 
     ## Starting state
-    Each reset draws one of the recordings, the longer the likelier, a frame of it, and a start near the line.
+    Each reset draws one of the recordings, the longer the likelier, a frame of it, and a start near the line, with the
+    wheels where the recorded ones were.
 
     ## Episode end
     - **Termination**: the car is lost: so far from where the recorded one drove, or turned so far, that the frames no
@@ -226,7 +227,9 @@ class RecordedEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._vehicle = BicycleVehicle(footage.car)
         x, y = self._line.point(self._line.stations_m[frame], offset)
         yaw = float(self._line.heading(self._line.stations_m[frame])) + heading
-        self._state = self._vehicle.reset(float(x), float(y), yaw, float(footage.moving_mps[frame]))
+        # In a bend the wheels are turned: a car that starts with straight ones leaves the line before it can steer.
+        wheels = float(footage.wheels_rad[frame])
+        self._state = self._vehicle.reset(float(x), float(y), yaw, float(footage.moving_mps[frame]), wheels)
         self.next_periods = None
         self._at = frame
         self._progress = self._time = self._steering = 0.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from envs.camera.lens import CameraParams, FloatArray
 from envs.camera.warp import Image
-from envs.recorded.line import RecordedLine, reckon
+from envs.recorded.line import RecordedLine, reckon, wheel_angles
 from envs.vehicle.vehicle import VehicleParams
 
 DIRECTION = 4
@@ -91,6 +91,11 @@ class Footage:
         if self.poses is not None:
             return np.asarray(self.poses, np.float64)
         return reckon(self.steering, self.moving_mps, self.time_s, self.car)
+
+    @cached_property
+    def wheels_rad(self) -> NDArray[np.float64]:
+        """`[T]` where the wheels of the recorded car were, positive left."""
+        return wheel_angles(self.steering, self.time_s, self.car)
 
     @cached_property
     def line(self) -> RecordedLine:

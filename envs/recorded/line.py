@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs.road.curves import FloatArray, wrap
-from envs.vehicle.vehicle import BicycleVehicle, VehicleParams
+from envs.vehicle.vehicle import BicycleVehicle, SteeringServo, VehicleParams
 
 LEAST_STEP_M = 1e-4
 """Way between two frames that counts for a car that stands: stations must rise."""
@@ -45,6 +45,22 @@ def reckon(
             held_s = float(time_s[step + 1] - time_s[step])
             state = vehicle.step(float(steering[step]), float(speed_mps[step + 1]), held_s)
     return poses
+
+
+def wheel_angles(
+    steering: NDArray[np.floating], time_s: NDArray[np.floating], car: VehicleParams
+) -> NDArray[np.float64]:
+    """Return where the wheels were at each frame, `[T]` rad, positive left: the servo follows what was steered."""
+    servo = SteeringServo(car)  # straight before the first frame: what was steered there is not known
+    angles = np.empty(len(steering))
+    for step in range(len(steering)):
+        angles[step] = servo.angle
+        if step + 1 < len(steering):
+            held_s = float(time_s[step + 1] - time_s[step])
+            count = max(1, math.ceil(held_s / 0.01 - 1e-9))
+            for _ in range(count):
+                servo.step(float(steering[step]), held_s / count)
+    return angles
 
 
 class RecordedLine:

@@ -131,9 +131,9 @@ class BicycleVehicle(Vehicle):
         self._servo = SteeringServo(self.params)
         self._x = self._y = self._yaw = self._speed = 0.0
 
-    def reset(self, x: float, y: float, yaw: float, speed: float) -> VehicleState:
-        """Place the car at a pose, rolling straight on at a speed (m/s)."""
-        self._servo.angle = 0.0
+    def reset(self, x: float, y: float, yaw: float, speed: float, steer_rad: float = 0.0) -> VehicleState:
+        """Place the car at a pose, rolling on at a speed (m/s) with its wheels at an angle."""
+        self._servo.angle = steer_rad
         self._x, self._y, self._yaw, self._speed = float(x), float(y), float(yaw), float(speed)
         return self._state()
 

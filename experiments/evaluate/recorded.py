@@ -79,7 +79,7 @@ def world_of(options: EvaluateOptions) -> RecordedWorld:
         reading = replace(reading, nominal_period_s=given.nominal_period_s)
     plain = type(options.world)()
     episode_s = options.world.episode_s if options.world.episode_s != plain.episode_s else EPISODE_S
-    return recorded_world(given.data, options.rig, reading, episode_s=episode_s)
+    return recorded_world(given.data, options.rig, reading, say, episode_s=episode_s)
 
 
 def recorded_trials(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[tuple[str, Trial]]:

@@ -60,6 +60,16 @@ def test_a_share_of_the_windows_changes_with_its_labels_and_the_given_arrays_sta
     assert off[0] is frames
 
 
+def test_bends_at_full_lock_are_seen_from_both_sides():
+    """Were poses left out that ask for more than full lock, a hard bend would only ever be labelled with less."""
+    frames = torch.from_numpy(np.stack([drive()["frame"][:1]] * 60))
+    synthesis = ViewSynthesis(VIEW, CURVATURE, ViewsConfig(share=1.0))
+    seen, labels = synthesis(frames, torch.full((60, 1), 0.97), torch.Generator().manual_seed(1))
+    assert (seen != frames).flatten(1).any(1).all()
+    assert 15 < int((labels == 1).sum()) < 45, "full lock for about half of them"
+    assert labels.max() == 1 and 10 < int((labels < 0.97).sum())
+
+
 def test_a_camera_without_a_road_is_refused():
     with pytest.raises(ValueError, match="no road"):
         ViewSynthesis(View(CameraParams(pitch_deg=-60.0), 48, 96), CURVATURE, ViewsConfig())
