@@ -42,6 +42,7 @@ from experiments.training_sets import (
     SplitOptions,
     are_simulated,
     choose_preprocessing,
+    crop_by_view,
     fingerprint,
     fit_frames,
     split,
@@ -156,7 +157,10 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
     if options.data_weights and len(options.data_weights) != len(options.data):
         raise ValueError(f"--data-weights: {len(options.data)} numbers were expected, got {len(options.data_weights)}.")
     episodes = load_episodes(options.data, options=options.reading)
-    preprocessing = choose_preprocessing(episodes.frame_size, options.frames)
+    frames, why = crop_by_view(episodes, options.frames)
+    preprocessing = choose_preprocessing(episodes.frame_size, frames)
+    if why:
+        say(f"--crop-top {frames.crop_top} --crop-bottom {frames.crop_bottom} is taken{why}")
     policy_config = PolicyConfig(
         core=options.core,
         core_options=core_options,

@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass
 from agents.recordings import native
 from agents.recordings.cache import cache_frames, held_in_memory
 from agents.recordings.doctor.leaks import shared_files
+from agents.recordings.doctor.view import view_facts
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames, RawFrames
 from agents.recordings.splits import split_by_episode, split_by_time_block
@@ -46,9 +47,10 @@ class FrameOptions:
     width: PositiveInt = 96
     """Columns that the driver sees, pixels."""
     crop_top: NonNegativeInt | None = None
-    """Rows cut off at the top, pixels of the recording; when not given, as many as keep the shape of height × width."""
+    """Rows cut off at the top, pixels of the recording; when not given, what lies above the horizon where the frames
+    show it, else as many as keep the shape of height × width."""
     crop_bottom: NonNegativeInt = 0
-    """Rows cut off at the bottom, pixels of the recording."""
+    """Rows cut off at the bottom, pixels of the recording; without --crop-top, the car's own bonnet as well."""
     crop_left: NonNegativeInt = 0
     """Columns cut off on the left, pixels of the recording."""
     crop_right: NonNegativeInt = 0
@@ -115,6 +117,29 @@ def choose_preprocessing(frame_size: tuple[int, int], options: FrameOptions) -> 
         height=options.height,
         width=options.width,
     )
+
+
+def crop_by_view(episodes: EpisodeSet, options: FrameOptions) -> tuple[FrameOptions, str]:
+    """Take the crop from the frames where none was given: what lies above the horizon goes, and the car's own bonnet.
+
+    Args:
+        episodes: recordings, as they were read.
+        options: what the user wants.
+
+    Returns:
+        The options with that crop, and why it was taken; unchanged and "" where a crop was given, the pictures were
+        drawn by a simulator of ours, or show no horizon.
+    """
+    drawn = all(episode.meta.seed is not None for episode in episodes)
+    if options.crop_top is not None or drawn or not episodes.frame_size[0]:
+        return options, ""
+    view = view_facts(episodes)
+    rows = episodes.frame_size[0]
+    bottom = max(options.crop_bottom, view.get("crop_bottom") or 0)
+    if view.get("crop_top") is None or rows - view["crop_top"] - bottom < rows // 4:
+        return options, ""
+    why = f", for the horizon lies at {view['horizon']:.0%} of the height, by {view['horizon_by']}"
+    return replace(options, crop_top=view["crop_top"], crop_bottom=bottom), why
 
 
 def are_simulated(paths: Sequence[Path]) -> bool:

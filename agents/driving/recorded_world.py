@@ -22,7 +22,6 @@ from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
@@ -342,7 +341,7 @@ def _words(rig: RigOptions, source: str, found: RigEstimate) -> str:
 
 
 def rig_of(episode: Episode, rig: RigOptions, guess: bool = True) -> RigOptions:
-    """Return camera and car of an episode: what is given, then what it knows, then what its kind of car has (`guess`)."""
+    """Return camera and car of an episode: what is given, what it knows, and with `guess` what its kind of car has."""
     extra = episode.meta.extra
     said = extra.get("car")
     car = said if isinstance(said, Mapping) else {}
@@ -364,7 +363,9 @@ def rig_of(episode: Episode, rig: RigOptions, guess: bool = True) -> RigOptions:
 
 def _camera(episode: Episode, rig: RigOptions, horizon: float) -> CameraParams:
     exact = episode.meta.extra.get("camera_params")
-    given = any(value is not None for value in (rig.camera_height_m, rig.camera_forward_m, rig.hfov_deg, rig.lens, rig.horizon))
+    given = any(
+        value is not None for value in (rig.camera_height_m, rig.camera_forward_m, rig.hfov_deg, rig.lens, rig.horizon)
+    )
     if isinstance(exact, Mapping) and not given:
         return CameraParams(**exact)
     known = rig_of(episode, rig)

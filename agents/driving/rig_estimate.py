@@ -193,9 +193,7 @@ def _estimate(pairs: Sequence[_Pair], camera: CameraParams, horizon: float) -> R
             slope = float(np.polyfit(held[good], turns[good] / focal_px, 1)[0])
     if slope <= 0.0:
         return None
-    return RigEstimate(
-        camera.hfov_deg, math.exp(factor), slope, lag_s, agreement, float(match.mean()), int(good.sum())
-    )
+    return RigEstimate(camera.hfov_deg, math.exp(factor), slope, lag_s, agreement, float(match.mean()), int(good.sum()))
 
 
 def _matches(pairs: Sequence[_Pair], camera: CameraParams, horizon: float) -> NDArray[np.float64]:

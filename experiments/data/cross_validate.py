@@ -41,7 +41,14 @@ from experiments.data.reading import load
 from experiments.learning_extras import learning_extras
 from experiments.options import check_resume
 from experiments.train_imitation import RECORDED, RECORDED_DROPOUT, SIMULATED
-from experiments.training_sets import FrameOptions, are_simulated, choose_preprocessing, fingerprint, fit_frames
+from experiments.training_sets import (
+    FrameOptions,
+    are_simulated,
+    choose_preprocessing,
+    crop_by_view,
+    fingerprint,
+    fit_frames,
+)
 from policies.cores import import_core
 from policies.perception import HEADS
 from policies.policy import PolicyConfig
@@ -111,7 +118,9 @@ def run(options: CrossValidateOptions) -> Path:
     if options.resume:
         check_resume(out, options, FREE)
     episodes = load(options.path, options.reading)
-    fit = choose_preprocessing(episodes.frame_size, options.frames)
+    frames, why = crop_by_view(episodes, options.frames)
+    fit = choose_preprocessing(episodes.frame_size, frames)
+    say(f"frames lose {fit.crop_top} rows at the top and {fit.crop_bottom} at the bottom{why}")
     extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit)
     with open_run(out, VERB, options, options.resume, RESULTS, fingerprint(episodes)) as directory:
         fitted = fit_frames(episodes, fit, out / "frames")

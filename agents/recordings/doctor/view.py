@@ -1,7 +1,8 @@
 """What the camera sees: where the horizon is, whether a bonnet stands below, how bright it is; and which crop suits.
 
-Driving ahead, what is above the horizon moves up in the picture and what is below moves down. The row where the median
-vertical flow (Farnebäck 2003) changes its sign is the horizon, whatever the scene looks like.
+The horizon is where painted lines meet (`agents.recordings.view_estimate`). Where there are none: driving ahead, what
+is above the horizon moves up in the picture and what is below moves down, so the row where the median vertical flow
+(Farnebäck 2003) changes its sign is the horizon, whatever the scene looks like.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.view_estimate import estimate_view
 
 PAIRS = 40
 """Pairs of neighbouring frames that are looked at."""
@@ -39,10 +41,12 @@ def view_facts(episodes: EpisodeSet) -> dict[str, Any]:
     flows: list[NDArray[np.float64]] = []
     rows: list[NDArray[np.float64]] = []
     light: list[float] = []
+    colours: list[NDArray[np.uint8]] = []
     for episode, step in chosen:
         frames, good = episode.checked_frames(step, step + 2)
         gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         light.append(float(gray[0].mean()))
+        colours.append(frames[0])
         rows.append(gray[0].astype(np.float64))
         if good.all():
             flows.append(_vertical_flow(gray[0], gray[1]))
@@ -50,15 +54,19 @@ def view_facts(episodes: EpisodeSet) -> dict[str, Any]:
     stack = np.stack(rows) if len({row.shape for row in rows}) == 1 else np.zeros((0, height, 1))
     still = stack.std(0).mean(1) < STILL if len(stack) > 10 else np.zeros(height, bool)
     bonnet = int(np.argmin(still[::-1])) if still[-1] and not still.all() else 0
-    horizon = _horizon(np.stack(flows)) if flows else None
+    lines = estimate_view(np.stack(colours)) if len({frame.shape for frame in colours}) == 1 else None
+    by_lines = lines is not None and lines.is_sure
+    flow = _horizon(np.stack(flows)) if flows else None
+    horizon = lines.horizon if lines is not None and by_lines else flow
     # Where the flow is that of a car that drives backwards, a horizon shows once its sign is changed.
-    backwards = bool(flows) and horizon is None and _horizon(-np.stack(flows)) is not None
+    backwards = bool(flows) and flow is None and _horizon(-np.stack(flows)) is not None
     low, high = np.quantile(light, [0.05, 0.95])
     return {
         "horizon": horizon,
+        "horizon_by": None if horizon is None else "where lines meet" if by_lines else "how the picture flows",
         "backwards": backwards,
         "bonnet": bonnet / height if bonnet else None,
-        "crop_top": None if horizon is None else int(horizon * height),
+        "crop_top": None if horizon is None else max(0, int(horizon * height)),
         "crop_bottom": bonnet,
         "light_from_5_to_95_percent": [float(low), float(high)],
     }
@@ -115,4 +123,5 @@ def suggestion(view: dict[str, Any]) -> str | None:
         return None
     bonnet = f", the car itself fills the lowest {view['bonnet']:.0%}" if view["bonnet"] else ""
     options = f"--crop-top {view['crop_top']}" + (f" --crop-bottom {view['crop_bottom']}" if view["bonnet"] else "")
-    return f"the horizon lies at {view['horizon']:.0%} of the height{bonnet}: try {options}"
+    where = f"the horizon lies at {view['horizon']:.0%} of the height, by {view['horizon_by']}{bonnet}"
+    return f"{where}: {options} is what training takes unless another crop is given"

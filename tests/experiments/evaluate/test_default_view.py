@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments.evaluate.default_view import crops_for
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
+from envs.camera.info import camera_info
+from experiments.evaluate.default_view import NARROWER, USUAL_LANE_HEIGHTS, RoadView, crops_for, road_view
+from experiments.training_sets import FrameOptions, crop_by_view
 from policies.car import CarInfo
 from policies.policy import PolicyConfig
-from policies.preprocessing import Preprocessing
+from tests.agents.driving.test_rig_estimate import Frames as Held
+from tests.envs.recorded.drives import drive
 from tests.experiments.verbs import wormwheel, write_tub
 
 
 @pytest.mark.parametrize(
-    ("frame_size", "horizon", "known", "expected"),
+    ("frame_size", "expected"),
     [
-        ((120, 160), 0.3, 0.3, (12, 28, 0, 0)),
-        ((120, 160), 0.3, 0.1, (28, 12, 0, 0)),
-        ((120, 160), 0.3, None, (12, 28, 0, 0)),
-        ((120, 160), 0.9, 0.3, (40, 0, 0, 0)),
-        ((120, 160), 0.0, 0.3, (0, 40, 0, 0)),
-        ((120, 160), None, 0.3, (20, 20, 0, 0)),
-        ((160, 320), 0.36, 0.3, (0, 0, 0, 0)),
-        ((100, 400), 0.3, 0.3, (0, 0, 100, 100)),
-        ((48, 96), 0.3, 0.3, (0, 0, 0, 0)),
+        ((120, 160), (20, 20, 0, 0)),
+        ((160, 320), (0, 0, 0, 0)),
+        ((100, 400), (0, 0, 100, 100)),
+        ((48, 96), (0, 0, 0, 0)),
     ],
 )
-def test_the_horizons_meet_within_what_the_frame_has(frame_size, horizon, known, expected):
-    config = PolicyConfig(car=None if known is None else CarInfo(camera_horizon=known))
-    assert tuple(crops_for(config, frame_size, horizon).values()) == expected
-    rows, columns = frame_size
-    fit = Preprocessing(rows, columns, **crops_for(config, frame_size, horizon))
-    shape = (rows - fit.crop_top - fit.crop_bottom) / (columns - fit.crop_left - fit.crop_right)
-    assert shape == pytest.approx(0.5, abs=0.01)
+def test_without_a_horizon_a_strip_of_the_policys_shape_is_taken_from_the_middle(frame_size, expected):
+    assert tuple(crops_for(PolicyConfig(), frame_size, None).values()) == expected
+
+
+@pytest.mark.parametrize("lane", [2.0, 4.0])
+@pytest.mark.parametrize("known", [None, CarInfo(camera_horizon=0.2, camera_hfov_deg=70.0)])
+def test_horizon_and_lane_look_as_they_did_where_the_policy_learnt(lane: float, known: CarInfo | None):
+    road = RoadView(horizon=0.4, hfov_deg=80.0, lane_heights=lane, is_lane_seen=True)
+    crops = crops_for(PolicyConfig(car=known), (240, 320), road)
+    rows, columns = 240 - crops["crop_top"] - crops["crop_bottom"], 320 - crops["crop_left"] - crops["crop_right"]
+    horizon, hfov_deg = (0.3, 90.0) if known is None else (0.2, 70.0)
+    assert (0.4 * 240 - crops["crop_top"]) / rows == pytest.approx(horizon, abs=0.02)
+    # A point 5 camera heights ahead at the lane's edge, here and there; the policy's frames have 48 × 96 pixels.
+    focal = 160 / math.tan(math.radians(40))
+    across, down = focal * lane / 2 / 5 * 96 / columns, focal / 5 * 48 / rows
+    own_focal = 48 / math.tan(math.radians(hfov_deg / 2))
+    own_lane = NARROWER * USUAL_LANE_HEIGHTS
+    ahead = 5 * own_lane / lane  # as many lanes ahead
+    assert across == pytest.approx(own_focal * own_lane / 2 / ahead, rel=0.03)
+    assert down == pytest.approx(own_focal / ahead, rel=0.03)
+
+
+def test_road_view_of_a_drive_finds_horizon_and_lane():
+    kept = drive()
+    camera, car = kept["camera"], {"camera_hfov_deg": kept["camera"].hfov_deg}
+    meta = EpisodeMeta("drive", 0.05, 48, 96, extra={"car": car})
+    road = road_view(
+        EpisodeSet((Episode(kept["steering"].astype(np.float32), kept["time"], meta, Held(kept["frame"])),))
+    )
+    assert road is not None and road.is_lane_seen
+    assert road.horizon == pytest.approx(camera_info(camera, 48, 96, 0.05).horizon, abs=0.06)
+    assert road.lane_heights == pytest.approx(kept["lane_width_m"] / camera.height_m, rel=0.25)
 
 
 def test_a_simulated_driver_is_tested_on_a_tub_without_being_told_how(
@@ -45,3 +72,18 @@ def test_a_simulated_driver_is_tested_on_a_tub_without_being_told_how(
     assert "frames of 64×48 are cropped about the" in ran.err
     given = wormwheel(capsys, "evaluate", "--policy", trained, "--data", tub, "--crop-top", 16)
     assert given.code == 0 and "cropped about" not in given.err
+
+
+def test_training_crops_what_lies_above_the_horizon_unless_a_crop_is_given():
+    kept = drive()
+    meta = EpisodeMeta("drive", 0.05, 48, 96)
+    one = Episode(kept["steering"].astype(np.float32), kept["time"], meta, Held(kept["frame"]))
+    view = camera_info(kept["camera"], 48, 96, 0.05)
+    assert view.horizon is not None
+    frames, why = crop_by_view(EpisodeSet((one,)), FrameOptions(crop_bottom=3))
+    assert frames.crop_top == pytest.approx(48 * view.horizon, abs=3) and frames.crop_bottom == 3
+    assert "the horizon lies at" in why
+    given = FrameOptions(crop_top=0)
+    assert crop_by_view(EpisodeSet((one,)), given) == (given, "")
+    drawn = replace(one, meta=replace(one.meta, seed=3))
+    assert crop_by_view(EpisodeSet((drawn,)), FrameOptions()) == (FrameOptions(), "")
