@@ -28,6 +28,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
@@ -344,7 +345,8 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     try:
         with contextlib.redirect_stderr(message):
             options = tyro.cli(kind, prog=program, args=arguments, **more)
-        if trouble := next(_impossible(options), None):
+        empty = any(word == "" or (word.startswith("--") and word.endswith("=")) for word in arguments)
+        if trouble := next(_impossible(options, without="" if empty and "." not in arguments else None), None):
             raise ValueError(f"{trouble} See {program} --help.")
         return options
     except SystemExit as leaving:
@@ -354,18 +356,26 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
         raise ValueError(f"{words}{_meant(kind, arguments, 'config' in more)} See {program} --help.") from None
 
 
-def _impossible(value: Any, name: str = "") -> Iterator[str]:
-    """Yield what is wrong with numbers that no option can mean, at any depth: NaN, and more than 64 bits."""
-    if isinstance(value, float) and math.isnan(value):
+def _impossible(value: Any, name: str = "", without: str | None = None) -> Iterator[str]:
+    """Yield what is wrong with values that no option can mean, at any depth: NaN, and more than 64 bits.
+
+    Args:
+        value: of an option, or all of them.
+        name: of the option.
+        without: "" where an option was given nothing: a path made of that is the current directory, which nobody named.
+    """
+    if without is not None and isinstance(value, Path) and value == Path(without):
+        yield f"{name} must name a file or directory, got nothing (for the present directory say .)."
+    elif isinstance(value, float) and math.isnan(value):
         yield f"{name} must be a number, got nan."
     elif isinstance(value, int) and abs(value) >> 63:
         yield f"{name} must fit into 64 bits, got {value!s:.40}."
     elif dataclasses.is_dataclass(value):
         for item in dataclasses.fields(value):
-            yield from _impossible(getattr(value, item.name), f"{name}.{item.name}" if name else item.name)
+            yield from _impossible(getattr(value, item.name), f"{name}.{item.name}" if name else item.name, without)
     elif isinstance(value, (tuple, list)):
         for one in value:
-            yield from _impossible(one, name)
+            yield from _impossible(one, name, without)
 
 
 def with_words(arguments: list[str]) -> list[str]:

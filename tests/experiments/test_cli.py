@@ -227,6 +227,10 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         (["record", "--frames", "many"], "--frames: invalid literal for int() with base 10: 'many'."),
         (["record", "--nonsense", "3"], "--nonsense"),
         (["train", "imitation"], "--data"),
+        (["record", "--out", ""], "out must name a file or directory, got nothing"),
+        (["record", "--out="], "out must name a file or directory, got nothing"),
+        (["data", "info", ""], "must name a file or directory, got nothing"),
+        (["evaluate", "--policy", "nowhere", "--json", ""], "json must name a file or directory, got nothing"),
     ],
 )
 def test_a_wrong_option_is_one_line(arguments, says, capfd):
