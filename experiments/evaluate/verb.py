@@ -224,7 +224,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         "autonomy, %",
         "mean offset, % of lane",
         "RMS offset, m",
-        "steering rate, full locks/s",
+        "steering, full locks/s",
     ]
     names = ("crashes_per_km", "mean_offset_lane", "rms_offset_m")
     unsaid = {place for place, name in zip((3, 5, 6), names, strict=True) if _unsaid(outcomes, name)}

@@ -7,8 +7,9 @@ frames, and the change of the steering is compared with what was predicted: rank
 moments. Predicted twice: by the slope of the circuit and the head run without the region (`predicted_removal`), and by
 the region's share in the account, beside the largest gap between the shares' sum and the change. For LTCs the same
 with synapses: one is cut for the K frames, predicted from the gradient of its conductance. `--closed-loop N` does it
-on the road at N moments: the region of the camera's picture itself keeps what it showed at the first of K frames, the
-car drives on, and what it steers at the last is compared with the drive that was left alone.
+on the road at N moments: the region of the camera's picture itself keeps what it showed at the first of K frames, or
+the synapse is cut from there on, the car drives on, and what it steers at the last is compared with the drive that was
+left alone. The prediction knows nothing of where the car goes instead.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class AblationOptions:
     shares: bool = True
     """Compare the shares of regions too, whose integrals take most of the time."""
     closed_loop: Annotated[int, Field(ge=0)] = 0
-    """Moments at which the region is covered on the road, for each policy; costs two drives each."""
+    """Moments at which a region is covered on the road, and a synapse is cut, for each policy; costs a drive each."""
     seed: Annotated[int, Field(ge=0)] = 3000
     """Seed of the first road, and of the draws."""
     json: Path | None = None
@@ -90,7 +91,10 @@ def run(options: AblationOptions) -> None:
         if has_synapses(policy):
             found[name]["synapse"] = synapses(policy, options)
         if options.closed_loop:
-            found[name]["region, closed loop"] = on_the_road(policy, options)
+            removed, share = on_the_road(policy, options)
+            found[name] |= {"region, closed loop": removed, "region, by its share, closed loop": share}
+            if has_synapses(policy):
+                found[name]["synapse, closed loop"] = synapses_on_the_road(policy, options)
     rows = [
         [name, part, f"{one.moments}", f"{one.spearman:.3f}", "–" if np.isnan(one.gap) else f"{one.gap:.2%}"]
         for name, parts in found.items()
@@ -181,27 +185,48 @@ def synapses(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
     return _agree(predicted, measured, float("nan"))
 
 
-def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
-    """Cover a random region while the car drives on."""
+def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> tuple[Agreement, Agreement]:
+    """Cover a random region while the car drives on; predicted by `predicted_removal` and by its share."""
     fit = policy.config.preprocessing
     masks = region_masks(fit.height, fit.width, options.grid)
     rows, columns = (masks[:, :, 0].shape[1], masks.shape[2])
     if (rows, columns) != (fit.source_height, fit.source_width):
         raise ValueError("--closed-loop needs a policy whose camera gives what its head sees, without crop or resize.")
-    predicted, measured = [], []
+    predicted, shares, measured = [], [], []
     with progress("on the road", options.closed_loop, "moments") as bar:
         for seed, drive, states, first, rng in moments(policy, options, options.closed_loop, 2):
             span = slice(first, first + options.frames)
             given = torch.from_numpy(drive.frames[span]), states[first - 1 : first]
-            account = explain_decision(
-                policy, *given, torch.from_numpy(drive.elapsed[span]), options.reference, options.grid
-            )
+            times = torch.from_numpy(drive.elapsed[span])
+            account = explain_decision(policy, *given, times, options.reference, options.grid)
             number = int(rng.integers(len(masks)))
             last = first + options.frames - 1
             mask = masks[number].numpy()
             covered = watch_drive(policy, seed, 10.0, cover=(first, mask), stop=last + 1)
-            predicted.append(float(account.regions.sum(0).flatten()[number]))
-            measured.append(float(drive.steering[last] - covered.steering[last]))
+            if len(covered.steering) > last:  # else it is off the road before
+                removed = predicted_removal(policy, *given, masks[number : number + 1], times, options.reference)
+                predicted.append(float(removed[0]))
+                shares.append(float(account.regions.sum(0).flatten()[number]))
+                measured.append(float(drive.steering[last] - covered.steering[last]))
+            bar.advance()
+    return _agree(predicted, measured, float("nan")), _agree(shares, measured, float("nan"))
+
+
+def synapses_on_the_road(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
+    """Cut a random recurrent synapse while the car drives on."""
+    from policies.explain.account import predicted_cut
+
+    predicted, measured = [], []
+    with progress("cut on the road", options.closed_loop, "moments") as bar:
+        for seed, drive, states, first, rng in moments(policy, options, options.closed_loop, 3):
+            span, last = slice(first, first + options.frames), first + options.frames - 1
+            given = torch.from_numpy(drive.frames[span]), states[first - 1 : first]
+            changes = predicted_cut(policy, *given, torch.from_numpy(drive.elapsed[span]))
+            number = int(rng.integers(len(changes)))
+            without = watch_drive(policy, seed, 10.0, stop=last + 1, without=(first, number))
+            if len(without.steering) > last:
+                predicted.append(float(changes[number]))
+                measured.append(float(drive.steering[last] - without.steering[last]))
             bar.advance()
     return _agree(predicted, measured, float("nan"))
 

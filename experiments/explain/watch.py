@@ -6,6 +6,7 @@ drive = watch_recording(policy, episode, seconds=12)
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import PerturbedEnv
 from envs.perturbations.composition import Composition
+from policies.explain.roles import cut
 from policies.policy import DrivingPolicy
 
 WORLD = LaneKeepingConfig(vehicle="bicycle")
@@ -52,11 +54,18 @@ class Watched:
 class _Tap:
     """A driver that notes what it is shown."""
 
-    def __init__(self, driver: PolicyDriver, clock: float, cover: tuple[int, NDArray[np.bool_]] | None = None):
-        self.driver, self.cover = driver, cover
+    def __init__(
+        self,
+        driver: PolicyDriver,
+        clock: float,
+        cover: tuple[int, NDArray[np.bool_]] | None = None,
+        without: tuple[int, int] | None = None,
+    ):
+        self.driver, self.cover, self.without = driver, cover, without
         self.clock = np.float32(clock)  # the world's period in the driver's
         self.frames: list[NDArray[np.uint8]] = []
         self.elapsed: list[float] = []
+        self.steering: list[float] = []
 
     def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> NDArray[np.float32]:
         if self.cover is not None and len(self.frames) > self.cover[0]:
@@ -66,7 +75,11 @@ class _Tap:
         elapsed = elapsed * self.clock
         self.frames.append(frames[0].copy())
         self.elapsed.append(float(elapsed[0]))
-        return self.driver.act(frames, elapsed, starts, envs)
+        is_cut = self.without is not None and len(self.frames) > self.without[0]
+        with cut(self.driver.policy, [self.without[1]]) if is_cut and self.without else nullcontext():
+            actions = self.driver.act(frames, elapsed, starts, envs)
+        self.steering.append(float(actions[0, 0]))
+        return actions
 
     def steering_gradient(
         self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
@@ -82,6 +95,7 @@ def watch_drive(
     world: LaneKeepingConfig | None = None,
     cover: tuple[int, NDArray[np.bool_]] | None = None,
     stop: int | None = None,
+    without: tuple[int, int] | None = None,
 ) -> Watched:
     """Drive LaneKeeping once.
 
@@ -93,13 +107,14 @@ def watch_drive(
         world: the rest of it; the defaults with the bicycle when None.
         cover: a frame's number and bool `[H, W]`: from the next frame on, these pixels stay what they were then.
         stop: frames to drive at most.
+        without: a frame's number and that of a recurrent synapse of an LTC: it is cut from that frame on.
     """
     fit = policy.config.preprocessing
     world = world or WORLD
     world = replace(world, height=fit.source_height, width=fit.source_width, episode_s=seconds)
     if stop is not None:
         world = replace(world, episode_s=min(seconds, stop * world.period_s))
-    tap = _Tap(PolicyDriver(policy), world.period_s / policy.config.nominal_period_s, cover)
+    tap = _Tap(PolicyDriver(policy), world.period_s / policy.config.nominal_period_s, cover, without)
     rows: list[tuple[float, float, float]] = []
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
@@ -117,7 +132,7 @@ def watch_drive(
     return Watched(
         np.stack(tap.frames),
         np.asarray(tap.elapsed, np.float32),
-        drive.steering.astype(np.float32),
+        np.asarray(tap.steering, np.float32),
         {name: table[:, k] for k, name in enumerate(names)},
         drive.crashed,
         world.period_s,

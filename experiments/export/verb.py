@@ -76,7 +76,7 @@ def run(options: ExportOptions) -> None:
     check_place(options.out)
     out = options.out
     frames = int8_frames(policy, options.data) if options.int8 else None
-    say(f"exporting a {policy.config.core} policy; the first export of a process takes some seconds")
+    say(f"exporting a policy with the core {policy.config.core}; the first export of a process takes some seconds")
     write_car(policy, out, options.numpy, frames, options.ros2, notes={"policy": path.resolve().parent.name})
     found = measure_parity(policy, out, options.check_frames)
     show(found, options.int8)

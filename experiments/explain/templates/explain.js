@@ -134,7 +134,7 @@
       var tall = 55 * Math.abs(share) / top;
       make(back, "rect", { x: 12 + k * wide, y: share >= 0 ? 65 - tall : 65, width: wide - 5, height: Math.max(tall, 0.5), fill: tone(share), rx: 2 });
       var age = 1000 * (a.back.length - 1 - k) * D.period_s;
-      if (k % Math.ceil(a.back.length / 4) === 0 || k === a.back.length - 1) {
+      if ((a.back.length - 1 - k) % Math.ceil(a.back.length / 4) === 0) {
         make(back, "text", { x: 12 + (k + 0.5) * wide, y: 143, "text-anchor": "middle" }, age ? "−" + age.toFixed(0) + " ms" : "now");
       }
     });

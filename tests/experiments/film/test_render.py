@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.driving.metrics import Drive
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.writer import EpisodeWriter
 from envs.dashboard.canvas import DRIVER, Box, fit, text, text_width
@@ -20,7 +21,7 @@ from experiments.film import drive as drive_module
 from experiments.film import verb
 from experiments.film.drive import Take, drive_take, film_drive, film_two
 from experiments.film.neurons import OwnRange
-from experiments.film.reel import LAST_S, SLOW_S, SLOWER, Reel
+from experiments.film.reel import LAST_S, SLOW_S, SLOWER, Filmed, Reel
 from experiments.film.video import VideoWriter
 from policies.checkpoint import save_policy
 from policies.cores import CORES
@@ -152,7 +153,12 @@ def test_one_policy_beside_itself_has_two_states(policy: Path, tmp_path: Path, m
     np.testing.assert_array_equal(filmed.drive.steering, alone.steering)
     # A driver of others may have a state that only opening it once more makes new.
     given: list[Take] = []
-    monkeypatch.setattr(verb, "film_two", lambda takes, *_: given.extend(takes) or (filmed, alone))
+
+    def pretend(takes: tuple[Take, Take], *_: object) -> tuple[Filmed, Drive]:
+        given.extend(takes)
+        return filmed, alone
+
+    monkeypatch.setattr(verb, "film_two", pretend)
     out = ("--out", str(tmp_path / "two.mp4"), "--side-by-side", "--perturbation", "darkness:5")
     assert main(["render", "--policy", str(policy), *out, *WORLD]) == 0
     assert given[0].policy is not given[1].policy and given[0].is_clean and not given[1].is_clean
