@@ -110,6 +110,8 @@ UNKNOWN_RIG = RigOptions(
     steering_lag_s=0.05,
 )
 """What is taken for any other car: that of LaneKeeping."""
+RECORDED_WORLD = "Recorded"
+"""Name of the world that recordings are."""
 POSE = {"x_m", "y_m", "yaw_rad"}
 """Columns of an episode that knows where the car was."""
 HFOV_SHARES = (0.7, 0.85, 1.0, 1.15, 1.3)
@@ -141,6 +143,8 @@ class RecordedWorld:
     limit_m: Positive | None = None
     """Distance from the line at which the car counts as lost, m; what the frames can show when None."""
 
+    name: str = RECORDED_WORLD
+    """What it is called in tables and at the command line."""
     throttle: bool = False
     """There is no second action."""
     track: str = "random"

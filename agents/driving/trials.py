@@ -42,6 +42,10 @@ SLOWEST = 4.0
 """A lap may take so many times the time that its length and the slowest speed ask for, before time is up."""
 
 
+Place = LaneKeepingConfig | OtherWorld | RecordedWorld
+"""Where a driver drives."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One drive."""
@@ -60,7 +64,7 @@ class Trial:
 
     policy: Path | DriverSpec | None
     """Policy directory, or any driver by what opens it; None is the expert."""
-    world: LaneKeepingConfig | OtherWorld | RecordedWorld
+    world: Place
     """Where it drives; the frame's size is set to the driver's unless crops are given, and the road to that of a run
     that names one."""
     runs: tuple[Run, ...]
@@ -128,7 +132,7 @@ def expected_steps(trial: Trial) -> int:
     return sum(round(_expected_s(run, trial.world) / trial.world.period_s) for run in trial.runs)
 
 
-def _expected_s(run: Run, world: LaneKeepingConfig | OtherWorld | RecordedWorld) -> float:
+def _expected_s(run: Run, world: Place) -> float:
     """Return the time that a drive takes."""
     if not run.laps or run.track is None or not isinstance(world, LaneKeepingConfig):
         return world.episode_s
@@ -143,7 +147,7 @@ def _lap_m(track: str, world: LaneKeepingConfig) -> float:
 
 def open_for(
     source: Path | DriverSpec,
-    world: LaneKeepingConfig | OtherWorld | RecordedWorld,
+    world: Place,
     loaded: DrivingPolicy | OpenedDriver | None = None,
 ) -> OpenedDriver:
     """Open a driver for a world; what is loaded already is taken as it is."""

@@ -93,9 +93,8 @@ def _from_above(
     x, y = np.meshgrid(ahead, across * camera.height_m, indexing="ij")
     pixels = view.pixels(np.stack([x, y, np.zeros_like(x)], axis=-1))
     with np.errstate(invalid="ignore"):
-        seen: NDArray[np.bool_] = (
-            np.isfinite(pixels).all(-1) & (pixels >= 0).all(-1) & (pixels <= [width - 1, height - 1]).all(-1)
-        )
+        inside = (pixels >= 0) & (pixels <= [width - 1, height - 1])  # not where NaN says that the lens draws nothing
+    seen = inside[..., 0] & inside[..., 1]
     return np.where(seen[..., None], pixels, -9.0).astype(np.float32), seen, across
 
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions
-from agents.driving.recorded_world import RigOptions
+from agents.driving.recorded_world import RECORDED_WORLD, RigOptions
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
@@ -19,8 +19,6 @@ from experiments.evaluate.recordings import RecordingOptions
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A number of at least 0."""
-RECORDED_WORLD = "Recorded"
-"""Name of the world that recordings are."""
 EXPERT = "expert"
 """Name of the geometric driver in tables."""
 

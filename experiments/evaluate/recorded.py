@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.driving.driver_options import DriverSpec
-from agents.driving.recorded_world import RecordedWorld, recorded_world
+from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions, recorded_world
 from agents.driving.trials import Run, Trial, open_for
+from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.console import say
 from experiments.evaluate.options import EXPERT, EvaluateOptions
+from experiments.evaluate.recordings import RecordingOptions
 from experiments.policy_paths import has_gradient
 
 STRAIGHT, REPLAYED = "always straight", "recorded steering"
@@ -71,15 +73,29 @@ def replayed() -> Replayed:
 
 def world_of(options: EvaluateOptions) -> RecordedWorld:
     """Return the recordings of --data as a world."""
-    given = options.recordings
+    return world_along(options.recordings, options.rig, options.world.episode_s)
+
+
+def world_along(given: RecordingOptions, rig: RigOptions, episode_s: float) -> RecordedWorld:
+    """Return recordings as a world to drive in, and say what their frames told of camera and car.
+
+    Args:
+        given: which recordings, and how they are read.
+        rig: camera and car, where the recordings do not know them.
+        episode_s: length of a drive, s; `EPISODE_S` where it is LaneKeeping's default.
+
+    Raises:
+        ValueError: if there is no recording, or one cannot be driven along.
+    """
+    if not given.data:
+        raise ValueError(f"--env {RECORDED_WORLD} drives along a recording: name it with --data.")
     if given.last < 1.0:
         raise ValueError("--last is for testing frame by frame; along a recording use --from-s and --to-s.")
     reading = given.recording
     if given.nominal_period_s is not None:
         reading = replace(reading, nominal_period_s=given.nominal_period_s)
-    plain = type(options.world)()
-    episode_s = options.world.episode_s if options.world.episode_s != plain.episode_s else EPISODE_S
-    return recorded_world(given.data, options.rig, reading, say, episode_s=episode_s)
+    length_s = EPISODE_S if episode_s == LaneKeepingConfig().episode_s else episode_s
+    return recorded_world(given.data, rig, reading, say, episode_s=length_s)
 
 
 def recorded_trials(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[tuple[str, Trial]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agents.driving.driver import PolicyDriver, RescaledTime
 from agents.driving.metrics import Drive
 from agents.driving.other_world import OtherWorld
+from agents.driving.recorded_world import RecordedWorld
 from agents.driving.rollout import Step, rollout
 from envs.dashboard.canvas import DRIVER, Picture, blank_picture
 from envs.dashboard.layout import plan
@@ -34,7 +35,7 @@ from policies.explain.saliency import Insight, look_inside
 class OtherFilm:
     """Pictures of a drive whose road nobody has drawn."""
 
-    def __init__(self, take: Take, world: OtherWorld, condition: str, aspect: float):
+    def __init__(self, take: Take, world: OtherWorld | RecordedWorld, condition: str, aspect: float):
         """Lay out the panels.
 
         Args:
@@ -81,7 +82,7 @@ class OtherFilm:
 
 
 def film_other_world(
-    take: Take, world: OtherWorld, seed: int, path: Path, on_frame: Callable[[], None] | None = None
+    take: Take, world: OtherWorld | RecordedWorld, seed: int, path: Path, on_frame: Callable[[], None] | None = None
 ) -> Filmed:
     """Drive in an env that others made and film it.
 

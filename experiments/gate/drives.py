@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from agents.driving.recorded_world import RecordedWorld
 from agents.runs.workers import run_jobs
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import parse
@@ -31,7 +32,7 @@ class GatePlan:
     """Who drives: the policy that is judged and, where there is one, the released one."""
     perturbations: tuple[str, ...]
     """In the registry's syntax, each with its severity; clean drives are made as well."""
-    world: LaneKeepingConfig
+    world: LaneKeepingConfig | RecordedWorld
     """Where."""
     looks: Plan
     """When to look."""

@@ -26,6 +26,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.driving.recorded_world import RecordedWorld
 from agents.driving.rollout import STEERING_STEP, Step
 from agents.driving.trials import Trial, drive_together, expected_steps
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -68,7 +69,7 @@ class ResponseJob:
     """Who is judged."""
     against: PolicyRun
     """The released one, which drives."""
-    world: LaneKeepingConfig
+    world: LaneKeepingConfig | RecordedWorld
     """Where."""
     roads: tuple[int, ...]
     """Seeds of the roads, looks and starts."""

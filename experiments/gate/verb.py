@@ -4,6 +4,7 @@
     wormwheel gate --policy runs/new --against runs/released --suite ci.json --out runs/gate \
         --require "crashes <= 0 @ severity <= 2" --require "fog.lane_error <= 0.15"
     wormwheel gate --policy runs/new --require "crash_share <= 0.05"
+    wormwheel gate --policy runs/new --against runs/released --env Recorded --data tub
 
 Both policies drive the same roads under the same disturbances, some roads at a time. After each part the gate looks:
 it ends as soon as every question is answered, or one is answered with no, and drives on where none is, up to its
@@ -16,16 +17,19 @@ from __future__ import annotations
 import time
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import UseAppendAction, arg
 
 from agents.driving.driver_options import DriverOptions
+from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions
 from agents.runs.directory import command, open_run, versions
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, progress, say, write_results
+from experiments.evaluate.recordings import RecordingOptions
 from experiments.gate.requirements import check_requirements, parse_requirement
 from experiments.gate.sequential import Plan
 from experiments.policy_paths import check_frame_size
@@ -33,7 +37,7 @@ from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.store import check_extra
 from experiments.robustness.suites import choose_suite
-from experiments.robustness.verb import choose_world, without_attacks
+from experiments.robustness.verb import choose_world, find_recorded_world, without_attacks, without_roads
 
 POLICY, AGAINST = "policy", "released"
 """Names of the two drivers in tables."""
@@ -74,6 +78,13 @@ class GateOptions:
     """Seed of the perturbations, together with that of the road."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=10.0))
     """Where they drive, before anything is perturbed; the suite gives the length of a drive unless --episode-s does."""
+    env: Literal["LaneKeeping", "Recorded"] = "LaneKeeping"
+    """Where they drive: simulated roads, or along the recordings of --data in closed loop. There a road is a start
+    drawn along them: starts of one recording are less independent than roads are."""
+    recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
+    """With --env Recorded: which recordings."""
+    rig: RigOptions = RigOptions()
+    """With --env Recorded: camera and car of the recordings, where they do not know them."""
     driver: Annotated[DriverOptions, arg(name="")] = DriverOptions()
     """What drivers of others cannot say of themselves."""
     workers: Annotated[int, Field(gt=0, le=1024)] = 2
@@ -85,6 +96,11 @@ class GateOptions:
     replaced."""
     json: Path | None = None
     """File for the summary, with the options, as JSON; it goes to summary.json in the directory anyway."""
+
+    def __post_init__(self) -> None:
+        """Check that world and recordings go together."""
+        if (self.env == RECORDED_WORLD) != bool(self.recordings.data):
+            raise ValueError("--env Recorded and --data go together: it drives along recordings.")
 
 
 def defaults_for(options: GateOptions) -> GateOptions:
@@ -103,9 +119,11 @@ def run(options: GateOptions) -> int:
 
     if options.against is None and not options.require:
         raise ValueError("nothing to judge by: give --against with a released policy, or --require, or both.")
-    world = choose_world(options.world)
+    world = _find_world(options)
     policy_runs = _policy_runs(options, world.throttle)
     suite = without_attacks(choose_suite(options.suite, options.perturbations, options.severities), policy_runs)
+    if isinstance(world, RecordedWorld):
+        suite = without_roads(suite, world)
     plan = GatePlan(
         policy_runs=policy_runs,
         perturbations=suite.conditions(),
@@ -123,7 +141,8 @@ def run(options: GateOptions) -> int:
         seed=options.seed,
         effect_seeds=(options.effect_seed,),
     )
-    check_frame_size({one.driver: one.policy for one in plan.policy_runs if one.policy is not None}, world)
+    if isinstance(world, LaneKeepingConfig):
+        check_frame_size({one.driver: one.policy for one in plan.policy_runs if one.policy is not None}, world)
     check_requirements(plan.requirements, plan.conditions)
     begun_s = time.monotonic()
     with open_run(options.out, "gate", options, resume=options.out.exists(), results=()) as directory:
@@ -143,6 +162,14 @@ def run(options: GateOptions) -> int:
     write_results(options.json, "gate", options, summary)
     say(f"summary: {options.out / 'summary.md'}")
     return EXIT_CODES[result.outcome]
+
+
+def _find_world(options: GateOptions) -> LaneKeepingConfig | RecordedWorld:
+    """Return where they drive."""
+    if options.env != RECORDED_WORLD:
+        return choose_world(options.world)
+    usual_s = choose_suite(options.suite).episode_s
+    return find_recorded_world(options.world, options.recordings, options.rig, DrivingNames(), usual_s)
 
 
 def _policy_runs(options: GateOptions, throttle: bool) -> tuple[PolicyRun, ...]:

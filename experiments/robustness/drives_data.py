@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.driving.driver_options import DriverSpec
-from agents.driving.other_world import OtherWorld
-from envs.lane_keeping.config import LaneKeepingConfig
+from agents.driving.trials import Place
 from experiments.robustness.films import SECONDS_MORE, FailureFilm, driver_arguments, world_arguments
 from experiments.robustness.findings import Findings
 
@@ -24,7 +23,7 @@ def drives_json(
     table: pd.DataFrame,
     findings: Findings,
     policies: Mapping[tuple[str, int], Path | DriverSpec],
-    world: LaneKeepingConfig | OtherWorld,
+    world: Place,
     films: Sequence[FailureFilm],
 ) -> dict[str, Any]:
     """Return the drives as JSON values.

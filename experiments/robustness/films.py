@@ -16,7 +16,9 @@ import numpy as np
 
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.other_world import OtherWorld
-from agents.driving.trials import open_for
+from agents.driving.recorded_world import RecordedWorld, RigOptions
+from agents.driving.trials import Place, open_for
+from agents.recordings.options import ReadOptions
 from envs.dashboard.canvas import Picture
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -49,7 +51,7 @@ class FailureFilm:
 def film_failures(
     failures: Sequence[Failure],
     policies: Mapping[tuple[str, int], Path | DriverSpec],
-    world: LaneKeepingConfig | OtherWorld,
+    world: Place,
     directory: Path,
     on_film: Callable[[], None] | None = None,
 ) -> list[FailureFilm]:
@@ -80,10 +82,10 @@ def film_failures(
             perturbation=failure.condition.perturbation,
             noise_seed=failure.effect_seed,
         )
-        if isinstance(there, OtherWorld):
-            filmed = film_other_world(take, there, failure.road_seed, path)
-        else:
+        if isinstance(there, LaneKeepingConfig):
             filmed = film_drive(take, there, failure.road_seed, path)
+        else:
+            filmed = film_other_world(take, there, failure.road_seed, path)
         assert filmed.drive is not None
         command = replay_command(policy, failure, world, float(seconds), path.name)
         films.append(FailureFilm(failure, path, filmed.poster, command, describe_other(filmed.drive)))
@@ -92,14 +94,16 @@ def film_failures(
     return films
 
 
-def replay_command(
-    policy: Path | DriverSpec, failure: Failure, world: LaneKeepingConfig | OtherWorld, seconds: float, out: str
-) -> str:
-    """Return the command that films a failure."""
+def replay_command(policy: Path | DriverSpec, failure: Failure, world: Place, seconds: float, out: str) -> str:
+    """Return the command that films a failure, or drives it again along a recording."""
     which, path, *options = driver_arguments(policy)
     words = ["wormwheel", "render", which, path, "--perturbation", failure.condition.perturbation, *options]
     words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed)]
     where = world_arguments(world)
+    if isinstance(world, RecordedWorld):  # there is no film of it at the command line: its figures
+        words = ["wormwheel", "evaluate", which, path, "--perturbations", failure.condition.perturbation, *options]
+        words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed), "--episodes", "1"]
+        return shlex.join([*words, "--episode-s", f"{seconds:g}", *where])
     words += ["--seconds", f"{seconds:g}", *where, "--out", out]
     return shlex.join(words)
 
@@ -111,11 +115,14 @@ def driver_arguments(policy: Path | DriverSpec) -> list[str]:
     return ["--policy", policy.source, *_arguments(policy.options, DriverOptions(), "")]
 
 
-def world_arguments(world: LaneKeepingConfig | OtherWorld) -> list[str]:
+def world_arguments(world: Place) -> list[str]:
     """Return the options of the command line that differ from the default world; frame size and length left out."""
     if isinstance(world, OtherWorld):
         names = replace(DrivingNames(), **dict(world.overrides))
         return ["--env", world.name, *_arguments(names, DrivingNames(), "env-names.")]
+    if isinstance(world, RecordedWorld):
+        how = _arguments(world.reading, ReadOptions(), "recording.") + _arguments(world.rig, RigOptions(), "rig.")
+        return ["--env", world.name, "--data", *map(str, world.data), *how]
     plain = LaneKeepingConfig()
     return _arguments(replace(world, **{name: getattr(plain, name) for name in _OWN}), plain, "")
 

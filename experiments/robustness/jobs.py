@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from agents.driving.driver import PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.metrics import INTERVENTION_S, Drive
-from agents.driving.other_world import OtherWorld
+from agents.driving.recorded_world import RecordedWorld
 from agents.driving.rollout import SIDE_BY_SIDE
-from agents.driving.trials import Run, Trial, drive_together, expected_steps
-from envs.lane_keeping.config import LaneKeepingConfig
+from agents.driving.trials import Place, Run, Trial, drive_together, expected_steps
 from envs.perturbations import Composition, parse
 from experiments.robustness.provenance import fingerprint_code
 from experiments.robustness.stability import SETTLING_S, Footage, StateWatch, clean_footage, saliency_ssim
@@ -183,7 +182,7 @@ class DriveJob:
     """Who drives."""
     perturbation: str
     """In the registry's syntax; "" is clean."""
-    world: LaneKeepingConfig | OtherWorld
+    world: Place
     """Where; `episode_s` is the length of a drive."""
     roads: tuple[int, ...]
     """Seeds of the roads, looks and starts."""
@@ -246,7 +245,7 @@ class DriveJob:
                 kept.append(StateWatch(driver, round(SETTLING_S / self.world.period_s)))
                 return kept[-1]
 
-            if policy is not None and self.inside:
+            if policy is not None and self.inside and _sees(policy, self.world):
                 clean, who = replace(trial, perturbation="", noise_seed=0), self.policy_run
                 footage = _cached_footage(clean, who.fingerprint, who.trust)
                 similar = saliency_ssim(policy, footage, self.perturbation, trial.noise_seed)
@@ -280,6 +279,12 @@ class DriveJob:
             state_step=_finite(state_step),
             saliency_ssim=_finite(similar),
         )
+
+
+def _sees(policy: DrivingPolicy, world: Place) -> bool:
+    """Whether a policy takes the frames of a world as they are: those of recordings have the size that they have."""
+    own = policy.config.preprocessing
+    return not isinstance(world, RecordedWorld) or (world.height, world.width) == (own.source_height, own.source_width)
 
 
 def drive_jobs(jobs: Iterable[Any], report: Callable[[int | JobResult], None]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import envs
 from agents.driving.other_world import OtherWorld
-from envs.lane_keeping.config import LaneKeepingConfig
+from agents.driving.trials import Place
 from envs.perturbations import PERTURBATIONS, parse
 
 LETTERS = 16
@@ -35,7 +35,7 @@ def fingerprint_env() -> str:
     return digest.hexdigest()[:LETTERS]
 
 
-def fingerprint_world(world: LaneKeepingConfig | OtherWorld | None = None) -> str:
+def fingerprint_world(world: Place | None = None) -> str:
     """Return a few letters that change when the code of an env does: ours, and that of an env that others made."""
     return f"{fingerprint_env()}-{world.code}" if isinstance(world, OtherWorld) else fingerprint_env()
 
@@ -54,7 +54,7 @@ def fingerprint_perturbation(perturbation: str) -> str:
     return digest.hexdigest()[:LETTERS]
 
 
-def fingerprint_code(perturbation: str, world: LaneKeepingConfig | OtherWorld | None = None) -> str:
+def fingerprint_code(perturbation: str, world: Place | None = None) -> str:
     """Return the fingerprints of the env and of a perturbation as one."""
     return f"{fingerprint_world(world)}-{fingerprint_perturbation(perturbation)}"
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.driving.driver_options import DriverSpec
-from agents.driving.other_world import OtherWorld
+from agents.driving.trials import Place
 from agents.runs.directory import command, to_json, versions
 from agents.runs.files import write_json
-from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import PERTURBATIONS, parse
 from experiments.console import plain, progress, say, screen, show, table
 from experiments.gallery.verb import GalleryOptions, thumbnails
@@ -37,7 +36,7 @@ def publish(
     findings: Findings,
     plan: Mapping[str, Any],
     policy_runs: Sequence[PolicyRun],
-    world: LaneKeepingConfig | OtherWorld,
+    world: Place,
     films: int,
     drives: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def _film(
     directory: Path,
     findings: Findings,
     policy_runs: Sequence[PolicyRun],
-    world: LaneKeepingConfig | OtherWorld,
+    world: Place,
     count: int,
 ) -> list[FailureFilm]:
     there = _policies(policy_runs)

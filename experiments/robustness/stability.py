@@ -15,7 +15,6 @@ the steps of the first second are left out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,9 +28,9 @@ from numpy.typing import NDArray
 from agents.driving.driver import PolicyDriver
 from agents.driving.rollout import Step
 from agents.driving.trials import Trial, drive_together
-from envs.camera.info import CameraInfo, camera_info
-from envs.lane_keeping.env import LaneKeepingEnv
+from envs.camera.info import CameraInfo
 from envs.perturbations import RecordedEpisode, parse
+from envs.protocol import CameraCar
 from policies.explain.saliency import saliency
 from policies.policy import DrivingPolicy
 
@@ -135,13 +134,13 @@ def clean_footage(policy: DrivingPolicy, trial: Trial) -> list[Footage]:
 
     def observe(step: Step) -> None:
         seed, frame, inside = step.seed, step.frame, step.env.unwrapped
-        assert isinstance(inside, LaneKeepingEnv)
-        state = inside.vehicle_state
+        assert isinstance(inside, CameraCar)
+        motion = inside.motion()
         seen[seed].append(frame.copy())
-        speeds[seed].append(state.speed)
-        turns[seed].append(state.speed * math.tan(state.steer) / inside.vehicle_params.wheelbase_m)
+        speeds[seed].append(motion.speed_mps)
+        turns[seed].append(motion.yaw_rate_radps)
         if seed not in clips:
-            clips[seed] = camera_info(inside.scene.params, frame.shape[0], frame.shape[1], inside.config.period_s)
+            clips[seed] = inside.camera_info()
 
     drive_together(trial, lambda _: None, policy, observer=observe)
     footage = []

@@ -29,12 +29,15 @@ from agents.driving.driver_options import DriverOptions
 from agents.driving.open_driver import fit_preprocessing, open_driver
 from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.record import with_vehicle
+from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions
+from agents.driving.trials import Place
 from agents.runs.directory import RunDirectory, open_run, versions
 from agents.runs.workers import run_jobs
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.console import check_json, progress, say, with_tracks, write_results
+from experiments.evaluate.recorded import world_along
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.policy_paths import LANE_KEEPING, check_frame_size, has_gradient, refuse_lane_keeping, say_unknown
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
@@ -85,7 +88,8 @@ class RobustnessOptions:
     """"lane_keeping": simulated roads. "none": nobody drives; the recordings of --data alone are what is tested on."""
     env: str = LANE_KEEPING
     """World to drive in, as in `wormwheel evaluate`: LaneKeeping, CarRacing, racetrack-v1, any id of Gymnasium,
-    module:function or file.py:function. What an env cannot do (roads and cars of its own) is left out."""
+    module:function or file.py:function, or Recorded: along --data in closed loop. What an env cannot do (roads and cars
+    of its own) is left out."""
     env_names: DrivingNames = DrivingNames()
     """Where picture, steering, speed and road are in that env; what is left out is as a known env has it."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = field(default_factory=lambda: LaneKeepingConfig(episode_s=20.0))
@@ -96,6 +100,8 @@ class RobustnessOptions:
     recordings: Annotated[RecordingOptions, arg(name="")] = RecordingOptions()
     """Recordings on which the same perturbations are tried too, as far as they can be. With --world none, --last is the
     share that training holds out unless it is given."""
+    rig: RigOptions = RigOptions()
+    """With --env Recorded: camera and car of the recordings, where they do not know them."""
     workers: Annotated[int, Field(gt=0, le=1024)] = 2
     """Processes that drive; they do not change the figures."""
     ray: str | None = None
@@ -111,11 +117,13 @@ class RobustnessOptions:
         """Check what must be given."""
         if not self.policy:
             raise ValueError("nothing to test: give --policy with one or more policy directories.")
+        if self.env == RECORDED_WORLD and not self.recordings.data:
+            raise ValueError(f"--env {RECORDED_WORLD} drives along a recording: name it with --data.")
         if self.drive_in == "none" and not self.recordings.data:
             raise ValueError("with --world none there is nothing to test on: give --data with recordings.")
         if self.drive_in == "none" and self.expert:
             raise ValueError("--expert sees the true road, and recordings have none: leave it out, or --world none.")
-        if self.env != LANE_KEEPING and (self.expert or self.drive_in == "none"):
+        if self.env not in (LANE_KEEPING, RECORDED_WORLD) and (self.expert or self.drive_in == "none"):
             raise ValueError(f"--expert and --world none do not go with --env {self.env}: leave out one or the other.")
 
 
@@ -143,7 +151,8 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     from experiments.robustness.recorded import find_recorded, publish_recorded
 
     world = _find_world(options)
-    fitted = not options.recordings.data  # else crop and gain are for the recordings
+    # Else crop and gain are for the recordings.
+    fitted = not options.recordings.data or options.env == RECORDED_WORLD
     policy_runs = find_policy_runs(options.policy, options.expert, world.throttle, options.driver, fitted)
     if options.drive_in != "none" and isinstance(world, LaneKeepingConfig):
         framed = {one.key: one.policy for one in policy_runs if one.policy is not None}
@@ -153,8 +162,9 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     baseline = choose_baseline(policy_runs, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
     suite = without_attacks(replace(suite, episode_s=world.episode_s), policy_runs)
+    if not isinstance(world, LaneKeepingConfig):
+        suite = without_roads(suite, world)
     if isinstance(world, OtherWorld):
-        suite = _without_roads(suite, world)
         say_unknown(world)
     jobs = make_jobs(policy_runs, suite, options, world)
     plan = make_plan(policy_runs, suite, options, world)
@@ -194,21 +204,44 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     return options.out
 
 
-def _find_world(options: RobustnessOptions) -> LaneKeepingConfig | OtherWorld:
+def _find_world(options: RobustnessOptions) -> Place:
     """Return where they drive."""
     if options.env == LANE_KEEPING:
         if options.env_names != DrivingNames():
             raise ValueError("--env-names say where things are in another env: give --env, or leave them out.")
         return choose_world(options.world)
     usual = choose_suite(options.suite).episode_s
+    if options.env == RECORDED_WORLD:
+        return find_recorded_world(options.world, options.recordings, options.rig, options.env_names, usual)
     refuse_lane_keeping(options.env, replace(options.world, episode_s=LaneKeepingConfig().episode_s))
     own = options.env_names.episode_s if options.env_names.episode_s != DrivingNames().episode_s else None
     length = options.world.episode_s if options.world.episode_s != usual or own is None else own
     return look_at_world(options.env, options.env_names, length)
 
 
-def _without_roads(suite: Suite, world: OtherWorld) -> Suite:
-    """Leave out what changes the road or the car: an env of others has its own.
+def find_recorded_world(
+    given: LaneKeepingConfig, recordings: RecordingOptions, rig: RigOptions, names: DrivingNames, usual_s: float
+) -> RecordedWorld:
+    """Return recordings as a world to drive in.
+
+    Args:
+        given: options of LaneKeeping, of which the length of a drive alone counts.
+        recordings: which, and how they are read.
+        rig: camera and car.
+        names: of things in envs of others; none of them counts.
+        usual_s: length of a drive by the suite.
+
+    Raises:
+        ValueError: if an option is set that a recording does not have, or one cannot be driven along.
+    """
+    if names != DrivingNames():
+        raise ValueError("--env-names say where things are in another env; a recording has none: leave them out.")
+    refuse_lane_keeping(RECORDED_WORLD, replace(given, episode_s=LaneKeepingConfig().episode_s))
+    return world_along(recordings, rig, given.episode_s or usual_s)
+
+
+def without_roads(suite: Suite, world: OtherWorld | RecordedWorld) -> Suite:
+    """Leave out what changes the road or the car: an env of others has its own, and so has a recording.
 
     Raises:
         ValueError: if nothing is left.
@@ -222,7 +255,7 @@ def _without_roads(suite: Suite, world: OtherWorld) -> Suite:
     return replace(suite, perturbations=left)
 
 
-def _refuse_luggage(policy_runs: Sequence[PolicyRun], world: LaneKeepingConfig | OtherWorld) -> None:
+def _refuse_luggage(policy_runs: Sequence[PolicyRun], world: Place) -> None:
     """Check that everything that drives can be carried to other machines.
 
     Raises:
@@ -268,7 +301,7 @@ def make_jobs(
     policy_runs: Sequence[PolicyRun],
     suite: Suite,
     options: RobustnessOptions,
-    world: LaneKeepingConfig | OtherWorld,
+    world: Place,
 ) -> list[DriveJob | RecordedJob]:
     """List the jobs, one training run after the other; recordings come last."""
     roads = tuple(range(options.seed, options.seed + suite.roads))
@@ -277,7 +310,7 @@ def make_jobs(
     jobs: list[DriveJob | RecordedJob] = []
     for policy_run in policy_runs if options.drive_in != "none" else ():
         jobs += [DriveJob(policy_run, condition, world, roads, seeds) for condition in conditions]
-    if not options.recordings.data:
+    if not options.recordings.data or isinstance(world, RecordedWorld):
         return jobs
     wanted = options.recordings
     left_out = [condition for condition in conditions if not parse(condition).frames]
@@ -306,7 +339,7 @@ def make_plan(
     policy_runs: Sequence[PolicyRun],
     suite: Suite,
     options: RobustnessOptions,
-    world: LaneKeepingConfig | OtherWorld,
+    world: Place,
 ) -> dict[str, Any]:
     """Return everything that the numbers depend on."""
     return {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from agents.driving.record import RecorderConfig, record
@@ -68,3 +69,40 @@ def test_options_that_do_not_go_together(recording: Path, capsys: pytest.Capture
     assert main(["train", "ppo", "--env", "Recorded"]) == 2
     assert main(["train", "dagger", "--env", "Recorded"]) == 2
     assert main(["evaluate", "--data", str(recording), "--expert"]) == 2
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("driver") / "mine"
+    fit = Preprocessing(24, 48, height=24, width=48)
+    save_policy(DrivingPolicy.create(PolicyConfig(core="gru", preprocessing=fit)), place)
+    return place
+
+
+def test_robustness_drives_along_a_recording_in_closed_loop(
+    recording: Path, driver: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["robustness", "--policy", str(driver), "--env", "Recorded", "--roads", "2", "--episode-s", "1.0"]
+    more = ["--perturbations", "fog:3", "friction:3", "--workers", "1", "--films", "1", "--out", str(tmp_path / "out")]
+    assert main([*words, *more]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert main([*words, *more, "--data", str(recording)]) == 0
+    assert "friction:3 left out" in capsys.readouterr().err
+    rows = pd.read_parquet(tmp_path / "out" / "results.parquet")
+    assert sorted(rows.perturbation.unique()) == ["", "fog:3"] and len(rows) == 4
+    assert (rows.planned_s == 1.0).all() and rows.saliency_ssim.notna().all()
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["plan"]["world"]["name"] == "Recorded"
+
+
+def test_the_gate_judges_along_a_recording(recording: Path, driver: Path, tmp_path: Path):
+    words = ["gate", "--policy", str(driver), "--against", str(driver), "--perturbations", "fog:3", "--workers", "1"]
+    more = ["--budget", "4", "--episode-s", "1.0", "--films", "0", "--out", str(tmp_path / "gate")]
+    assert main([*words, *more, "--env", "Recorded"]) == 2, "without recordings"
+    assert main([*words, *more, "--data", str(recording)]) == 2, "recordings are for Recorded"
+    assert main([*words, *more, "--env", "Recorded", "--data", str(recording), "--markings", "line"]) == 2
+    assert main([*words, *more, "--env", "Recorded", "--data", str(recording)]) == 0
+    rows = pd.read_parquet(tmp_path / "gate" / "drives.parquet")
+    assert set(rows.driver) == {"policy", "released"} and set(rows.perturbation) == {"", "fog:3"}
+    (one, other) = (rows[rows.driver == name].lane_error.tolist() for name in ("policy", "released"))
+    assert one == other, "the same driver drives the same"
