@@ -11,6 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from agents.runs.files import replacing
+from experiments.console import check_place
+
+
+def check_rerun(path: Path) -> None:
+    """Check before a long run that the recording can be written at its end.
+
+    Raises:
+        ModuleNotFoundError: if rerun-sdk is not installed.
+        OSError: if the file could not be written.
+    """
+    import rerun
+
+    del rerun
+    if path.is_dir():
+        raise IsADirectoryError(21, "is a directory and a file was to be written; give --rerun a file name", str(path))
+    check_place(path.parent)
 
 
 def write_rerun(path: Path, found: dict[str, Any], name: str) -> None:

@@ -26,7 +26,7 @@ from envs.perturbations import parse
 from experiments.console import check_json, check_place, progress, say, write_results
 from experiments.explain.counterfactual import Counterfactual, film_pair, smallest_dose
 from experiments.explain.page import explain, explain_page
-from experiments.explain.rerun_file import write_rerun
+from experiments.explain.rerun_file import check_rerun, write_rerun
 from experiments.explain.watch import WORLD, Watched, watch_drive, watch_recording
 from experiments.machine import one_thread
 from experiments.policy_paths import find_policy
@@ -89,6 +89,8 @@ def run(options: ExplainOptions) -> None:
     path = find_policy(options.policy)
     policy = load_policy(path)
     out = options.out
+    if options.rerun is not None:
+        check_rerun(options.rerun)
     check_ours(out / PAGE if options.counterfactual is None else out / f"{options.counterfactual}.mp4")
     check_place(out)
     name = path.resolve().parent.name if path.name == "policy" else path.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
     **{"stable-baselines3": "stable_baselines3", "sb3-contrib": "sb3_contrib", "opencv-python-headless": "cv2"},
     **{"pillow": "PIL", "box2d": "Box2D", "box2d-py": "Box2D", "scikit-learn": "sklearn", "pyyaml": "yaml"},
+    **{"rerun-sdk": "rerun"},
 }
 """Names under which distributions are imported, where it is not the name with underscores."""
 BROUGHT = {"gymnasium[box2d]": ("Box2D", "pygame"), "gymnasium[mujoco]": ("mujoco", "imageio")}
@@ -45,7 +47,17 @@ def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def extras() -> dict[str, list[str]]:
-    """Return what each extra of this project installs, as requirements; empty when it is not installed."""
+    """Return what each extra of this project installs, as requirements; empty when it is not installed.
+
+    A checkout is read itself: what was noted down at its installation may be older.
+    """
+    if (ROOT / "pyproject.toml").is_file() and sys.version_info >= (3, 11):
+        import tomllib
+
+        with (ROOT / "pyproject.toml").open("rb") as file:
+            given = tomllib.load(file)["project"]["optional-dependencies"]
+        plain = {name: [one.partition(";")[0].replace(" ", "") for one in needs] for name, needs in given.items()}
+        return {name: [one for one in needs if not one.startswith("wormwheel")] for name, needs in plain.items()}
     try:
         required = metadata.requires("wormwheel") or []
     except metadata.PackageNotFoundError:

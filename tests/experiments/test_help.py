@@ -176,7 +176,8 @@ def test_docstrings_become_plain_words():
     [
         *(("stable_baselines3.common", "rl"), ("stable_baselines3", "rl"), ("tqdm", "rl"), ("torchdiffeq", "ode")),
         *(("ncps", "bench"), ("sb3_contrib", "bench"), ("mujoco", "mujoco"), ("triton", "cuda"), ("ray", "cluster")),
-        *(("pyarrow.parquet", "robustness"), ("Box2D", "bench")),
+        *(("pyarrow.parquet", "robustness"), ("Box2D", "bench"), ("rerun", "rerun")),
+        *(("sklearn.datasets", "tasks"), ("starlette", "live"), ("websockets", "live"), ("onnxruntime", "onnx")),
     ],
 )
 def test_a_missing_module_names_its_extra(module: str, extra: str, monkeypatch: pytest.MonkeyPatch):
