@@ -81,7 +81,7 @@ def _record(out: Path, world: LaneKeepingConfig, options: RecordOptions) -> Path
     figures = _figures(recorded, options, seconds)
     table(
         f"recorded to {out}",
-        ["frames", "episodes", "of driving", "drawn again", "frames per second"],
+        ["frames", "episodes", "of driving", "driven again", "frames per second"],
         [
             [
                 f"{recorded.frames:,}",
@@ -94,7 +94,7 @@ def _record(out: Path, world: LaneKeepingConfig, options: RecordOptions) -> Path
         left=0,
     )
     if recorded.redrawn:
-        say(f"note: {recorded.redrawn} episodes ended off the road and were drawn again")
+        say(f"note: {recorded.redrawn} drives ended off the road and were driven again, pushed less")
     write_results(options.json, "record", options, {**figures, "directory": str(out)})
     return out
 

@@ -1,9 +1,10 @@
 """Recording the expert: it drives, something pushes the wheel, the label stays the expert's.
 
 Every episode is fixed by the recording's seed and its own number alone, so the data do not depend on how many processes
-make them. An episode in which the car leaves the road is thrown away and drawn again, so every one has its planned
-length. A kill loses the episodes in flight; those that are complete are kept, and recording on makes only what is
-missing.
+make them. An episode in which the car leaves the road is driven again from the same start, with weaker pushes and at
+last with none, so that hard starts and roads stay in the data; only where the expert alone cannot stay on the road is
+another one drawn. So every episode has its planned length. A kill loses the episodes in flight; those that are complete
+are kept, and recording on makes only what is missing.
 
     record("runs/record", LaneKeepingConfig(vehicle="bicycle"), RecorderConfig(frames=2000), workers=2)
 """
@@ -36,8 +37,10 @@ from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.vehicle.bullet import has_bullet
 
+PUSHES = (1.0, 0.6, 0.3, 0.0)
+"""Strength of the pushes, as shares of what was asked for, with which a start is tried in turn."""
 MAX_ATTEMPTS = 20
-"""Draws of one episode that may end off the road before recording gives up."""
+"""Tries of one episode that may end off the road before recording gives up."""
 REPORT_EVERY = 50
 """Frames between two reports of an episode in flight."""
 
@@ -65,7 +68,7 @@ class RecordingSummary:
     episodes: int = 0
     """Complete episodes, those of an earlier run included."""
     redrawn: int = 0
-    """Episodes that ended off the road and were drawn again."""
+    """Drives that ended off the road and were driven again, pushed less or on another road."""
     kept_frames: int = 0
     """Frames of these that an earlier run left."""
 
@@ -180,7 +183,7 @@ def _runs(process: int) -> bool:
 
 
 def _record_episodes(jobs: Iterable[_Job], report: Callable[[RecordingProgress], None]) -> None:
-    """Record some of the episodes, each drawn again as often as it ends off the road."""
+    """Record some of the episodes, each tried again as often as it ends off the road."""
     env: gymnasium.Env[Any, Any] | None = None
     try:
         for job in jobs:
@@ -190,7 +193,7 @@ def _record_episodes(jobs: Iterable[_Job], report: Callable[[RecordingProgress],
                 env = gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
             if not any(_record_attempt(job, env, attempt, report) for attempt in range(MAX_ATTEMPTS)):
                 raise ValueError(
-                    f"the expert left the road in all of {MAX_ATTEMPTS} draws of episode {job.number}: let it drive "
+                    f"the expert left the road in all of {MAX_ATTEMPTS} tries of episode {job.number}: let it drive "
                     "slower or on wider bends, or disturb it less (see --speed-mps, --track-min-radius-m, "
                     "--disturbance.strength)."
                 )
@@ -207,8 +210,8 @@ class _DisturbedExpert:
         pose: x and y, m, and yaw, rad, of the car then.
     """
 
-    def __init__(self, expert: Expert, disturbance: Disturbance):
-        self.expert, self.disturbance = expert, disturbance
+    def __init__(self, expert: Expert, disturbance: Disturbance, share: float = 1.0):
+        self.expert, self.disturbance, self.share = expert, disturbance, share
         self.label = 0.0
         self.pose = (0.0, 0.0, 0.0)
 
@@ -223,18 +226,19 @@ class _DisturbedExpert:
         (env,) = envs
         state = env.unwrapped.vehicle_state  # type: ignore[attr-defined]
         self.label, self.pose = self.expert.steer(env), (state.x, state.y, state.yaw)
-        pushed = min(max(self.label + self.disturbance.step(), -1.0), 1.0)
+        pushed = min(max(self.label + self.share * self.disturbance.step(), -1.0), 1.0)
         return np.array([[pushed]], np.float32)
 
 
 def _record_attempt(
     job: _Job, env: gymnasium.Env[Any, Any], attempt: int, report: Callable[[RecordingProgress], None]
 ) -> bool:
-    """Record one draw of an episode; False when the car left the road and nothing was kept."""
-    seed = attempt_seed(job.recorder.seed, job.number, attempt)
-    generator = np.random.default_rng([job.recorder.seed, job.number, attempt])
+    """Record one try of an episode; False when the car left the road and nothing was kept."""
+    share, drawn = (PUSHES[attempt], 0) if attempt < len(PUSHES) else (1.0, attempt)
+    seed = attempt_seed(job.recorder.seed, job.number, drawn)
+    generator = np.random.default_rng([job.recorder.seed, job.number, drawn])  # the same pushes at the same moments
     disturbance = Disturbance(job.recorder.disturbance, job.world.period_s, generator)
-    driver = _DisturbedExpert(Expert(job.recorder.expert), disturbance)
+    driver = _DisturbedExpert(Expert(job.recorder.expert), disturbance, share)
     meta = EpisodeMeta(
         source="expert",
         nominal_period_s=job.world.period_s,

@@ -112,7 +112,27 @@ def test_a_push_ends_at_full_lock_and_the_period_is_that_of_the_world(tmp_path: 
     env.close()
 
 
-def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_hard_start_is_driven_again_and_pushed_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pushed as hard as asked for, this drive ends off the road; the start stays in the data."""
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=4.0, height=8, width=16)
+    hard = RecorderConfig(frames=80, disturbance=recorder.DisturbanceConfig(interval_s=0.05, jitter=0.9))
+    made: list[float] = []
+    act = recorder._DisturbedExpert.act
+
+    def note(self: recorder._DisturbedExpert, *seen: Any) -> np.ndarray:
+        if not made or made[-1] != self.share:
+            made.append(self.share)
+        return act(self, *seen)
+
+    monkeypatch.setattr(recorder._DisturbedExpert, "act", note)
+    result = record(tmp_path / "data", world, hard)
+    assert made == list(recorder.PUSHES[: len(made)]) and len(made) > 1, "weaker and weaker"
+    assert result.redrawn == len(made) - 1 and result.frames == 80
+    (episode,) = load_episodes(tmp_path / "data")
+    assert episode.meta.seed == attempt_seed(0, 0), "the same road and start"
+
+
+def test_an_episode_that_the_expert_cannot_drive_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steer = recorder.Expert.steer
 
     def blind(self: recorder.Expert, env: gymnasium.Env[Any, Any]) -> float:
@@ -122,7 +142,7 @@ def test_an_episode_off_the_road_is_drawn_again(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(recorder.Expert, "steer", blind)
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
     result = record(tmp_path / "data", world, RecorderConfig(frames=100))
-    assert result.redrawn == 1 and result.frames == 100
+    assert result.redrawn == len(recorder.PUSHES) and result.frames == 100
     (episode,) = load_episodes(tmp_path / "data")
     assert len(episode) == 100
     assert np.abs(episode.extras["lateral_offset_m"]).max() < 0.5
@@ -132,7 +152,7 @@ def test_a_road_that_nobody_can_drive_is_an_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(recorder.Expert, "steer", lambda self, env: 1.0)
     monkeypatch.setattr(recorder, "MAX_ATTEMPTS", 2)
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
-    with pytest.raises(ValueError, match="left the road in all of 2 draws"):
+    with pytest.raises(ValueError, match="left the road in all of 2 tries"):
         record(tmp_path / "data", world, RecorderConfig(frames=200))
     assert episode_directories(tmp_path / "data") == []
 
