@@ -123,8 +123,8 @@ class SeenPanel:
         view = self.box.of(picture)
         view[:] = self._background
         inner = fit(at_origin(self.box).inset(12, CAPTION_ROWS, 12, 12), seen.shape[1], seen.shape[0])
-        plain = enlarge(seen, inner.width, inner.height)
-        inner.of(view)[:] = plain if saliency is None else highlight(seen, saliency, inner.width, inner.height)
+        size = inner.width, inner.height
+        inner.of(view)[:] = enlarge(seen, *size) if saliency is None else highlight(seen, saliency, *size)
 
 
 class StripPanel:
