@@ -40,6 +40,8 @@ POINTS = 2
 """Intervals of an account's path through the conv head: fewer than on the page of `wormwheel explain`, for speed."""
 REST = 3.0
 """Rest between two accounts, as a multiple of the time that the first one took."""
+REST_MOST_S = 2.0
+"""The longest rest, s: the first account of a process takes much longer than the others."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class Accounts:
         if self._future is None or not self._future.done():
             return None
         future, self._future = self._future, None
-        self._rests_until_s = self._clock() + REST * (self._clock() - self._began_s)
+        now_s = self._clock()
+        self._rests_until_s = now_s + min(REST_MOST_S, REST * (now_s - self._began_s))
         return {**self._moment, **future.result()}
 
 

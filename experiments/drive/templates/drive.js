@@ -93,7 +93,7 @@
     text("way", said.way_m.toFixed(0) + " m");
     text("offset", Math.abs(100 * said.offset_m).toFixed(0) + " cm " + (said.offset_m >= 0 ? "left" : "right"));
     text("offset-more", "lane of " + (100 * said.lane_width_m).toFixed(0) + " cm");
-    if (looked) { text("looked", " " + ago(looked, said)); }
+    if (looked) { text("looked", ", " + ago(looked, said)); }
     if (accounted) { text("sentence-age", "(" + ago(accounted, said) + ")"); }
     if (ages.length && count % 10 === 1) {
       var sorted = ages.slice().sort(function (a, b) { return a - b; });

@@ -223,7 +223,7 @@ def test_what_was_driven_trains(tmp_path: Path):
 def test_inside_and_the_account_of_a_moment(core: str, tmp_path: Path):
     one = session(tmp_path, core)
     assert one.inside is not None
-    times_s = iter([10.0, 10.4, 10.6, 10.6, 11.1, 11.1, 12.5, 12.7, 12.7])
+    times_s = iter([10.0, 10.4, 10.6, 10.6, 11.1, 12.5, 12.7, 12.7, 20.0, 21.9, 22.1, 22.1])
     with ThreadPoolExecutor(1) as executor:
         accounts = Accounts(executor, partial(account_json, policy(core)), lambda: next(times_s))
         seen = follow(one, FRAMES - 2)
@@ -237,6 +237,10 @@ def test_inside_and_the_account_of_a_moment(core: str, tmp_path: Path):
         assert found is not None and accounts.take() is None and (found["time_s"], found["drive"]) == (1.25, 7)
     with ThreadPoolExecutor(1) as accounts._executor:  # it took half a second, and rests for three of them
         assert not accounts.offer(one.inside, 1.3) and accounts.offer(one.inside, 1.35)
+        accounts._executor.shutdown()
+        assert accounts.take() is not None  # it took seven seconds: that is not what it rests by
+    with ThreadPoolExecutor(1) as accounts._executor:
+        assert not accounts.offer(one.inside, 1.4) and accounts.offer(one.inside, 1.45)
     assert found["steering"] == pytest.approx(seen[-1].suggestion, abs=2e-4)
     assert np.sum(found["regions"]) == pytest.approx(found["change"], rel=0.02, abs=3e-4)
     one.look()
