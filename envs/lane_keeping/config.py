@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from envs.camera.lens import CameraRanges
-from envs.lane_keeping.layout import LAYOUTS, SIDES
+from envs.lane_keeping.layout import LAYOUTS, SIDES, STANDING
 from envs.ranges import Ordered, Positive, Share, one_of
 from envs.road.random_road import RandomRoadConfig
 from envs.vehicle.vehicle import VehicleParams
@@ -60,7 +60,8 @@ class LaneKeepingConfig:
     """Drive roads from CSV files against the order of the file."""
     markings: Annotated[str, one_of(*LAYOUTS)] = "two_lanes"
     """Which lines there are: "two_lanes", "one_lane" between two edges, one "line" to follow, or "surface_edge", where
-    two surfaces meet without paint."""
+    two surfaces meet without paint; or what stands on both sides of a lane without paint: "cones" (or cups), "boards"
+    or "kerbs"."""
     keep: Annotated[str, one_of(*SIDES)] = "right"
     """Which lane, or which edge of the pavement, to keep to: "right" or "left"."""
     roads: RandomRoadConfig = field(default_factory=RandomRoadConfig)
@@ -94,6 +95,10 @@ class LaneKeepingConfig:
         if self.height * self.width > MOST_PIXELS:
             raise ValueError(
                 f"a frame must have at most {MOST_PIXELS:,} pixels, got height {self.height} × width {self.width}."
+            )
+        if self.renderer == "tiny" and self.markings in STANDING:
+            raise ValueError(
+                f'markings "{self.markings}" stand up, which the renderer "tiny" cannot draw: take "warp".'
             )
         if not self.track:
             raise ValueError('track must be "random" or at least one CSV file, got nothing.')

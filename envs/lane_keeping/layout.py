@@ -6,6 +6,9 @@
 | `one_lane` | a lane between two edges | its middle |
 | `line` | one line on the ground | the line |
 | `surface_edge` | two surfaces that meet, no paint | the edge on the right or on the left |
+| `cones` | cones or cups on both sides of a lane, no paint | the middle between them |
+| `boards` | boards or walls on both sides of a lane, no paint | the middle between them |
+| `kerbs` | a lane between standing kerbs, no paint | its middle |
 
     road, look = layout_track(track, "one_lane"), layout_look(look, "one_lane")
     target_m, width_m = kept_line(road, "one_lane", "right")
@@ -18,15 +21,18 @@ from dataclasses import replace
 from envs.road.track import Track
 from envs.scene.look import Line, Look
 
-LAYOUTS = ("two_lanes", "one_lane", "line", "surface_edge")
+LAYOUTS = ("two_lanes", "one_lane", "line", "surface_edge", "cones", "boards", "kerbs")
+STANDING = ("cones", "boards", "kerbs")
+"""Those whose edges stand up; the renderer "tiny" cannot draw them."""
 SIDES = ("right", "left")
 
+_ONE_LANE = ("one_lane", *STANDING)
 _NONE = Line(width_m=0.0)
 
 
 def layout_track(track: Track, layout: str) -> Track:
     """The road under a layout: one lane is as wide as each of two would be."""
-    return Track(track.points, 0.5 * track.lane_width_m, track.name) if layout == "one_lane" else track
+    return Track(track.points, 0.5 * track.lane_width_m, track.name) if layout in _ONE_LANE else track
 
 
 def layout_look(look: Look, layout: str) -> Look:
@@ -37,6 +43,10 @@ def layout_look(look: Look, layout: str) -> Look:
         # The line is as clear as the edges that it stands for, and the ground goes on beside it.
         line = replace(look.right, double=False)
         return replace(look, left=_NONE, right=_NONE, centre=line, verge=look.road, kerb=None)
+    if layout in STANDING:
+        # A floor or a yard goes on behind cones and boards; kerbs have a pavement or grass behind them.
+        verge = look.verge if layout == "kerbs" else look.road
+        return replace(look, left=_NONE, right=_NONE, centre=_NONE, verge=verge, kerb=None, edges=layout)
     if layout == "surface_edge":
         return replace(look, left=_NONE, right=_NONE, centre=_NONE, kerb=None)
     return look
@@ -47,7 +57,7 @@ def kept_line(track: Track, layout: str, keep: str) -> tuple[float, float]:
     side = -1.0 if keep == "right" else 1.0
     if layout == "two_lanes":
         return side * 0.5 * track.lane_width_m, track.lane_width_m
-    if layout == "one_lane":
+    if layout in _ONE_LANE:
         return 0.0, 2.0 * track.lane_width_m
     return (0.0 if layout == "line" else side * track.lane_width_m), track.lane_width_m
 

@@ -78,6 +78,9 @@ class Look:
     """The two colours of the kerbs in bends; none when None."""
     kerb_width_m: float = 0.12
     """Width of the kerbs, m."""
+    edges: str = ""
+    """What stands along both edges of the road: "cones" (or cups), "boards" or "kerbs"; nothing for "". See
+    `envs.scene.standing`."""
     cracks_per_m: float = 0.0
     """Cracks and tar seams per metre of road."""
     patches_per_m: float = 0.0

@@ -25,6 +25,7 @@ from envs.road.track import Track
 from envs.scene.ground import GroundPainter, Region, road_region
 from envs.scene.look import Look
 from envs.scene.panorama import draw_panorama
+from envs.scene.standing import StandingEdges
 
 _FAR_M = 18.0
 """Half the side of a window; what is farther away is lower than a pixel."""
@@ -71,6 +72,7 @@ class Scene:
         self._shown: int | None = None
         if self._whole:
             self.camera.load(self._painter.draw(region, pixels_per_m), self.panorama)
+        self._standing = StandingEdges(track, look, params, height, width) if look.edges else None
         self._shade = _vignette(look.vignette, height, width) if look.vignette > 0.0 else None
         self._blur_size = (3, 3) if look.blur_px < 0.6 else (5, 5)
         self._bonnet = _bonnet(look, height, width) if look.bonnet is not None else None
@@ -100,6 +102,8 @@ class Scene:
             back = speed * ago
             before = self.camera.render(x - back * math.cos(yaw), y - back * math.sin(yaw), yaw - turn_radps * ago)
             frame = cv2.addWeighted(frame, 0.5, before, 0.5, 0.0)
+        if self._standing is not None:
+            self._standing.draw(frame, x, y, yaw, s)
         if self._bonnet is not None:
             cv2.copyTo(self._bonnet[0], self._bonnet[1], frame)
         if look.blur_px > 0.25:

@@ -10,7 +10,7 @@ from envs.lane_keeping.env import LaneKeepingEnv
 from envs.lane_keeping.layout import LAYOUTS
 
 KINDS = [(layout, keep) for layout in LAYOUTS for keep in ("right", "left") if layout in ("two_lanes", "surface_edge")]
-KINDS += [("one_lane", "right"), ("line", "right")]
+KINDS += [("one_lane", "right"), ("line", "right"), ("cones", "right"), ("boards", "right"), ("kerbs", "right")]
 
 
 def make(layout: str, keep: str = "right") -> LaneKeepingEnv:
@@ -26,7 +26,7 @@ def test_the_expert_keeps_the_line_that_is_asked_for(layout: str, keep: str):
         _, _, lost, _, info = env.step(np.array([expert.steer(env)], np.float32))
         assert not lost
     assert abs(info["lateral_offset_m"]) < 0.1 * info["lane_width_m"]
-    centre = {"two_lanes": 0.5, "one_lane": 0.0, "line": 0.0, "surface_edge": 1.0}[layout]
+    centre = {"two_lanes": 0.5, "surface_edge": 1.0}.get(layout, 0.0)
     side = -1.0 if keep == "right" else 1.0
     assert env.target_offset_m == pytest.approx(side * centre * info["lane_width_m"], abs=1e-9)
 
@@ -41,12 +41,12 @@ def test_each_layout_looks_otherwise_on_the_same_road():
 
 
 def test_who_leaves_the_one_lane_or_the_edge_is_lost():
-    for layout in ("one_lane", "surface_edge"):
+    for layout in ("one_lane", "surface_edge", "boards"):
         env = make(layout)
         env.reset(seed=4)
         for _ in range(80):
             _, _, lost, _, info = env.step(np.array([1.0], np.float32))
             if lost:
                 break
-        limit = 0.5 if layout == "one_lane" else 1.0
+        limit = 1.0 if layout == "surface_edge" else 0.5
         assert lost and abs(info["lateral_offset_m"]) > limit * info["lane_width_m"]
