@@ -122,6 +122,20 @@ def test_who_repeats_the_recorded_steering_stays_on_the_line():
     assert steps >= len(drive()["steering"]) - 2, "the episode lasts as long as the recording"
 
 
+def test_wheels_start_where_the_recorded_ones_were():
+    """In the middle of a bend, with a servo that is slow: with straight wheels the replay would leave the line."""
+    slow = footage(posed=False)
+    slow = replace(slow, car=replace(slow.car, steering_lag_s=0.3))
+    frame = int(np.abs(slow.wheels_rad[:-30]).argmax())
+    env = RecordedEnv([slow], episode_s=60.0)
+    env.reset(seed=0, options={"frame": frame, "offset_m": 0.0, "heading_rad": 0.0})
+    assert abs(env.vehicle_state.steer) > 0.1
+    assert env.vehicle_state.steer == pytest.approx(slow.wheels_rad[frame])
+    for step in range(25):
+        *_, info = env.step(np.array([drive()["steering"][frame + step]], np.float32))
+        assert abs(info["lateral_offset_m"]) < 0.01
+
+
 def test_who_steers_away_is_lost_and_pays_for_it():
     env = RecordedEnv([footage()], episode_s=60.0)
     env.reset(seed=0, options={"frame": 0, "offset_m": 0.0, "heading_rad": 0.0})
