@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import secrets
 import socket
 import statistics
 import webbrowser
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,6 +170,9 @@ def _accounts(options: DriveOptions, driver: OpenedDriver | None) -> Iterator[Ac
         return
     executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), open_there, (path,))
     try:
+        say("loading what accounts for the steering")
+        with contextlib.suppress(BrokenExecutor):  # the page says so when the first account is asked for
+            executor.submit(os.getpid).result()  # while nobody drives yet: it takes the computer for some seconds
         yield Accounts(executor, explain_there)
     finally:
         executor.shutdown(cancel_futures=True)
