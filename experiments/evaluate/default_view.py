@@ -3,7 +3,8 @@
 The part of the picture in which the road looks as it did where the policy learnt: the horizon at the same height, and
 the lane as wide for the camera's height (`agents.driving.fit.crop_by_geometry`). Horizon and lane are found in the
 frames, the lens is guessed by the kind of car (`agents.driving.recorded_world.RIGS`); the policy's side is in its
-config. Nothing of the steering that is scored is looked at.
+config. Its steering is converted to the kind of car: a bend is judged in lane widths as they are shown, and full lock
+turns one car more than another (`policies.car`). Nothing of the steering that is scored is looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from agents.driving.driver_options import DriverSpec
 from agents.driving.fit import crop_by_geometry
-from agents.driving.recorded_world import RigOptions, rig_of
+from agents.driving.recorded_world import RIGS, RigOptions, rig_of
 from agents.recordings.doctor.view import view_facts
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.lane_estimate import estimate_lane
@@ -33,6 +34,10 @@ NARROWER = 0.65
 """The lane is shown so much narrower than where the policy learnt: people steer for a road farther ahead than the
 expert of LaneKeeping does. On each of two recordings drivers answered best between 0.55 and 0.75, so that either would
 have chosen it for the other; see docs/recordings.md."""
+USUAL_LOCK_LANES = 1.05
+"""Curvature at full lock times the width of a lane in LaneKeeping, for policies that do not say them."""
+GAINS = (0.3, 2.0)
+"""Factors on the steering that are believed."""
 UNSEEN_LANE_HEIGHTS = 3.0
 """Width of a lane, in heights of the camera, where no lines show it: a taped track or a road."""
 LANES_HEIGHTS = (1.5, 7.0)
@@ -51,6 +56,8 @@ class RoadView:
     """Width of the lane, heights of the camera."""
     is_lane_seen: bool
     """Whether lines show it; else it is a guess."""
+    lock_heights: float | None = None
+    """Curvature at full lock, 1 / (height of the camera), of this kind of car; None where the kind is not known."""
 
 
 def with_default_view(name: str, spec: DriverSpec, episodes: EpisodeSet) -> DriverSpec:
@@ -77,7 +84,29 @@ def with_default_view(name: str, spec: DriverSpec, episodes: EpisodeSet) -> Driv
         where = f"the horizon, {road.horizon:.0%} of the height, and {lane}, {road.lane_heights:.1f} camera heights,"
     given = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in crops.items() if value) or "--crop-top 0"
     say(f"{name}: frames of {columns}×{rows} are cropped about {where} as if by {given}")
+    gain = None if road is None or options.steering_gain is not None else gain_for(config, road)
+    if gain is not None:
+        say(f"{name}: its steering is converted to this kind of car as if by --steering-gain {gain:.2f}")
+        options = replace(options, steering_gain=gain)
     return replace(spec, options=replace(options, **crops))
+
+
+def gain_for(config: PolicyConfig, road: RoadView) -> float | None:
+    """Return the factor from a policy's steering to that of the recorded kind of car.
+
+    Args:
+        config: Of the policy.
+        road: What is known of the recording.
+
+    Returns:
+        None where the kind of car is not known, or the policy may have learnt from another one: its frames are cropped.
+    """
+    fit, car = config.preprocessing, config.car or CarInfo()
+    if road.lock_heights is None or any((fit.crop_top, fit.crop_bottom, fit.crop_left, fit.crop_right)):
+        return None
+    lock, width = car.full_lock_curvature_per_m, car.lane_width_m
+    own = lock * width if lock and width else USUAL_LOCK_LANES
+    return min(max(NARROWER * own / (road.lock_heights * road.lane_heights), GAINS[0]), GAINS[1])
 
 
 def road_view(episodes: EpisodeSet) -> RoadView | None:
@@ -86,13 +115,17 @@ def road_view(episodes: EpisodeSet) -> RoadView | None:
     horizon = view_facts(episodes).get("horizon")
     if horizon is None:
         return None
-    rig = rig_of(episodes[0], RigOptions())
+    first = episodes[0]
+    rig, known = rig_of(first, RigOptions()), rig_of(first, RigOptions(), guess=False)
+    lock, height = known.full_lock_curvature_per_m, known.camera_height_m
+    if first.meta.vehicle in RIGS:
+        lock, height = rig.full_lock_curvature_per_m, rig.camera_height_m
     camera = CameraParams(height_m=1.0, forward_m=0.0, hfov_deg=rig.hfov_deg or 90.0, lens=_lens(rig))
     lane = estimate_lane(frames, camera, min(max(horizon, 0.0), 0.8))
     columns = episodes.frame_size[1]
     hfov_deg = 2.0 * math.degrees(math.atan(0.5 * columns / camera.focal_px(columns)[0]))
     width = min(max(lane.width_heights, LANES_HEIGHTS[0]), LANES_HEIGHTS[1]) if lane.is_sure else UNSEEN_LANE_HEIGHTS
-    return RoadView(horizon, hfov_deg, width, lane.is_sure)
+    return RoadView(horizon, hfov_deg, width, lane.is_sure, lock * height if lock and height else None)
 
 
 def _lens(rig: RigOptions) -> float:

@@ -11,10 +11,19 @@ import pytest
 
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from envs.camera.info import camera_info
-from experiments.evaluate.default_view import NARROWER, USUAL_LANE_HEIGHTS, RoadView, crops_for, road_view
+from experiments.evaluate.default_view import (
+    NARROWER,
+    USUAL_LANE_HEIGHTS,
+    USUAL_LOCK_LANES,
+    RoadView,
+    crops_for,
+    gain_for,
+    road_view,
+)
 from experiments.training_sets import FrameOptions, crop_by_view
 from policies.car import CarInfo
 from policies.policy import PolicyConfig
+from policies.preprocessing import Preprocessing
 from tests.agents.driving.test_rig_estimate import Frames as Held
 from tests.envs.recorded.drives import drive
 from tests.experiments.verbs import wormwheel, write_tub
@@ -51,6 +60,21 @@ def test_horizon_and_lane_look_as_they_did_where_the_policy_learnt(lane: float, 
     assert down == pytest.approx(own_focal / ahead, rel=0.03)
 
 
+def test_steering_is_converted_to_a_known_kind_of_car_unless_a_gain_is_given():
+    road = RoadView(horizon=0.3, hfov_deg=90.0, lane_heights=3.0, is_lane_seen=True, lock_heights=0.3)
+    gain = gain_for(PolicyConfig(), road)
+    assert gain == pytest.approx(NARROWER * USUAL_LOCK_LANES / 0.9)
+    known = PolicyConfig(car=CarInfo(full_lock_curvature_per_m=2.0, lane_width_m=0.4))
+    assert gain_for(known, road) == pytest.approx(NARROWER * 0.8 / 0.9)
+    wider = gain_for(PolicyConfig(), replace(road, lane_heights=6.0))
+    assert gain is not None and wider == pytest.approx(gain / 2), (
+        "the same bend is more in lane widths, and less of full lock"
+    )
+    assert gain_for(PolicyConfig(), replace(road, lock_heights=None)) is None
+    cropped = Preprocessing(120, 160, crop_top=40, height=48, width=96)
+    assert gain_for(PolicyConfig(preprocessing=cropped), road) is None, "it may have learnt in this kind of car"
+
+
 def test_road_view_of_a_drive_finds_horizon_and_lane():
     kept = drive()
     camera, car = kept["camera"], {"camera_hfov_deg": kept["camera"].hfov_deg}
@@ -70,6 +94,8 @@ def test_a_simulated_driver_is_tested_on_a_tub_without_being_told_how(
     ran = wormwheel(capsys, "evaluate", "--policy", trained, "--data", tub)
     assert ran.code == 0, ran.err
     assert "frames of 64×48 are cropped about the" in ran.err
+    if "camera heights" in ran.err:
+        assert "as if by --steering-gain" in ran.err
     given = wormwheel(capsys, "evaluate", "--policy", trained, "--data", tub, "--crop-top", 16)
     assert given.code == 0 and "cropped about" not in given.err
 
