@@ -8,7 +8,9 @@ scratch.remove()
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ PREFIX = "wormwheel-"
 """What the names of these folders begin with."""
 ALIVE = "alive"
 """File in each of them whose lock its process holds."""
+MADE = re.compile(PREFIX + "[a-z0-9_]{8}")
+"""What `tempfile` makes of that."""
 _cleared: set[str] = set()
 
 
@@ -37,29 +41,66 @@ class Scratch:
         if tempfile.gettempdir() not in _cleared:
             _cleared.add(tempfile.gettempdir())
             clear_dead(Path(tempfile.gettempdir()))
+        while (lock := self._make()) is None:
+            pass  # another process that starts took it, empty, for one that was left
+        self._lock = lock
+
+    def _make(self) -> int | None:
+        """Make a folder and hold its lock; returns the open file, None if the folder is gone again."""
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = os.open(self.path / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            lock = os.open(self.path / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            return None
         if fcntl is not None:
             with suppress(OSError):
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (self.path / ALIVE).exists():
+            return lock
+        os.close(lock)
+        return None
 
     def remove(self) -> None:
         """Remove the folder and what is in it."""
-        os.close(self._lock)
-        shutil.rmtree(self.path, ignore_errors=True)
+        if fcntl is None:
+            os.close(self._lock)  # Windows removes no open file
+            _remove(self.path)
+        else:
+            _remove(self.path)
+            os.close(self._lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, what says whose it is last: a kill on the way leaves what the next one recognises."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != ALIVE:
+                path.unlink()
+        (folder / ALIVE).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def clear_dead(place: Path) -> list[Path]:
-    """Remove the folders of this user in a place whose process is gone; returns them."""
+    """Remove the folders of this user in a place whose process is gone; returns them.
+
+    One that is named, owned and closed to others like these and is empty was left by a kill as it was made or removed.
+    """
     removed: list[Path] = []
     for folder in place.glob(f"{PREFIX}*") if fcntl is not None else ():
         with suppress(OSError):
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                continue
+            if MADE.fullmatch(folder.name) and stat.S_IMODE(status.st_mode) == 0o700 and not any(folder.iterdir()):
+                folder.rmdir()
+                removed.append(folder)
                 continue
             descriptor = os.open(folder / ALIVE, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
                 removed.append(folder)
             finally:
                 os.close(descriptor)

@@ -61,6 +61,9 @@ def cut_back(directory: Path, keep: Callable[[str, int], bool]) -> None:
         WriteError: if a file cannot be written; it is as it was then.
         DamagedFile: if a file is damaged otherwise than by being cut short, or is no file.
     """
+    for folder in list(directory.iterdir()) if directory.is_dir() else ():
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()  # A kill came before its file; the next one would be the second.
     for path in sorted(directory.rglob(PATTERN)):
         check_regular(path)
         with damaged(path, "remove it; the figures stand in metrics.jsonl as well"):
