@@ -59,7 +59,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "agents/driving/statistics.py": (f"{_AGENTS}/driving/test_statistics.py",),
     "agents/imitation/augmentation.py": (f"{_AGENTS}/imitation/test_augmentation.py",),
     "agents/imitation/batches.py": (f"{_AGENTS}/imitation/test_batches.py",),
-    "agents/imitation/train.py": (f"{_AGENTS}/imitation/test_train.py", f"{_AGENTS}/imitation/test_loss.py"),
+    "agents/imitation/train.py": (
+        f"{_AGENTS}/imitation/test_loss.py",
+        f"{_AGENTS}/imitation/test_options.py",
+        f"{_AGENTS}/imitation/test_train.py",
+    ),
     "agents/ppo/distributions.py": (f"{_AGENTS}/ppo/test_distributions.py",),
     "agents/ppo/evaluate.py": (f"{_AGENTS}/ppo/test_surroundings.py", f"{_AGENTS}/ppo/test_line.py"),
     "agents/ppo/replay.py": (f"{_AGENTS}/ppo/test_surroundings.py", f"{_AGENTS}/ppo/test_resume.py"),
