@@ -8,8 +8,9 @@ moments. Predicted twice: by the slope of the circuit and the head run without t
 the region's share in the account, beside the largest gap between the shares' sum and the change. For LTCs the same
 with synapses: one is cut for the K frames, predicted from the gradient of its conductance. `--closed-loop N` does it
 on the road at N moments: the region of the camera's picture itself keeps what it showed at the first of K frames, or
-the synapse is cut from there on, the car drives on, and what it steers at the last is compared with the drive that was
-left alone. The prediction knows nothing of where the car goes instead.
+the synapse is cut from there on, the car drives on, and what it steers at the last, and where it is then, is compared
+with the drive that was left alone. The prediction knows nothing of where the car goes instead and what it sees there:
+a car that steers less to the left soon sees that it should steer more.
 """
 
 from __future__ import annotations
@@ -91,10 +92,9 @@ def run(options: AblationOptions) -> None:
         if has_synapses(policy):
             found[name]["synapse"] = synapses(policy, options)
         if options.closed_loop:
-            removed, share = on_the_road(policy, options)
-            found[name] |= {"region, closed loop": removed, "region, by its share, closed loop": share}
+            found[name] |= on_the_road(policy, options)
             if has_synapses(policy):
-                found[name]["synapse, closed loop"] = synapses_on_the_road(policy, options)
+                found[name] |= synapses_on_the_road(policy, options)
     rows = [
         [name, part, f"{one.moments}", f"{one.spearman:.3f}", "–" if np.isnan(one.gap) else f"{one.gap:.2%}"]
         for name, parts in found.items()
@@ -185,14 +185,14 @@ def synapses(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
     return _agree(predicted, measured, float("nan"))
 
 
-def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> tuple[Agreement, Agreement]:
+def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dict[str, Agreement]:
     """Cover a random region while the car drives on; predicted by `predicted_removal` and by its share."""
     fit = policy.config.preprocessing
     masks = region_masks(fit.height, fit.width, options.grid)
     rows, columns = (masks[:, :, 0].shape[1], masks.shape[2])
     if (rows, columns) != (fit.source_height, fit.source_width):
         raise ValueError("--closed-loop needs a policy whose camera gives what its head sees, without crop or resize.")
-    predicted, shares, measured = [], [], []
+    predicted, shares, measured, moved = [], [], [], []
     with progress("on the road", options.closed_loop, "moments") as bar:
         for seed, drive, states, first, rng in moments(policy, options, options.closed_loop, 2):
             span = slice(first, first + options.frames)
@@ -208,15 +208,22 @@ def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> tuple[Agreem
                 predicted.append(float(removed[0]))
                 shares.append(float(account.regions.sum(0).flatten()[number]))
                 measured.append(float(drive.steering[last] - covered.steering[last]))
+                moved.append(float(drive.quantities["offset"][last] - covered.quantities["offset"][last]))
             bar.advance()
-    return _agree(predicted, measured, float("nan")), _agree(shares, measured, float("nan"))
+    nan = float("nan")
+    return {
+        "region, on the road": _agree(predicted, measured, nan),
+        "region, on the road, by its share": _agree(shares, measured, nan),
+        "region, on the road: place": _agree(predicted, moved, nan),
+        "region, on the road, by its share: place": _agree(shares, moved, nan),
+    }
 
 
-def synapses_on_the_road(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
+def synapses_on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dict[str, Agreement]:
     """Cut a random recurrent synapse while the car drives on."""
     from policies.explain.account import predicted_cut
 
-    predicted, measured = [], []
+    predicted, measured, moved = [], [], []
     with progress("cut on the road", options.closed_loop, "moments") as bar:
         for seed, drive, states, first, rng in moments(policy, options, options.closed_loop, 3):
             span, last = slice(first, first + options.frames), first + options.frames - 1
@@ -227,8 +234,13 @@ def synapses_on_the_road(policy: DrivingPolicy, options: AblationOptions) -> Agr
             if len(without.steering) > last:
                 predicted.append(float(changes[number]))
                 measured.append(float(drive.steering[last] - without.steering[last]))
+                moved.append(float(drive.quantities["offset"][last] - without.quantities["offset"][last]))
             bar.advance()
-    return _agree(predicted, measured, float("nan"))
+    nan = float("nan")
+    return {
+        "synapse, on the road": _agree(predicted, measured, nan),
+        "synapse, on the road: place": _agree(predicted, moved, nan),
+    }
 
 
 def _agree(predicted: list[float], measured: list[float], gap: float) -> Agreement:

@@ -111,9 +111,13 @@ def test_on_the_road_a_part_is_taken_away_as_it_is_in_thought():
     """With K = 2 the steering is read before the car moves otherwise: on the road and on its frames it is the same."""
     policy, options = driver("ltc"), AblationOptions(closed_loop=3, frames=2, seed=1)
     masks = region_masks(24, 48, options.grid)
-    removed, shares = on_the_road(policy, options)
-    cuts = synapses_on_the_road(policy, options)
-    assert removed.moments == shares.moments == cuts.moments == 3 and removed.measured == shares.measured
+    found_on_road = {**on_the_road(policy, options), **synapses_on_the_road(policy, options)}
+    removed, shares, cuts = (
+        found_on_road[name]
+        for name in ("region, on the road", "region, on the road, by its share", "synapse, on the road")
+    )
+    assert all(one.moments == 3 for one in found_on_road.values()) and len(found_on_road) == 6
+    assert removed.measured == shares.measured
     on_frames, cut_there = [], []
     for kind, found in ((2, on_frames), (3, cut_there)):
         for _, drive, states, first, rng in moments(policy, options, 3, kind):
