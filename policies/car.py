@@ -41,6 +41,9 @@ class CarInfo:
     camera_horizon: Number | None = None
     """Row of the horizon as a share of the picture's height: 0 at the top, 1 at the bottom."""
 
+    lookahead_s: Positive | None = None
+    """Time ahead of the point on the road that whoever was imitated steered for, s."""
+
     def steering_gain(self, here: CarInfo) -> float:
         """Return by what steering that was learnt in this car is multiplied in another one.
 

@@ -254,7 +254,7 @@ def _record_attempt(
             seen = step.seen_info
             if not len(recording):
                 lane_width_m = float(seen["lane_width_m"])
-                car = car_of_env(step.env, lane_width_m).to_json()
+                car = car_of_env(step.env, lane_width_m).to_json() | {"lookahead_s": job.recorder.expert.lookahead_s}
                 known = {"lane_width_m": lane_width_m, "car": car, **rig_of_env(step.env)}
                 recording.meta = replace(meta, extra=known)
             x_m, y_m, yaw_rad = driver.pose

@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from agents.driving.driver_options import DriverSpec
 from agents.driving.fit import crop_by_geometry
 from agents.driving.recorded_world import RIGS, RigOptions, rig_of
@@ -34,6 +36,9 @@ NARROWER = 0.65
 """The lane is shown so much narrower than where the policy learnt: people steer for a road farther ahead than the
 expert of LaneKeeping does. On each of two recordings drivers answered best between 0.55 and 0.75, so that either would
 have chosen it for the other; see docs/recordings.md."""
+USUAL_LOOKAHEAD_S, FAR_LOOKAHEAD_S = 0.3, 0.8
+"""How far ahead that expert looks, and how far one that looks as far as people do: then the lane keeps its width, and
+between the two it is narrower in proportion."""
 USUAL_LOCK_LANES = 1.05
 """Curvature at full lock times the width of a lane in LaneKeeping, for policies that do not say them."""
 GAINS = (0.3, 2.0)
@@ -106,7 +111,13 @@ def gain_for(config: PolicyConfig, road: RoadView) -> float | None:
         return None
     lock, width = car.full_lock_curvature_per_m, car.lane_width_m
     own = lock * width if lock and width else USUAL_LOCK_LANES
-    return min(max(NARROWER * own / (road.lock_heights * road.lane_heights), GAINS[0]), GAINS[1])
+    return min(max(narrower_for(car) * own / (road.lock_heights * road.lane_heights), GAINS[0]), GAINS[1])
+
+
+def narrower_for(car: CarInfo) -> float:
+    """Return how much narrower than where it learnt a policy is shown the lane, by how far ahead its teacher looked."""
+    lookahead_s = USUAL_LOOKAHEAD_S if car.lookahead_s is None else car.lookahead_s
+    return float(np.interp(lookahead_s, [USUAL_LOOKAHEAD_S, FAR_LOOKAHEAD_S], [NARROWER, 1.0]))
 
 
 def road_view(episodes: EpisodeSet) -> RoadView | None:
@@ -146,7 +157,7 @@ def crops_for(config: PolicyConfig, frame_size: tuple[int, int], road: RoadView 
         width, height = car.lane_width_m, car.camera_height_m
         lane = width / height if width and height else USUAL_LANE_HEIGHTS
         own = CarInfo(
-            lane_width_m=NARROWER * lane,
+            lane_width_m=narrower_for(car) * lane,
             camera_height_m=1.0,
             camera_hfov_deg=car.camera_hfov_deg or USUAL_HFOV_DEG,
             camera_horizon=USUAL_HORIZON if car.camera_horizon is None else car.camera_horizon,

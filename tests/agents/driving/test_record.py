@@ -44,6 +44,7 @@ def test_records_exactly_the_frames_asked_for(tmp_path: Path):
     poses = {"x_m", "y_m", "yaw_rad", "heading_error_rad"}
     assert set(first.extras) == {"lateral_offset_m", "speed_mps", *poses}
     assert first.meta.vehicle == "bicycle" and first.meta.nominal_period_s == 0.05
+    assert first.meta.extra["car"]["lookahead_s"] == recorder.ExpertConfig().lookahead_s
     assert first.meta.seed == attempt_seed(3, 0) != episodes[1].meta.seed
     np.testing.assert_allclose(np.diff(first.time_s), 0.05, atol=1e-6)
 

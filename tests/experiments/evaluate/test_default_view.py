@@ -18,6 +18,7 @@ from experiments.evaluate.default_view import (
     RoadView,
     crops_for,
     gain_for,
+    narrower_for,
     road_view,
 )
 from experiments.training_sets import FrameOptions, crop_by_view
@@ -71,6 +72,9 @@ def test_steering_is_converted_to_a_known_kind_of_car_unless_a_gain_is_given():
         "the same bend is more in lane widths, and less of full lock"
     )
     assert gain_for(PolicyConfig(), replace(road, lock_heights=None)) is None
+    far = PolicyConfig(car=CarInfo(lookahead_s=0.8))
+    assert gain_for(far, road) == pytest.approx(USUAL_LOCK_LANES / 0.9), "its teacher looked as far as people do"
+    assert narrower_for(CarInfo(lookahead_s=0.55)) == pytest.approx(0.5 * (1 + NARROWER))
     cropped = Preprocessing(120, 160, crop_top=40, height=48, width=96)
     assert gain_for(PolicyConfig(preprocessing=cropped), road) is None, "it may have learnt in this kind of car"
 
