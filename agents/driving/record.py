@@ -1,7 +1,7 @@
 """Recording the expert: it drives, something pushes the wheel, the label stays the expert's.
 
 Every episode is fixed by the recording's seed and its own number alone, so the data do not depend on how many processes
-make them. An episode in which the car leaves the road is driven again from the same start, with weaker pushes and at
+make them. An episode in which the car leaves the road is driven again from the same start, with weaker pushes, at
 last with none, so that hard starts and roads stay in the data; only where the expert alone cannot stay on the road is
 another one drawn. So every episode has its planned length. A kill loses the episodes in flight; those that are complete
 are kept, and recording on makes only what is missing.
@@ -37,8 +37,11 @@ from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.vehicle.bullet import has_bullet
 
-PUSHES = (1.0, 0.6, 0.3, 0.0)
-"""Strength of the pushes, as shares of what was asked for, with which a start is tried in turn."""
+PUSHES = (1.0, 0.6, 0.3, 0.0, 0.0)
+"""Strength of the pushes, as shares of what was asked for, with which a start is tried in turn; the last time by an
+expert that looks no farther ahead than `NEAR_S`, and so comes back sooner."""
+NEAR_S = 0.3
+"""How far that one looks ahead, s."""
 MAX_ATTEMPTS = 20
 """Tries of one episode that may end off the road before recording gives up."""
 REPORT_EVERY = 50
@@ -238,7 +241,10 @@ def _record_attempt(
     seed = attempt_seed(job.recorder.seed, job.number, drawn)
     generator = np.random.default_rng([job.recorder.seed, job.number, drawn])  # the same pushes at the same moments
     disturbance = Disturbance(job.recorder.disturbance, job.world.period_s, generator)
-    driver = _DisturbedExpert(Expert(job.recorder.expert), disturbance, share)
+    config = job.recorder.expert
+    if attempt == len(PUSHES) - 1:
+        config = replace(config, lookahead_s=min(config.lookahead_s, NEAR_S))
+    driver = _DisturbedExpert(Expert(config), disturbance, share)
     meta = EpisodeMeta(
         source="expert",
         nominal_period_s=job.world.period_s,

@@ -75,7 +75,7 @@ class LaneKeepingConfig:
     vehicle_params: VehicleParams = field(default_factory=VehicleParams)
     """The car."""
     start_offset: Annotated[float, Field(ge=0.0, le=0.9)] = 0.15
-    """The start is drawn within this share of the lane width from the middle of the lane."""
+    """The start is drawn within this share of the lane width from the middle of the lane, and on the pavement."""
     start_heading_rad: Share = 0.1
     """The start is drawn within this angle of the direction of the road, rad."""
     lane_sign_delay_s: Annotated[tuple[_Wait, _Wait], Ordered] | None = None

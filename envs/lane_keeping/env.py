@@ -21,7 +21,7 @@ from envs.camera.info import CameraInfo, camera_info
 from envs.camera.lens import draw_camera
 from envs.lane_keeping.config import LaneKeepingConfig, with_overrides
 from envs.lane_keeping.dashboard import Dashboard, DashboardState
-from envs.lane_keeping.layout import is_lost, kept_line, layout_look, layout_track
+from envs.lane_keeping.layout import is_lost, kept_line, layout_look, layout_track, start_lateral
 from envs.lane_keeping.memory import Blackouts, LaneSign
 from envs.lane_keeping.scenario import Scenario
 from envs.protocol import Motion
@@ -231,7 +231,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         offset = float(generator.uniform(-config.start_offset, config.start_offset)) * width
         self._speed = float(generator.uniform(*config.speed_mps))
         yaw = float(track.heading(s)) + float(generator.uniform(-config.start_heading_rad, config.start_heading_rad))
-        x, y = (float(value) for value in track.point(s, target + offset))
+        x, y = (float(value) for value in track.point(s, start_lateral(track, config.markings, target + offset)))
         self._state = self._vehicle.reset(x, y, yaw, self._speed)
         self._s, self._lateral, self._heading, self._curvature = self._cursor.start(x, y)
         self._progress = self._time = self._steering = 0.0

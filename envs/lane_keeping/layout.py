@@ -26,6 +26,8 @@ STANDING = ("cones", "boards", "kerbs")
 """Those whose edges stand up; the renderer "tiny" cannot draw them."""
 SIDES = ("right", "left")
 
+START_EDGE = 0.9
+"""Starts are within this share of the way from the centre line to the edge of the pavement."""
 _ONE_LANE = ("one_lane", *STANDING)
 _NONE = Line(width_m=0.0)
 
@@ -60,6 +62,13 @@ def kept_line(track: Track, layout: str, keep: str) -> tuple[float, float]:
     if layout in _ONE_LANE:
         return 0.0, 2.0 * track.lane_width_m
     return (0.0 if layout == "line" else side * track.lane_width_m), track.lane_width_m
+
+
+def start_lateral(track: Track, layout: str, lateral_m: float) -> float:
+    """Where a start drawn so far left of the centre line is: on the pavement, or the car would be lost at once."""
+    if layout == "surface_edge":
+        return lateral_m
+    return min(max(lateral_m, -START_EDGE * track.lane_width_m), START_EDGE * track.lane_width_m)
 
 
 def is_lost(track: Track, layout: str, keep: str, lateral_m: float) -> bool:

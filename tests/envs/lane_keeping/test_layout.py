@@ -50,3 +50,13 @@ def test_who_leaves_the_one_lane_or_the_edge_is_lost():
                 break
         limit = 1.0 if layout == "surface_edge" else 0.5
         assert lost and abs(info["lateral_offset_m"]) > limit * info["lane_width_m"]
+
+
+def test_a_start_is_on_the_pavement_however_far_aside_it_may_be_drawn():
+    env = LaneKeepingEnv(vehicle="bicycle", variety=0.0, height=8, width=16, start_offset=0.9, start_heading_rad=0.0)
+    lateral = []
+    for seed in range(25):
+        _, info = env.reset(seed=seed, options=None)
+        lateral.append((info["lateral_offset_m"] + env.target_offset_m) / info["lane_width_m"])
+        assert not env.step(np.zeros(1, np.float32))[4]["crashed"]
+    assert min(lateral) == pytest.approx(-0.9, abs=0.02), "some were drawn beside it"
