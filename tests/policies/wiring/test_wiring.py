@@ -217,8 +217,8 @@ def test_draws_every_neuron_and_synapse() -> None:
     [
         lambda: Wiring.fully_connected(50_000, 1, 8),
         lambda: Wiring.random(50_000, 1, 8, sparsity=0.999),
-        lambda: Wiring.random(1_000, 1, 10_000_000, sparsity=0.999),  # inputs count too
-        lambda: Wiring.fully_connected(1_000, 1, 10_000_000),
+        lambda: Wiring.random(1_000, 1, 10**12, sparsity=0.999),  # inputs count too
+        lambda: Wiring.fully_connected(1_000, 1, 10**12),
         lambda: Wiring.auto_ncp(50_000, 1, 8, sparsity=0.1),
         lambda: Wiring.ncp(8, 50_000, 50_000, 1, 1, 50_000, 1, 1),
         lambda: Wiring(8, (("motor", 10**9),), (), ()),
