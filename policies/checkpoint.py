@@ -239,6 +239,7 @@ def _car_lines(car: CarInfo | None) -> list[str]:
         "camera_pitch_deg": "tilted {:.3g}° down",
         "camera_hfov_deg": "{:.3g}° wide",
         "camera_horizon": "horizon at {:.0%} of the height from the top",
+        "lookahead_s": "from one who looked {:.2g} s ahead",
     }
     return ["- learnt in (means): " + ", ".join(words[name].format(value) for name, value in car.to_json().items())]
 
