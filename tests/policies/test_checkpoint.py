@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 
 from policies import checkpoint
+from policies.car import CarInfo
 from policies.checkpoint import CheckpointError, load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 
@@ -189,3 +191,12 @@ def test_what_is_no_file_is_not_waited_for(saved: Path):
             load_policy(saved)
         (saved / name).unlink()
         (saved / name).write_bytes(content)
+
+
+def test_the_readme_says_all_that_is_known_of_the_car(tmp_path: Path):
+    """Whatever a recording knows of its car, a policy that learnt from it can be saved."""
+    known = CarInfo(**{item.name: 0.5 for item in fields(CarInfo)})
+    save_policy(DrivingPolicy.create(PolicyConfig(core="gru", car=known)), tmp_path / "policy")
+    (line,) = [one for one in (tmp_path / "policy" / "README.md").read_text().splitlines() if "learnt in" in one]
+    assert line.count(",") == len(fields(CarInfo)) - 1
+    assert load_policy(tmp_path / "policy").config.car == known
