@@ -15,26 +15,24 @@ Modules that are run by `python -m` have the same command line:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import io
 import itertools
 import logging
-import math
 import os
 import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
 from experiments.help.declared import read_options
 from experiments.help.page import help_page
 from experiments.interrupts import INTERRUPTED, LINE, at_once, is_command, may_say, raised
+from experiments.option_values import impossible
 from experiments.streams import LastingStream, lasting_streams
 from wormwheel import explain, hidden_by
 
@@ -346,7 +344,7 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
         with contextlib.redirect_stderr(message):
             options = tyro.cli(kind, prog=program, args=arguments, **more)
         empty = any(word == "" or (word.startswith("--") and word.endswith("=")) for word in arguments)
-        if trouble := next(_impossible(options, without="" if empty and "." not in arguments else None), None):
+        if trouble := next(impossible(options, without="" if empty and "." not in arguments else None), None):
             raise ValueError(f"{trouble} See {program} --help.")
         return options
     except SystemExit as leaving:
@@ -354,28 +352,6 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
         cause = leaving.__context__
         words = describe(cause) if isinstance(cause, ValueError) else _gist(message.getvalue())
         raise ValueError(f"{words}{_meant(kind, arguments, 'config' in more)} See {program} --help.") from None
-
-
-def _impossible(value: Any, name: str = "", without: str | None = None) -> Iterator[str]:
-    """Yield what is wrong with values that no option can mean, at any depth: NaN, and more than 64 bits.
-
-    Args:
-        value: of an option, or all of them.
-        name: of the option.
-        without: "" where an option was given nothing: a path made of that is the current directory, which nobody named.
-    """
-    if without is not None and isinstance(value, Path) and value == Path(without):
-        yield f"{name} must name a file or directory, got nothing (for the present directory say .)."
-    elif isinstance(value, float) and math.isnan(value):
-        yield f"{name} must be a number, got nan."
-    elif isinstance(value, int) and abs(value) >> 63:
-        yield f"{name} must fit into 64 bits, got {value!s:.40}."
-    elif dataclasses.is_dataclass(value):
-        for item in dataclasses.fields(value):
-            yield from _impossible(getattr(value, item.name), f"{name}.{item.name}" if name else item.name, without)
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _impossible(one, name, without)
 
 
 def with_words(arguments: list[str]) -> list[str]:

@@ -28,6 +28,7 @@ from agents.imitation.augmentation import AugmentationConfig
 from agents.imitation.train import ImitationConfig, ImitationResult, Progress, make_windows, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.fingerprint import fingerprint
 from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.device import check_device, gains_by_bfloat16
@@ -43,7 +44,6 @@ from experiments.training_sets import (
     are_simulated,
     choose_preprocessing,
     crop_by_view,
-    fingerprint,
     fit_frames,
     split,
 )

@@ -6,7 +6,6 @@ set chooses the best epoch, so figures on the held-out set are not flattered by 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import replace
@@ -32,8 +31,6 @@ from policies.preprocessing import Preprocessing
 
 MOST_COPIES = 2
 """Held-out frames that may be copies of others by chance: a picture all black or white."""
-LOOKS = 64
-"""Frames whose pixels count in a fingerprint."""
 MANY_EPISODES = 10
 """From so many simulated episodes on, whole episodes are held out by default."""
 
@@ -159,23 +156,6 @@ def _is_simulated(path: Path) -> bool:
         return read_json(first / "meta.json")["seed"] is not None
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return False
-
-
-def fingerprint(episodes: EpisodeSet) -> str:
-    """Return a digest of recordings: all labels and times, and the pixels of `LOOKS` frames spread evenly over them."""
-    digest = hashlib.sha256()
-    for episode in episodes:
-        digest.update(f"{len(episode)} {episode.meta.height} {episode.meta.width} ".encode())
-        digest.update(np.ascontiguousarray(episode.steering, np.float32).tobytes())
-        digest.update(np.ascontiguousarray(episode.time_s - episode.time_s[0], np.float64).tobytes())
-    ends = np.cumsum([len(episode) for episode in episodes])
-    if episodes.frame_size[0]:
-        for step in np.unique(np.linspace(0, ends[-1] - 1, LOOKS).astype(int)):
-            index = int(np.searchsorted(ends, step, side="right"))
-            episode = episodes[index]
-            at = int(step - (ends[index] - len(episode)))
-            digest.update(episode.frames(at, at + 1).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def fit_frames(episodes: EpisodeSet, preprocessing: Preprocessing, directory: Path) -> EpisodeSet:

@@ -28,6 +28,7 @@ from pydantic.dataclasses import dataclass
 from agents.driving.rig_estimate import RigEstimate, estimate_rig
 from agents.recordings import load_episodes
 from agents.recordings.episodes import Episode, EpisodeSet
+from agents.recordings.fingerprint import fingerprint
 from agents.recordings.options import ReadOptions
 from agents.recordings.view_estimate import estimate_view, frames_of
 from envs import LANE_KEEPING, RECORDED
@@ -143,6 +144,8 @@ class RecordedWorld:
     limit_m: Positive | None = None
     """Distance from the line at which the car counts as lost, m; what the frames can show when None."""
 
+    code: str = ""
+    """A few letters that change when the recordings do."""
     name: str = RECORDED_WORLD
     """What it is called in tables and at the command line."""
     throttle: bool = False
@@ -191,11 +194,12 @@ def recorded_world(
     rows, columns = episodes.frame_size
     if not rows:
         raise ValueError(f"{paths[0]} has no pictures, only logs: there is nothing to drive along.")
-    given = {"height": world.height or rows, "width": world.width or columns}
+    given: dict[str, Any] = {"height": world.height or rows, "width": world.width or columns}
     fitted, words = _whole_rig(world.data, replace(world.reading, from_s=0.0, to_s=None, episodes=()), world.rig)
     if note is not None and words:
         note(words)
-    return replace(world, rig=fitted, period_s=more.get("period_s", episodes.nominal_period_s), **given)  # type: ignore[arg-type]
+    given |= {"period_s": more.get("period_s", episodes.nominal_period_s), "code": fingerprint(episodes)}
+    return replace(world, rig=fitted, **given)
 
 
 def make_world_env(world: World) -> gymnasium.Env[Any, Any]:

@@ -30,6 +30,7 @@ from agents.driving.recorded_world import RigOptions
 from agents.driving.statistics import Estimate, bootstrap
 from agents.imitation.train import ImitationConfig, Progress, train_imitation
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.fingerprint import fingerprint
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.files import load_array
 from agents.recordings.splits import cut_into_blocks, split_by_time_block
@@ -46,7 +47,6 @@ from experiments.training_sets import (
     are_simulated,
     choose_preprocessing,
     crop_by_view,
-    fingerprint,
     fit_frames,
 )
 from policies.cores import import_core

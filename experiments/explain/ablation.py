@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 
 from experiments.cli import run_script
 from experiments.console import check_json, progress, table, write_results
-from experiments.explain.watch import watch_drive
+from experiments.explain.watch import Watched, watch_drive
 from experiments.policy_paths import name_policies
 from policies.checkpoint import load_policy
 from policies.explain.account import explain_decision, measured_change, predicted_removal, region_masks
@@ -157,7 +157,7 @@ def removals(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
             predicted.append(float(predicted_removal(policy, *given, *more)[0]))
             measured.append(float(measured_change(policy, *given, *more)[0]))
             bar.advance()
-    return _agree(predicted, measured, float("nan"))
+    return _agree(predicted, measured)
 
 
 def has_synapses(policy: DrivingPolicy) -> bool:
@@ -182,7 +182,7 @@ def synapses(policy: DrivingPolicy, options: AblationOptions) -> Agreement:
             predicted.append(float(shares[number]))
             measured.append(cut_change(policy, *given, number, times))
             bar.advance()
-    return _agree(predicted, measured, float("nan"))
+    return _agree(predicted, measured)
 
 
 def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dict[str, Agreement]:
@@ -207,15 +207,13 @@ def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dict[str, Ag
                 removed = predicted_removal(policy, *given, masks[number : number + 1], times, options.reference)
                 predicted.append(float(removed[0]))
                 shares.append(float(account.regions.sum(0).flatten()[number]))
-                measured.append(float(drive.steering[last] - covered.steering[last]))
-                moved.append(float(drive.quantities["offset"][last] - covered.quantities["offset"][last]))
+                _note(drive, covered, last, measured, moved)
             bar.advance()
-    nan = float("nan")
     return {
-        "region, on the road": _agree(predicted, measured, nan),
-        "region, on the road, by its share": _agree(shares, measured, nan),
-        "region, on the road: place": _agree(predicted, moved, nan),
-        "region, on the road, by its share: place": _agree(shares, moved, nan),
+        "region, on the road": _agree(predicted, measured),
+        "region, on the road, by its share": _agree(shares, measured),
+        "region, on the road: place": _agree(predicted, moved),
+        "region, on the road, by its share: place": _agree(shares, moved),
     }
 
 
@@ -233,17 +231,21 @@ def synapses_on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dic
             without = watch_drive(policy, seed, 10.0, stop=last + 1, without=(first, number))
             if len(without.steering) > last:
                 predicted.append(float(changes[number]))
-                measured.append(float(drive.steering[last] - without.steering[last]))
-                moved.append(float(drive.quantities["offset"][last] - without.quantities["offset"][last]))
+                _note(drive, without, last, measured, moved)
             bar.advance()
-    nan = float("nan")
     return {
-        "synapse, on the road": _agree(predicted, measured, nan),
-        "synapse, on the road: place": _agree(predicted, moved, nan),
+        "synapse, on the road": _agree(predicted, measured),
+        "synapse, on the road: place": _agree(predicted, moved),
     }
 
 
-def _agree(predicted: list[float], measured: list[float], gap: float) -> Agreement:
+def _note(alone: Watched, changed: Watched, last: int, measured: list[float], moved: list[float]) -> None:
+    """Add by how much a changed drive steers less at its last step, and how much less far left it is."""
+    measured.append(float(alone.steering[last] - changed.steering[last]))
+    moved.append(float(alone.quantities["offset"][last] - changed.quantities["offset"][last]))
+
+
+def _agree(predicted: list[float], measured: list[float], gap: float = float("nan")) -> Agreement:
     found = float(spearmanr(predicted, measured).statistic)
     return Agreement(found, gap, len(predicted), tuple(predicted), tuple(measured))
 

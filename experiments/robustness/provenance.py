@@ -15,8 +15,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import envs
-from agents.driving.other_world import OtherWorld
 from agents.driving.trials import Place
+from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import PERTURBATIONS, parse
 
 LETTERS = 16
@@ -36,8 +36,10 @@ def fingerprint_env() -> str:
 
 
 def fingerprint_world(world: Place | None = None) -> str:
-    """Return a few letters that change when the code of an env does: ours, and that of an env that others made."""
-    return f"{fingerprint_env()}-{world.code}" if isinstance(world, OtherWorld) else fingerprint_env()
+    """Return a few letters that change with our code of envs, and with the code or the recordings that a world is."""
+    if world is None or isinstance(world, LaneKeepingConfig):
+        return fingerprint_env()
+    return f"{fingerprint_env()}-{world.code}"
 
 
 def fingerprint_perturbation(perturbation: str) -> str:

@@ -21,6 +21,7 @@ from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import respond
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.fingerprint import fingerprint
 from agents.recordings.options import ReadOptions
 from agents.recordings.splits import split_by_time_block
 from experiments.robustness.jobs import ConditionRow, PolicyRun, condition_columns
@@ -47,6 +48,10 @@ class RecordedData:
     def load(self) -> EpisodeSet:
         """Read them, once in a process."""
         return _load(self)
+
+    def code(self) -> str:
+        """Return a few letters that change when the recordings do."""
+        return _code(self)
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,8 @@ class RecordedJob:
 
     @property
     def code(self) -> str:
-        """What it is made by; see `experiments.robustness.provenance`."""
-        return fingerprint_code(self.perturbation)
+        """What it is made by and on; see `experiments.robustness.provenance`."""
+        return f"{fingerprint_code(self.perturbation)}-{self.data.code()}"
 
     @property
     def weight(self) -> int:
@@ -161,6 +166,11 @@ class RecordedJob:
             for number, blocks in enumerate(sums)
             for block, (count, squared, absolute, spread) in enumerate(blocks)
         ]
+
+
+@lru_cache(maxsize=2)
+def _code(data: RecordedData) -> str:
+    return fingerprint(data.load())
 
 
 @lru_cache(maxsize=2)

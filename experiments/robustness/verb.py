@@ -357,7 +357,7 @@ def make_plan(
         "seed": options.seed,
         "seeds": options.seeds,
         "effect_seed": options.effect_seed,
-        "world": replace(world, code="") if isinstance(world, OtherWorld) else world,
+        "world": world if isinstance(world, LaneKeepingConfig) else replace(world, code=""),
         "recordings": options.recordings,
         **({"drive_in": options.drive_in} if options.drive_in == "none" else {}),
     }

@@ -21,9 +21,8 @@ from agents.runs.device import check_device
 from experiments.robustness.drivers import find_policy_runs
 from experiments.train_ppo import TrainPPOOptions
 from experiments.training_runs import dead_driver, dead_learner
-from experiments.training_sets import SplitOptions, are_simulated, fingerprint, split
+from experiments.training_sets import SplitOptions, are_simulated, split
 from policies.checkpoint import load_policy
-from tests.agents.toys import episodes
 from tests.experiments.verbs import DRIVER, tree, wormwheel, write_tub
 
 QUICK = (*DRIVER, "--epochs", 1, "--no-baseline")
@@ -95,17 +94,6 @@ def test_a_recording_that_has_changed_is_refused(tmp_path: Path, capsys: pytest.
     refused = wormwheel(capsys, *train, "--resume")
     assert refused.code == 2 and "was started with other data" in refused.complaint
     assert tree(out) == before
-
-
-def test_a_fingerprint_sees_labels_times_and_pixels():
-    one, other = episodes(2), episodes(2)
-    assert fingerprint(one) == fingerprint(other)
-    other[1].source.frames[:] ^= 1  # type: ignore[union-attr]
-    found = {fingerprint(one), fingerprint(episodes(2, seed=1)), fingerprint(episodes(2, steps=119))}
-    assert len(found) == 3
-    late = episodes(2)
-    late[0].time_s[5] += 0.01
-    assert fingerprint(late) not in found
 
 
 def test_held_out_figures_are_of_the_held_out_frames(trained: Path, recording: Path):

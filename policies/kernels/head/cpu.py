@@ -116,9 +116,28 @@ def _sums(vectors: int, pixels: int) -> Any:
     return intrinsic(typing)
 
 
-_one, _two, _three, _four = (_sums(v, pixels) for v, pixels in zip(range(1, MOST + 1), PIXELS, strict=True))
-_one_alone, _two_alone, _three_alone, _four_alone = (_sums(v, 1) for v in range(1, MOST + 1))
 FLOAT, LONG = 4, 8
+
+
+def _by_vectors(one, two, three, four):
+    """Return one function of four that compute 1 to 4 vectors of channels."""
+
+    @inlined
+    def compute(vectors, source, row, step, rows, length, weights, bias, target, apart):
+        if vectors == 1:
+            one(source, row, step, rows, length, weights, bias, target, apart)
+        elif vectors == 2:
+            two(source, row, step, rows, length, weights, bias, target, apart)
+        elif vectors == 3:
+            three(source, row, step, rows, length, weights, bias, target, apart)
+        else:
+            four(source, row, step, rows, length, weights, bias, target, apart)
+
+    return compute
+
+
+_together = _by_vectors(*(_sums(v, pixels) for v, pixels in zip(range(1, MOST + 1), PIXELS, strict=True)))
+_alone = _by_vectors(*(_sums(v, 1) for v in range(1, MOST + 1)))
 
 
 @inlined
@@ -128,27 +147,17 @@ def _line(vectors, columns, source, row, step, rows, length, weights, bias, targ
     x = 0
     while x < columns:
         if columns < together:
-            from_here, to_here = source + FLOAT * x * step, target + FLOAT * x * apart
-            if vectors == 1:
-                _one_alone(from_here, row, step, rows, length, weights, bias, to_here, apart)
-            elif vectors == 2:
-                _two_alone(from_here, row, step, rows, length, weights, bias, to_here, apart)
-            elif vectors == 3:
-                _three_alone(from_here, row, step, rows, length, weights, bias, to_here, apart)
-            else:
-                _four_alone(from_here, row, step, rows, length, weights, bias, to_here, apart)
+            _alone(
+                vectors, source + FLOAT * x * step, row, step, rows, length, weights, bias,
+                target + FLOAT * x * apart, apart,
+            )  # fmt: skip
             x += 1
             continue
         at = min(x, columns - together)  # the last ones again rather than a loop for what is left
-        from_here, to_here = source + FLOAT * at * step, target + FLOAT * at * apart
-        if vectors == 1:
-            _one(from_here, row, step, rows, length, weights, bias, to_here, apart)
-        elif vectors == 2:
-            _two(from_here, row, step, rows, length, weights, bias, to_here, apart)
-        elif vectors == 3:
-            _three(from_here, row, step, rows, length, weights, bias, to_here, apart)
-        else:
-            _four(from_here, row, step, rows, length, weights, bias, to_here, apart)
+        _together(
+            vectors, source + FLOAT * at * step, row, step, rows, length, weights, bias,
+            target + FLOAT * at * apart, apart,
+        )  # fmt: skip
         x += together
 
 

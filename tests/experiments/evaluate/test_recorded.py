@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from agents.recordings import load_episodes
 from agents.recordings.convert import convert
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.cli import main
+from experiments.robustness.provenance import fingerprint_world
 from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -93,6 +95,9 @@ def test_robustness_drives_along_a_recording_in_closed_loop(
     assert (rows.planned_s == 1.0).all() and rows.saliency_ssim.notna().all()
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["plan"]["world"]["name"] == "Recorded"
+    world = recorded_world([recording])
+    changed = replace(world, code="another recording")
+    assert world.code and fingerprint_world(world) != fingerprint_world(changed) != fingerprint_world()
 
 
 def test_the_gate_judges_along_a_recording(recording: Path, driver: Path, tmp_path: Path):

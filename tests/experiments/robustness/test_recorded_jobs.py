@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,17 @@ def test_the_last_part_alone(job: RecordedJob):
     last = replace(job, data=replace(job.data, last=0.5))
     assert sum(row["frames"] for row in last.run(lambda steps: None)) == pytest.approx(70, abs=2)
     assert last.key == "mine-0/recorded-clean"
+
+
+def test_another_recording_in_its_place_is_another_job(job: RecordedJob, tmp_path: Path):
+    assert job.code == replace(job, data=replace(job.data, paths=(*job.data.paths,))).code
+    copy = tmp_path / "data"
+    shutil.copytree(job.data.paths[0], copy)
+    assert replace(job, data=RecordedData((copy,))).code == job.code, "the same frames elsewhere"
+    steering = next(copy.rglob("steering.npy"))
+    np.save(steering, -np.load(steering))
+    changed = replace(job, data=RecordedData((copy / ".." / "data",)))  # read again: a process keeps what it has read
+    assert changed.code != job.code
 
 
 def test_recordings_are_read_as_the_options_say(job: RecordedJob):
