@@ -192,7 +192,10 @@ def on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dict[str, Ag
     rows, columns = (masks[:, :, 0].shape[1], masks.shape[2])
     if (rows, columns) != (fit.source_height, fit.source_width):
         raise ValueError("--closed-loop needs a policy whose camera gives what its head sees, without crop or resize.")
-    predicted, shares, measured, moved = [], [], [], []
+    predicted: list[float] = []
+    shares: list[float] = []
+    measured: list[float] = []
+    moved: list[float] = []
     with progress("on the road", options.closed_loop, "moments") as bar:
         for seed, drive, states, first, rng in moments(policy, options, options.closed_loop, 2):
             span = slice(first, first + options.frames)
@@ -221,7 +224,9 @@ def synapses_on_the_road(policy: DrivingPolicy, options: AblationOptions) -> dic
     """Cut a random recurrent synapse while the car drives on."""
     from policies.explain.account import predicted_cut
 
-    predicted, measured, moved = [], [], []
+    predicted: list[float] = []
+    measured: list[float] = []
+    moved: list[float] = []
     with progress("cut on the road", options.closed_loop, "moments") as bar:
         for seed, drive, states, first, rng in moments(policy, options, options.closed_loop, 3):
             span, last = slice(first, first + options.frames), first + options.frames - 1
