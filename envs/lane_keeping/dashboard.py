@@ -16,7 +16,7 @@ from envs.dashboard.layout import plan
 from envs.dashboard.panels import Header, MapPanel, SeenPanel, SteeringPanel, StripPanel
 from envs.scene.scene import Scene
 
-OFFSET_SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
+OFFSET_SCALES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Limits of the strip of offsets, shares of the lane width."""
 
 

@@ -37,7 +37,7 @@ class Counterfactual:
         unit: of the dose.
         dose: smallest one found that crashes; None where the largest is survived.
         survived: the nearest one found that is survived; 0 for none at all, NaN where the mildest severity crashes.
-        kept_at: dose of the last drive that kept the lane; 0 for none at all.
+        kept_at: dose of the last drive that stayed on the road; 0 for none at all.
         crashed_at: dose of the first one that left it; the largest dose where nothing crashes.
         tried: every dose that was driven, and whether it crashed.
     """

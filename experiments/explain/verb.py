@@ -109,7 +109,7 @@ def run(options: ExplainOptions) -> None:
             found = explain(
                 policy, drive, options.frames, options.reference, options.every, silence, lambda: bar.advance()
             )
-    ended = "it left the road" if drive.crashed else "it kept the lane" if not options.data else "beside a human"
+    ended = "it left the road" if drive.crashed else "it stayed on the road" if not options.data else "beside a human"
     title = f"{name} ({policy.config.core.upper()}) {about}: {len(drive.frames) * drive.period_s:.1f} s, {ended}"
     page = out / PAGE
     with replacing(page) as beside:
@@ -173,14 +173,14 @@ def _counterfactual(policy: DrivingPolicy, options: ExplainOptions, out: Path, n
     write_results(options.json, "explain", options, _figures(found))
     if found.dose is None:
         say(
-            f"{found.name}: kept the lane at the largest dose there is, {found.survived:g} ({found.unit}), on the road "
+            f"{found.name}: stayed on the road at the largest dose there is, {found.survived:g} ({found.unit}), on the road "
             f"of seed {options.seed}; another --seed may show a crash. Film: {film}"
         )
     elif found.survived != found.survived:
         say(f"{found.name}: crashed at the mildest severity already, {found.dose:.4g} ({found.unit}); film: {film}")
     else:
         say(
-            f"{found.name}: kept the lane at {found.survived:.4g}, crashed at {found.dose:.4g} ({found.unit}), on the "
+            f"{found.name}: stayed on the road at {found.survived:.4g}, crashed at {found.dose:.4g} ({found.unit}), on the "
             f"road of seed {options.seed}; film: {film}"
         )
 

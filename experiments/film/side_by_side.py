@@ -79,7 +79,8 @@ class SideBySideFilm:
         """Return the last picture with how each drive went in its header."""
         picture = picture.copy()
         for header, (words, crashed) in zip(self._headers, outcomes, strict=True):
-            header.draw(picture, words.split(",")[0].replace(" without leaving the road", ", kept the lane"), crashed)
+            way = words.split(",")[0].replace(" without leaving the road", ", stayed on the road")
+            header.draw(picture, way.split(" in ")[0] if crashed else way, crashed)  # half a line is short
         return picture
 
 
