@@ -173,15 +173,15 @@ def _counterfactual(policy: DrivingPolicy, options: ExplainOptions, out: Path, n
     write_results(options.json, "explain", options, _figures(found))
     if found.dose is None:
         say(
-            f"{found.name}: stayed on the road at the largest dose there is, {found.survived:g} ({found.unit}), on the road "
-            f"of seed {options.seed}; another --seed may show a crash. Film: {film}"
+            f"{found.name}: stayed on the road at the largest dose there is, {found.survived:g} ({found.unit}), on the "
+            f"road of seed {options.seed}; another --seed may show a crash. Film: {film}"
         )
     elif found.survived != found.survived:
         say(f"{found.name}: crashed at the mildest severity already, {found.dose:.4g} ({found.unit}); film: {film}")
     else:
         say(
-            f"{found.name}: stayed on the road at {found.survived:.4g}, crashed at {found.dose:.4g} ({found.unit}), on the "
-            f"road of seed {options.seed}; film: {film}"
+            f"{found.name}: stayed on the road at {found.survived:.4g}, crashed at {found.dose:.4g} ({found.unit}), on "
+            f"the road of seed {options.seed}; film: {film}"
         )
 
 
