@@ -62,6 +62,12 @@ def test_speed_follows_the_cruise_controller() -> None:
     assert state.speed == pytest.approx(1.3, abs=1e-3)
 
 
+def test_way_under_steady_acceleration_is_half_of_it_by_the_square_of_time() -> None:
+    vehicle = BicycleVehicle(VehicleParams(acceleration_mps2=2.0))
+    vehicle.reset(0.0, 0.0, 0.0, 0.0)
+    assert vehicle.step(0.0, 5.0, 0.5).x == pytest.approx(0.5 * 2.0 * 0.5**2, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", ["wheelbase_m", "friction", "steering_lag_s"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_params_out_of_range_are_refused(name: str, value: float) -> None:

@@ -100,6 +100,12 @@ def test_shares_and_rates_have_exact_bounds():
     level = PLAN.level(0.05, 0)
     assert share.high == pytest.approx(1 - level ** (1 / 12)) and share.low == 0
     assert rate.high == pytest.approx(-np.log(level) / (12 * 30 / 1000))
+    (short,) = [
+        one
+        for one in checks(lambda c, r: 0.0, ("crashes_per_km <= 100",), distance_m=0.25)
+        if one.group == "requirement"
+    ]
+    assert short.high == pytest.approx(-np.log(level) / (12 * 0.25 / 1000)), "drives of less than a metre count as well"
     assert share_bounds(12, 12, 0.05)[1] == 1.0 and rate_bounds(0, 0.0, 0.05) == (0.0, np.inf)
 
 
