@@ -170,6 +170,16 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path: Path):
     assert tree(tmp_path / "part") == tree(tmp_path / "whole")
 
 
+def test_only_what_dead_processes_left_is_removed(tmp_path: Path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f".episode{recorder.PARTIAL}{owner}-x" for owner in (os.getpid(), "somebody", ended.pid)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(names[:2])
+
+
 def test_a_kill_keeps_what_is_complete(tmp_path: Path):
     """SIGKILL in the middle: whole episodes stay, and recording goes on."""
     process = worker_context().Process(target=record, args=(tmp_path / "data", WORLD, RecorderConfig(frames=6000)))
