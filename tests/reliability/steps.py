@@ -55,6 +55,8 @@ def drive(vehicle: str, steps: int, seed: int) -> Driven:
     Raises:
         AssertionError: if something is not finite or outside its space; says at which step.
     """
+    gc.collect()
+    gc.freeze()  # What was there before is not looked through each time.
     rng = np.random.default_rng(seed)
     names = [name for name, made in PERTURBATIONS.items() if made.family != "adversarial"]
     config = LaneKeepingConfig(vehicle=vehicle, height=24, width=48, episode_s=10.0, resets_per_road=5)
@@ -85,6 +87,7 @@ def drive(vehicle: str, steps: int, seed: int) -> Driven:
             used[tenth].append(_used())
             next_look = made + steps // (10 * LOOKS)
     env.close()
+    gc.unfreeze()
     tenths = [np.median(np.asarray(seen), axis=0) for seen in used if seen]
     before, after = tenths[min(1, len(tenths) - 1)], tenths[-1]
     memory_mib = tuple(round(float(seen[0]) / 2**20, 1) for seen in tenths)

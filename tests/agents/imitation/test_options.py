@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.imitation.train import ImitationConfig, adopt, drop_patches, smoothed, train_imitation
+from agents.imitation.train import ImitationConfig, adopt, drop_patches, set_learning_rates, smoothed, train_imitation
 from agents.recordings.episodes import EpisodeSet
 from agents.runs.directory import RunDirectory
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -80,3 +80,20 @@ def test_patches_are_the_same_through_a_window():
     assert (grey == grey[:, :1]).all()
     assert torch.equal(seen[~grey], frames[~grey])
     assert drop_patches(frames, 0.0, torch.Generator()) is frames
+
+
+def test_patches_are_squares_of_an_eighth_of_the_height():
+    seen = drop_patches(torch.zeros(1, 1, 24, 48, 3, dtype=torch.uint8), 0.5, torch.Generator().manual_seed(0))
+    squares = seen[0, 0, :, :, 0].reshape(8, 3, 16, 3)
+    assert torch.equal(squares, squares[:, :1, :, :1].expand_as(squares)) and 0.2 < (squares > 0).float().mean() < 0.8
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_along_half_a_cosine():
+    config = ImitationConfig(head_learning_rate=1e-3, core_learning_rate=1e-2, warmup=0.2)
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.AdamW([{"params": [weight]} for weight in weights])
+    shares = {0.0: 1e-3, 0.1: 0.5, 0.2: 1.0, 0.6: 0.5, 0.4: 0.5 + 0.5**1.5, 1.0: 1e-3}
+    for done, share in shares.items():
+        set_learning_rates(optimizer, done, config)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([1e-3 * share, 1e-2 * share]), done
