@@ -25,7 +25,6 @@ from typing import Any
 
 from agents.runs.files import (
     PARTIAL,
-    clear_dead_sockets,
     clear_leftovers,
     make_directory,
     remove,
@@ -35,6 +34,7 @@ from agents.runs.files import (
 )
 from agents.runs.lock import LOCK, locked
 from agents.runs.reading import DamagedFile, parse_json, read_bytes, read_json, read_object
+from agents.runs.sockets import clear_dead_sockets
 
 MARKER = "config.json"
 """Name of the file by which a directory belongs to a run."""

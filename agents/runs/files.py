@@ -17,7 +17,6 @@ import re
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -204,27 +203,6 @@ def clear_leftovers(directory: Path) -> list[Path]:
             remove(entry)
         cleared.append(entry)
     return cleared
-
-
-def clear_dead_sockets() -> None:
-    """Remove the temporary directories of `multiprocessing` in which killed processes left their sockets.
-
-    Only directories of this user that hold nothing but sockets which no process has open, as Linux lists them; a
-    connection on trial would disturb those that are in use. Elsewhere nothing is removed.
-    """
-    try:
-        listed = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    in_use = {line.split()[-1] for line in listed if line}
-    for place in Path(tempfile.gettempdir()).glob("pymp-*"):
-        try:
-            inside = list(place.iterdir())
-            mine = place.lstat().st_uid == os.getuid()
-        except OSError:
-            continue
-        if mine and inside and all(entry.is_socket() and str(entry) not in in_use for entry in inside):
-            remove(place)
 
 
 def private_directory(name: str) -> Path | None:

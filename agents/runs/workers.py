@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn, TypeVar
 
+from agents.runs.sockets import mark_socket_directory
 from agents.runs.stalls import StallWatch, is_halted
 
 Job = TypeVar("Job")
@@ -191,6 +192,7 @@ def start_process(process: BaseProcess) -> None:
     """
     end_halted_server()
     with interrupts_held_back():
+        mark_socket_directory()
         try:
             process.start()
         except (EOFError, ConnectionError):

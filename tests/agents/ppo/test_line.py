@@ -16,7 +16,7 @@ from gymnasium import spaces
 from agents.ppo import update
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.checkpoint import FILE, read_learner
-from agents.ppo.evaluate import evaluate
+from agents.ppo.evaluate import MiddleAction, evaluate
 from agents.ppo.replay import make_vector_env
 from agents.runs.directory import RunDirectory
 from experiments.console import Bar
@@ -152,3 +152,12 @@ def test_a_learner_with_the_former_names_of_options_resumes(tmp_path: Path) -> N
     del values["ppo"]["imitator_kl_coef_end"]
     safetensors.torch.save_file(saved.tensors, tmp_path / FILE, {"learner": json.dumps(values)})
     assert LiquidPPO.load(tmp_path).config.imitator_kl_coef_end == 0.25
+
+
+def test_the_middle_of_the_actions_is_halfway_and_the_first_of_discrete_ones() -> None:
+    space = spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([1.0, 3.0], np.float32))
+    actions, state = MiddleAction(space).predict(np.zeros((3, 5)))
+    np.testing.assert_array_equal(actions, [[0.0, 1.5]] * 3)
+    assert actions.dtype == np.float32 and state is None
+    actions, _ = MiddleAction(spaces.Discrete(3, start=2)).predict({"seen": np.zeros((2, 4)), "more": np.zeros((2, 1))})
+    np.testing.assert_array_equal(actions, [2, 2])
