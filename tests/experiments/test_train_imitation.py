@@ -51,6 +51,7 @@ def test_leaves_a_policy_figures_and_a_log(tmp_path: Path, capsys: pytest.Captur
     assert not (out / "frames").exists()
 
 
+@pytest.mark.thorough
 def test_learns_the_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path):
     """What is held out is predicted better than by the mean: the chain from pictures to figures is right way round."""
     options = (*DRIVER, "--epochs", 25, "--batch-size", 4, "--head-learning-rate", 4e-3, "--no-baseline")

@@ -66,7 +66,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "agents/ppo/distributions.py": (f"{_AGENTS}/ppo/test_distributions.py",),
     "agents/ppo/evaluate.py": (f"{_AGENTS}/ppo/test_surroundings.py", f"{_AGENTS}/ppo/test_line.py"),
-    "agents/ppo/replay.py": (f"{_AGENTS}/ppo/test_surroundings.py", f"{_AGENTS}/ppo/test_resume.py"),
+    "agents/ppo/replay.py": (
+        *(f"{_AGENTS}/ppo/test_surroundings.py", f"{_AGENTS}/ppo/test_resume.py"),
+        f"{_AGENTS}/ppo/test_shared_vec_env.py",
+    ),
     "agents/ppo/rollout.py": (f"{_AGENTS}/ppo/test_rollout.py", f"{_AGENTS}/ppo/test_update.py"),
     "agents/ppo/update.py": (f"{_AGENTS}/ppo/test_update.py",),
     "agents/recordings/episodes.py": (f"{_AGENTS}/recordings/test_episodes.py",),

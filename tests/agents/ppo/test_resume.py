@@ -181,6 +181,17 @@ def test_an_env_goes_back_where_it_was() -> None:
         assert mine[1] == reward
 
 
+@pytest.mark.parametrize("last", [-1.0, 1.0])
+def test_an_env_that_ends_on_the_way_back_is_not_the_same(last: float) -> None:
+    """Ended or cut short: in the saved run it did neither."""
+    env = ReplayableEpisodes(Levels())
+    env.reset(seed=4)
+    env.step(np.zeros(1))
+    there = env.snapshot()
+    with pytest.raises(RuntimeError, match="ended its episode at step 2 of the 2"):
+        env.restore(there | {"actions": [np.zeros(1), np.array([last])]})
+
+
 class Levels(gymnasium.Env[np.ndarray, np.ndarray]):
     """Shows what it was seeded with; the action decides whether it ends well or badly."""
 

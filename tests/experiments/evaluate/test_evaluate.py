@@ -53,6 +53,7 @@ def test_one_table_for_several_policies_and_noise_levels(
         assert words in ran.out
 
 
+@pytest.mark.thorough
 def test_processes_do_not_change_the_figures(trained: Path):
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=0.5)
     policy = trained / "policy"

@@ -80,6 +80,7 @@ def test_another_experiment_is_refused_in_the_same_place(done: claim.LiquidClaim
     assert "perceptron" in told and "cfc-wired" in told and told.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_a_killed_training_goes_on_to_the_same_weights(
     done: claim.LiquidClaim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -63,6 +63,7 @@ def donkeycar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.thorough
 def test_the_two_lines_of_the_readme_drive_in_donkeycars_loop(exported: Exported, donkeycar: Path, tmp_path: Path):
     _, folder = exported("ltc")
     (tmp_path / "car").symlink_to(folder)
