@@ -70,8 +70,12 @@ MODULES: dict[str, tuple[str, ...]] = {
         *(f"{_AGENTS}/ppo/test_surroundings.py", f"{_AGENTS}/ppo/test_resume.py"),
         f"{_AGENTS}/ppo/test_shared_vec_env.py",
     ),
-    "agents/ppo/rollout.py": (f"{_AGENTS}/ppo/test_rollout.py", f"{_AGENTS}/ppo/test_update.py"),
-    "agents/ppo/update.py": (f"{_AGENTS}/ppo/test_update.py",),
+    "agents/ppo/rollout.py": (
+        *(f"{_AGENTS}/ppo/test_rollout.py", f"{_AGENTS}/ppo/test_update.py", f"{_AGENTS}/ppo/test_resume.py"),
+    ),
+    "agents/ppo/update.py": (
+        *(f"{_AGENTS}/ppo/test_update.py", f"{_AGENTS}/ppo/test_line.py", f"{_AGENTS}/ppo/test_resume.py"),
+    ),
     "agents/recordings/episodes.py": (f"{_AGENTS}/recordings/test_episodes.py",),
     "agents/recordings/splits.py": (f"{_AGENTS}/recordings/test_episodes.py",),
     "envs/lane_keeping/env.py": (f"{_ENVS}/lane_keeping/test_env.py",),

@@ -65,7 +65,9 @@ def test_an_evaluation_has_as_many_roads_as_episodes() -> None:
     Levels.seeds = []
     model = LiquidPPO("gru", Levels(), n_steps=8, chunk=8, batch_size=8)
     Levels.seeds = []
-    scores = evaluate(model, Levels, range(70, 80), side_by_side=4)
+    news: list[tuple[int, int]] = []
+    scores = evaluate(model, Levels, range(70, 80), side_by_side=4, on_step=lambda *one: news.append(one))
+    assert [sum(one) for one in zip(*news, strict=True)] == [10 * Levels.length, 10], "steps made, episodes ended"
     assert sorted(Levels.seeds) == [score.seed for score in scores] == list(range(70, 80))
 
 
