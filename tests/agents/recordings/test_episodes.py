@@ -50,6 +50,11 @@ def test_an_episode_refuses_what_would_poison_training(change, message):
         Episode(**{**good, **change})
 
 
+def test_full_lock_is_within_the_range():
+    full = Episode(np.array([-1, 1], np.float32), np.array([0.0, 1.0]), EpisodeMeta("tub"))
+    assert len(full) == 2
+
+
 def test_meta_survives_json_and_keys_of_a_later_version():
     meta = EpisodeMeta("tub", 0.1, 48, 96, "bullet", "warp", 7, 1.5, {"wear": 0.2})
     assert EpisodeMeta.from_json({**meta.to_json(), "not yet known": 1}) == meta
@@ -66,6 +71,22 @@ def test_sets_tell_their_size_and_rate_or_name_what_differs():
     with pytest.raises(ValueError, match=r"\[0.05, 0.1\]"):
         _ = mixed.nominal_period_s
     assert mixed.with_nominal_period(0.2).nominal_period_s == 0.2
+
+
+def test_between_two_moments_of_the_time_line_of_a_source():
+    whole = make_set([10, 10, 10])  # 0.5 s each
+    part = whole.between(0.4, 1.1)
+    assert [(len(episode), round(episode.meta.start_s, 6)) for episode in part] == [(2, 0.4), (10, 0.5), (2, 1.0)]
+    assert part[0].frames()[0, 0, 0, 1] == 8 and part[2].frames()[-1, 0, 0, 1] == 1
+    to_the_end = whole.between(1.2, None)
+    assert [len(episode) for episode in to_the_end] == [6]
+    assert len(whole.between(1.5, None)) == len(whole.between(-1.0, 0.0)) == 0
+
+
+def test_no_more_than_two_sizes_are_named():
+    sizes = [dataclasses.replace(make_set([3])[0], meta=EpisodeMeta(f"set {n}", PERIOD_S, n, n)) for n in (1, 2, 3)]
+    with pytest.raises(ValueError, match="got 1×1 in set 1 and 2×2 in set 2; read"):
+        _ = EpisodeSet(tuple(sizes)).frame_size
 
 
 def test_cut_makes_pieces_that_join_to_the_whole():
