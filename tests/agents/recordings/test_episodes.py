@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeMeta, EpisodeSet
-from agents.recordings.splits import cut_into_blocks, split_by_episode, split_by_time_block
+from agents.recordings.splits import cut_into_blocks, split_by_episode, split_by_source, split_by_time_block
 from tests.agents.counted import PERIOD_S, make_set
 
 
@@ -136,6 +136,19 @@ def test_no_held_out_step_is_nearer_than_the_gap(lengths, fraction, gap_steps):
     assert held.frame_count <= fraction * sum(lengths) + 1
 
 
+def test_the_gap_is_two_seconds_if_nothing_is_said():
+    (train,), (held,) = split_by_time_block(make_set([200]))
+    assert held.meta.start_s - train.duration_s == pytest.approx(2.0, abs=1.01 * PERIOD_S)
+
+
+def test_whole_sources_are_held_out():
+    several = EpisodeSet(tuple(episode for name in "abcde" for episode in make_set([5, 6], name)))
+    train, held = split_by_source(several, 0.4, seed=2)
+    sources = [{episode.meta.source for episode in side} for side in (train, held)]
+    assert list(map(len, sources)) == [3, 2] and not sources[0] & sources[1]
+    assert train.frame_count + held.frame_count == several.frame_count
+
+
 def test_whole_episodes_are_held_out_by_seed():
     episodes = make_set([5, 6, 7, 8, 9])
     train, held = split_by_episode(episodes, 0.4, seed=1)
@@ -154,6 +167,7 @@ def test_whole_episodes_are_held_out_by_seed():
         (lambda: split_by_time_block(make_set([5]), gap_s=1.0), "too short to hold out 20% with a gap of 1 s"),
         (lambda: split_by_time_block(make_set([5]), gap_s=-1.0), "at least 0 seconds"),
         (lambda: split_by_time_block(make_set([5]), float("nan")), "between 0 and 1"),
+        (lambda: cut_into_blocks(EpisodeSet((*make_set([10]), *make_set([6], "two"))), 5), "0.8 s of driving is too"),
     ],
 )
 def test_impossible_splits_are_refused(call, message):
