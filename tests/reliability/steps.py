@@ -5,8 +5,8 @@
 Each vehicle drives LaneKeeping with actions drawn anew every few steps, extremes among them, each episode with a
 start of its own, five to a road and its look, every third one under a perturbation. Observations, rewards and figures
 are checked at every step. Memory and open files are compared between the second tenth of the way, when caches are
-filled, and the last: medians over ends of episodes, since roads differ in size, and of what is in use, after the C
-library has given back what is free (else its reserve is counted, which goes up and down by a third).
+filled, and the last: medians over moments on one and the same road, since roads differ in size, and of what is in use,
+after the C library has given back what is free (else its reserve is counted, which goes up and down by a third).
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ FLAT = 0.01
 
 LOOKS = 50
 """Ends of episodes in a tenth of the way at which memory is looked at."""
+
+LOOK_SEED = 1
+"""Of the road on which it is."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,10 @@ def drive(vehicle: str, steps: int, seed: int) -> Driven:
             over = terminated or truncated
             crashes += bool(terminated)
         episodes += 1
-        tenth = 10 * made // (steps + 1)
-        if made >= next_look or not used[tenth]:
-            used[tenth].append(_used())
+        road_ends = episodes % config.resets_per_road == 0
+        if (made >= next_look and road_ends) or made >= steps:
+            env.reset(seed=LOOK_SEED)
+            used[10 * made // (steps + 1)].append(_used())
             next_look = made + steps // (10 * LOOKS)
     env.close()
     gc.unfreeze()
