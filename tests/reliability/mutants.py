@@ -78,7 +78,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "agents/recordings/episodes.py": (f"{_AGENTS}/recordings/test_episodes.py",),
     "agents/recordings/splits.py": (f"{_AGENTS}/recordings/test_episodes.py",),
-    "envs/lane_keeping/env.py": (f"{_ENVS}/lane_keeping/test_env.py",),
+    "envs/lane_keeping/env.py": (f"{_ENVS}/lane_keeping/test_env.py", f"{_ENVS}/perturbations/test_env.py"),
     "envs/perturbations/families/timing.py": (
         f"{_ENVS}/perturbations/test_doses.py",
         f"{_ENVS}/perturbations/test_env.py",

@@ -21,6 +21,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
+from envs.camera.info import CameraInfo
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.lane_keeping.scenario import Scenario
 from envs.road.random_road import RandomRoadConfig, random_track
@@ -442,3 +443,12 @@ def test_each_line_of_the_road_is_drawn_in_its_own_style() -> None:
     assert along(edge, 0) > 0.98 and along(edge, 1) < 0.01
     assert 0.4 < along(-edge, 1) < 0.6 and along(-edge, 0) < 0.01
     assert along(0.0, 0) + along(0.0, 1) < 0.01
+
+
+def test_the_camera_is_known_from_the_first_reset_on() -> None:
+    env = LaneKeepingEnv(vehicle="bicycle", height=24, width=40, period_s=0.1)
+    assert env.camera_info() == CameraInfo(24, 40, 0.1)
+    env.reset(seed=0)
+    known, camera = env.camera_info(), env.scene.params
+    assert (known.height, known.width, known.period_s) == (24, 40, 0.1)
+    assert known.height_m == pytest.approx(camera.height_m) and known != CameraInfo(24, 40, 0.1)
