@@ -83,7 +83,10 @@ MODULES: dict[str, tuple[str, ...]] = {
         f"{_ENVS}/perturbations/test_doses.py",
         f"{_ENVS}/perturbations/test_env.py",
     ),
-    "envs/perturbations/families/noise.py": (f"{_ENVS}/perturbations",),
+    "envs/perturbations/families/noise.py": (
+        f"{_ENVS}/perturbations/test_perturbations.py",
+        f"{_ENVS}/perturbations/test_doses.py",
+    ),
     "envs/road/track.py": (f"{_ENVS}/road/test_track.py",),
     "envs/vehicle/vehicle.py": (f"{_ENVS}/vehicle/test_vehicle.py",),
     "experiments/gate/judge.py": (f"{_VERBS}/gate/test_judge.py",),

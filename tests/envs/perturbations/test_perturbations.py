@@ -221,6 +221,7 @@ def test_noise_has_the_moments_of_its_formula() -> None:
         assert noisy.mean() == pytest.approx(100.0, abs=0.5) and noisy.std() == pytest.approx(deviation, rel=0.02), name
     photons = seen("shot", 5, 1, grey) / 255.0 * 15.0
     assert np.abs(photons - np.rint(photons)).max() < 0.06  # whole ones
+    assert not seen("shot", 3, 1, np.zeros_like(grey)).any(), "no light, no photons"
     hit = seen("impulse", 3, 1, grey)
     assert (hit == 0).mean() == pytest.approx(0.025, rel=0.1) and (hit == 255).mean() == pytest.approx(0.025, rel=0.1)
     flipped = np.unpackbits(seen("bit_errors", 3, 1, grey) ^ grey).mean()
