@@ -104,7 +104,9 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
     count = len(stamps_s)
     clock = read_clock(stamps_s, np.arange(count), np.zeros(count, bool), USUAL_PERIOD_S, options)
     steering_deg, labelled = _at(stamps_s, segment / "processed_log" / "CAN" / "steering_angle")
-    steering = steering_deg / (options.degrees or options.full_lock_deg) * options.side("left")
+    steering = (
+        (steering_deg - (options.straight or 0.0)) / (options.degrees or options.full_lock_deg) * options.side("left")
+    )
     within = np.abs(steering) <= 1.0
     skipped["frame without a steering sample near it"] += int((~labelled).sum())
     skipped["steering outside [-1, 1]"] += int((labelled & ~within).sum())

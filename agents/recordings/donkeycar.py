@@ -27,8 +27,8 @@ from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.assemble import Records, picture_episodes
 from agents.recordings.reading.clock import arrange, since_first_s
-from agents.recordings.reading.columns import steering_fractions
 from agents.recordings.reading.files import DamagedFile, number, parse_json
+from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.store import Folder, Store, is_archive, open_store
 
 EXPECTS = "a Donkeycar tub (a directory with manifest.json or record_*.json, or such a one as .tar.gz or .zip)"

@@ -28,8 +28,8 @@ from agents.recordings.native import PickedFrames
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
-from agents.recordings.reading.columns import steering_fractions
 from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_json
+from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 from agents.recordings.reading.video import VideoFile
 

@@ -41,6 +41,9 @@ class ReadOptions:
     degrees: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Steering stands in degrees, and this angle is full lock; 25 for Udacity's car. None takes the unit from the
     column's name or its values, and refuses where they do not say."""
+    straight: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Value that the recorded steering has straight ahead, such as 1500 µs of a servo or 0.5 between 0 and 1; `degrees`
+    is then counted from there. None is 0, and refuses tables where that cannot be."""
     positive: Literal["auto", "left", "right"] = "auto"
     """Side to which positive steering in the recording goes; "auto" takes the format's own: right in Udacity logs and
     Donkeycar tubs, left elsewhere."""

@@ -1,7 +1,10 @@
 """A table of labels beside pictures or a video, whatever car or program it came from.
 
-    labels.csv + pictures      a column with each row's picture
+    labels.csv + pictures      a column with each row's picture, or with the number that its name bears
     labels.csv + drive.mp4     a column with the frame's number, or time stamps on the video's clock
+    data.txt + pictures        lines "12.jpg 3.25", as in driving_dataset
+    interpolated.csv           Udacity's second challenge: radians at the steering wheel, three cameras, of which one
+                               counts
 
 CSV or parquet; columns are found by their names or named by option. Steering is positive to the left unless
 `--positive right` says otherwise. With a video, frames take the steering of the table interpolated at their own time:
@@ -22,19 +25,21 @@ from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.assemble import Records, cut_rows, make_episode, picture_episodes
+from agents.recordings.reading.cameras import looking_ahead
 from agents.recordings.reading.clock import arrange, read_clock
 from agents.recordings.reading.columns import (
     Columns,
     find_columns,
     floats,
-    labels,
+    plain_name,
     speed_scale,
-    stamps_in_seconds,
-    steering_fractions,
+    stamps_of,
 )
+from agents.recordings.reading.labels import check_sides, labels, steering_fractions
+from agents.recordings.reading.numbered import numbers_in_names, pictures_of_numbers, stamps_in_names
 from agents.recordings.reading.pictures import SUFFIXES as PICTURES
 from agents.recordings.reading.pictures import is_picture_name
-from agents.recordings.reading.places import Places
+from agents.recordings.reading.places import Places, told_apart
 from agents.recordings.reading.store import Folder
 from agents.recordings.reading.tables import Table, read_table
 from agents.recordings.reading.video import SUFFIXES as VIDEOS
@@ -44,18 +49,22 @@ EXPECTS = "a table (.csv or .parquet) beside pictures or a video, or a video wit
 """What a path of this format looks like."""
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 """Ends of the names of tables."""
+TEXTS = (".txt", ".dat")
+"""Ends of the names of files that may be tables; in a folder, those whose first line begins with a picture count."""
 USUAL_PERIOD_S = 0.05
 """Where neither the table nor the video tells the time."""
 LONGEST_SILENCE_S = 0.5
 """A frame of a video further than this from the next row has no label, seconds."""
 _FAR_S = 1e6
+_CHALLENGE = {"frame_id", "filename", "angle", "torque"}  # columns of interpolated.csv
+_COUNTERS = ("frame", "frame id", "frame index", "frame number", "frame no", "video frame")
 
 
 def recognises(path: Path) -> bool:
     """Say whether a path is a table, a video, or a folder with a table and pictures or a video."""
     if path.is_dir():
         return _in_folder(path) is not None
-    return path.suffix.lower() in (*TABLES, *VIDEOS) and path.is_file()
+    return path.suffix.lower() in (*TABLES, *TEXTS, *VIDEOS) and path.is_file()
 
 
 def read(path: Path, options: ReadOptions) -> EpisodeSet:
@@ -79,21 +88,57 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     if not table.rows:
         return EpisodeSet((), dict(skipped), tuple(notices))
     columns = find_columns(table, options, table_path, ("steering",))
+    known = table.header is not None and {name.strip().lower() for name in table.header} >= _CHALLENGE
+    if known:
+        columns.units["steering"] = "rad"
+        if options.degrees is None:
+            options = options.replaced(degrees=options.full_lock_deg)
+            notices.append(
+                f"a log of Udacity's second challenge: radians at the steering wheel, {options.degrees:g}° at full lock"
+            )
     pictured = "centre" in columns and any(
         is_picture_name(cell) for cell in table.column(columns.places["centre"])[:50]
     )
+    numbered = None
+    if not pictured and video_path is None:
+        numbered = _numbered(table, columns, folder, table_path, notices)
+    if pictured:
+        ahead, reason = looking_ahead(table, columns.places["centre"])
+        if reason is not None:
+            skipped["picture of another camera"] += int((~ahead).sum())
+            notices.append(f"only the camera that looks ahead counts, by {reason}")
+            table.rows = [row for row, good in zip(table.rows, ahead, strict=True) if good]
     raw = labels(table, columns, table_path)
     unit = columns.units.get("steering", "")
+    if not known:
+        check_sides(raw, table, columns, options, table_path)
     steering = steering_fractions(
         raw, options, skipped, notices, name=table_path, usual_side="left", unit=unit, usual_lock_deg=None
     )
-    if options.positive == "auto":
+    if options.positive == "auto" and not known:
         notices.append("positive steering is taken to go left; --positive right turns it round")
-    if pictured and video_path is None:
-        return _with_pictures(path, table, columns, steering, folder, options, skipped, notices)
+    if not unit and options.degrees is None and "angle" in columns.names[columns.places["steering"]].lower():
+        notices.append("the angle is taken to be a share of full lock; otherwise --degrees says what full lock is")
+    if (pictured or numbered is not None) and video_path is None:
+        return _with_pictures(path, table, columns, steering, folder, numbered, options, skipped, notices)
     if video_path is None:
         video_path = _beside(table_path)
     return _with_video(path, table, columns, steering, video_path, options, skipped, notices)
+
+
+def _numbered(table: Table, columns: Columns, folder: Path, name: Path, notices: list[str]) -> list[Path] | None:
+    """Find the pictures that rows mean by their number; None where no column and no pictures are of that kind."""
+    if any(entry.suffix.lower() in VIDEOS for entry in folder.iterdir()):
+        return None
+    for meaning in ("centre", "frame", "time"):
+        index = {str(key): place for key, place in columns.places.items()}.get(meaning)
+        if index is None:
+            continue
+        found = pictures_of_numbers(folder, table.column(index), columns.names[index], name)
+        if found is not None:
+            notices.append(f"pictures are found by their numbers in the column {columns.names[index]!r}")
+            return found
+    return None
 
 
 def _with_pictures(
@@ -102,32 +147,48 @@ def _with_pictures(
     columns: Columns,
     steering: NDArray[np.float64],
     folder: Path,
+    numbered: list[Path] | None,
     options: ReadOptions,
     skipped: Counter[str],
     notices: list[str],
 ) -> EpisodeSet:
-    """Read rows that name a picture each."""
-    cells = table.column(columns.places["centre"])
-    named = np.asarray([is_picture_name(cell) for cell in cells])
-    if n := int((~named).sum()):
-        skipped["no picture named"] += n
-    usable = np.flatnonzero(np.isfinite(steering) & named)
+    """Read rows that name a picture each, or whose pictures were found by their numbers."""
+    if numbered is None:
+        cells = table.column(columns.places["centre"])
+        named = np.asarray([is_picture_name(cell) for cell in cells])
+        if n := int((~named).sum()):
+            skipped["no picture named"] += n
+        usable = np.flatnonzero(np.isfinite(steering) & named)
+        places = Places(folder)
+        files = [places.find(cells[row]) for row in usable]
+        apart = told_apart([cells[row] for row in usable], files, steering[usable], skipped)
+        usable, files = usable[apart], [file for file, good in zip(files, apart, strict=True) if good]
+    else:
+        usable = np.flatnonzero(np.isfinite(steering))
+        files = [numbered[row] for row in usable]
     if len(usable) == 0:
         return EpisodeSet((), dict(skipped), tuple(notices))
-    places = Places(folder)
-    files = [places.find(cells[row]) for row in usable]
-    stamps_s = _stamps(table, columns, notices)[usable]
+    stamps = stamps_of(table, columns, notices) if "time" in columns else stamps_in_names(files, notices)
+    stamps_s = stamps.since_first_s[usable] if "time" in columns else stamps.since_first_s
     index = np.arange(len(usable))
-    if "frame" in columns:
-        frames = floats(table.column(columns.places["frame"]))[usable]
-        if np.isfinite(frames).all() and (np.abs(frames) < 2**53).all() and len(np.unique(frames)) == len(frames):
-            index = frames.astype(np.int64)
+    frames = floats(table.column(columns.places["frame"]))[usable] if "frame" in columns else np.zeros(0)
+    if len(frames) and _all_different(frames):
+        index = frames.astype(np.int64)
+    elif not np.isfinite(stamps_s).any() and (numbers := numbers_in_names(files)) is not None:
+        index = numbers
     order, clock = arrange(files, stamps_s, index, None, USUAL_PERIOD_S, options, skipped, notices)
     chosen = usable[order]
     records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), Folder(folder))
     meta = {"source": str(path), "renderer": "camera", "extra": {"format": "table"}}
     episodes = picture_episodes(records, clock, meta, options, skipped)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
+
+
+def _all_different(values: NDArray[np.float64]) -> bool:
+    """Say whether values are whole numbers, no two the same."""
+    if not np.isfinite(values).all() or (np.abs(values) >= 2**53).any():
+        return False
+    return len(np.unique(values)) == len(values)
 
 
 def _with_video(
@@ -152,9 +213,10 @@ def _with_video(
         count = len(frame_s) or _count(video)
         frame_s = np.arange(count, dtype=np.float64) * (options.period_s or USUAL_PERIOD_S)
     usable = np.flatnonzero(np.isfinite(steering))
-    stamps_s = _video_stamps(table, columns, notices)[usable] - options.offset_s
-    if "time" not in columns:
-        numbers = _frame_numbers(table, columns, len(frame_s), video_path)[usable]
+    lasts_s = float(frame_s[-1]) if len(frame_s) else 0.0
+    numbers = _counted(table, columns, len(frame_s), lasts_s, video_path, options, notices)
+    if numbers is not None:
+        numbers = numbers[usable]
         within = (numbers >= 0) & (numbers < len(frame_s))
         skipped["row of a frame that the video does not have"] += int((~within).sum())
         usable, numbers = usable[within], numbers[within]
@@ -165,6 +227,14 @@ def _with_video(
         if options.offset_s:
             raise ValueError(f"{path}: --offset-s needs time stamps, and the table counts frames; leave it out.")
     else:
+        stamps_s = _video_stamps(table, columns, lasts_s, notices)[usable] - options.offset_s
+        known = stamps_s[np.isfinite(stamps_s)]
+        if len(known) and (known.min() > lasts_s + LONGEST_SILENCE_S or known.max() < -LONGEST_SILENCE_S):
+            raise ValueError(
+                f"{path}: the table's clock runs from {known.min():.6g} to {known.max():.6g} s, the video from 0 to "
+                f"{lasts_s:.6g} s, and they do not meet: give --offset-s {known.min() + options.offset_s:.10g} if the "
+                "table's first row belongs to the video's first frame."
+            )
         source, values, extras = _at_frames(table, columns, steering, usable, stamps_s, frame_s, skipped)
     skipped += Counter()  # reasons counted as zero go
     clean = {reason: times for reason, times in skipped.items() if times}
@@ -224,41 +294,63 @@ def _extras(table: Table, columns: Columns, rows: NDArray[np.int64]) -> dict[str
     return extras
 
 
-def _stamps(table: Table, columns: Columns, notices: list[str]) -> NDArray[np.float64]:
-    """Return the rows' time stamps in seconds from the first; NaN where there is none."""
-    if "time" not in columns:
-        return np.full(len(table.rows), np.nan)
-    raw = floats(table.column(columns.places["time"]))
-    return stamps_in_seconds(raw, columns.units.get("time", ""), notices)
-
-
-def _video_stamps(table: Table, columns: Columns, notices: list[str]) -> NDArray[np.float64]:
-    """Return the rows' time stamps on the video's clock; those of a calendar are counted from the first."""
-    relative = _stamps(table, columns, notices)
-    if "time" not in columns:
-        return relative
-    raw = floats(table.column(columns.places["time"]))
-    known = np.flatnonzero(np.isfinite(raw))
-    if len(known) < 2:
-        return relative
-    # The unit was found by `_stamps`; where the first row stands follows from it.
-    spread = float(raw[known].max() - raw[known].min())
-    scale = float(np.nanmax(relative) - np.nanmin(relative)) / spread if spread > 0 else 1.0
-    first_s = float(raw[known[0]]) * scale
-    if abs(first_s) > _FAR_S:
+def _video_stamps(table: Table, columns: Columns, lasts_s: float, notices: list[str]) -> NDArray[np.float64]:
+    """Return the rows' time stamps on the video's clock; those of a calendar are counted from the earliest."""
+    stamps = stamps_of(table, columns, notices, lasts_s)
+    if abs(stamps.first_s) > _FAR_S or (stamps.written and stamps.first_s > lasts_s):
         notices.append("the table's clock is that of a calendar: its first row is taken to be the video's first frame")
-        return relative - np.nanmin(relative)
-    return relative + first_s
+        return stamps.since_first_s
+    return stamps.since_first_s + stamps.first_s
 
 
-def _frame_numbers(table: Table, columns: Columns, frames: int, video: Path) -> NDArray[np.float64]:
-    """Return the frame that each row belongs to: by its column, or row by row when there are as many."""
-    if "frame" in columns:
-        return floats(table.column(columns.places["frame"]))
-    if abs(len(table.rows) - frames) <= 1:
-        return np.arange(len(table.rows), dtype=np.float64)
-    raise ValueError(
-        f"{video} has {frames:,} frames and the table {len(table.rows):,} rows: say by --time-column or --frame-column "
+def _counted(
+    table: Table,
+    columns: Columns,
+    frames: int,
+    lasts_s: float,
+    video: Path,
+    options: ReadOptions,
+    notices: list[str],
+) -> NDArray[np.float64] | None:
+    """Return the frame that each row belongs to, by its column or row by row; None where time stamps tell it.
+
+    A column that counts frames comes before time stamps whose zero is not the video's.
+
+    Raises:
+        ValueError: if rows can be no frames.
+    """
+    if "frame" not in columns:
+        if "time" in columns:
+            return None
+        if abs(len(table.rows) - frames) <= 1:
+            return np.arange(len(table.rows), dtype=np.float64)
+        raise ValueError(_not_told(video, frames, len(table.rows)))
+    name = columns.names[columns.places["frame"]]
+    counter = is_frame_counter(name) or options.frame_column is not None
+    numbers = floats(table.column(columns.places["frame"]))
+    known = numbers[np.isfinite(numbers)]
+    beyond = int((known > frames).sum() + (known < 0).sum())
+    if "time" in columns:
+        first_s = stamps_of(table, columns, [], lasts_s).first_s
+        whole = len(known) > 0 and bool((known == np.floor(known)).all())
+        if not (counter and whole and not beyond and first_s > lasts_s) or options.time_column is not None:
+            return None
+    elif not counter and beyond > max(2, 0.01 * len(known)):
+        raise ValueError(_not_told(video, frames, len(table.rows)))
+    if len(known) and known.min() == 1 and known.max() == frames:
+        notices.append(f"frames are counted from 1 in the column {name!r}")
+        numbers = numbers - 1
+    return numbers
+
+
+def is_frame_counter(name: str) -> bool:
+    """Say whether a column counts the frames of a video, rather than the rows of a table."""
+    return plain_name(name) in _COUNTERS
+
+
+def _not_told(video: Path, frames: int, rows: int) -> str:
+    return (
+        f"{video} has {frames:,} frames and the table {rows:,} rows: say by --time-column or --frame-column "
         "which row belongs to which frame."
     )
 
@@ -298,7 +390,7 @@ def _existing(table: Path) -> Path:
 
 def _in_folder(folder: Path) -> Path | None:
     """Return the one table of a folder that has pictures or a video too."""
-    tables = [entry for entry in folder.iterdir() if entry.suffix.lower() in TABLES and entry.is_file()]
+    tables = tables_in(folder)
     if len(tables) != 1:
         return None
     has_frames = any(
@@ -306,6 +398,23 @@ def _in_folder(folder: Path) -> Path | None:
         for entry in folder.iterdir()
     )
     return tables[0] if has_frames else None
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """Return the tables right inside a folder; text files count where there is no other, and where they list pictures.
+
+    Hidden files, such as those that macOS leaves on other disks, are none.
+    """
+    files = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+    tables = [entry for entry in files if entry.suffix.lower() in TABLES]
+    return tables or [entry for entry in files if entry.suffix.lower() in TEXTS and _lists_pictures(entry)]
+
+
+def _lists_pictures(file: Path) -> bool:
+    """Say whether a text file begins with a picture's name."""
+    with file.open("rb") as content:
+        head = content.read(4096).decode("utf-8", "replace").split()
+    return bool(head) and is_picture_name(head[0].split(",")[0])
 
 
 def _holds_pictures(folder: Path) -> bool:

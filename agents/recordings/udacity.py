@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from agents.recordings.episodes import Episode, EpisodeSet
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.assemble import Records, picture_episodes
+from agents.recordings.reading.cameras import looking_ahead
 from agents.recordings.reading.clock import Clock, arrange, since_first_s
 from agents.recordings.reading.columns import (
     MPH,
@@ -28,13 +29,12 @@ from agents.recordings.reading.columns import (
     Meaning,
     find_columns,
     floats,
-    labels,
     speed_scale,
-    stamps_in_seconds,
-    steering_fractions,
+    stamps_of,
 )
+from agents.recordings.reading.labels import labels, steering_fractions
 from agents.recordings.reading.pictures import is_picture_name
-from agents.recordings.reading.places import Places
+from agents.recordings.reading.places import Places, told_apart
 from agents.recordings.reading.store import Folder
 from agents.recordings.reading.tables import Table, read_table
 
@@ -85,6 +85,10 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     rows = [row for row in table.rows if is_picture_name(row[centre])]
     if lost := len(table.rows) - len(rows):
         skipped["row with columns missing or damaged"] += lost
+    ahead, _ = looking_ahead(Table(None, rows), centre) if rows else (np.ones(0, bool), None)
+    if others := int((~ahead).sum()):
+        skipped["picture of another camera in the centre's column"] += others
+        rows = [row for row, good in zip(rows, ahead, strict=True) if good]
     if not rows:
         raise ValueError(f"{log} names no picture in the column {columns.names[centre]!r}; it is no Udacity log.")
     table = Table(table.header, rows)
@@ -109,6 +113,10 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             f"{log.parent / 'IMG'} should hold the pictures that {log.name} names; none of them is there (looked for "
             f"{rows[0][centre][:80]!r}). Copy them beside the log."
         )
+    apart = told_apart([rows[row][centre] for row in usable], centres, steering[usable], skipped)
+    usable, centres = usable[apart], [found for found, good in zip(centres, apart, strict=True) if good]
+    if len(usable) == 0:
+        return EpisodeSet((), dict(skipped), tuple(notices))
     stamps_s = _stamps_s(table, columns, notices)[usable]
     count = len(usable)
     order, clock = arrange(centres, stamps_s, np.arange(count), None, USUAL_PERIOD_S, options, skipped, notices)
@@ -158,11 +166,9 @@ def _extras(table: Table, columns: Columns, chosen: NDArray[np.int64]) -> dict[s
 
 def _stamps_s(table: Table, columns: Columns, notices: list[str]) -> NDArray[np.float64]:
     """Return the time stamps of a column, or else those in the pictures' names, seconds; NaN where there is none."""
-    if "time" in columns:
-        cells = table.column(columns.places["time"])
-        stamps = floats(cells)
-        if np.isfinite(stamps).mean() > 0.5:
-            return stamps_in_seconds(stamps, columns.units.get("time", ""), notices)
+    stamps_s = stamps_of(table, columns, notices).since_first_s
+    if np.isfinite(stamps_s).mean() > 0.5:
+        return stamps_s
     return since_first_s([_stamp_ms(cell) for cell in table.column(columns.places["centre"])])
 
 

@@ -102,7 +102,9 @@ def arrange(
     )
     moved = int((order != np.asarray(first)).sum())
     if moved:
-        notices.append(f"{moved:,} of {len(order):,} records did not stand in the order of their time stamps: sorted")
+        notices.append(
+            f"{moved:,} of {len(order):,} records did not stand in the order of their time stamps or numbers: sorted"
+        )
     breaks = np.zeros(len(order), bool)
     breaks[1:] = np.diff(rank) > 0
     breaks[1:] |= np.diff(index[order]) <= 0 if not moved else False
@@ -162,9 +164,13 @@ def read_clock(
     if options.nominal_rate is not None:
         period_s = options.period_s or usual_period_s
         time_s = index.astype(np.float64) / options.nominal_rate
-    elif len(steps) and not (low_s <= median_s <= high_s and (steps <= 0).mean() <= MOST_FAULTS):
+    elif (
+        not np.isfinite(stamps_s).all()
+        or len(steps)
+        and not (low_s <= median_s <= high_s and (steps <= 0).mean() <= MOST_FAULTS)
+    ):
         period_s = options.period_s or usual_period_s
-        found = f"{1000 * median_s:.3g} ms apart in the median" if np.isfinite(median_s) else "missing"
+        found = f"{1000 * median_s:.3g} ms apart in the median" if np.isfinite(stamps_s).all() else "missing"
         notice = (
             f"time stamps cannot be used ({found}): frames are taken to be {1000 * period_s:.4g} ms apart; "
             f"give --nominal-rate if this is wrong"

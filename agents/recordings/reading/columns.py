@@ -1,14 +1,8 @@
-"""What the columns of a table mean: by the names in its header, by the options, or by what stands in them.
-
-`steering_fractions` is the one place where a label gets its unit: a share of full lock, degrees or radians, as the
-column's name or its values say; values that could be anything are refused, never left out one by one.
-"""
+"""What the columns of a table mean: by the names in its header, by the options, or by what stands in them."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +14,13 @@ from numpy.typing import NDArray
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.files import number
 from agents.recordings.reading.pictures import is_picture_name
+from agents.recordings.reading.stamps import Stamps, is_moment, read_stamps, share_of_stamps
 from agents.recordings.reading.tables import Table
 
 MPH = 0.44704
 """Metres a second in a mile an hour."""
-STEERING_SLACK = 0.05
-"""How far a label may overshoot [-1, 1] and be clipped; beyond, the record is left out."""
-MOST_OUTLIERS = 0.01
-"""Share of labels beyond [-1, 1] up to which they are single faults; more of them mean another unit."""
 
-Meaning = Literal["centre", "left", "right", "steering", "throttle", "brake", "speed", "time", "frame"]
+Meaning = Literal["centre", "left", "right", "steering", "throttle", "brake", "speed", "time", "nanoseconds", "frame"]
 
 _NAMES: dict[Meaning, tuple[str, ...]] = {
     "centre": (
@@ -47,19 +38,36 @@ _NAMES: dict[Meaning, tuple[str, ...]] = {
             "steering command",
             "steer command",
             "steering norm",
+            "steering normalized",
+            "steering angle normalized",
             "steering value",
         ),
     ),
     "throttle": ("throttle", "user throttle", "gas", "acceleration pedal", "accelerator"),
     "brake": ("brake", "reverse", "brake pedal"),
     "speed": ("speed", "velocity", "vel", "v", "vehicle speed"),
-    "time": ("time", "timestamp", "time stamp", "t", "stamp", "datetime", "date time", "clock", "sec", "seconds"),
+    "time": (
+        "time",
+        "timestamp",
+        "time stamp",
+        "t",
+        "stamp",
+        "datetime",
+        "date time",
+        "clock",
+        "sec",
+        "seconds",
+        "secs",
+        "ts",
+    ),
+    "nanoseconds": ("nanosec", "nsec", "nsecs", "nanosecs", "nanoseconds"),
     "frame": ("frame", "frame id", "frame index", "frame number", "frame no", "video frame", "index", "idx", "id"),
 }
-_MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 _UNITS = {
     **dict.fromkeys(("deg", "degree", "degrees", "°"), "deg"),
     **dict.fromkeys(("rad", "radian", "radians"), "rad"),
+    **dict.fromkeys(("%", "percent", "pct"), "percent"),
+    **dict.fromkeys(("pwm",), "pwm"),
     **dict.fromkeys(("ms", "msec", "millis", "milliseconds", "millisecond"), "ms"),
     **dict.fromkeys(("us", "usec", "µs", "micros", "microseconds"), "us"),
     **dict.fromkeys(("ns", "nsec", "nanos", "nanoseconds", "nanosecond"), "ns"),
@@ -99,7 +107,11 @@ def find_columns(table: Table, options: ReadOptions, name: Path | str, need: Seq
     """
     wide = len(table.rows[0]) if table.rows else len(table.header or [])
     names = list(table.header or [f"column {index + 1}" for index in range(wide)])
-    places, units = _by_header(names, name) if table.header is not None else (_by_content(table, name), {})
+    units: dict[Meaning, str] = {}
+    if table.header is not None:
+        places, units = _by_header(names, table)
+    else:
+        places = _by_content(table, name, options)
     named: dict[Meaning, str | None] = {
         "steering": options.steering_column,
         "time": options.time_column,
@@ -113,10 +125,12 @@ def find_columns(table: Table, options: ReadOptions, name: Path | str, need: Seq
         if meaning == "centre" and table.rows and not any(is_picture_name(row[index]) for row in table.rows[:50]):
             meaning = "frame"
         places = {m: place for m, place in places.items() if place != index} | {meaning: index}
-        units[meaning] = _split(names[index])[1] or units.get(meaning, "")
+        if meaning == "time":
+            places.pop("nanoseconds", None)
+        units[meaning] = _unit_of(names[index]) or units.get(meaning, "")
     ambiguous = [m for m in need if places.get(m, 0) < 0]
     for meaning in ambiguous:
-        candidates = [n for n in names if _split(n)[0] in _NAMES[meaning]]
+        candidates = [names[index] for index in _candidates(names, meaning)]
         raise ValueError(
             f"{name}: the {meaning} could be in any of the columns {', '.join(candidates)}; name the one that counts "
             f"by --{'frame' if meaning == 'centre' else meaning}-column."
@@ -142,41 +156,92 @@ def _index_of(wanted: str, names: Sequence[str], name: Path | str) -> int:
     raise ValueError(f"{name} has no column {wanted!r}; it has: {', '.join(map(repr, names))}.")
 
 
-def _by_header(names: Sequence[str], name: Path | str) -> tuple[dict[Meaning, int], dict[Meaning, str]]:
+def _by_header(names: Sequence[str], table: Table) -> tuple[dict[Meaning, int], dict[Meaning, str]]:
     """Find the columns by their names; −1 where several could be meant."""
     places: dict[Meaning, int] = {}
     units: dict[Meaning, str] = {}
-    for meaning, words in _NAMES.items():
-        found = [(words.index(stem), index) for index, n in enumerate(names) if (stem := _split(n)[0]) in words]
+    for meaning in _NAMES:
+        found = _candidates(names, meaning)
+        if meaning == "time":
+            # The first that holds stamps: "time" may be a text beside a "timestamp".
+            shares = [share_of_stamps(table.column(index)[:200]) for index in found]
+            found = [index for index, share in zip(found, shares, strict=True) if share > 0.5] or found
         if not found:
             continue
         if meaning == "steering" and len(found) > 1:
             places[meaning] = -1
             continue
-        _, places[meaning] = min(found)
-        units[meaning] = _split(names[places[meaning]])[1]
+        places[meaning] = found[0]
+        units[meaning] = _unit_of(names[found[0]])
+    if "centre" not in places and table.rows:
+        # Called as no other camera's picture is: known by what stands in it.
+        sample = table.rows[:200]
+        pictured = [i for i in range(len(names)) if sum(is_picture_name(row[i]) for row in sample) > 0.5 * len(sample)]
+        free = [i for i in pictured if not _words(names[i]) & {"left", "right", "rear", "back", "depth", "seg"}]
+        if len(free) == 1:
+            places["centre"] = free[0]
+    if "nanoseconds" in places and _words(names[places.get("time", -1)]).isdisjoint({"sec", "secs", "seconds", "s"}):
+        del places["nanoseconds"]
     return places, units
+
+
+def _candidates(names: Sequence[str], meaning: Meaning) -> list[int]:
+    """Return the columns whose names say what is looked for, the surest first."""
+    words = _NAMES[meaning]
+    found = sorted((words.index(stem), index) for index, n in enumerate(names) if (stem := _split(n)[0]) in words)
+    if not found and meaning in ("steering", "time", "nanoseconds"):
+        # Messages of ROS bring the path to a field along: "field.drive.steering_angle", "header.stamp.secs".
+        paths = [(_split(n)[0], index) for index, n in enumerate(names) if "." in n or "/" in n]
+        ends = words if meaning != "time" else ("stamp", "timestamp", "time", "secs", "sec")
+        found = sorted(
+            (ends.index(end), index)
+            for stem, index in paths
+            if (end := next((w for w in sorted(ends, key=len, reverse=True) if stem.endswith(" " + w)), None))
+        )
+    return [index for _, index in found]
+
+
+def _unit_of(name: str) -> str:
+    """Return the unit that a column's name gives or implies; "" when it does neither."""
+    stem, unit = _split(name)
+    # Ackermann messages of ROS have radians (REP 103).
+    ackermann = stem.endswith(("drive steering angle", "ackermann steering angle"))
+    return unit or ("rad" if ackermann else "")
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name in plain words, without its unit."""
+    return _split(name)[0]
+
+
+def _words(name: str) -> set[str]:
+    return {*_split(name)[0].split(), _split(name)[1]}
 
 
 def _split(name: str) -> tuple[str, str]:
     """Return a column's name in plain words, and the unit at its end."""
     # "steeringAngle[deg]" → "steering angle deg"
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.strip().lstrip("#"))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.strip().lstrip("#%"))
     words = words.lower().replace("km/h", "kmh").replace("m/s", "mps")
-    parts = [part for part in re.split(r"[^\w°µ]+|_+", words) if part]
+    parts = [part for part in re.split(r"[^\w°µ%]+|_+", words) if part]
     unit = ""
     if len(parts) > 1 and parts[-1] in _UNITS:
         unit = _UNITS[parts.pop()]
     return " ".join(parts), unit
 
 
-def _by_content(table: Table, name: Path | str) -> dict[Meaning, int]:
-    """Find the columns of a log without a header: pictures by their names, numbers behind them by their order."""
+def _by_content(table: Table, name: Path | str, options: ReadOptions) -> dict[Meaning, int]:
+    """Find the columns of a log without a header: pictures by their names, numbers behind them by their order.
+
+    Of columns that the options name nothing more has to be known.
+    """
     if not table.rows:
         return {}
     sample = table.rows[:200]
     pictures = [i for i in range(len(sample[0])) if sum(is_picture_name(row[i]) for row in sample) > 0.5 * len(sample)]
     if not pictures:
+        if options.steering_column is not None:
+            return {}
         raise ValueError(
             f"{name} should name a picture in its first column, got {sample[0][0][:60]!r}; it has no header that says "
             "what stands where. Name the columns by --frame-column and --steering-column (by number, from 1)."
@@ -193,32 +258,26 @@ def _by_content(table: Table, name: Path | str) -> dict[Meaning, int]:
     for _ in range(3 - len(pictures)):  # side cameras that were off leave their columns empty
         if len(behind) > 1 and not any(row[behind[0]] for row in sample):
             behind.pop(0)
+    moments = [index for index in behind if sum(is_moment(row[index]) for row in sample) > 0.5 * len(sample)]
+    if moments:
+        places["time"] = moments[0]
+        behind = [index for index in behind if index not in moments]
+    if options.steering_column is not None:
+        return places
+    if not behind and pictures[0] > 0:
+        raise ValueError(
+            f"{name} has its numbers before the picture, and no header that says what they are: give the column that "
+            "steers by --steering-column (by number, from 1)."
+        )
     if not 1 <= len(behind) <= 4:
         raise ValueError(
             f"{name} should have the 7 columns centre, left, right, steering, throttle, brake, speed, "
-            f"got {len(sample[0])}; numbers must be written with a decimal point, and other columns need a header."
+            f"got {len(sample[0])}; numbers must be written with a decimal point, and other columns need a header "
+            "(or --steering-column, by number, from 1)."
         )
     order: tuple[Meaning, ...] = ("steering", "throttle", "brake", "speed")
     places.update(zip(order, behind, strict=False))
     return places
-
-
-def labels(table: Table, columns: Columns, name: Path | str) -> NDArray[np.float64]:
-    """Return the steering column as float64 `[n]`; NaN where the cell is empty or says that there is none.
-
-    Raises:
-        ValueError: if text stands in the place of numbers so often that it is no single fault.
-    """
-    place = columns.places["steering"]
-    cells = [cell.strip("'\"` ").replace("\u2212", "-") for cell in table.column(place)]
-    values = floats(cells)
-    text = [c for c, v in zip(cells, values, strict=True) if c and np.isnan(v) and c.lower() not in _MISSING]
-    if len(text) > 2 and len(text) > MOST_OUTLIERS * len(cells):
-        raise ValueError(
-            f"{name}: the steering column {columns.names[place]!r} holds {len(text):,} cells that are no numbers, such "
-            f"as {text[0][:40]!r}; name another column by --steering-column, or write numbers with a decimal point."
-        )
-    return values
 
 
 def floats(cells: Sequence[object]) -> NDArray[np.float64]:
@@ -226,105 +285,21 @@ def floats(cells: Sequence[object]) -> NDArray[np.float64]:
     return np.asarray([number(cell) for cell in cells], np.float64)
 
 
-def steering_fractions(
-    raw: NDArray[np.float64],
-    options: ReadOptions,
-    skipped: Counter[str],
-    notices: list[str],
-    *,
-    name: Path | str,
-    usual_side: Literal["left", "right"],
-    unit: str = "",
-    usual_lock_deg: float | None = None,
-) -> NDArray[np.float64]:
-    """Turn labels as recorded into shares of full lock, positive left.
-
-    Args:
-        raw: `[n]` as recorded; NaN where there is no number.
-        options: Angle at full lock, side of positive steering.
-        skipped: Labels that cannot be used are counted here.
-        notices: What was decided is said here.
-        name: Of the recording, for messages.
-        usual_side: Where positive steering goes in this format.
-        unit: "deg" or "rad" when the column's name says so.
-        usual_lock_deg: Angle at full lock of the format's own car, degrees; None when there is no such car.
-
-    Returns:
-        `[n]` in [-1, 1]; NaN where the record is to be left out.
-
-    Raises:
-        ValueError: if the values are in a unit that nothing tells.
-    """
-    finite = np.isfinite(raw)
-    if n := int((~finite).sum()):
-        skipped["steering not a number"] += n
-    if not finite.any():
-        return raw
-    most = float(np.abs(raw[finite]).max())
-    beyond = finite & (np.abs(np.where(finite, raw, 0.0)) > 1 + STEERING_SLACK)
-    other_unit = int(beyond.sum()) > 2 and beyond.sum() > MOST_OUTLIERS * finite.sum()
-    lock: float | None = None
-    if unit == "rad":
-        if options.degrees is None:
-            raise ValueError(
-                f"{name}: steering is in radians (up to {most:.3g}); give the angle at full lock by --degrees."
-            )
-        lock = math.radians(options.degrees)
-    elif options.degrees is not None:
-        lock = options.degrees
-    elif unit == "deg" or (other_unit and usual_lock_deg is not None):
-        lock = usual_lock_deg
-        robust = float(np.quantile(np.abs(raw[finite]), 1 - MOST_OUTLIERS))
-        if lock is None or robust > lock * (1 + STEERING_SLACK):
-            car = "" if lock is None else f", beyond the {lock:g}° of this format's car"
-            raise ValueError(
-                f"{name}: steering seems to be in degrees (up to {most:.4g}{car}); give the angle at full lock by "
-                "--degrees."
-            )
-        notices.append(f"steering is taken to be in degrees, {lock:g}° at full lock; --degrees sets another angle")
-    elif other_unit:
-        raise ValueError(
-            f"{name}: steering should lie within [-1, 1], {int(beyond.sum()):,} of {int(finite.sum()):,} labels lie "
-            f"outside (up to {most:.4g}); if it is in degrees give the angle at full lock by --degrees."
-        )
-    values = raw * options.side(usual_side) / (lock or 1.0)
-    out = finite & (np.abs(np.where(finite, values, 0.0)) > 1 + STEERING_SLACK)
-    if n := int(out.sum()):
-        skipped["steering outside [-1, 1]"] += n
-    if lock is not None and out.sum() > 0.5 * finite.sum():
-        raise ValueError(
-            f"{name}: {int(out.sum()):,} of {int(finite.sum()):,} labels are beyond a full lock of "
-            f"{math.degrees(lock) if unit == 'rad' else lock:g}° (up to {most:.4g}); give a larger --degrees."
-        )
-    return np.where(out | ~finite, np.nan, np.clip(np.where(finite, values, 0.0), -1, 1) + 0.0)
-
-
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-"""Seconds in a unit of time stamps."""
-
-
-def stamps_in_seconds(raw: NDArray[np.float64], unit: str, notices: list[str]) -> NDArray[np.float64]:
-    """Turn time stamps into seconds since the earliest one.
-
-    Args:
-        raw: `[n]`; NaN where there is none.
-        unit: As the column's name gives it; when it gives none, the one in which frames are as far apart as those of a
-            camera.
-        notices: What was decided is said here.
-    """
-    known = raw[np.isfinite(raw)]
-    if len(known) == 0:
-        return raw
-    relative = raw - known.min()
-    if unit not in SECONDS:
-        steps = np.abs(np.diff(np.sort(known)))
-        median = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.05
-        unit = next((u for u, scale in SECONDS.items() if 0.004 <= median * scale < 4), "s")
-        if unit != "s":
-            notices.append(f"time stamps are taken to be in {unit}")
-    return relative * SECONDS[unit]
-
-
 def speed_scale(unit: str, usual: float = 1.0) -> float:
     """Return metres a second in a unit of speed."""
     return {"mph": MPH, "kmh": 1 / 3.6, "mps": 1.0}.get(unit, usual)
+
+
+def stamps_of(table: Table, columns: Columns, notices: list[str], lasts_s: float | None = None) -> Stamps:
+    """Return the clock of a table's rows; NaN throughout where it has none.
+
+    Args:
+        table: The table.
+        columns: Where the time stamps stand.
+        notices: What was decided is said here.
+        lasts_s: Time that the rows should cover, where a video tells it, seconds.
+    """
+    if "time" not in columns:
+        return Stamps(np.full(len(table.rows), np.nan))
+    fractions = table.column(columns.places["nanoseconds"]) if "nanoseconds" in columns else None
+    return read_stamps(table.column(columns.places["time"]), columns.units.get("time", ""), fractions, notices, lasts_s)

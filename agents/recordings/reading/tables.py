@@ -3,8 +3,9 @@
     table = read_table(Path("driving_log.csv"))
     table.header, table.rows
 
-Encoding, separator and decimal mark are found out from the content. What could be read in two ways is refused: a comma
-that may separate columns or decimals must never turn a label into 0.
+Encoding, separator and decimal mark are found out from the content; lines before the header are passed over, and a row
+of units below it joins it. What could be read in two ways is refused: a comma that may separate columns or decimals
+must never turn a label into 0, nor a second header with other columns the rows below it into nonsense.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,21 @@ MOST_COLUMNS = 1000
 """A row with more columns belongs to no log."""
 SEPARATORS = (",", ";", "\t", "|")
 """Tried in this order; of equals the first wins."""
+LONGEST_PREAMBLE = 50
+"""A header stands within so many lines."""
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 _COMMA_NUMBER = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?\d+")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_SEP_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\s*", re.IGNORECASE)
+_PICTURE_FIRST = re.compile(r"\s*([^\s,;|]+\.[A-Za-z]{3,4})[ \t]+([-+.\d].*)")
+_SAYS_WHAT = re.compile(r"steer|angle|image|img|picture|center|centre|file|frame|time|stamp|throttle", re.IGNORECASE)
+_UNIT = re.compile(
+    r"[\[(]?(deg|degrees?|°|rad|radians?|%|percent|m?s|us|µs|ns|sec|seconds?|k?m/?h|kph|mph|m/s(\^?2|²)?|m|g|v|hz|rpm|-)?[\])]?",
+    re.IGNORECASE,
+)
+_LOG = ["center", "left", "right", "steering", "throttle", "brake", "speed"]
 _SAMPLE = 200
 
 
@@ -76,7 +89,14 @@ def decode_text(content: bytes) -> tuple[str, str]:
     for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         if len(head) >= 8 and head[offset::2].count(0) > 0.8 * len(head[offset::2]):
             return content.decode(name, "replace"), name
-    return content.decode("utf-8", "replace"), "utf-8"
+    try:
+        return content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        # Where no letter beyond English ones is UTF-8, it is the code page of a Western Windows; else damage.
+        good = content.decode("utf-8", "ignore")
+        if content.count(0) == 0 and good.isascii():
+            return content.decode("cp1252", "replace"), "cp1252"
+        return content.decode("utf-8", "replace"), "utf-8"
 
 
 def parse_csv(text: str, name: Path | str) -> Table:
@@ -89,25 +109,109 @@ def parse_csv(text: str, name: Path | str) -> Table:
     Raises:
         DamagedFile: if it cannot be read or could be read in two ways.
     """
-    text = text.replace("\0", "")
+    text, separator = _separated(text.replace("\0", ""))
     sample = text[: 1 << 18].splitlines()[:_SAMPLE]
-    separator = _choose_separator(sample)
+    separator = separator or _choose_separator(sample)
     if _spaced_commas(sample, separator):
         rows = [_split_spaced(line) for line in text.splitlines() if line.strip(" ,;\t")]
     else:
         rows = list(_rows(text, separator, name))
     if not rows:
         return Table(None, [])
+    notices = []
+    if preamble := _preamble(rows):
+        notices.append(f"{preamble} lines before the header are passed over")
+        del rows[:preamble]
     header = rows.pop(0) if _is_header(rows[0], rows[1:2]) else None
     if header is not None:
         while header and not header[-1]:
             header.pop()  # a trailing separator in the header alone
+    units = rows.pop(0) if header is not None and rows and _is_units(rows[0]) else []
+    rows = _without_headers(rows, header, name, notices)
+    if header is not None and units:
+        header = [
+            f"{column} {unit}".strip() for column, unit in zip_longest(header, units[: len(header)], fillvalue="")
+        ]
     rows, joined = _join_decimals(rows, header, separator, name)
     table = _even(header, rows)
     if joined:
-        table.notices.append("decimals are written with a comma")
+        notices.append("decimals are written with a comma")
+    table.notices += notices
     _turn_commas(table)
     return table
+
+
+def _separated(text: str) -> tuple[str, str | None]:
+    """Return the text with one separator, and which, where it is said (`sep=;`) or where it is white space."""
+    first, _, rest = text.partition("\n")
+    if said := _SEP_LINE.fullmatch(first):
+        return rest, said[1]
+    lines = text.splitlines()
+    filled = [line for line in lines[:_SAMPLE] if line.strip()]
+    # "12.jpg 3.25" and "12.jpg 3.25,2018-07-01 17:09:44:912"
+    split = [_PICTURE_FIRST.fullmatch(line) for line in filled]
+    if filled and sum(match is not None and is_picture_name(match[1]) for match in split) > 0.9 * len(filled):
+        mark = "," if any("," in match[2] for match in split if match) else "\t"
+        joined = (_PICTURE_FIRST.sub(rf"\1{mark}\2", line) for line in lines)
+        return "\n".join(line if mark == "," else re.sub(r"\s+", "\t", line.strip()) for line in joined), mark
+    if any(mark in line for line in filled for mark in SEPARATORS):
+        return text, None
+    columns = Counter(len(line.split()) for line in filled)
+    if len(columns) == 1 and next(iter(columns)) > 1 and any(_NUMBER.fullmatch(cell) for cell in filled[-1].split()):
+        return "\n".join("\t".join(line.split()) for line in lines), "\t"
+    return text, None
+
+
+def _preamble(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many rows stand before the header that are neither header nor data."""
+    wide = Counter(len(row) for row in rows[:_SAMPLE]).most_common(1)[0][0]
+    for index, row in enumerate(rows[:LONGEST_PREAMBLE]):
+        if any(is_picture_name(cell) for cell in row):
+            return 0
+        if abs(len(row) - wide) <= 1 and len(row) > 1 and _names_columns(row, rows[index + 1 : index + 2]):
+            return index
+        if len(row) == wide and sum(_NUMBER.fullmatch(cell) is not None for cell in row) > 0.5 * wide:
+            return 0
+    return 0
+
+
+def _names_columns(row: Sequence[str], after: Sequence[Sequence[str]]) -> bool:
+    """Say whether a row is a header of driving wherever it stands."""
+    return _is_header(row, after) and any(_SAYS_WHAT.search(cell) for cell in row)
+
+
+def _is_units(row: Sequence[str]) -> bool:
+    """Say whether a row below the header gives units."""
+    said = [cell for cell in row if cell.strip("-[]() ")]
+    return bool(said) and all(_UNIT.fullmatch(cell) for cell in row)
+
+
+def _without_headers(
+    rows: list[list[str]], header: list[str] | None, name: Path | str, notices: list[str]
+) -> list[list[str]]:
+    """Drop the headers that logs bring along when they are appended to each other.
+
+    Raises:
+        DamagedFile: if one names other columns than the first.
+    """
+    found = []
+    for index, row in enumerate(rows):
+        if any(_NUMBER.fullmatch(cell) for cell in row) or sum(bool(cell) for cell in row) < 2:
+            continue
+        if not _names_columns(row, [["0"]]) or sum(_SAYS_WHAT.search(cell) is not None for cell in row) < 2:
+            continue
+        same = [cell.lower() for cell in header] if header is not None else _LOG[: len(row)]
+        if [cell.lower() for cell in row if cell] != [cell for cell in same if cell]:
+            raise DamagedFile(
+                f"{name} has a second header, with other columns ({', '.join(row)[:120]}), after {index:,} rows: put "
+                "what stands below it into a table of its own."
+            )
+        found.append(index)
+    if found:
+        notices.append(f"the header stands in it {len(found) + 1 if header is not None else len(found)} times")
+        passed = {*found}
+        return [row for index, row in enumerate(rows) if index not in passed]
+    return rows
 
 
 def _rows(text: str, separator: str, name: Path | str) -> Iterator[list[str]]:
@@ -116,9 +220,14 @@ def _rows(text: str, separator: str, name: Path | str) -> Iterator[list[str]]:
             if len(row) > MOST_COLUMNS:
                 raise DamagedFile(f"{name} has a row of {len(row):,} columns; it is no table of driving.")
             if any(cell.strip() for cell in row):
-                yield [cell.strip() for cell in row]
+                yield [_unquoted(cell.strip()) for cell in row]
     except csv.Error as error:
         raise DamagedFile(f"{name} is not a readable CSV file: {error}. Copy the table again.") from None
+
+
+def _unquoted(cell: str) -> str:
+    """Take off single quotes, which the reader of CSV leaves."""
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == "'" else cell
 
 
 def _choose_separator(sample: Sequence[str]) -> str:
@@ -236,15 +345,32 @@ def _even(header: list[str] | None, rows: list[list[str]]) -> Table:
 
 
 def _turn_commas(table: Table) -> None:
-    """Turn decimal commas into points in every column whose cells are all numbers with or without one."""
+    """Turn decimal commas into points in every column whose cells are all numbers with or without one.
+
+    Commas that set off thousands are taken out instead: where nothing else can be meant, or where the numbers rise from
+    row to row only so, as those of a clock do ("950", "1,000", "1,050").
+    """
     if not table.rows:
         return
     for index in range(len(table.rows[0])):
         cells = table.column(index)
         with_comma = [cell for cell in cells if "," in cell]
-        if with_comma and all(_COMMA_NUMBER.fullmatch(cell) for cell in with_comma):
+        if not with_comma:
+            continue
+        decimal = all(_COMMA_NUMBER.fullmatch(cell) for cell in with_comma)
+        thousands = all(_THOUSANDS.fullmatch(cell) for cell in with_comma)
+        if thousands and (not decimal or (_rise(cells, "") and not _rise(cells, "."))):
+            for row in table.rows:
+                row[index] = row[index].replace(",", "")
+        elif decimal:
             for row in table.rows:
                 row[index] = row[index].replace(",", ".")
+
+
+def _rise(cells: Sequence[str], comma: str) -> bool:
+    """Say whether numbers never fall from row to row, once their commas are replaced."""
+    values = [float(text) for cell in cells if _NUMBER.fullmatch(text := cell.replace(",", comma))]
+    return len(values) > 1 and all(a <= b for a, b in zip(values, values[1:], strict=False))
 
 
 def _read_parquet(path: Path) -> Table:

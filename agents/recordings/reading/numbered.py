@@ -1,0 +1,95 @@
+"""What the names of pictures say: their numbers, their time stamps, and which of them a row's number means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.recordings.reading.files import number
+from agents.recordings.reading.pictures import SUFFIXES
+from agents.recordings.reading.stamps import Stamps, is_epoch, is_moment, read_stamps
+
+_LAST_NUMBER = re.compile(r"(.*?)(\d{1,15})(\D*)")
+_MOST_OUT = 0.1  # share of rows that may lack their picture
+
+
+def numbers_in_names(files: Sequence[Path]) -> NDArray[np.int64] | None:
+    """Return the running numbers that pictures of one folder bear, `[n]`, in their smallest step; None without such.
+
+    Names differ in one number alone, and no two have the same.
+    """
+    found = [_LAST_NUMBER.fullmatch(file.stem) for file in files]
+    if len(files) < 2 or not all(found):
+        return None
+    if len({(file.parent, match[1], match[3]) for file, match in zip(files, found, strict=True) if match}) > 1:
+        return None
+    numbers = np.asarray([int(match[2]) for match in found if match], np.int64)
+    if len(np.unique(numbers)) < len(numbers):
+        return None
+    since = numbers - numbers.min()
+    return since // max(int(np.gcd.reduce(since)), 1)
+
+
+def stamps_in_names(files: Sequence[Path], notices: list[str]) -> Stamps:
+    """Return the time stamps in pictures' names, such as `1479425441182877835.jpg`; NaN throughout without such."""
+    cores = [re.sub(r"^\D+|\D+$", "", file.stem) for file in files]
+    if not cores or not all(is_moment(core) or is_epoch(number(core)) for core in cores):
+        return Stamps(np.full(len(files), np.nan))
+    notices.append("time stamps are those in the pictures' names")
+    return read_stamps(cores, "", None, notices)
+
+
+def pictures_of_numbers(folder: Path, cells: Sequence[str], column: str, name: Path) -> list[Path] | None:
+    """Find the pictures that rows mean by a number or a name without its ending.
+
+    Args:
+        folder: Where the table lies; the pictures lie there or in one folder below.
+        cells: `[n]` such as `17` for `frame_000017.png`.
+        column: Its name, for messages.
+        name: Of the table, for messages.
+
+    Returns:
+        `[n]` files, one that is not there where a row has none; None where they are not meant so.
+
+    Raises:
+        ValueError: if rows and pictures count from different numbers.
+    """
+    folders = [folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())]
+    best: list[Path] | None = None
+    fewest = _MOST_OUT * len(cells)
+    for place in folders:
+        files = [entry for entry in place.iterdir() if entry.suffix.lower() in SUFFIXES]
+        if not files:
+            continue
+        stems = {file.stem: file for file in files}
+        numbers = numbers_in_names(files)
+        by_number = {} if numbers is None else {_number_of(file): file for file in files}
+        found = [stems.get(cell) or by_number.get(_whole(cell), place / cell) for cell in cells]
+        lost = sum(not (file.stem in stems and file is stems[file.stem]) for file in found)
+        if lost > fewest or (best is not None and lost == fewest):
+            continue
+        if not all(cell in stems for cell in cells) and by_number:
+            rows = sorted({_whole(cell) for cell in cells} - {-1})
+            shift = rows[0] - min(by_number) if rows else 0
+            if shift and rows == [known + shift for known in sorted(by_number)]:
+                raise ValueError(
+                    f"{name} counts from {rows[0]:,} in its column {column!r} and the pictures in {place} from "
+                    f"{min(by_number):,}: name the pictures in a column of their own, or number both alike."
+                )
+        best, fewest = found, lost
+    return best
+
+
+def _number_of(file: Path) -> int:
+    match = _LAST_NUMBER.fullmatch(file.stem)
+    return int(match[2]) if match else -1
+
+
+def _whole(cell: str) -> int:
+    """Return a whole number that is not negative; −1 for anything else."""
+    value = number(cell)
+    return int(value) if np.isfinite(value) and value == int(value) and value >= 0 else -1
