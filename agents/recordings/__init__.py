@@ -136,10 +136,29 @@ def _chosen(path: Path, episodes: EpisodeSet, options: ReadOptions) -> EpisodeSe
     return episodes
 
 
+_WHAT_TO_DO = {
+    **dict.fromkeys((".7z", ".rar", ".xz", ".bz2", ".zst", ".gz", ".lz4"), "is packed; unpack it"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "is a spreadsheet; save it as CSV"),
+    **dict.fromkeys(
+        (".bag", ".mcap", ".db3"), "is a log of ROS; export its camera as pictures or a video and its steering as CSV"
+    ),
+    **dict.fromkeys(
+        (".json", ".jsonl", ".pkl", ".pickle", ".mat", ".npz", ".tfrecord", ".sqlite"),
+        "is of a kind that is not read; write its steering as CSV with a column of pictures",
+    ),
+}
+
+
 def _unknown(path: Path) -> str:
     """Say that a path is of no known format, and which paths just below it are."""
-    expected = "; ".join(reader.EXPECTS for reader in READERS)
+    if path.is_file() and path.suffix.lower() in _WHAT_TO_DO:
+        return f"{path} {_WHAT_TO_DO[path.suffix.lower()]}, and give the path of that."
     inside = sorted(path.iterdir()) if path.is_dir() else []
+    tables = table.tables_in(path) if path.is_dir() else []
+    if len(tables) > 1:
+        listed = ", ".join(entry.name for entry in tables[:6])
+        return f"{path} holds {len(tables)} tables ({listed}): give the path of the one with the labels."
+    expected = "; ".join(reader.EXPECTS for reader in READERS)
     # Any CSV file may be a table of driving; it is pointed out only where it says so by lying beside pictures.
     below = [
         str(entry) for entry in inside if reader_of(entry) not in (None, table) or (entry.is_dir() and reader_of(entry))

@@ -7,7 +7,8 @@
 
 The manifest decides: records that it calls deleted are dropped, catalogs that it does not name are passed over, and
 both are counted. Garbled lines and unusable pictures are counted and skipped. The angle is positive to the right and is
-turned round. Records made while the pilot drove carry no human steering and are skipped.
+turned round. Records made while the pilot drove carry no human steering and are skipped. Pictures are shown as stored,
+as Donkeycar does, whatever their camera noted of how it was held.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _read(
     )
     rows = usable[order]
     extras = {name: _column(values, len(names))[rows] for name, values in more.items()}
-    records = Records([files[row] for row in order], steering_left[rows], extras, store)
+    records = Records([files[row] for row in order], steering_left[rows], extras, store, as_stored=True)
     meta = {"source": str(path), "vehicle": "donkeycar", "renderer": "camera"}
     episodes = picture_episodes(records, clock, meta, options, skipped)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
@@ -163,7 +164,10 @@ def _open(path: Path) -> tuple[Store, Path | PurePosixPath]:
     assert not isinstance(store, Folder)
     marks = [name for name in store.index if name.name == "manifest.json" or _RECORD.fullmatch(name.name)]
     if not marks:
-        raise ValueError(f"{path} holds no Donkeycar tub: neither manifest.json nor record_*.json is in it.")
+        raise ValueError(
+            f"{path} holds no Donkeycar tub: neither manifest.json nor record_*.json is in it. Recordings of other "
+            "kinds are read unpacked only: unpack it and give the path of its folder."
+        )
     tubs = sorted({mark.parent for mark in marks}, key=lambda folder: (len(folder.parts), str(folder)))
     if len(tubs) > 1:
         listed = ", ".join(str(tub) for tub in tubs[:5])

@@ -28,6 +28,7 @@ from agents.recordings.native import PickedFrames
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
+from agents.recordings.reading.columns import unit_of
 from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_json
 from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
@@ -39,7 +40,9 @@ OWN_META = "meta/wormwheel.json"
 """Where `convert` keeps what the format has no place for."""
 
 _STANDARD = {"timestamp", "frame_index", "episode_index", "index", "task_index", "next.done", "next.reward", "action"}
-_STEERING = re.compile(r"steer|(?<![a-z])angle")
+_STEERING = re.compile(r"steer")
+_ANGLE = re.compile(r"(?<![a-z])angle")
+_NOT_IT = re.compile(r"rate|velocity|speed|torque|accel|yaw|heading|pitch|roll|slip|rear|sensor|target|desired|delta")
 
 
 @dataclass(frozen=True)
@@ -171,19 +174,30 @@ def _steering(path: Path, features: Mapping[str, Any], options: ReadOptions) -> 
     vectors = {
         name: feature for name, feature in features.items() if feature.get("dtype") in ("float32", "float64", "int64")
     }
-    listed = [(name, index, dim) for name, feature in vectors.items() for index, dim in enumerate(_names(feature))]
+    listed = [
+        (name, index, dim.lower() if options.steering_column is None else dim)
+        for name, feature in vectors.items()
+        for index, dim in enumerate(_names(feature))
+    ]
     listed += [(name, 0, name) for name, feature in vectors.items() if not _names(feature)]
     wanted = options.steering_column
     if wanted is not None:
         found = [(n, i) for n, i, dim in listed if wanted in (dim, f"{n}.{dim}", f"{n}[{i}]", n)]
     else:
-        found = [(n, i) for n, i, dim in listed if n.startswith("action") and _STEERING.search(dim.lower())]
-        found = found or [(n, i) for n, i, dim in listed if _STEERING.search(dim.lower())]
+        plain = [one for one in listed if not _NOT_IT.search(one[2])]
+        for pool, word in ((plain, _STEERING), (plain, _ANGLE), (listed, _STEERING)):
+            named = [(n, i) for n, i, dim in pool if word.search(dim)]
+            found = [place for place in named if place[0].startswith("action")] or named
+            if found:
+                break
         if not found and "action" in vectors and list(vectors["action"].get("shape", [])) in ([1], []):
             found = [("action", 0)]
     if not found:
         dims = ", ".join(dim if n == dim else f"{n}.{dim}" for n, _, dim in listed[:20]) or "none"
         raise ValueError(f"{path} names no steering among its dimensions: {dims}. Name it by --steering-column.")
+    if len(found) > 1:
+        several = ", ".join(f"{n}.{_names(features[n])[i]}" if _names(features[n]) else n for n, i in found[:8])
+        raise ValueError(f"{path}: the steering could be any of {several}; name it by --steering-column.")
     return found[0]
 
 
@@ -271,7 +285,9 @@ def _episode(
     name, dimension = layout.steering
     values = columns[name]
     raw = (values if values.ndim == 1 else values[:, dimension])[rows].astype(np.float64)
-    steering = steering_fractions(raw, options, skipped, notices, name=layout.root, usual_side="left")
+    dims = _names(layout.features[name])
+    unit = unit_of(dims[dimension] if dimension < len(dims) else name)
+    steering = steering_fractions(raw, options, skipped, notices, name=layout.root, usual_side="left", unit=unit)
     stamps_s = index / layout.fps
     if layout.time is not None:
         stamps_s = columns[layout.time][rows].astype(np.float64).reshape(len(rows))

@@ -143,6 +143,8 @@ def _episode(
             notices.append(
                 f"nothing tells the time between frames: {1000 * period_s:g} ms is taken; see --nominal-rate"
             )
+    if known is None and not car_racing and options.positive == "auto":
+        notices.append("positive steering is taken to go left; --positive right turns it round")
     clock = read_clock(stamps_s, np.arange(steps), np.zeros(steps, bool), period_s, options)
     extras = {
         key: _small(infos[key])[:steps]
@@ -199,6 +201,10 @@ def _camera(observations: Any, path: Path, options: ReadOptions) -> Any:
 
 def _steering(actions: NDArray[np.float64], path: Path, options: ReadOptions) -> NDArray[np.float64]:
     flat = actions.reshape(len(actions), -1)
+    if '"Discrete"' in _env_of(_file(path) or path).replace("\\", ""):
+        raise _NotTold(
+            f"{path} has discrete actions, which are choices and no steering; record it with continuous ones."
+        )
     if options.steering_column is not None:
         column = number(options.steering_column)
         if not (column == column and 0 <= column < flat.shape[1]):

@@ -14,6 +14,7 @@ the table's stamps are on the video's clock once `offset_s` is taken off; stamps
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from agents.recordings.reading.pictures import SUFFIXES as PICTURES
 from agents.recordings.reading.pictures import is_picture_name
 from agents.recordings.reading.places import Places, told_apart
 from agents.recordings.reading.store import Folder
-from agents.recordings.reading.tables import Table, read_table
+from agents.recordings.reading.tables import Table, decode_text, read_table
 from agents.recordings.reading.video import SUFFIXES as VIDEOS
 from agents.recordings.reading.video import VideoFile
 
@@ -50,7 +51,7 @@ EXPECTS = "a table (.csv or .parquet) beside pictures or a video, or a video wit
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 """Ends of the names of tables."""
 TEXTS = (".txt", ".dat")
-"""Ends of the names of files that may be tables; in a folder, those whose first line begins with a picture count."""
+"""Ends of the names of files that are tables where they name pictures."""
 USUAL_PERIOD_S = 0.05
 """Where neither the table nor the video tells the time."""
 LONGEST_SILENCE_S = 0.5
@@ -64,7 +65,9 @@ def recognises(path: Path) -> bool:
     """Say whether a path is a table, a video, or a folder with a table and pictures or a video."""
     if path.is_dir():
         return _in_folder(path) is not None
-    return path.suffix.lower() in (*TABLES, *TEXTS, *VIDEOS) and path.is_file()
+    if path.suffix.lower() in TEXTS:
+        return path.is_file() and _lists_pictures(path)
+    return path.suffix.lower() in (*TABLES, *VIDEOS) and path.is_file()
 
 
 def read(path: Path, options: ReadOptions) -> EpisodeSet:
@@ -411,10 +414,10 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def _lists_pictures(file: Path) -> bool:
-    """Say whether a text file begins with a picture's name."""
+    """Say whether a text file names pictures near its beginning."""
     with file.open("rb") as content:
-        head = content.read(4096).decode("utf-8", "replace").split()
-    return bool(head) and is_picture_name(head[0].split(",")[0])
+        head, _ = decode_text(content.read(4096))
+    return any(is_picture_name(word) for word in re.split(r"[\s,;|\"']+", head))
 
 
 def _holds_pictures(folder: Path) -> bool:

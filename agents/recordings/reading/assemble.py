@@ -30,11 +30,14 @@ class Records:
     """More columns `[T]`."""
     store: Store
     """Where the files lie."""
+    as_stored: bool = False
+    """Whether pictures are shown as stored although their camera noted that it was turned: for formats whose own
+    software does so."""
 
     def take(self, rows: NDArray[np.int64]) -> Records:
         """Return chosen rows."""
         extras = {name: values[rows] for name, values in self.extras.items()}
-        return Records([self.pictures[row] for row in rows], self.steering[rows], extras, self.store)
+        return Records([self.pictures[row] for row in rows], self.steering[rows], extras, self.store, self.as_stored)
 
 
 def picture_episodes(
@@ -61,7 +64,8 @@ def picture_episodes(
     episodes = []
     for rows in cut_rows(keep, clock, options):
         paths = [records.pictures[row] for row in rows]
-        source = PictureFiles(paths, *size, None if isinstance(records.store, Folder) else records.store)
+        store = None if isinstance(records.store, Folder) else records.store
+        source = PictureFiles(paths, *size, store, records.as_stored)
         episodes.append(make_episode(records.steering, records.extras, clock, rows, size, source, meta, digests))
     return episodes
 
@@ -108,7 +112,7 @@ def _check_pictures(
     digests = np.zeros(len(records.pictures), np.uint64)
     for row, path in enumerate(records.pictures):
         try:
-            height, width, digest = check_picture(records.store, path)
+            height, width, digest = check_picture(records.store, path, records.as_stored)
         except BadPicture as error:
             skipped[str(error)] += 1
             continue

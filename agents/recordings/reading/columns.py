@@ -127,7 +127,7 @@ def find_columns(table: Table, options: ReadOptions, name: Path | str, need: Seq
         places = {m: place for m, place in places.items() if place != index} | {meaning: index}
         if meaning == "time":
             places.pop("nanoseconds", None)
-        units[meaning] = _unit_of(names[index]) or units.get(meaning, "")
+        units[meaning] = unit_of(names[index]) or units.get(meaning, "")
     ambiguous = [m for m in need if places.get(m, 0) < 0]
     for meaning in ambiguous:
         candidates = [names[index] for index in _candidates(names, meaning)]
@@ -172,7 +172,7 @@ def _by_header(names: Sequence[str], table: Table) -> tuple[dict[Meaning, int], 
             places[meaning] = -1
             continue
         places[meaning] = found[0]
-        units[meaning] = _unit_of(names[found[0]])
+        units[meaning] = unit_of(names[found[0]])
     if "centre" not in places and table.rows:
         # Called as no other camera's picture is: known by what stands in it.
         sample = table.rows[:200]
@@ -201,7 +201,7 @@ def _candidates(names: Sequence[str], meaning: Meaning) -> list[int]:
     return [index for _, index in found]
 
 
-def _unit_of(name: str) -> str:
+def unit_of(name: str) -> str:
     """Return the unit that a column's name gives or implies; "" when it does neither."""
     stem, unit = _split(name)
     # Ackermann messages of ROS have radians (REP 103).

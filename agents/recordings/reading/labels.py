@@ -23,6 +23,7 @@ STEERING_SLACK = 0.05
 MOST_OUTLIERS = 0.01
 """Share of labels beyond [-1, 1] up to which they are single faults; more of them mean another unit."""
 
+_SCALES = (1, 100, 180, 255, 1000, 1023, 4095, 65_535)  # tops of what sticks, servos and converters give
 _FEW = 10  # of so few labels all may lie on one side
 _MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 
@@ -151,14 +152,6 @@ def check_sides(
     most, middle = float(np.abs(values).max()), float(np.median(values))
     if most == 0 or values.min() == values.max():
         return
-    usual = float((np.abs(values - middle) <= 0.1 * most).mean())
-    straight = float((np.abs(values) <= 0.1 * most).mean())
-    if abs(middle) >= 0.3 * most and usual > 2 * straight:
-        raise ValueError(
-            f"{name}: steering is never {'below' if middle > 0 else 'above'} 0 and mostly near {middle:.4g}, so that "
-            "straight ahead seems to be there: give its value by --straight (0.5 between 0 and 1, 1500 of a servo's "
-            "pulse) and full lock, counted from there, by --degrees; --straight 0 takes the labels as they are."
-        )
     for index, column in enumerate(columns.names[: len(table.rows[0])]):
         words = {cell.strip("'\" ").lower() for cell in table.column(index)[:2000]}
         if len(words) <= 5 and words & {"left", "l"} and words & {"right", "r"}:
@@ -166,6 +159,20 @@ def check_sides(
                 f"{name}: steering is never below 0, and the column {column!r} seems to say the side; write labels "
                 "with a sign, or give --straight 0 to take them as they are."
             )
+    usual = float((np.abs(values - middle) <= 0.1 * most).mean())
+    straight = float((np.abs(values) <= 0.1 * most).mean())
+    # Nearly nothing at 0 and most around another value; or all of a scale from 0 on, as much below its middle as above.
+    around = abs(middle) >= 0.3 * most and usual > 3 * straight
+    scale = next((top for top in _SCALES if 0.9 * top <= most <= 1.05 * top), None)
+    whole = scale is not None and np.abs(values).min() <= 0.1 * scale
+    if scale is not None and whole:
+        whole = max(abs(abs(middle) - scale / 2), abs(abs(float(values.mean())) - scale / 2)) <= 0.1 * scale
+    if around or whole:
+        raise ValueError(
+            f"{name}: steering is never {'below' if middle > 0 else 'above'} 0 and mostly near {middle:.4g}, so that "
+            "straight ahead seems to be there: give its value by --straight (0.5 between 0 and 1, 1500 of a servo's "
+            "pulse) and full lock, counted from there, by --degrees; --straight 0 takes the labels as they are."
+        )
 
 
 def _longest_run(found: NDArray[np.bool_]) -> int:

@@ -1,4 +1,4 @@
-"""Frames kept as picture files, one a frame: JPEG, PNG, WebP, BMP or .npy.
+"""Frames kept as picture files, one a frame: JPEG, PNG, WebP, BMP, TIFF, PNM or .npy.
 
 `check_picture` reads a header and checks that the file is complete, without decoding: cheap enough for every file at
 load. `PictureFiles` decodes when frames are asked for. A picture that passes the first and fails the second is stood in
@@ -17,13 +17,18 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
 
 from agents.recordings.reading.files import MOST_BYTES, DamagedFile, npy_header, possible_name
 from agents.recordings.reading.store import Folder, Store
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".npy")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pnm", ".npy"),
+)
 """Ends of the names of pictures."""
+OTHER_SUFFIXES = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".npz", ".raw", ".dng")
+"""Ends of the names of pictures that are not read; a column of these is still one of pictures."""
 MOST_PIXELS = 40_000_000
 """A picture with more pixels comes from no driving camera; decoded it would take over 120 MB."""
 
@@ -49,8 +54,13 @@ def picture_size(path: Path) -> tuple[int, int]:
     return check_picture(Folder(path.parent), path)[:2]
 
 
-def check_picture(store: Store, name: Any) -> PictureFacts:
+def check_picture(store: Store, name: Any, as_stored: bool = False) -> PictureFacts:
     """Read a picture's header and check that the file is complete and of a size that can be decoded.
+
+    Args:
+        store: Where the file lies.
+        name: Of the file.
+        as_stored: H and W as stored, although the camera noted that it was turned.
 
     Raises:
         BadPicture: if the file is missing, empty, of another kind, truncated, or beyond `MOST_PIXELS`.
@@ -66,6 +76,8 @@ def check_picture(store: Store, name: Any) -> PictureFacts:
     if not content:
         raise BadPicture("picture file of zero bytes")
     height, width = _size(content)
+    if not as_stored and orientation(content) > 4:
+        height, width = width, height
     if not 0 < height * width <= MOST_PIXELS:
         raise BadPicture(f"picture of no pixels or more than {MOST_PIXELS // 1_000_000} million")
     digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
@@ -74,19 +86,50 @@ def check_picture(store: Store, name: Any) -> PictureFacts:
 
 def is_picture_name(field: str) -> bool:
     """Say whether a field of a table looks like a picture's path."""
-    return field.strip().lower().endswith(SUFFIXES)
+    return field.strip().lower().endswith((*SUFFIXES, *OTHER_SUFFIXES))
 
 
-def decode_picture(content: bytes) -> NDArray[np.uint8] | None:
-    """Decode a picture to uint8 `[H, W, 3]` RGB; None when it cannot be done. A note on orientation turns nothing."""
+def decode_picture(content: bytes, as_stored: bool = False) -> NDArray[np.uint8] | None:
+    """Decode a picture to uint8 `[H, W, 3]` RGB; None when it cannot be done.
+
+    A JPEG whose camera was held upside down or on its side, and noted it, is turned upright, as every viewer does,
+    unless `as_stored`.
+    """
     if content.startswith(_NPY):
         return _decode_npy(content)
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        if picture is None:
+            return None
+        frame = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        return frame if as_stored else upright(frame, orientation(content))
     except (cv2.error, MemoryError):
         return None
+
+
+def orientation(content: bytes) -> int:
+    """Return the orientation that a JPEG's camera noted (EXIF tag 274), 1 to 8; 1 where it noted none."""
+    if not content.startswith(b"\xff\xd8") or b"Exif\0\0" not in content[:65_536]:
+        return 1
+    try:
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as picture:
+            noted = picture.getexif().get(274, 1)
+    except Exception:  # damaged notes: SyntaxError, struct.error, ValueError, ...
+        return 1
+    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
+
+
+def upright(frame: NDArray[np.uint8], noted: int) -> NDArray[np.uint8]:
+    """Turn a frame `[H, W, 3]` by its EXIF orientation."""
+    if noted in (5, 6, 7, 8):
+        frame = frame.transpose(1, 0, 2)
+    # Of the eight, 2, 3, 6 and 7 begin at the right, and 3, 4, 7 and 8 at the bottom.
+    if noted in (2, 3, 6, 7):
+        frame = frame[:, ::-1]
+    if noted in (3, 4, 7, 8):
+        frame = frame[::-1]
+    return np.ascontiguousarray(frame)
 
 
 class PictureFiles:
@@ -97,14 +140,21 @@ class PictureFiles:
         height: H of every picture, pixels.
         width: W of every picture, pixels.
         store: Where the files lie; the file system when None.
+        as_stored: Show pictures as stored, although their camera noted that it was turned.
     """
 
     def __init__(
-        self, paths: Sequence[Path | PurePosixPath], height: int, width: int, store: Store | None = None
+        self,
+        paths: Sequence[Path | PurePosixPath],
+        height: int,
+        width: int,
+        store: Store | None = None,
+        as_stored: bool = False,
     ) -> None:
         self.paths = tuple(paths)
         self.height = height
         self.width = width
+        self.as_stored = as_stored
         self.store: Store = Folder(Path()) if store is None else store
         self._reported = False
 
@@ -132,7 +182,7 @@ class PictureFiles:
     def _decode(self, index: int, out: NDArray[np.uint8]) -> bool:
         """Decode one picture into uint8 `[H, W, 3]`; False when it cannot be done."""
         try:
-            picture = decode_picture(self.content(index))
+            picture = decode_picture(self.content(index), self.as_stored)
         except (OSError, DamagedFile):
             return False
         if picture is None or picture.shape != out.shape:
@@ -175,6 +225,14 @@ def _size(content: bytes) -> tuple[int, int]:
         height, width = _header(PngImagePlugin.PngImageFile, content)
         if b"IEND" not in content[-1024:]:
             _check_whole(PngImagePlugin.PngImageFile, content, height * width)
+        return height, width
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        height, width = _header(TiffImagePlugin.TiffImageFile, content)
+        _check_whole(TiffImagePlugin.TiffImageFile, content, height * width)
+        return height, width
+    if content[:2] in (b"P4", b"P5", b"P6"):
+        height, width = _header(PpmImagePlugin.PpmImageFile, content)
+        _check_whole(PpmImagePlugin.PpmImageFile, content, height * width)
         return height, width
     if content.startswith(b"BM"):
         height, width = _header(BmpImagePlugin.BmpImageFile, content)

@@ -22,9 +22,9 @@ class Places:
     """Finds the pictures that a table names.
 
     A path below the table comes first, as it stands or without its first folders; then its name in the usual folders,
-    or beside the table; then an absolute path of this machine; last a file there whose name differs in capitals, in the
-    form of its accents or in the escapes of a URL alone. Where none is, a place in the first usual folder is given, and
-    the picture counts as missing.
+    or beside the table; then an absolute path of this machine, and the one folder below the table that has a file of
+    this name; last a file whose name differs in capitals, in the form of its accents or in the escapes of a URL alone.
+    Where none is, a place in the first usual folder is given, and the picture counts as missing.
 
     Args:
         folder: Where the table lies, or the pictures, when that was said.
@@ -34,6 +34,7 @@ class Places:
     def __init__(self, folder: Path, usual: tuple[str, ...] = ("IMG", "images", "")) -> None:
         self.folder = folder
         self.usual = usual
+        self._below: list[Path] | None = None
         self._alike: dict[Path, dict[str, Path | None]] = {}
 
     def find(self, field: str) -> Path:
@@ -48,7 +49,12 @@ class Places:
         for candidate in candidates:
             if os.path.isfile(candidate):
                 return candidate
-        for candidate in candidates:
+        if self._below is None:
+            self._below = [entry for entry in self.folder.iterdir() if entry.is_dir()] if self.folder.is_dir() else []
+        below = [place for entry in self._below if os.path.isfile(place := entry / parts[-1])]
+        if len(below) == 1:
+            return below[0]
+        for candidate in [*candidates, *(entry / parts[-1] for entry in self._below)]:
             if (found := self._like(candidate)) is not None:
                 return found
         return self.folder / self.usual[0] / parts[-1]

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from agents.recordings.reading.files import check_regular, one_line
 
-SUFFIXES = (".mp4", ".hevc", ".h264", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts")
+SUFFIXES = (
+    *(".mp4", ".hevc", ".h264", ".h265", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts", ".mts", ".m2ts"),
+    *(".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mjpeg", ".mjpg"),
+)
 """Ends of the names of videos."""
 SEEK_FRAMES = 64
 """Going ahead by more frames than this, the video is entered at a key frame instead of being decoded all the way."""
@@ -120,7 +123,10 @@ class VideoFile:
 
 
 def _decode(path: Path, from_pts: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames from the first on, or from a time stamp on; damage ends the video there."""
+    """Yield the frames from the first on, or from a time stamp on; damage ends the video there.
+
+    A film whose camera was held upside down or on its side, and noted it, is turned upright, as every player does.
+    """
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -130,6 +136,8 @@ def _decode(path: Path, from_pts: int | None = None) -> Iterator[NDArray[np.uint
                 container.seek(from_pts, stream=stream)
             for frame in container.decode(stream):
                 if from_pts is None or (frame.pts is not None and frame.pts >= from_pts):
-                    yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                    picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counter-clockwise
+                    yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
     except Exception as error:  # FFmpegError, IndexError without a picture stream, and what damaged metadata make
         _LOG.warning("%s cannot be decoded further: %s", path, one_line(error))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode
-from agents.recordings.reading.pictures import PictureFiles
+from agents.recordings.reading.pictures import PictureFiles, orientation
 from agents.recordings.writers.target import Progress, Target, Written, runs_of
 from agents.runs.files import replacing, write_text
 
@@ -82,15 +82,17 @@ class DonkeycarTarget(Target):
         stem = f"{index}_cam_image_array_"
         if self.exact and isinstance(episode.source, PictureFiles):
             suffix = episode.source.paths[episode.offset + step].suffix.lower()
-            if suffix in (".jpg", ".jpeg", ".png"):
-                return stem + suffix, episode.source.content(episode.offset + step)
+            content = episode.source.content(episode.offset + step)
+            # Donkeycar does not turn pictures upright: one that has to be is written as it is seen.
+            if suffix in (".jpg", ".jpeg", ".png") and orientation(content) == 1:
+                return stem + suffix, content
         suffix, flags = (".png", []) if self.exact else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        good, content = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)
+        good, packed = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)
         if not good:
             raise ValueError(
                 f"a picture of {picture.shape[1]}×{picture.shape[0]} pixels cannot be encoded as {suffix}."
             )
-        return stem + suffix, content.tobytes()
+        return stem + suffix, packed.tobytes()
 
 
 _ROOM = 1_000_000

@@ -1,0 +1,378 @@
+"""Tables as other programs write them: their clocks, units, headers, cameras and names of pictures."""
+
+from __future__ import annotations
+
+import datetime
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from agents.recordings import load_episodes
+from agents.recordings.episodes import EpisodeSet
+from tests.agents.recordings.makers import one_line, picture, save
+from tests.agents.recordings.test_table import make_film, number_of
+
+COUNT = 30
+STEERING = np.round(np.sin(np.arange(COUNT) / 4) * 0.5, 4)
+NAMES = [f"{i:04d}.png" for i in range(COUNT)]
+BEGIN = datetime.datetime(2023, 11, 14, 22, 13, 20)
+EPOCH_S = 1_700_000_000
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder whose pictures tell their number by their brightness."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i, name in enumerate(NAMES):
+        save(folder / "images" / name, picture(level=4 * i))
+    return folder
+
+
+def table(folder: Path, header: str, row: Callable[[int, float], str], order: Sequence[int] = range(COUNT)) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("\n".join([*filter(None, [header]), *(row(i, STEERING[i]) for i in order)]) + "\n")
+    return path
+
+
+def check(episodes: EpisodeSet, steering: np.ndarray = STEERING, period_s: float = 0.05) -> None:
+    """Every frame has its label, and they stand in order, on time."""
+    shown = np.concatenate([e.frames()[:, -1, 0, 0] for e in episodes]) // 4
+    np.testing.assert_array_equal(np.diff(shown) > 0, True)
+    found = np.concatenate([e.steering for e in episodes])
+    np.testing.assert_allclose(found, steering[shown], atol=1e-4)
+    for episode in episodes:
+        np.testing.assert_allclose(np.diff(episode.time_s), period_s, rtol=1e-3)
+
+
+def at(i: int, form: str) -> str:
+    return (BEGIN + datetime.timedelta(seconds=0.1 * i)).strftime(form)
+
+
+CLOCKS: dict[str, Callable[[int], str]] = {
+    "ISO 8601": lambda i: at(i, "%Y-%m-%dT%H:%M:%S.%f"),
+    "ISO 8601 in nanoseconds at Greenwich": lambda i: at(i, "%Y-%m-%d %H:%M:%S.%f000Z"),
+    "a time zone that changes": lambda i: (
+        at(i, "%Y-%m-%dT%H:%M:%S.%f+00:00") if i < 9 else at(i + 36_000, "%Y-%m-%dT%H:%M:%S.%f+0100")
+    ),
+    "milliseconds behind a colon": lambda i: at(i, "%Y-%m-%d %H:%M:%S") + f":{100 * i % 1000:03d}",
+    "frames behind a colon": lambda i: at(i, "%H:%M:%S") + f":{3 * i % 30:02d}",
+    "a time of day through midnight": lambda i: at(i + 63_990, "%H:%M:%S.%f"),
+    "twelve hours, month first": lambda i: at(i + 63_990, "%m/%d/%Y %I:%M:%S.%f %p"),
+    "day first": lambda i: at(i + 63_990, "%d.%m.%Y %H:%M:%S.%f"),
+    "no marks at all": lambda i: at(i, "%Y%m%d%H%M%S%f")[:17],
+    "minutes and seconds": lambda i: f"{(i + 590) // 600:02d}:{(i + 590) % 600 / 10:04.1f}",
+    "a spreadsheet's days": lambda i: f"{45_244.9259259 + 0.1 * i / 86_400:.10f}",
+    "nanoseconds since 1970": lambda i: f"{(10 * EPOCH_S + i) * 10**8}",
+    "milliseconds with thousands set off": lambda i: f'"{100 * i:,}"',
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_clocks_of_every_kind(pictures, clock):
+    episodes = load_episodes(
+        table(pictures, "image,steering,timestamp", lambda i, s: f"{NAMES[i]},{s},{CLOCKS[clock](i)}")
+    )
+    assert len(episodes) == 1
+    check(episodes, period_s=0.1)
+
+
+@pytest.mark.parametrize("names", ["sec,nanosec", "header.stamp.secs,header.stamp.nsecs"])
+def test_seconds_and_nanoseconds_are_one_clock(pictures, names):
+    row = lambda i, s: f"{EPOCH_S + i // 10},{i % 10}00000000,{NAMES[i]},{s}"  # noqa: E731
+    check(load_episodes(table(pictures, f"{names},image,steering", row)), period_s=0.1)
+
+
+def test_of_two_clocks_the_one_that_can_be_read_counts(pictures):
+    row = lambda i, s: f"{NAMES[i]},{s},lap {i},{EPOCH_S + 0.1 * i:.2f}"  # noqa: E731
+    check(load_episodes(table(pictures, "image,steering,time,timestamp", row)), period_s=0.1)
+
+
+UNITS: dict[str, tuple[str, Callable[[float], str], float]] = {
+    "per cent by name": ("steering [%]", lambda s: f"{100 * s:.2f}", 1),
+    "small per cent by name": ("steering_percent", lambda s: f"{s:.4f}", 0.01),
+    "per cent in the cells": ("steering", lambda s: f"{100 * s:.2f} %", 1),
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_are_taken_from_names_and_cells(pictures, unit):
+    name, cell, scale = UNITS[unit]
+    episodes = load_episodes(table(pictures, f"image,{name}", lambda i, s: f"{NAMES[i]},{cell(s)}"), positive="left")
+    check(episodes, scale * STEERING)
+
+
+SERVOS = {"0 to 1": (0.5, 0.5), "0 to 100": (50, 50), "pulses": (1500, 500), "180 degrees": (90, 90)}
+
+
+@pytest.mark.parametrize("reach", [0.3, 1.0])
+@pytest.mark.parametrize("servo", SERVOS)
+def test_values_of_a_servo_need_to_be_told_where_straight_ahead_is(pictures, servo, reach):
+    middle, lock = SERVOS[servo]
+    path = table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{middle + lock * 2 * reach * s:.5f}")
+    check(load_episodes(path, straight=middle, degrees=lock), 2 * reach * STEERING)
+    for degrees in (None, 2 * middle + 1):
+        with pytest.raises(ValueError, match="never below 0.*--straight.*--degrees") as error:
+            load_episodes(path, degrees=degrees)
+        one_line(error)
+    with pytest.raises(ValueError, match="value at full lock, counted from there, is needed"):
+        load_episodes(path, straight=middle)
+
+
+def test_labels_on_one_side_are_taken_as_they_are_when_it_is_said(pictures):
+    path = table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{0.5 + 0.2 * s:.4f}")
+    check(load_episodes(path, straight=0), 0.5 + 0.2 * STEERING)
+
+
+@pytest.mark.parametrize("reach", [0.3, 0.8])
+def test_bends_to_one_side_alone_are_taken_as_they_are(pictures, reach):
+    path = table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{reach * i / COUNT:.4f}")
+    check(load_episodes(path), reach * np.arange(COUNT) / COUNT)
+
+
+def test_a_bare_magnitude_beside_its_side_is_refused(pictures):
+    path = table(
+        pictures, "image,steering,direction", lambda i, s: f"{NAMES[i]},{abs(s)},{'left' if s > 0 else 'Right'}"
+    )
+    with pytest.raises(ValueError, match="the column 'direction' seems to say the side") as error:
+        load_episodes(path)
+    one_line(error)
+
+
+def test_a_few_large_labels_in_a_row_are_another_unit_not_faults(pictures):
+    path = table(
+        pictures,
+        "image,steering",
+        lambda i, s: "\n".join(f"{NAMES[i]},{7.5 if i == 20 and k < 3 else s}" for k in range(12)),
+    )
+    with pytest.raises(ValueError, match="3 of 360 labels lie outside.*--degrees"):
+        load_episodes(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "encoding"),
+    [
+        ("image,angle [°]", lambda s: f"{s:.4f}", "latin-1"),
+        ("image,steering\n,deg", lambda s: f"{s:.4f}", "utf-8"),
+        ("image,steering\n-,[rad]", lambda s: f"{s:.4f}", "utf-8"),
+        ("image,field.drive.steering_angle", lambda s: f"{s:.4f}", "utf-8"),
+    ],
+)
+def test_angles_are_never_taken_for_shares(pictures, header, cell, encoding):
+    path = table(pictures, header, lambda i, s: f"{NAMES[i]},{cell(s)}")
+    path.write_bytes(path.read_text().encode(encoding))
+    with pytest.raises(ValueError, match="(degrees|radians).*--degrees") as error:
+        load_episodes(path)
+    one_line(error)
+    lock = 50 if "rad" not in header and "drive" not in header else np.rad2deg(50)
+    check(load_episodes(path, degrees=lock), STEERING / 50)
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[int, float], str], dict[str, Any]]] = {
+    "sep= before the header": ("sep=;\nimage;steering", lambda i, s: f"{NAMES[i]};{str(s).replace('.', ',')}", {}),
+    "a comment before the header": ("# made by hand\nimage,steering", lambda i, s: f"{NAMES[i]},{s}", {}),
+    "other lines before the header": ("Logger 2\nDate,2023-01-01\nimage,steering", lambda i, s: f"{NAMES[i]},{s}", {}),
+    "the header again": (
+        "image,steering,throttle",
+        lambda i, s: ("image,steering,throttle\n" if i == 9 else "") + f"{NAMES[i]},{s},0",
+        {},
+    ),
+    "single quotes": ("'image','steering'", lambda i, s: f"'{NAMES[i]}','{s}'", {}),
+    "white space": ("image   steering", lambda i, s: f"{NAMES[i]}   {s}", {}),
+    "lines of pictures": ("", lambda i, s: f"{NAMES[i]} {s}", {}),
+    "the picture last": ("", lambda i, s: f"{s},0.2,0,12,{NAMES[i]}", {"steering_column": "1"}),
+    "many columns": ("", lambda i, s: f"{NAMES[i]},,,{s},0.2,0,12,1.5,2.5,3.5", {"steering_column": "4"}),
+    "an unknown name of the picture's column": ("imageFrontId,leftId,steer", lambda i, s: f"{NAMES[i]},a.png,{s}", {}),
+    "capitals": ("image,steering", lambda i, s: f"C:\\Data\\{NAMES[i].upper()},{s}", {}),
+    "escapes of a URL": ("image,steering", lambda i, s: f"file:///data/{NAMES[i].replace('0', '%30')},{s}", {}),
+    "no ending": ("image,steering", lambda i, s: f"{NAMES[i][:-4]},{s}", {}),
+    "numbers": ("frame,steer", lambda i, s: f"{i},{s}", {}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_other_programs(pictures, layout):
+    header, row, options = LAYOUTS[layout]
+    episodes = load_episodes(table(pictures, header, row), **options)
+    assert episodes.skipped == {} and episodes.frame_count == COUNT
+    check(episodes)
+
+
+def test_a_second_header_with_other_columns_is_refused(pictures):
+    row = lambda i, s: (  # noqa: E731
+        f"{NAMES[i]},{s},0.2" if i < 9 else ("image,throttle,steering\n" if i == 9 else "") + f"{NAMES[i]},0.2,{s}"
+    )
+    with pytest.raises(ValueError, match="second header.*after 9 rows") as error:
+        load_episodes(table(pictures, "image,steering,throttle", row))
+    one_line(error)
+
+
+def test_rows_in_any_order_follow_the_numbers_in_the_pictures_names(pictures):
+    order = np.random.default_rng(0).permutation(COUNT).tolist()
+    episodes = load_episodes(table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{s}", order))
+    check(episodes)
+    assert any("did not stand in the order" in line for line in episodes.warnings)
+    # Every third row is held back for another table: the time between the others stays.
+    kept = [i for i in order if i % 3]
+    episode = load_episodes(table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{s}", kept))[0]
+    np.testing.assert_allclose(np.diff(episode.time_s)[:2], [0.05, 0.1])
+
+
+def test_numbers_that_begin_elsewhere_than_the_pictures_are_refused(pictures):
+    with pytest.raises(ValueError, match="counts from 1 in its column 'frame' and the pictures.*from 0") as error:
+        load_episodes(table(pictures, "frame,steering", lambda i, s: f"{i + 1},{s}"))
+    one_line(error)
+
+
+def test_time_stamps_in_the_pictures_names_are_their_clock(tmp_path):
+    for i in range(COUNT):
+        save(tmp_path / "center" / f"{(10 * EPOCH_S + i) * 10**8}.png", picture(level=4 * i))
+    path = table(tmp_path, "frame_id,steering", lambda i, s: f"{(10 * EPOCH_S + i) * 10**8},{s}", range(COUNT)[::-1])
+    check(load_episodes(path), period_s=0.1)
+
+
+def test_three_cameras_in_one_column(tmp_path):
+    """As in Udacity's second challenge, and in logs to which the side cameras' rows were appended."""
+    for camera in ("left", "center", "right"):
+        for i in range(COUNT):
+            save(tmp_path / camera / f"{camera}{i}.png", picture(level=4 * i if camera == "center" else 251))
+    header = "index,timestamp,width,height,frame_id,filename,angle,torque,speed,lat,long,alt"
+    cameras = list(enumerate(("left", "center", "right")))
+    row = lambda i, s: "\n".join(  # noqa: E731
+        f"{i},{(20 * EPOCH_S + i) * 50_000_000 + k},640,480,{c}_camera,{c}/{c}{i}.png,{s},0.1,12,37,-122,9"
+        for k, c in cameras
+    )
+    episodes = load_episodes(table(tmp_path, header, row))
+    check(episodes, STEERING / np.deg2rad(450))
+    assert episodes.skipped == {"picture of another camera": 2 * COUNT}
+    row = lambda i, s: "\n".join(f"D:\\x\\{c}{i}.png,{s + 0.2 * k - 0.2:.4f}" for k, c in cameras)  # noqa: E731
+    episodes = load_episodes(table(tmp_path, "image,steering", row))
+    check(episodes)
+    assert episodes.skipped == {"picture of another camera": 2 * COUNT}
+
+
+def test_one_picture_that_rows_of_two_folders_mean_is_left_out(pictures):
+    row = lambda i, s: f"C:\\run1\\{NAMES[i]},{s}" + (f"\nC:\\run2\\{NAMES[i]},{-s}" if 0 < i < 4 else "")  # noqa: E731
+    episodes = load_episodes(table(pictures, "image,steering", row))
+    assert episodes.skipped == {"picture that rows of several folders mean, with different labels": 6}
+    assert episodes.frame_count == COUNT - 3
+
+
+def test_accents_in_either_form(tmp_path):
+    for i in range(3):
+        save(tmp_path / "images" / unicodedata.normalize("NFD", f"b\u00fc{i}.png"), picture(level=4 * i))
+    path = table(tmp_path, "image,steering", lambda i, s: f"b\u00fc{i}.png,{s}", range(3))
+    for encoding in ("utf-8", "cp1252"):
+        path.write_bytes(path.read_text("utf-8" if encoding == "utf-8" else None).encode(encoding))
+        check(load_episodes(path))
+
+
+def test_a_single_row_and_hidden_files_and_several_tables(pictures, tmp_path):
+    assert load_episodes(table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{s}", [5])).frame_count == 1
+    save(tmp_path / NAMES[0], picture())
+    table(tmp_path, "image,steering", lambda i, s: f"{NAMES[i]},{s}", [0])
+    (tmp_path / "._labels.csv").write_bytes(b"\0\5\x16\7")
+    assert load_episodes(tmp_path).frame_count == 1
+    (tmp_path / "more.csv").write_text("image,steering\n")
+    with pytest.raises(ValueError, match=r"holds 2 tables \(labels.csv, more.csv\): give the path") as error:
+        load_episodes(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", ["a.7z", "log.csv.gz", "log.xlsx", "drive.bag", "drive.mcap", "data.pkl"])
+def test_other_kinds_of_files_are_refused_with_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(b"1234")
+    with pytest.raises(ValueError, match="(unpack it|save it as CSV|as CSV).*give the path") as error:
+        load_episodes(tmp_path / name)
+    one_line(error)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("film")
+    make_film(folder / "drive.mp4", COUNT)
+    return folder
+
+
+def check_film(episodes: EpisodeSet) -> None:
+    numbers = number_of(episodes[0].frames())
+    np.testing.assert_allclose(episodes[0].steering, STEERING[numbers], atol=1e-3)
+
+
+def test_a_table_that_is_not_in_order_keeps_the_zero_of_its_clock(film):
+    row = lambda i, s: f"{10 + 0.05 * i:.3f},{s}"  # noqa: E731
+    episodes = load_episodes(table(film, "time,steering", row, range(COUNT)[::-1]), offset_s=10)
+    assert episodes.frame_count == COUNT
+    check_film(episodes)
+
+
+def test_frames_that_are_counted_come_before_a_clock_with_another_zero(film):
+    row = lambda i, s: f"{i},{EPOCH_S + 0.05 * i:.3f},{s}"  # noqa: E731
+    check_film(load_episodes(table(film, "frame,timestamp,steering", row, range(8, COUNT))))
+
+
+def test_frames_that_are_counted_from_one(film):
+    episodes = load_episodes(table(film, "frame,steering", lambda i, s: f"{i + 1},{s}"))
+    assert episodes.frame_count == COUNT and any("counted from 1" in line for line in episodes.warnings)
+    check_film(episodes)
+
+
+def test_moments_of_a_calendar_begin_with_the_film(film):
+    check_film(load_episodes(table(film, "time,steering", lambda i, s: f"{at(i, '%H:%M:%S.%f')},{s}"), nominal_rate=10))
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("index,steering", lambda i, s: "\n".join(f"{5 * i + k},{s}" for k in range(5)), "30 frames.*150 rows"),
+        ("time,steering", lambda i, s: f"{12_345 + 0.05 * i:.2f},{s}", "do not meet: give --offset-s 12345 "),
+    ],
+)
+def test_tables_that_do_not_belong_to_the_film_as_they_stand_are_refused(film, header, row, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_episodes(table(film, header, row))
+    one_line(error)
+
+
+@pytest.mark.parametrize(("degrees", "matrix"), [(180, (-1, 0, 0, -1)), (90, (0, 1, -1, 0)), (270, (0, -1, 1, 0))])
+def test_a_film_is_shown_as_its_camera_was_held(tmp_path, degrees, matrix):
+    make_film(tmp_path / "drive.mp4", 3)
+    content = bytearray((tmp_path / "drive.mp4").read_bytes())
+    place = content.index(b"tkhd") + 44  # the matrix of ISO/IEC 14496-12, 16.16 fixed point
+    for slot, value in zip((0, 1, 3, 4), matrix, strict=True):
+        content[place + 4 * slot : place + 4 * slot + 4] = int(value * 65_536).to_bytes(4, "big", signed=True)
+    (tmp_path / "drive.mp4").write_bytes(content)
+    frame = load_episodes(table(tmp_path, "frame,steering", lambda i, s: f"{i},{s}", range(3)))[0].frames()[0]
+    assert frame.shape == ((16, 32, 3) if degrees == 180 else (32, 16, 3))
+
+
+@pytest.mark.parametrize("noted", range(1, 9))
+def test_pictures_are_shown_as_their_camera_was_held(tmp_path, noted):
+    from PIL import Image
+
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:16, :32, 0], stored[24:, :, 1] = 250, 200
+    note = Image.Exif()
+    note[274] = noted
+    Image.fromarray(stored).save(tmp_path / "0.jpg", exif=note, quality=98, subsampling=0)
+    frame = load_episodes(table(tmp_path, "image,steering", lambda i, s: f"{i}.jpg,{s}", [0]))[0].frames()[0]
+    seen = cv2.imread(str(tmp_path / "0.jpg"))
+    assert seen is not None
+    np.testing.assert_array_equal(frame, seen[..., ::-1])
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ppm", ".jpe", ".jfif"])
+def test_more_kinds_of_pictures(tmp_path, suffix):
+    from PIL import Image
+
+    for i in range(2):
+        form = "JPEG" if suffix[:2] == ".j" else None
+        Image.fromarray(picture(level=4 * i)).save(tmp_path / f"{i}{suffix}", form)
+    path = table(tmp_path, "image,steering", lambda i, s: f"{i}{suffix},{s}", range(2))
+    assert load_episodes(path).frame_count == 2
+    (tmp_path / f"1{suffix}").write_bytes((tmp_path / f"1{suffix}").read_bytes()[:200])
+    assert load_episodes(path).skipped == {"picture file truncated": 1}
