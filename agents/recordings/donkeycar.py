@@ -17,7 +17,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +29,7 @@ from agents.recordings.reading.assemble import Records, picture_episodes
 from agents.recordings.reading.clock import arrange, since_first_s
 from agents.recordings.reading.files import DamagedFile, number, parse_json
 from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.stamps import SECONDS, epoch_unit, is_moment, read_stamps
 from agents.recordings.reading.store import Folder, Store, is_archive, open_store
 
 EXPECTS = "a Donkeycar tub (a directory with manifest.json or record_*.json, or such a one as .tar.gz or .zip)"
@@ -204,8 +204,8 @@ def _version_2(
             continue
         passed_over = position >= len(named) and not options.all_catalogs
         for record in store.lines(catalog):
-            index = record.get("_index") if isinstance(record, dict) else None
-            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < _TOO_LARGE:
+            index = _whole(record.get("_index")) if isinstance(record, dict) else None
+            if index is None:
                 skipped["garbled line"] += 1
             elif passed_over:
                 skipped["in a catalog that the manifest passes over"] += 1
@@ -228,7 +228,8 @@ def _version_1(
     if store.has(tub / "exclude.json"):
         try:
             listed = parse_json(store.read(tub / "exclude.json"), tub / "exclude.json")
-            excluded = {entry for entry in listed if isinstance(entry, int)} if isinstance(listed, list) else set()
+            entries = listed if isinstance(listed, list) else []
+            excluded = {index for entry in entries if (index := _whole(entry)) is not None}
         except (OSError, DamagedFile):
             skipped["list of deleted records damaged"] += 1
     for index in sorted(found):
@@ -257,7 +258,7 @@ def _read_manifest(store: Store, path: Path | PurePosixPath) -> tuple[list[str],
         raise ValueError(
             f"{where} should name the catalogs of the tub in a line with 'paths'; it is damaged, copy it again."
         )
-    return names, frozenset(entry for entry in deleted if isinstance(entry, int))
+    return names, frozenset(index for entry in deleted if (index := _whole(entry)) is not None)
 
 
 def _note(more: dict[str, list[float]], record: dict[str, Any], row: int, known: tuple[str, ...]) -> None:
@@ -284,18 +285,24 @@ def _column(values: list[float], count: int) -> NDArray[Any]:
     return short if np.array_equal(short, column, equal_nan=True) else column
 
 
+def _whole(value: Any) -> int | None:
+    """Return a running number, also where another program made a float or a text of it; None for anything else."""
+    found = number(value)
+    return int(found) if math.isfinite(found) and found == int(found) and 0 <= found < _TOO_LARGE else None
+
+
 def _stamp_ms(record: dict[str, Any]) -> float:
     """Return a record's time stamp in milliseconds; NaN when it has none."""
-    for name in ("_timestamp_ms", "milliseconds"):
-        if name in record:
-            return number(record[name])
-    text = record.get("timestamp")
-    if isinstance(text, str):
-        try:
-            moment = datetime.fromisoformat(text)
-            return 1000 * moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
-        except (ValueError, OverflowError, OSError):
-            pass
+    for name in ("_timestamp_ms", "milliseconds", "timestamp"):
+        if name not in record:
+            continue
+        value = number(record[name])
+        if math.isfinite(value):
+            # A moment of our days in another unit than the field's name says was written by another program.
+            unit = epoch_unit(value)
+            return value if unit in (None, "ms") else value * SECONDS[unit] * 1000
+        if isinstance(record[name], str) and is_moment(record[name]):
+            return 1000 * read_stamps([record[name]], "", None, []).first_s
     return math.nan
 
 

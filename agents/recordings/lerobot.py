@@ -52,6 +52,7 @@ class _Layout:
     root: Path
     version: int
     fps: float
+    chunk_size: int
     features: Mapping[str, Mapping[str, Any]]
     data_path: str
     video_path: str
@@ -125,6 +126,7 @@ def _layout(path: Path, options: ReadOptions) -> _Layout:
         version = int(re.sub(r"\D.*", "", str(info["codebase_version"]).lstrip("v")))
         features: dict[str, Any] = {name: dict(feature) for name, feature in info["features"].items()}
         fps = float(info["fps"])
+        chunk_size = max(int(info.get("chunks_size") or 1000), 1)
         data_path, video_path = str(info["data_path"]), str(info.get("video_path") or "")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedFile(
@@ -145,6 +147,7 @@ def _layout(path: Path, options: ReadOptions) -> _Layout:
         path,
         version,
         fps,
+        chunk_size,
         features,
         data_path,
         video_path,
@@ -331,7 +334,6 @@ def _frames(
     if layout.features[layout.camera]["dtype"] == "image":
         pictures = ParquetPictures(file, layout.camera, rows)
         return pictures, pictures.height, pictures.width
-    chunk_size = 1000
     place = places.get(number, {}) if layout.version >= 3 else {}
     if layout.version >= 3 and not place:
         raise DamagedFile(f"meta/episodes does not tell where the film of episode {number} is")
@@ -339,7 +341,7 @@ def _frames(
         "video_key": layout.camera,
         "chunk_index": place.get("chunk_index", 0),
         "file_index": place.get("file_index", 0),
-        "episode_chunk": number // chunk_size,
+        "episode_chunk": number // layout.chunk_size,
         "episode_index": number,
     }
     film = layout.root / fill(layout.video_path, fields)

@@ -11,6 +11,7 @@ one named by its number from 0.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ USUAL_PERIOD_S = 0.05
 """Where nothing tells the time between frames."""
 
 _MOST_VALUES = 50_000_000
+_DISCRETE = re.compile(r'"action_space":\s*"?\{\s*"type":\s*"(Multi)?(Discrete|Binary)"')
 
 
 def h5() -> Any:
@@ -119,7 +121,7 @@ def _episode(
 ) -> list[Episode]:
     """Read one episode."""
     camera = _camera(group["observations"], path, options)
-    actions = np.asarray(_small(group["actions"]), np.float64)
+    actions = np.asarray(_small(_actions(group["actions"], path, options)), np.float64)
     steps = len(actions)
     steering_raw = _steering(actions, path, options)
     frames = HdfFrames(file, camera.name, steps)
@@ -199,13 +201,27 @@ def _camera(observations: Any, path: Path, options: ReadOptions) -> Any:
     return found[0]
 
 
+def _actions(actions: Any, path: Path, options: ReadOptions) -> Any:
+    """Return the array with the steering; of several by name, the one that is named so."""
+    if hasattr(actions, "dtype"):
+        return actions
+    names = [name for name in actions if hasattr(actions[name], "dtype")]
+    wanted = options.steering_column
+    found = [name for name in names if (name == wanted if wanted is not None else "steer" in name.lower())]
+    if len(found) != 1:
+        raise _NotTold(
+            f"{path} has the actions {', '.join(names) or 'none'}: name the one that steers by --steering-column."
+        )
+    return actions[found[0]]
+
+
 def _steering(actions: NDArray[np.float64], path: Path, options: ReadOptions) -> NDArray[np.float64]:
     flat = actions.reshape(len(actions), -1)
-    if '"Discrete"' in _env_of(_file(path) or path).replace("\\", ""):
+    if _DISCRETE.search(_env_of(_file(path) or path).replace("\\", "")):
         raise _NotTold(
             f"{path} has discrete actions, which are choices and no steering; record it with continuous ones."
         )
-    if options.steering_column is not None:
+    if options.steering_column is not None and not (flat.shape[1] == 1 and not options.steering_column.isdigit()):
         column = number(options.steering_column)
         if not (column == column and 0 <= column < flat.shape[1]):
             raise _NotTold(

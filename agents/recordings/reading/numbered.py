@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.recordings.reading.files import number
 from agents.recordings.reading.pictures import SUFFIXES
-from agents.recordings.reading.stamps import Stamps, is_epoch, is_moment, read_stamps
+from agents.recordings.reading.stamps import Stamps, epoch_unit, is_moment, read_stamps
 
 _LAST_NUMBER = re.compile(r"(.*?)(\d{1,15})(\D*)")
 _MOST_OUT = 0.1  # share of rows that may lack their picture
@@ -37,7 +37,7 @@ def numbers_in_names(files: Sequence[Path]) -> NDArray[np.int64] | None:
 def stamps_in_names(files: Sequence[Path], notices: list[str]) -> Stamps:
     """Return the time stamps in pictures' names, such as `1479425441182877835.jpg`; NaN throughout without such."""
     cores = [re.sub(r"^\D+|\D+$", "", file.stem) for file in files]
-    if not cores or not all(is_moment(core) or is_epoch(number(core)) for core in cores):
+    if not cores or not all(is_moment(core) or epoch_unit(number(core)) for core in cores):
         return Stamps(np.full(len(files), np.nan))
     notices.append("time stamps are those in the pictures' names")
     return read_stamps(cores, "", None, notices)

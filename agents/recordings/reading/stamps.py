@@ -61,9 +61,9 @@ def is_moment(cell: str) -> bool:
     return _match(cell) is not None
 
 
-def is_epoch(value: float) -> bool:
-    """Say whether a number is a moment of our days in seconds, milli-, micro- or nanoseconds since 1970."""
-    return any(_OUR_DAYS_S[0] <= value * scale <= _OUR_DAYS_S[1] for scale in SECONDS.values())
+def epoch_unit(value: float) -> str | None:
+    """Return the unit in which a number is a moment of our days, counted from 1970; None where it is none in any."""
+    return next((unit for unit, scale in SECONDS.items() if _OUR_DAYS_S[0] <= value * scale <= _OUR_DAYS_S[1]), None)
 
 
 def read_stamps(

@@ -132,7 +132,8 @@ class ZipStore(_Archive):
             self.index = {
                 PurePosixPath(info.filename.replace("\\", "/")): info
                 for info in self._zip.infolist()
-                if not info.is_dir()
+                # What macOS packs beside the files: notes of its own under the files' names.
+                if not info.is_dir() and not info.filename.startswith("__MACOSX/")
             }
         # Anything: zipfile lets out BadZipFile, struct.error, UnicodeDecodeError, NotImplementedError, ... for damage.
         except Exception as error:

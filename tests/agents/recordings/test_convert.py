@@ -156,7 +156,15 @@ def test_lerobot_2_1_is_read(tmp_path):
     before = make_noise(tmp_path / "set")
     convert(before, tmp_path / "out", "lerobot")
     version_2(tmp_path / "out", before)
+    # A chunk holds as many episodes as the set says, here one.
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())
+    (tmp_path / "out/meta/info.json").write_text(json.dumps({**info, "chunks_size": 1}))
+    key = "observation.images.front"
+    (tmp_path / f"out/videos/chunk-001/{key}").mkdir(parents=True)
+    film = f"{key}/episode_000001.mp4"
+    (tmp_path / f"out/videos/chunk-000/{film}").rename(tmp_path / f"out/videos/chunk-001/{film}")
     after = load_episodes(tmp_path / "out")
+    assert after.skipped == {}
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(new.frames(), old.frames())
         np.testing.assert_array_equal(new.steering, old.steering)
@@ -193,6 +201,39 @@ def test_lerobot_films_of_several_episodes_are_entered_at_the_right_frame(tmp_pa
     np.testing.assert_array_equal(load_episodes(out, positive="right")[1].steering, -after[1].steering)
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["heading_angle", "Steering_Angle_Normalized", "gas"], 1),
+        (["steering_rate", "gas", "steer"], 2),
+        (["wheel_angle", "yaw_angle", "gas"], 0),
+        (["front_steering", "gas", "rear_steering"], 0),
+        (["steering", "gas", "steering_wheel"], "any of action.steering, action.steering_wheel.*--steering-column"),
+        (["gas", "steering_angle_rad", "brake"], "radians.*--degrees"),
+    ],
+)
+def test_lerobot_steering_among_other_angles(tmp_path, names, expected):
+    before = make_noise(tmp_path / "set", (5,))
+    convert(before, tmp_path / "out", "lerobot")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = tmp_path / "out/data/chunk-000/file-000.parquet"
+    table = pq.read_table(data)
+    rows = [[0.1, 0.2, 0.3]] * 5
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", pa.array(rows)), data)
+    place = tmp_path / "out" / "meta" / "info.json"
+    info = json.loads(place.read_text())
+    info["features"]["action"] |= {"names": names, "shape": [3]}
+    place.write_text(json.dumps(info))
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected) as error:
+            load_episodes(tmp_path / "out")
+        one_line(error)
+    else:
+        np.testing.assert_allclose(load_episodes(tmp_path / "out")[0].steering, rows[0][expected], rtol=1e-6)
+
+
 def test_lerobot_without_steering_names_what_there_is(tmp_path):
     convert(make_noise(tmp_path / "set"), tmp_path / "out", "lerobot")
     place = tmp_path / "out" / "meta" / "info.json"
@@ -226,6 +267,29 @@ def test_minari_packed_pictures_and_several_actions(tmp_path):
     assert episodes[0].frames().shape == (5, 16, 16, 3)
     assert abs(int(episodes[0].frames()[2, 8, 8, 0]) - 200) < 8
     assert "nothing tells the time" in episodes.warnings[0]
+    assert "taken to go left" in episodes.warnings[1]
+    space = json.dumps({"type": "Discrete", "n": 5})
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps({"action_space": space}))
+    with pytest.raises(ValueError, match="discrete actions") as error:
+        load_episodes(tmp_path, steering_column="0")
+    one_line(error)
+
+
+def test_minari_actions_by_name(tmp_path):
+    import h5py
+
+    (tmp_path / "data").mkdir()
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        group["observations"] = np.zeros((6, 16, 16, 3), np.uint8)
+        group["actions/gas"], group["actions/steering"] = np.ones((5, 1)), np.linspace(-0.5, 0.5, 5)[:, None]
+        group["actions/turn"] = np.linspace(0.5, -0.5, 5)
+    np.testing.assert_allclose(load_episodes(tmp_path)[0].steering, np.linspace(-0.5, 0.5, 5), rtol=1e-6)
+    turned = load_episodes(tmp_path, steering_column="turn")
+    np.testing.assert_allclose(turned[0].steering, np.linspace(0.5, -0.5, 5), rtol=1e-6)
+    with pytest.raises(ValueError, match="has the actions gas, steering, turn: name the one") as error:
+        load_episodes(tmp_path, steering_column="wheel")
+    one_line(error)
 
 
 def test_minari_itself_reads_what_is_written(tmp_path):

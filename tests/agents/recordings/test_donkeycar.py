@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +319,46 @@ def test_an_empty_tub_is_an_error(tmp_path):
     write_catalog(tmp_path, [])
     with pytest.raises(ValueError, match="no usable record: it is empty"):
         load_episodes(tmp_path)
+
+
+CLOCKS: dict[str, Callable[[int], object]] = {
+    "seconds": lambda i: 1.6e9 + 0.1 * i,
+    "microseconds": lambda i: 1_600_000_000_000_000 + 100_000 * i,
+    "nanoseconds": lambda i: 1_600_000_000_000_000_000 + 100_000_000 * i,
+    "text": lambda i: f"2020-09-13T12:26:40.{i}00Z",
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_stamps_in_other_units_than_their_name_says(tmp_path, clock):
+    records = make_tub(tmp_path / "tub")
+    for i, record in enumerate(records):
+        record["_timestamp_ms"] = CLOCKS[clock](i)
+    write_catalog(tmp_path / "tub", records)
+    episodes = load_episodes(tmp_path / "tub")
+    assert episodes.warnings == []
+    np.testing.assert_allclose(episodes[0].time_s, 0.1 * np.arange(6), atol=1e-6)
+
+
+def test_running_numbers_of_which_another_program_made_floats_and_texts(tmp_path):
+    records = make_tub(tmp_path / "tub")
+    for record, kind in zip(records, (float, str, int, float, str, int), strict=True):
+        record["_index"] = kind(record["_index"])
+    write_catalog(tmp_path / "tub", records)
+    content = (tmp_path / "tub" / "manifest.json").read_text()
+    (tmp_path / "tub" / "manifest.json").write_text(
+        content.replace('"deleted_indexes": []', '"deleted_indexes": [1.0, "2", 3]')
+    )
+    episodes = load_episodes(tmp_path / "tub")
+    assert episodes.skipped == {"deleted by its owner": 3}
+    np.testing.assert_allclose(-np.concatenate([e.steering for e in episodes]), [0, 0.4, 0.5], atol=1e-6)
+
+
+def test_notes_that_macos_packs_are_no_second_tub(tmp_path):
+    make_tub(tmp_path / "tub")
+    with zipfile.ZipFile(tmp_path / "tub.zip", "w") as archive:
+        for file in sorted((tmp_path / "tub").rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(tmp_path))
+        archive.writestr("__MACOSX/tub/manifest.json", b"notes")
+    assert load_episodes(tmp_path / "tub.zip").frame_count == 6
