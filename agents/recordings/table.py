@@ -37,7 +37,12 @@ from agents.recordings.reading.columns import (
     stamps_of,
 )
 from agents.recordings.reading.labels import check_sides, labels, steering_fractions
-from agents.recordings.reading.numbered import numbers_in_names, pictures_of_numbers, stamps_in_names
+from agents.recordings.reading.numbered import (
+    numbers_in_names,
+    pictures_of_numbers,
+    running_numbers,
+    stamps_in_names,
+)
 from agents.recordings.reading.pictures import SUFFIXES as PICTURES
 from agents.recordings.reading.pictures import is_picture_name
 from agents.recordings.reading.places import Places, told_apart
@@ -114,7 +119,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     raw = labels(table, columns, table_path)
     unit = columns.units.get("steering", "")
     if not known:
-        check_sides(raw, table, columns, options, table_path)
+        check_sides(raw, table, columns, options, table_path, any_scale=True)
     steering = steering_fractions(
         raw, options, skipped, notices, name=table_path, usual_side="left", unit=unit, usual_lock_deg=None
     )
@@ -156,29 +161,30 @@ def _with_pictures(
     notices: list[str],
 ) -> EpisodeSet:
     """Read rows that name a picture each, or whose pictures were found by their numbers."""
+    named = np.arange(len(table.rows))
     if numbered is None:
         cells = table.column(columns.places["centre"])
-        named = np.asarray([is_picture_name(cell) for cell in cells])
-        if n := int((~named).sum()):
-            skipped["no picture named"] += n
-        usable = np.flatnonzero(np.isfinite(steering) & named)
+        named = np.asarray([row for row, cell in enumerate(cells) if is_picture_name(cell)], np.int64)
+        if len(named) < len(cells):
+            skipped["no picture named"] += len(cells) - len(named)
         places = Places(folder)
-        files = [places.find(cells[row]) for row in usable]
-        apart = told_apart([cells[row] for row in usable], files, steering[usable], skipped)
-        usable, files = usable[apart], [file for file, good in zip(files, apart, strict=True) if good]
+        files = [places.find(cells[row]) for row in named]
+        good = told_apart([cells[row] for row in named], files, steering[named], skipped)
     else:
-        usable = np.flatnonzero(np.isfinite(steering))
-        files = [numbered[row] for row in usable]
+        files, good = list(numbered), np.ones(len(numbered), bool)
+    # Rows without a label take time, too; repeats take none.
+    index = running_numbers(files)
+    if "time" not in columns and (numbers := numbers_in_names(files)) is not None:
+        index = numbers
+    kept = np.flatnonzero(good & np.isfinite(steering[named]))
+    usable, index, files = named[kept], index[kept], [files[row] for row in kept]
     if len(usable) == 0:
         return EpisodeSet((), dict(skipped), tuple(notices))
     stamps = stamps_of(table, columns, notices) if "time" in columns else stamps_in_names(files, notices)
     stamps_s = stamps.since_first_s[usable] if "time" in columns else stamps.since_first_s
-    index = np.arange(len(usable))
     frames = floats(table.column(columns.places["frame"]))[usable] if "frame" in columns else np.zeros(0)
     if len(frames) and _all_different(frames):
         index = frames.astype(np.int64)
-    elif not np.isfinite(stamps_s).any() and (numbers := numbers_in_names(files)) is not None:
-        index = numbers
     order, clock = arrange(files, stamps_s, index, None, USUAL_PERIOD_S, options, skipped, notices)
     chosen = usable[order]
     records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), Folder(folder))

@@ -32,7 +32,8 @@ from agents.recordings.reading.columns import (
     speed_scale,
     stamps_of,
 )
-from agents.recordings.reading.labels import labels, steering_fractions
+from agents.recordings.reading.labels import check_sides, labels, steering_fractions
+from agents.recordings.reading.numbered import running_numbers
 from agents.recordings.reading.pictures import is_picture_name
 from agents.recordings.reading.places import Places, told_apart
 from agents.recordings.reading.store import Folder
@@ -103,23 +104,25 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         unit=columns.units.get("steering", ""),
         usual_lock_deg=FULL_LOCK_DEG,
     )
-    usable = np.flatnonzero(np.isfinite(steering))
-    if len(usable) == 0:
+    check_sides(raw, table, columns, options, log, any_scale=False)
+    if not np.isfinite(steering).any():
         return EpisodeSet((), dict(skipped), tuple(notices))
     places = Places(log.parent)
-    centres = [places.find(rows[row][centre]) for row in usable]
+    centres = [places.find(row[centre]) for row in rows]
     if not any(os.path.isfile(found) for found in centres):
         raise ValueError(
             f"{log.parent / 'IMG'} should hold the pictures that {log.name} names; none of them is there (looked for "
             f"{rows[0][centre][:80]!r}). Copy them beside the log."
         )
-    apart = told_apart([rows[row][centre] for row in usable], centres, steering[usable], skipped)
-    usable, centres = usable[apart], [found for found, good in zip(centres, apart, strict=True) if good]
+    apart = told_apart([row[centre] for row in rows], centres, steering, skipped)
+    # Rows without a label take time, too; repeats take none.
+    index = running_numbers(centres)
+    usable = np.flatnonzero(apart & np.isfinite(steering))
+    index, centres = index[usable], [centres[row] for row in usable]
     if len(usable) == 0:
         return EpisodeSet((), dict(skipped), tuple(notices))
     stamps_s = _stamps_s(table, columns, notices)[usable]
-    count = len(usable)
-    order, clock = arrange(centres, stamps_s, np.arange(count), None, USUAL_PERIOD_S, options, skipped, notices)
+    order, clock = arrange(centres, stamps_s, index, None, USUAL_PERIOD_S, options, skipped, notices)
     chosen = usable[order]
     extras = _extras(table, columns, chosen)
     episodes: list[Episode] = []

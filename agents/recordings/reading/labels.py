@@ -24,6 +24,8 @@ MOST_OUTLIERS = 0.01
 """Share of labels beyond [-1, 1] up to which they are single faults; more of them mean another unit."""
 
 _SCALES = (1, 100, 180, 255, 1000, 1023, 4095, 65_535)  # tops of what sticks, servos and converters give
+# Dashes that stand for a minus, and marks that cannot be seen.
+_SIGNS = {**dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\uff0d\ufe63"), "-"), 0x200B: None, 0xFEFF: None}
 _FEW = 10  # of so few labels all may lie on one side
 _MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 
@@ -37,7 +39,7 @@ def labels(table: Table, columns: Columns, name: Path | str) -> NDArray[np.float
         ValueError: if text stands in the place of numbers so often that it is no single fault.
     """
     place = columns.places["steering"]
-    cells = [cell.strip("'\"` ").replace("\u2212", "-") for cell in table.column(place)]
+    cells = [cell.strip("'\"` ").translate(_SIGNS) for cell in table.column(place)]
     for mark, unit in (("%", "percent"), ("°", "deg")):
         if cells and all(cell.endswith(mark) or cell.lower() in ("", *_MISSING) for cell in cells):
             cells = [cell.rstrip(f"{mark} ") for cell in cells]
@@ -137,11 +139,22 @@ def steering_fractions(
 
 
 def check_sides(
-    raw: NDArray[np.float64], table: Table, columns: Columns, options: ReadOptions, name: Path | str
+    raw: NDArray[np.float64],
+    table: Table,
+    columns: Columns,
+    options: ReadOptions,
+    name: Path | str,
+    any_scale: bool,
 ) -> None:
-    """Refuse labels that have no sign: those of a servo or a pedal, whose straight ahead is not 0, or bare magnitudes.
+    """Refuse labels that have no sign: those of a servo or a stick, whose straight ahead is not 0, or bare magnitudes.
 
-    Only for tables of no known format; `--straight` says how they are meant.
+    Args:
+        raw: `[n]` labels.
+        table: Where they stand.
+        columns: Its columns.
+        options: `straight` says how they are meant, and nothing is checked.
+        name: For messages.
+        any_scale: Whether nothing tells the scale of the labels, as some format would.
 
     Raises:
         ValueError: if none lies on the other side of 0, and the usual one lies far from it or a column names the side.
@@ -164,7 +177,7 @@ def check_sides(
     # Nearly nothing at 0 and most around another value; or all of a scale from 0 on, as much below its middle as above.
     around = abs(middle) >= 0.3 * most and usual > 3 * straight
     scale = next((top for top in _SCALES if 0.9 * top <= most <= 1.05 * top), None)
-    whole = scale is not None and np.abs(values).min() <= 0.1 * scale
+    whole = any_scale and scale is not None and np.abs(values).min() <= 0.1 * scale
     if scale is not None and whole:
         whole = max(abs(abs(middle) - scale / 2), abs(abs(float(values.mean())) - scale / 2)) <= 0.1 * scale
     if around or whole:

@@ -34,6 +34,12 @@ def numbers_in_names(files: Sequence[Path]) -> NDArray[np.int64] | None:
     return since // max(int(np.gcd.reduce(since)), 1)
 
 
+def running_numbers(files: Sequence[Path]) -> NDArray[np.int64]:
+    """Return how many other pictures come before each, `[n]`: repeats have the number of the first."""
+    ranks: dict[Path, int] = {}
+    return np.asarray([ranks.setdefault(file, len(ranks)) for file in files], np.int64)
+
+
 def stamps_in_names(files: Sequence[Path], notices: list[str]) -> Stamps:
     """Return the time stamps in pictures' names, such as `1479425441182877835.jpg`; NaN throughout without such."""
     cores = [re.sub(r"^\D+|\D+$", "", file.stem) for file in files]

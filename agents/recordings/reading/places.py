@@ -83,7 +83,7 @@ def told_apart(
     Args:
         cells: `[n]` paths as the table has them.
         files: `[n]` what was found for them.
-        steering: `[n]` labels; where they agree, the rows are repeats.
+        steering: `[n]` labels, NaN where there is none; where they agree, the rows are repeats.
         skipped: Rows that cannot be told apart are counted here.
     """
     rows: dict[Path, list[int]] = {}
@@ -92,7 +92,8 @@ def told_apart(
     keep = np.ones(len(files), bool)
     for alike in rows.values():
         if len(alike) > 1 and len({cells[row].strip().replace("\\", "/").lower() for row in alike}) > 1:
-            if np.ptp(steering[alike]) > _SAME_LABEL:
+            known = steering[alike][np.isfinite(steering[alike])]
+            if len(known) and np.ptp(known) > _SAME_LABEL:
                 keep[alike] = False
     if n := int((~keep).sum()):
         skipped["picture that rows of several folders mean, with different labels"] += n

@@ -376,3 +376,35 @@ def test_more_kinds_of_pictures(tmp_path, suffix):
     assert load_episodes(path).frame_count == 2
     (tmp_path / f"1{suffix}").write_bytes((tmp_path / f"1{suffix}").read_bytes()[:200])
     assert load_episodes(path).skipped == {"picture file truncated": 1}
+
+
+@pytest.mark.parametrize("log", ["table", "udacity"])
+def test_without_a_clock_rows_without_a_label_take_time_and_repeats_take_none(tmp_path, log):
+    names = [f"{'abcdefghijkl'[5 * i % 12]}x.png" for i in range(12)]
+    for i, name in enumerate(names):
+        save(tmp_path / "IMG" / name, picture(level=4 * i))
+    rows = [f"{name},{'' if i in (3, 4) else round(0.1 * i - 0.5, 3)}" for i, name in enumerate(names)]
+    rows = [row for row in rows for _ in range(3)]
+    path = tmp_path / ("driving_log.csv" if log == "udacity" else "IMG/labels.csv")
+    path.write_text("\n".join(["center,steering", *rows]) + "\n")
+    episode = load_episodes(path, nominal_rate=20)[0]
+    shown = episode.frames()[:, -1, 0, 0] // 4
+    np.testing.assert_array_equal(shown, [0, 1, 2, *range(5, 12)])
+    np.testing.assert_allclose(episode.time_s, 0.05 * shown, atol=1e-9)
+
+
+@pytest.mark.parametrize("dash", ["\u2212", "\u2013", "\uff0d"])
+def test_every_dash_is_a_minus(pictures, dash):
+    check(load_episodes(table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},\u200b{s}".replace("-", dash))))
+
+
+def test_a_simulator_log_whose_straight_ahead_is_not_zero_is_refused(tmp_path):
+    for name in NAMES:
+        save(tmp_path / "IMG" / name, picture())
+    rows = [f"{name},{0.5 + 0.3 * s:.4f}" for name, s in zip(NAMES, STEERING, strict=True)]
+    (tmp_path / "driving_log.csv").write_text("\n".join(["center,steering", *rows]) + "\n")
+    with pytest.raises(ValueError, match="mostly near 0.5.*--straight") as error:
+        load_episodes(tmp_path)
+    one_line(error)
+    found = load_episodes(tmp_path, straight=0.5, degrees=0.5)
+    np.testing.assert_allclose(-found[0].steering, 0.6 * STEERING, atol=1e-3)
