@@ -89,7 +89,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "envs/road/track.py": (f"{_ENVS}/road/test_track.py",),
     "envs/vehicle/vehicle.py": (f"{_ENVS}/vehicle/test_vehicle.py",),
-    "experiments/gate/judge.py": (f"{_VERBS}/gate/test_judge.py",),
+    "experiments/gate/judge.py": (f"{_VERBS}/gate/test_judge.py", f"{_VERBS}/gate/test_response.py"),
     "experiments/gate/sequential.py": (f"{_VERBS}/gate/test_judge.py",),
     "experiments/robustness/analysis.py": (
         f"{_VERBS}/robustness/test_report.py",

@@ -31,6 +31,7 @@ from envs.perturbations import (
     register,
     steering_sign,
 )
+from envs.perturbations.families.timing import _Late
 from tests.envs.needs import needs_bullet
 
 BICYCLE = {"vehicle": "bicycle", "variety": 0.0}
@@ -441,3 +442,24 @@ def test_a_change_of_the_road_waits_for_the_next_episode():
     with pytest.raises(ValueError, match="there is no"):
         env.change("snog:2")
     assert str(env.composition) == "friction:5"
+
+
+def test_of_two_late_pictures_that_have_come_the_newer_one_shows() -> None:
+    """The older one took longer: it has arrived last and is not shown any more."""
+    late = _Late(np.random.default_rng(0), 0.1, 0.0)
+    late._generator = Waits(0.0, 1.0, -1.0)  # 0.10, 0.15 and 0.05 s
+    frames = [np.full((1, 1, 3), number, np.uint8) for number in range(4)]
+    seen = [late.choose(frames[n], 0.05 * n, float(n))[1] for n in range(3)]
+    late._generator = Waits(1.0, 1.0)
+    seen += [late.choose(frames[3], 0.20, 3.0)[1]]  # the second one comes as well, and the third is there already
+    assert seen == [0.0, 0.0, 0.0, 2.0]
+
+
+class Waits:
+    """Stands for a generator whose draws are known."""
+
+    def __init__(self, *draws: float):
+        self.draws = list(draws)
+
+    def uniform(self, low: float, high: float) -> float:
+        return self.draws.pop(0)

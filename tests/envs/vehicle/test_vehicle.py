@@ -45,6 +45,7 @@ def test_steering_lags_and_is_limited_in_rate() -> None:
         lagging.step(0.5, 0.01)
     assert lagging.angle == pytest.approx(0.25 * (1.0 - math.exp(-1.0)))
     assert lagging.step(7.0, 10.0) == pytest.approx(0.5, abs=1e-6)  # commands beyond full lock are clipped
+    assert lagging.step(-7.0, 10.0) == pytest.approx(-0.5, abs=1e-6)
 
 
 def test_bicycle_does_not_turn_harder_than_friction_allows() -> None:
@@ -60,6 +61,18 @@ def test_speed_follows_the_cruise_controller() -> None:
     for _ in range(200):
         state = vehicle.step(0.0, 1.3, 0.05)
     assert state.speed == pytest.approx(1.3, abs=1e-3)
+
+
+def test_a_long_step_is_many_short_ones() -> None:
+    long, short = BicycleVehicle(), BicycleVehicle()
+    for vehicle in (long, short):
+        vehicle.reset(0.0, 0.0, 0.0, 0.5)
+    for _ in range(30):
+        state = short.step(0.8, 2.0, 0.01)
+    once = long.step(0.8, 2.0, 0.3)
+    assert (once.x, once.y, once.yaw, once.speed, once.steer) == pytest.approx(
+        (state.x, state.y, state.yaw, state.speed, state.steer), rel=1e-9
+    )
 
 
 def test_way_under_steady_acceleration_is_half_of_it_by_the_square_of_time() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.gate.judge import EXIT_CODES, Check, Outcome, Rules, judge, outcome
 from experiments.gate.requirements import parse_requirement
@@ -45,6 +46,8 @@ def test_pairing_shows_a_small_and_steady_loss_and_the_sign_is_right():
     worse = checks(lambda condition, road: 0.01 + 0.001 * road)
     assert worse[0].outcome is Outcome.FAILED and 0 < worse[0].low < worse[0].value < worse[0].high
     assert worse[0].value == pytest.approx(0.0115)
+    lowest = mean_bounds(np.array([0.010, 0.011, 0.012, 0.013]), PLAN.level(0.05 / 3, 0))[0]
+    assert worse[0].low == pytest.approx(lowest), "a third of the rate of false alarms"
     better = checks(lambda condition, road: -0.01 - 0.001 * road)
     assert better[0].outcome is Outcome.PASSED and better[0].high < 0
 
@@ -106,6 +109,9 @@ def test_shares_and_rates_have_exact_bounds():
         if one.group == "requirement"
     ]
     assert short.high == pytest.approx(-np.log(level) / (12 * 0.25 / 1000)), "drives of less than a metre count as well"
+    for side, bound in zip(("greater", "less"), share_bounds(3, 10, 0.05), strict=True):
+        exact = stats.binomtest(3, 10, alternative=side).proportion_ci(0.95, "exact")
+        assert bound == pytest.approx(exact.low if side == "greater" else exact.high)
     assert share_bounds(12, 12, 0.05)[1] == 1.0 and rate_bounds(0, 0.0, 0.05) == (0.0, np.inf)
 
 

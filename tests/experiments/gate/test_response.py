@@ -73,6 +73,7 @@ def test_what_steers_alike_passes_and_what_does_not_fails():
     late = asked(1.0, delay_s=0.1)
     assert late.outcome is Outcome.FAILED and "100 ms later" in late.says
     assert asked(1.0, delay_s=-0.1).outcome is Outcome.PASSED
+    assert asked(1.0, delay_s=0.08).outcome is Outcome.FAILED and asked(1.0, delay_s=0.06).outcome is Outcome.PASSED
 
 
 def test_another_response_is_no_fault_where_the_drives_are_better():
