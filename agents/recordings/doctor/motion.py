@@ -47,7 +47,9 @@ EARLIEST_PERIODS = -0.75
 LEAST_CORRELATION = 0.3
 """Below this, pictures and labels are not alike enough to judge the lag."""
 LEAST_FRAMES = 200
-"""With fewer frames nothing is judged."""
+"""With fewer frames nothing is judged but a sign that is plain."""
+LEAST_FRAMES_PLAIN, LEAST_CORRELATION_PLAIN = 100, 0.7
+"""A sign is plain from so many frames and such a correlation on."""
 LEAST_SPREAD = {True: 0.005, False: 0.0005}
 """Standard deviation of steering from which on it is held against pictures (True) or instruments, full locks."""
 TURN_PER_METRE = {"udacity": 0.080}
@@ -272,17 +274,20 @@ def _clock_ratio(motion: Motion) -> float | None:
 
 def check_motion(motion: Motion) -> list[Finding]:
     """Look for a flipped sign, for labels ahead of or behind the pictures, for an offset, and for a clock that lies."""
-    if motion.frames < LEAST_FRAMES or np.concatenate(motion.steering).std() < LEAST_SPREAD[motion.by_pictures]:
+    if motion.frames < LEAST_FRAMES_PLAIN or np.concatenate(motion.steering).std() < LEAST_SPREAD[motion.by_pictures]:
         return []
     pictures = "pictures" if motion.by_pictures else "instruments"
     facts = motion_facts(motion)
     best, lag, lag_s = facts["correlation"], facts["lag_frames"], facts["lag_s"]
     figures = {"correlation": best, "lag_frames": lag, "lag_s": lag_s, "offset": facts["offset"]}
     positive = max(max(facts["correlations"]), 0.0)
-    if best < -LEAST_CORRELATION and positive < 0.7 * -best:
+    enough = motion.frames >= LEAST_FRAMES
+    if best < -(LEAST_CORRELATION if enough else LEAST_CORRELATION_PLAIN) and positive < 0.7 * -best:
         what = f"steering looks flipped: the {pictures} turn against it (correlation {best:.2f})"
         return [Finding("sign", True, what, "read it with --positive left or right, or let fix turn it round", figures)]
-    findings = []
+    findings: list[Finding] = []
+    if not enough:
+        return findings
     ratio = facts["clock_ratio"]
     if ratio is not None and max(ratio, 1 / ratio) > MOST_CLOCK_RATIO:
         what = (

@@ -47,18 +47,9 @@ _NAMES: dict[Meaning, tuple[str, ...]] = {
     "brake": ("brake", "reverse", "brake pedal"),
     "speed": ("speed", "velocity", "vel", "v", "vehicle speed"),
     "time": (
-        "time",
-        "timestamp",
-        "time stamp",
-        "t",
-        "stamp",
-        "datetime",
-        "date time",
-        "clock",
-        "sec",
-        "seconds",
-        "secs",
-        "ts",
+        *("time", "timestamp", "time stamp", "t", "stamp", "datetime", "date time", "clock", "sec", "seconds"),
+        *("secs", "ts", "ms", "msec", "millis", "milliseconds", "unix time", "epoch", "utc"),
+        *("ros time", "rosbag timestamp", "capture time"),
     ),
     "nanoseconds": ("nanosec", "nsec", "nsecs", "nanosecs", "nanoseconds"),
     "frame": ("frame", "frame id", "frame index", "frame number", "frame no", "video frame", "index", "idx", "id"),
@@ -206,7 +197,7 @@ def unit_of(name: str) -> str:
     stem, unit = _split(name)
     # Ackermann messages of ROS have radians (REP 103).
     ackermann = stem.endswith(("drive steering angle", "ackermann steering angle"))
-    return unit or ("rad" if ackermann else "")
+    return unit or ("rad" if ackermann else _UNITS.get(stem, ""))
 
 
 def plain_name(name: str) -> str:

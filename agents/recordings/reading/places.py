@@ -34,41 +34,45 @@ class Places:
     def __init__(self, folder: Path, usual: tuple[str, ...] = ("IMG", "images", "")) -> None:
         self.folder = folder
         self.usual = usual
-        self._below: list[Path] | None = None
-        self._alike: dict[Path, dict[str, Path | None]] = {}
+        # Texts: for a hundred thousand rows, paths as objects would take ten times as long as looking for the files.
+        self._usual = [os.path.join(folder, name) if name else str(folder) for name in usual]
+        self._below: list[str] | None = None
+        self._alike: dict[str, dict[str, str | None]] = {}
 
     def find(self, field: str) -> Path:
         """Return the path of one picture."""
         parts = [part for part in re.split(r"[\\/]+", field.strip()) if part not in ("", ".", "..")]
         if not parts or not possible_name(field):
             return self.folder / self.usual[0] / (field if parts else "no-picture-named")
-        candidates = [self.folder.joinpath(*parts[first:]) for first in range(len(parts) - 1)]
-        candidates += [self.folder / usual / parts[-1] for usual in self.usual]
+        candidates = [os.path.join(self.folder, *parts[first:]) for first in range(len(parts) - 1)]
+        candidates += [os.path.join(usual, parts[-1]) for usual in self._usual]
         if os.path.isabs(field.strip()):
-            candidates.append(Path(field.strip()))
-        for candidate in candidates:
-            if os.path.isfile(candidate):
-                return candidate
-        if self._below is None:
-            self._below = [entry for entry in self.folder.iterdir() if entry.is_dir()] if self.folder.is_dir() else []
-        below = [place for entry in self._below if os.path.isfile(place := entry / parts[-1])]
-        if len(below) == 1:
-            return below[0]
-        for candidate in [*candidates, *(entry / parts[-1] for entry in self._below)]:
-            if (found := self._like(candidate)) is not None:
-                return found
-        return self.folder / self.usual[0] / parts[-1]
+            candidates.append(field.strip())
+        found = next(filter(os.path.isfile, candidates), None)
+        return Path(found or self._elsewhere(candidates, parts[-1]) or os.path.join(self._usual[0], parts[-1]))
 
-    def _like(self, wanted: Path) -> Path | None:
+    def _elsewhere(self, candidates: list[str], name: str) -> str | None:
+        """Return the file in the one folder below that has it, or that has almost this name."""
+        if self._below is None:
+            entries = os.scandir(self.folder) if self.folder.is_dir() else ()
+            self._below = sorted(entry.path for entry in entries if entry.is_dir())
+        below = [os.path.join(entry, name) for entry in self._below]
+        exact = [place for place in below if os.path.isfile(place)]
+        if len(exact) == 1:
+            return exact[0]
+        return next((found for place in [*candidates, *below] if (found := self._like(place)) is not None), None)
+
+    def _like(self, wanted: str) -> str | None:
         """Return the one file of a folder whose name is the same but for capitals, accents and escapes."""
-        if wanted.parent not in self._alike:
-            names: dict[str, Path | None] = {}
-            if wanted.parent == self.folder or self.folder in wanted.parent.parents:
-                for entry in wanted.parent.iterdir() if wanted.parent.is_dir() else ():
-                    key = _plain(entry.name)
-                    names[key] = None if key in names else entry
-            self._alike[wanted.parent] = names
-        return self._alike[wanted.parent].get(_plain(wanted.name))
+        folder, name = os.path.split(wanted)
+        if folder not in self._alike:
+            names: dict[str, str | None] = {}
+            inside = folder == str(self.folder) or folder.startswith(os.path.join(self.folder, ""))
+            for entry in os.listdir(folder) if inside and os.path.isdir(folder) else ():
+                key = _plain(entry)
+                names[key] = None if key in names else os.path.join(folder, entry)
+            self._alike[folder] = names
+        return self._alike[folder].get(_plain(name))
 
 
 def _plain(name: str) -> str:

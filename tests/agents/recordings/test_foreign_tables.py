@@ -87,6 +87,12 @@ def test_seconds_and_nanoseconds_are_one_clock(pictures, names):
     check(load_episodes(table(pictures, f"{names},image,steering", row)), period_s=0.1)
 
 
+def test_a_column_may_be_called_by_the_unit_of_its_clock(pictures):
+    row = lambda i, s: f"{NAMES[i]},{s},{900 * i}"  # noqa: E731
+    episodes = load_episodes(table(pictures, "image,steering,Millis", row), max_gap_s=2)
+    np.testing.assert_allclose(episodes[0].time_s, 0.9 * np.arange(COUNT))
+
+
 def test_of_two_clocks_the_one_that_can_be_read_counts(pictures):
     row = lambda i, s: f"{NAMES[i]},{s},lap {i},{EPOCH_S + 0.1 * i:.2f}"  # noqa: E731
     check(load_episodes(table(pictures, "image,steering,time,timestamp", row)), period_s=0.1)

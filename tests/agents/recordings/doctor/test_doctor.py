@@ -317,6 +317,11 @@ def test_mending_leaves_nothing_to_mend(lag, sign, offset, kind):
     assert faults(examine(mended)) == set()
 
 
+def test_a_plain_sign_is_judged_in_a_short_recording_too():
+    assert faults(examine(turning_car(1, -1, count=120))) == {"sign"}
+    assert faults(examine(turning_car(9, 1, count=120))) == set(), "the lag takes more frames"
+
+
 def test_a_sound_car_needs_no_mending():
     assert faults(examine(turning_car(1))) == set()
 
