@@ -31,7 +31,8 @@ class VideoFile:
 
     A raw stream cannot be entered in the middle: going back means decoding from the beginning. `cache_frames` reads
     forwards only and is the way to learn from videos. The file is open from the first read to the last frame. Videos
-    in a container (.mp4 and such) with `stamps_s` known are entered at the key frame before what is asked for.
+    in a container (.mp4 and such) with `stamps_s` known are entered at the key frame before what is asked for, and
+    every frame is put where its time stamp belongs: one that cannot be decoded does not move those behind it.
 
     Args:
         path: The file.
@@ -46,17 +47,20 @@ class VideoFile:
         first = next(_decode(path), None)
         if first is None:
             raise ValueError(f"{path} should be a video, no frame of it can be decoded; copy it again.")
-        self.height, self.width = first.shape[:2]
+        self.height, self.width = first[1].shape[:2]
         self._lock = threading.Lock()
-        self._frames: Iterator[NDArray[np.uint8]] | None = None
-        self._latest = first
+        self._frames: Iterator[tuple[int | None, NDArray[np.uint8]]] | None = None
+        self._next: tuple[int, NDArray[np.uint8]] | None = None  # decoded already, and where it belongs
+        self._latest = first[1]
         self._position = 0
         self._stamps: NDArray[np.int64] | None = None
         self._stamps_s: NDArray[np.float64] | None = None
         self._reported = False
 
     def stamps_s(self) -> NDArray[np.float64]:
-        """Return the time of every frame, seconds from the first, read from the container without decoding.
+        """Return the time of every frame that is shown, seconds from the first, read from the container undecoded.
+
+        What a film that was cut without decoding keeps before its first frame is not shown, and is no frame.
 
         Raises:
             ValueError: if the container keeps no times, as raw streams do.
@@ -70,7 +74,7 @@ class VideoFile:
                 stream = container.streams.video[0]
                 base = float(stream.time_base or 1)
                 for packet in container.demux(stream):
-                    if packet.size:  # the last, empty one flushes the decoder
+                    if packet.size and not packet.is_discard:  # the last, empty one flushes the decoder
                         if packet.pts is None:
                             raise ValueError("it keeps no times of its frames")
                         pts.append(packet.pts)
@@ -95,22 +99,49 @@ class VideoFile:
             far = self._stamps is not None and start > self._position + SEEK_FRAMES
             if self._frames is None or start < self._position or far:
                 self._enter(start)
-            assert self._frames is not None
             for index in range(self._position, stop):
-                frame = next(self._frames, None)
-                if frame is None or frame.shape != self._latest.shape:
+                found = self._at(index)
+                if found is None:
                     self._report(index)
                     frames[max(index - start, 0) :] = self._latest
                     good[max(index - start, 0) :] = False
                     self._frames = None
                     break
-                self._latest, self._position = frame, index + 1
+                shown, self._latest = found
+                self._position = index + 1
                 if index >= start:
-                    frames[index - start] = frame
+                    frames[index - start], good[index - start] = self._latest, shown
         return frames, good
+
+    def _at(self, index: int) -> tuple[bool, NDArray[np.uint8]] | None:
+        """Return the next frame, which is the one of this index, or the one before and False where it is missing.
+
+        None when the video has ended.
+        """
+        while self._next is None:
+            assert self._frames is not None
+            pts, frame = next(self._frames, (None, None))
+            if frame is None or frame.shape != self._latest.shape:
+                return None
+            place = self._place(pts, index)
+            if place >= index:
+                self._next = place, frame
+        place, frame = self._next
+        if place > index:
+            return False, self._latest
+        self._next = None
+        return True, frame
+
+    def _place(self, pts: int | None, index: int) -> int:
+        """Return the index of a frame by its time stamp; the one that is due where it has none that is known."""
+        if self._stamps is None or pts is None:
+            return index
+        first, last = np.searchsorted(self._stamps, pts), np.searchsorted(self._stamps, pts, side="right")
+        return index if first == last else int(np.clip(index, first, last - 1))
 
     def _enter(self, start: int) -> None:
         """Begin to decode, at the frame asked for when the container allows it."""
+        self._next = None
         if self._stamps is not None and SEEK_FRAMES < start < len(self._stamps):
             self._frames, self._position = _decode(self.path, int(self._stamps[start])), start
         else:
@@ -122,8 +153,8 @@ class VideoFile:
             self._reported = True
 
 
-def _decode(path: Path, from_pts: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames from the first on, or from a time stamp on; damage ends the video there.
+def _decode(path: Path, from_pts: int | None = None) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
+    """Yield the frames with their time stamps, from the first on, or from a time stamp on; damage ends the video there.
 
     A film whose camera was held upside down or on its side, and noted it, is turned upright, as every player does.
     """
@@ -138,6 +169,6 @@ def _decode(path: Path, from_pts: int | None = None) -> Iterator[NDArray[np.uint
                 if from_pts is None or (frame.pts is not None and frame.pts >= from_pts):
                     picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
                     turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counter-clockwise
-                    yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+                    yield frame.pts, (np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture)
     except Exception as error:  # FFmpegError, IndexError without a picture stream, and what damaged metadata make
         _LOG.warning("%s cannot be decoded further: %s", path, one_line(error))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -414,3 +415,50 @@ def test_a_simulator_log_whose_straight_ahead_is_not_zero_is_refused(tmp_path):
     one_line(error)
     found = load_episodes(tmp_path, straight=0.5, degrees=0.5)
     np.testing.assert_allclose(-found[0].steering, 0.6 * STEERING, atol=1e-3)
+
+
+def cut_film(source: Path, target: Path, show: int) -> None:
+    """Cut a film without decoding, as phones do: what lies between the key frame and the cut stays in it, unshown."""
+    with (
+        av.open(str(source)) as before,
+        av.open(str(target), "w", options={"avoid_negative_ts": "disabled"}) as after,
+    ):
+        stream = before.streams.video[0]
+        copy = after.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        period = round(1 / (20 * stream.time_base))
+        packets = [packet for packet in before.demux(stream) if packet.pts is not None and packet.dts is not None]
+        key = max(packet.pts or 0 for packet in packets if packet.is_keyframe and (packet.pts or 0) < show * period)
+        for packet in packets:
+            if packet.pts is not None and packet.dts is not None and packet.pts >= key:
+                packet.pts, packet.dts, packet.stream = packet.pts - show * period, packet.dts - show * period, copy
+                after.mux(packet)
+
+
+@pytest.mark.parametrize("clock", ["frame", "time"])
+def test_a_film_that_was_cut_keeps_its_labels(film, tmp_path, clock):
+    cut_film(film / "drive.mp4", tmp_path / "drive.mp4", show=14)
+    row = lambda i, s: f"{i if clock == 'frame' else 0.05 * i},{STEERING[(i + 14) % COUNT]}"  # noqa: E731
+    episodes = load_episodes(table(tmp_path, f"{clock},steering", row, range(COUNT - 14)))
+    assert episodes.frame_count == COUNT - 14
+    np.testing.assert_array_equal(number_of(episodes[0].frames()), np.arange(14, COUNT))
+    np.testing.assert_allclose(episodes[0].steering, STEERING[14:], atol=1e-3)
+
+
+def test_frames_that_the_decoder_leaves_out_do_not_move_the_others(film, monkeypatch):
+    from agents.recordings.reading import video
+
+    whole = video._decode
+
+    def broken(*given: Any) -> Any:
+        yield from (one for number, one in enumerate(whole(*given)) if number not in (3, 4, 11))
+
+    source = video.VideoFile(film / "drive.mp4")
+    source.stamps_s()
+    monkeypatch.setattr(video, "_decode", broken)
+    frames, good = source.read(0, COUNT)
+    lost = np.isin(np.arange(COUNT), [3, 4, 11])
+    np.testing.assert_array_equal(good, ~lost)
+    np.testing.assert_array_equal(number_of(frames)[~lost], np.flatnonzero(~lost))
+    np.testing.assert_array_equal(number_of(frames)[lost], [2, 2, 10])
+    np.testing.assert_array_equal(number_of(source.read(7, 20)[0])[[0, -1]], [7, 19])
