@@ -38,6 +38,7 @@ from agents.recordings.reading.columns import (
 )
 from agents.recordings.reading.labels import check_sides, labels, steering_fractions
 from agents.recordings.reading.numbered import (
+    folders_of,
     numbers_in_names,
     pictures_of_numbers,
     running_numbers,
@@ -185,7 +186,9 @@ def _with_pictures(
     frames = floats(table.column(columns.places["frame"]))[usable] if "frame" in columns else np.zeros(0)
     if len(frames) and _all_different(frames):
         index = frames.astype(np.int64)
-    order, clock = arrange(files, stamps_s, index, None, USUAL_PERIOD_S, options, skipped, notices)
+    # Without a clock nothing else tells where one drive ends and the next begins.
+    sittings = None if np.isfinite(stamps_s).any() else folders_of(files).tolist()
+    order, clock = arrange(files, stamps_s, index, sittings, USUAL_PERIOD_S, options, skipped, notices)
     chosen = usable[order]
     records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), Folder(folder))
     meta = {"source": str(path), "renderer": "camera", "extra": {"format": "table"}}

@@ -14,24 +14,40 @@ from agents.recordings.reading.pictures import SUFFIXES
 from agents.recordings.reading.stamps import Stamps, epoch_unit, is_moment, read_stamps
 
 _LAST_NUMBER = re.compile(r"(.*?)(\d{1,15})(\D*)")
+_MOST_SPARSE = 20  # numbers for each picture: some were left out, or belong to another table
 _MOST_OUT = 0.1  # share of rows that may lack their picture
 
 
 def numbers_in_names(files: Sequence[Path]) -> NDArray[np.int64] | None:
-    """Return the running numbers that pictures of one folder bear, `[n]`, in their smallest step; None without such.
+    """Return the running numbers that pictures bear, `[n]`, in their smallest step; None without such.
 
-    Names differ in one number alone, and no two have the same.
+    In each folder names differ in one number alone, and so many are there that they can be no names drawn by chance.
+    Folders follow each other in the order of their first rows.
     """
     found = [_LAST_NUMBER.fullmatch(file.stem) for file in files]
-    if len(files) < 2 or not all(found):
+    if len(set(files)) < 2 or not all(found):
         return None
-    if len({(file.parent, match[1], match[3]) for file, match in zip(files, found, strict=True) if match}) > 1:
+    names = {(file.parent, match[1], match[3]) for file, match in zip(files, found, strict=True) if match}
+    if len(names) > len({file.parent for file in files}):
         return None
     numbers = np.asarray([int(match[2]) for match in found if match], np.int64)
-    if len(np.unique(numbers)) < len(numbers):
-        return None
-    since = numbers - numbers.min()
-    return since // max(int(np.gcd.reduce(since)), 1)
+    folders = folders_of(files)
+    after = 0
+    for folder in range(int(folders.max()) + 1):
+        rows = folders == folder
+        since = numbers[rows] - numbers[rows].min()
+        since //= max(int(np.gcd.reduce(since)), 1)
+        if since.max() > _MOST_SPARSE * len(np.unique(since)):
+            return None
+        numbers[rows] = after + since
+        after += int(since.max()) + 1
+    return numbers
+
+
+def folders_of(files: Sequence[Path]) -> NDArray[np.int64]:
+    """Return the number of each picture's folder, `[n]`, in the order of their first rows."""
+    ranks: dict[Path, int] = {}
+    return np.asarray([ranks.setdefault(file.parent, len(ranks)) for file in files], np.int64)
 
 
 def running_numbers(files: Sequence[Path]) -> NDArray[np.int64]:

@@ -229,6 +229,31 @@ def test_rows_in_any_order_follow_the_numbers_in_the_pictures_names(pictures):
     np.testing.assert_allclose(np.diff(episode.time_s)[:2], [0.05, 0.1])
 
 
+def test_names_drawn_by_chance_are_no_numbers(tmp_path):
+    names = [f"{number}.png" for number in np.random.default_rng(0).integers(10**6, 10**7, COUNT)]
+    for i, name in enumerate(names):
+        save(tmp_path / name, picture(level=4 * i))
+    episodes = load_episodes(table(tmp_path, "image,steering", lambda i, s: f"{names[i]},{s}"))
+    check(episodes)
+
+
+def test_drives_in_folders_of_their_own_are_not_joined(tmp_path):
+    for drive in ("monday", "friday"):
+        for i in range(12):
+            save(tmp_path / drive / f"{i}.png", picture(level=4 * i + 60 * (drive == "friday")))
+    rows = [
+        f"{drive}/{i}.png,{STEERING[i + 15 * (drive == 'friday')]}" for drive in ("monday", "friday") for i in range(12)
+    ]
+    for order in (np.arange(24), np.random.default_rng(1).permutation(24)):
+        path = table(tmp_path, "image,steering", lambda i, s: rows[i], order.tolist())  # noqa: B023
+        episodes = load_episodes(path)
+        assert [len(episode) for episode in episodes] == [12, 12]
+        for episode in episodes:
+            shown = episode.frames()[:, -1, 0, 0] // 4
+            np.testing.assert_array_equal(np.diff(shown), 1)
+            np.testing.assert_allclose(episode.steering, STEERING[shown], atol=1e-4)
+
+
 def test_numbers_that_begin_elsewhere_than_the_pictures_are_refused(pictures):
     with pytest.raises(ValueError, match="counts from 1 in its column 'frame' and the pictures.*from 0") as error:
         load_episodes(table(pictures, "frame,steering", lambda i, s: f"{i + 1},{s}"))
