@@ -169,25 +169,36 @@ def _attempt(name: str, work: Callable[[], int]) -> int:
         if may_say():
             _complain(name, LINE)
         return INTERRUPTED
-    except (ValueError, OSError) as error:
-        if os.environ.get(TRACEBACK) == "1":
-            traceback.print_exc()
-        _complain(name, describe(error))
-        return USAGE_ERROR
-    except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+    except (Exception, SystemExit) as error:
+        line = _line_of(error)
+        if line is None:
             raise
         if os.environ.get(TRACEBACK) == "1":
             traceback.print_exc()
-        _complain(name, f"there is not enough memory for this ({describe(error)}): ask for less, or for smaller sizes.")
+        _complain(name, line)
         return USAGE_ERROR
-    except ImportError as error:
-        if (error.name or "").split(".")[0] in (*ROOMS, "experiments"):
-            raise
-        if os.environ.get(TRACEBACK) == "1":
-            traceback.print_exc()
-        _complain(name, describe(error))
-        return USAGE_ERROR
+
+
+def _line_of(error: BaseException) -> str | None:
+    """Say in one line what cannot be done; None for a bug of ours.
+
+    Whatever the code of others raises (drivers, envs, cores, perturbations, formats of one's own) is told with the line
+    of their file that it came from.
+    """
+    if isinstance(error, ForeignPackage):
+        return describe(error)
+    from envs.foreign_code import ForeignCodeError, foreign_place, is_foreign, told
+
+    if isinstance(error, Exception) and _is_memory(error):
+        return f"there is not enough memory for this ({describe(error)}): ask for less, or for smaller sizes."
+    if isinstance(error, ImportError):
+        # A module of ours that is not there is a bug.
+        return None if (error.name or "").split(".")[0] in (*ROOMS, "experiments") else describe(error)
+    if isinstance(error, (ValueError, OSError)) and (isinstance(error, ForeignCodeError) or not is_foreign(error)):
+        return describe(error)
+    if foreign_place(error) is None:
+        return None
+    return _one_line(f"code that is not Wormwheel's failed: {told(error)}. {TRACEBACK}=1 shows the way there.")
 
 
 def _is_memory(error: Exception) -> bool:
@@ -350,6 +361,8 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     except SystemExit as leaving:
         # What a config refused is in the exception that tyro turned into its message.
         cause = leaving.__context__
+        if cause is not None and _is_validation(cause.__context__):
+            cause = cause.__context__  # Of a config in the options, whose words tyro has put into its own.
         words = describe(cause) if isinstance(cause, ValueError) else _gist(message.getvalue())
         raise ValueError(f"{words}{_meant(kind, arguments, 'config' in more)} See {program} --help.") from None
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
-from agents.driving.open_driver import HOW, split_factory
+from agents.driving.open_driver import HOW
 from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.record import with_vehicle
 from agents.driving.trials import open_for
 from agents.ppo.checkpoint import FILE, read_record
 from envs.driving.names import DrivingNames
+from envs.foreign_code import split_object
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import say, with_tracks
 from policies.checkpoint import read_config
@@ -87,7 +88,7 @@ def name_drivers(sources: Iterable[str], options: DriverOptions) -> dict[str, Dr
     found: dict[str, DriverSpec] = {}
     for given in sources:
         place = Path(given)
-        if split_factory(given) is not None or place.is_file():
+        if split_object(given) is not None or place.is_file():
             source, name = given, place.name.removesuffix(".onnx").removesuffix(".zip")
         elif not place.exists():
             raise FileNotFoundError(f"there is no driver {given}. {HOW}")

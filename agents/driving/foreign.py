@@ -1,34 +1,34 @@
-"""Drivers that others made: PyTorch modules, functions, ONNX files, zips of Stable-Baselines3.
+"""Drivers that others made as Python objects: PyTorch modules, functions, objects with `act`.
 
     driver = ModuleDriver(net, FrameFormat(66, 200, layout="CHW", range="0..1"))
-    driver = OnnxDriver(Path("driver.onnx"), DriverOptions())
 
-What they say is turned to steering by `SteeringScale`: sign, degrees, gain. `agents.driving.open_driver` chooses among
-them by what a file holds.
+What they say is checked, and turned to steering by `SteeringScale`: sign, degrees, gain. `agents.driving.onnx_driver`
+and `agents.driving.sb3_driver` are built on the same; `agents.driving.open_driver` chooses among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
 from agents.driving.driver import frozen
 from agents.driving.driver_options import DriverOptions
 from agents.driving.frame_format import FrameFormat
-from agents.runs.reading import MOST_BYTES, check_regular, damaged, one_line, parse_json
-from policies.preprocessing import Preprocessing
+from agents.runs.reading import one_line
+from envs.foreign_code import ForeignCodeError, foreign_code
 
-WORMWHEEL_ENTRY = "wormwheel-driver"
-"""Metadata entry of the ONNX files that `wormwheel export` writes."""
+SAY_FRAMES = "Say what frames it takes (--frame, --layout, --range, --colour), or wrap it in a factory of your own."
+"""Advice where a driver fails on what it was shown."""
+LEAST_PIXELS, MOST_PIXELS = 8, 4096
+"""Smallest and largest side of a frame, as preprocessing has it."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,57 @@ class SteeringScale:
         """What the driver's answer is multiplied with."""
         return (1.0 if self.positive == "left" else -1.0) * self.gain / (self.degrees or 1.0)
 
-    def actions(self, answers: NDArray[Any]) -> NDArray[np.float32]:
+    def actions(self, answers: Any, rows: int, name: str = "the driver") -> NDArray[np.float32]:
         """Turn answers `[B]` or `[B, M]`, the first one steering, to actions `[B, M]` in [−1, 1].
 
+        Args:
+            answers: what the driver gave; anything.
+            rows: B, how many frames it was shown.
+            name: of the driver.
+
         Raises:
-            ValueError: if some are not finite.
+            ForeignCodeError: if they are not B times one or two finite numbers.
         """
-        actions = np.asarray(answers, np.float32).reshape(len(answers), -1).copy()
+        numbers = as_numbers(answers)
+        each = 0 if numbers is None or numbers.shape[:1] != (rows,) else numbers.size // rows
+        if numbers is None or each not in (1, 2):
+            raise ForeignCodeError(
+                f"{name} must map a batch of {rows} frames to [{rows}] or [{rows}, M] numbers, M = 1 (steering) or 2 "
+                f"(steering and throttle), and gave {described(answers)}. For one that answers otherwise, such as by "
+                "classes or with a memory of its own, let the factory return an object with act(frames, elapsed, "
+                "starts, envs)."
+            )
+        actions = numbers.reshape(rows, -1)
         if not np.isfinite(actions).all():
-            raise ValueError("the driver gave steering that is not a finite number; look at its input range (--range).")
-        actions[:, 0] *= np.float32(self.factor)
-        return np.clip(actions, -1.0, 1.0)
+            raise ForeignCodeError(
+                f"{name} gave steering that is not a finite number ({described(answers)}); look at its input range "
+                "(--range)."
+            )
+        actions[:, 0] *= self.factor
+        return np.clip(actions, -1.0, 1.0).astype(np.float32)
+
+
+def as_numbers(answers: Any) -> NDArray[np.float64] | None:
+    """Return what a driver of somebody else gave as an array of its own; None where it is no array of real numbers."""
+    if isinstance(answers, torch.Tensor):
+        answers = answers.detach().cpu()
+        answers = answers.double() if answers.is_floating_point() else answers
+    try:
+        array = np.asarray(answers)
+        return array.astype(np.float64) if array.dtype.kind in "fiub" else None
+    except Exception:  # Whatever it is, it cannot be made an array of.
+        return None
+
+
+def described(answers: Any) -> str:
+    """Say in a few words what a driver gave."""
+    if isinstance(answers, (torch.Tensor, np.ndarray)):
+        return f"{str(answers.dtype).removeprefix('torch.')} {list(answers.shape)}"
+    if isinstance(answers, (list, tuple)) and len(answers) < 5:
+        return f"{one_line(answers):.60}"
+    if isinstance(answers, (list, tuple)):
+        return f"a {type(answers).__name__} of {len(answers)}"
+    return "None" if answers is None else f"{type(answers).__name__} {one_line(answers):.60}"
 
 
 class ForeignDriver:
@@ -73,16 +113,29 @@ class ForeignDriver:
         scale: what its answers mean.
         period_s: time between two frames that it expects, seconds; None where it does not say.
         motors: number of actions.
+        name: what it is called in errors.
     """
 
-    def __init__(self, frame_format: FrameFormat, scale: SteeringScale, period_s: float | None = None, motors: int = 1):
+    def __init__(
+        self,
+        frame_format: FrameFormat,
+        scale: SteeringScale,
+        period_s: float | None = None,
+        motors: int = 1,
+        name: str = "the driver",
+    ):
         self.format, self.scale = frame_format, scale
-        self.period_s, self.motors = period_s, motors
+        self.period_s, self.motors, self.name = period_s, motors, name
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
         """Rows and columns of the frames that it takes; None where any size will do."""
         return self.format.camera_size
+
+    def _shown(self, pixels: Any) -> str:
+        """Say who was shown what; errors begin with it."""
+        kind = str(pixels.dtype).removeprefix("torch.")
+        return f"{self.name}, shown frames {kind} {list(pixels.shape)} in {self.format.range},"
 
 
 class ModuleDriver(ForeignDriver):
@@ -94,10 +147,23 @@ class ModuleDriver(ForeignDriver):
         frame_format: FrameFormat,
         scale: SteeringScale | None = None,
         period_s: float | None = None,
+        name: str = "the module",
     ):
-        """Take a module, in evaluation mode from here on; it must map `[B, …]` frames to `[B]` or `[B, M]`."""
-        super().__init__(frame_format, scale or SteeringScale(), period_s)
-        self.module = module.eval()
+        """Take a module, in evaluation mode from here on; it must map `[B, …]` frames to `[B]` or `[B, M]`.
+
+        Frames come to the device and in the precision of its weights.
+
+        Raises:
+            ForeignCodeError: if it cannot be put into evaluation mode.
+        """
+        super().__init__(frame_format, scale or SteeringScale(), period_s, name=name)
+        with foreign_code(f"{name}, put into evaluation mode,"), suppress(NotImplementedError):
+            module.eval()  # One of torch.export has a fixed mode.
+        self.module = module
+        self._device, self._dtype = torch.device("cpu"), torch.float32
+        weights = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+        if weights:
+            self._device, self._dtype = weights[0].device, weights[0].dtype
 
     def act(
         self,
@@ -109,7 +175,7 @@ class ModuleDriver(ForeignDriver):
         """Steer by camera alone; see `agents.driving.driver.Driver.act`."""
         with torch.inference_mode():
             answers = self._answers(torch.from_numpy(frames))
-        return self.scale.actions(answers.float().numpy())
+        return self.scale.actions(answers, len(frames), self.name)
 
     def steering_gradient(
         self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
@@ -117,19 +183,17 @@ class ModuleDriver(ForeignDriver):
         """How the steering changes with the frame; see `PolicyDriver.steering_gradient`. Nothing is remembered."""
         pixels = torch.from_numpy(frame[None]).requires_grad_(True)
         with frozen(self.module):
-            (gradient,) = torch.autograd.grad(self._answers(pixels).reshape(-1)[0], pixels)
+            answers = self._answers(pixels)
+            self.scale.actions(answers, 1, self.name)
+            with foreign_code(f"the gradient of {self.name}"):
+                (gradient,) = torch.autograd.grad(answers.reshape(-1)[0], pixels)
         return np.asarray(self.scale.factor * gradient[0].numpy(), np.float32)
 
     def _answers(self, frames: torch.Tensor) -> torch.Tensor:
-        answers = self.module(self.format(frames))
-        if not isinstance(answers, torch.Tensor) or answers.shape[:1] != frames.shape[:1] or answers.ndim > 2:
-            got = list(answers.shape) if isinstance(answers, torch.Tensor) else type(answers).__name__
-            raise ValueError(
-                f"a module that drives must map a batch of {len(frames)} frames to a tensor [{len(frames)}] or "
-                f"[{len(frames)}, M], got {got}. For one with memory, let the factory return an object with "
-                "act(frames, elapsed, starts, envs)."
-            )
-        return answers
+        pixels = self.format(frames).to(self._device, self._dtype)
+        with foreign_code(self._shown(pixels), SAY_FRAMES):
+            answers = self.module(pixels)
+            return answers.cpu() if isinstance(answers, torch.Tensor) else answers
 
 
 class FunctionDriver(ForeignDriver):
@@ -141,9 +205,10 @@ class FunctionDriver(ForeignDriver):
         frame_format: FrameFormat,
         scale: SteeringScale | None = None,
         period_s: float | None = None,
+        name: str = "the function",
     ):
         """Take a function of one frame that returns a number, or `[M]` numbers."""
-        super().__init__(frame_format, scale or SteeringScale(), period_s)
+        super().__init__(frame_format, scale or SteeringScale(), period_s, name=name)
         self.function = function
 
     def act(
@@ -155,20 +220,41 @@ class FunctionDriver(ForeignDriver):
     ) -> NDArray[np.float32]:
         """Steer by camera alone; see `agents.driving.driver.Driver.act`."""
         pixels = self.format(torch.from_numpy(frames)).numpy()
-        return self.scale.actions(np.stack([np.asarray(self.function(one), np.float32).reshape(-1) for one in pixels]))
+        with foreign_code(self._shown(pixels[0]), SAY_FRAMES):
+            answers = [self.function(one) for one in pixels]
+        return self.scale.actions([self._row(answer) for answer in answers], len(frames), self.name)
+
+    def _row(self, answer: Any) -> NDArray[np.float64]:
+        numbers = as_numbers(answer)
+        if numbers is None or numbers.size not in (1, 2):
+            raise ForeignCodeError(
+                f"{self.name} must answer a frame with a number (steering) or two (steering and throttle), and gave "
+                f"{described(answer)}."
+            )
+        return numbers.reshape(-1)
 
 
 class ObjectDriver(ForeignDriver):
     """A `Driver` of somebody else: it is shown frames of its format, and its answers are scaled."""
 
     def __init__(
-        self, driver: Any, frame_format: FrameFormat, scale: SteeringScale | None = None, period_s: float | None = None
+        self,
+        driver: Any,
+        frame_format: FrameFormat,
+        scale: SteeringScale | None = None,
+        period_s: float | None = None,
+        name: str = "the driver",
     ):
-        """Take an object with `act(frames, elapsed, starts, envs)`."""
-        own = getattr(driver, "period_s", None)
-        super().__init__(
-            frame_format, scale or SteeringScale(), period_s or own, int(getattr(driver, "motors", None) or 1)
-        )
+        """Take an object with `act(frames, elapsed, starts, envs)`.
+
+        Raises:
+            ForeignCodeError: if it says of itself what cannot be.
+        """
+        with foreign_code(f"asking {name} for period_s, motors and frame_size"):
+            own = [getattr(driver, word, None) for word in ("period_s", "motors", "frame_size")]
+        own_s = period_s or checked_period(own[0], name)
+        super().__init__(frame_format, scale or SteeringScale(), own_s, checked_motors(own[1], name), name)
+        self._own_size = checked_size(own[2], name)
         self.driver = driver
         self.steering_gradient: Callable[..., NDArray[np.float32]] | None = None
         plain = frame_format.colour == "rgb" and frame_format.range == "0..255" and frame_format.layout == "HWC"
@@ -178,7 +264,7 @@ class ObjectDriver(ForeignDriver):
     @property
     def frame_size(self) -> tuple[int, int] | None:
         """Rows and columns of the frames that it takes; None where any size will do."""
-        return self.format.camera_size or getattr(self.driver, "frame_size", None)
+        return self.format.camera_size or self._own_size
 
     def act(
         self,
@@ -189,249 +275,63 @@ class ObjectDriver(ForeignDriver):
     ) -> NDArray[np.float32]:
         """Steer; see `agents.driving.driver.Driver.act`."""
         pixels = self.format(torch.from_numpy(frames)).numpy()
-        return self.scale.actions(self.driver.act(pixels, elapsed, starts, envs))
+        with foreign_code(self._shown(pixels), "It is called as act(frames, elapsed, starts, envs)."):
+            answers = self.driver.act(pixels, elapsed, starts, envs)
+        return self.scale.actions(answers, len(frames), self.name)
 
-    def _gradient(self, *arguments: Any) -> NDArray[np.float32]:
-        return np.asarray(self.scale.factor * self.driver.steering_gradient(*arguments), np.float32)
-
-
-class OnnxDriver(ForeignDriver):
-    """An ONNX file, with or without state; names, sizes and types are read from it.
-
-    The input of three or more axes is the frame, `[1, …]` or `[1, 1, …]`; inputs whose names hold "elapsed" or "dt" are
-    the time since the previous frame in nominal periods, those whose names hold "start" or "reset" say where an episode
-    begins; every other one is state and must come back as an output of the same size. What is left among the outputs is
-    the steering. Files that `wormwheel export` wrote bring their crop and period.
-    """
-
-    def __init__(self, path: Path, options: DriverOptions, camera: tuple[int, int] | None = None):
-        """Open a file.
-
-        Args:
-            path: the file.
-            options: what it cannot say.
-            camera: rows and columns of the frames that will come; its own when None.
-
-        Raises:
-            ValueError: if it is not ONNX, or no driver.
-            ModuleNotFoundError: if onnxruntime is missing.
-        """
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{path} is an ONNX file and needs onnxruntime: pip install -e '.[onnx]'.", name=None
-            ) from error
-        check_regular(path, MOST_BYTES)
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-        settings.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as ONNX: {one_line(error)}") from error
-        self._sort(path)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        with damaged(path, "export the policy again"):
-            self._read_own(path, parse_json(metadata.get(WORMWHEEL_ENTRY, "{}"), path), options, camera)
-        self._states: list[dict[str, NDArray[Any]]] = []
-
-    def _read_own(
-        self, path: Path, own: dict[str, Any], options: DriverOptions, camera: tuple[int, int] | None
-    ) -> None:
-        """Take crop, period and motors from what `wormwheel export` put into the file."""
-        frame_format = self._format(path, options)
-        if "preprocessing" in own:
-            fit = Preprocessing(**own["preprocessing"])
-            crops = {name: getattr(fit, name) for name in ("crop_top", "crop_bottom", "crop_left", "crop_right")}
-            frame_format = replace(frame_format, crops=options.crops or crops)
-            self._source = (fit.source_height, fit.source_width) if options.crops is None else camera
-        else:
-            frame_format = frame_format.with_crops(options.crops)
-            self._source = None
-        period_s = options.driver_period_s or own.get("period_s")
-        super().__init__(frame_format, SteeringScale.of(options), period_s, int(own.get("motors", 1)))
-
-    @property
-    def frame_size(self) -> tuple[int, int] | None:
-        """Rows and columns of the frames that it takes; None where any size will do."""
-        return self._source or self.format.camera_size
-
-    def act(
-        self,
-        frames: NDArray[np.uint8],
-        elapsed: NDArray[np.float32],
-        starts: NDArray[np.bool_],
-        envs: Sequence[gymnasium.Env[Any, Any]],
-    ) -> NDArray[np.float32]:
-        """Steer by camera alone, row by row; see `agents.driving.driver.Driver.act`."""
-        pixels = self.format(torch.from_numpy(frames)).numpy()
-        if len(self._states) != len(frames):
-            self._states = [self._fresh() for _ in frames]
-        answers = []
-        for row in range(len(frames)):
-            if starts[row]:
-                self._states[row] = self._fresh()
-            given: dict[str, Any] = {self._frame.name: pixels[row].reshape(self._lead + pixels[row].shape)}
-            for clock in self._clocks:
-                given[clock.name] = np.full(_sizes(clock), elapsed[row], _dtype(clock))
-            for flag in self._flags:
-                given[flag.name] = np.full(_sizes(flag), starts[row], _dtype(flag))
-            given.update(self._states[row])
-            found = dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
-            self._states[row] = {name: found[back] for name, back in self._memory.items()}
-            answers.append(np.asarray(found[self._steering], np.float32).reshape(-1)[: self.motors])
-        return self.scale.actions(np.stack(answers))
-
-    def _fresh(self) -> dict[str, NDArray[Any]]:
-        return {value.name: np.zeros(_sizes(value), _dtype(value)) for value in self._remembered}
-
-    def _sort(self, path: Path) -> None:
-        """Find out what each input and output is."""
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        frames = [value for value in inputs if len(value.shape) >= 3]
-        if not frames:
-            shapes = ", ".join(f"{value.name} {value.shape}" for value in inputs)
-            raise ValueError(f"{path} has no input for a frame (three axes or more): {shapes or 'no inputs at all'}.")
-        self._frame = next((value for value in frames if _is_image(value.shape)), frames[0])
-        rest = [value for value in inputs if value is not self._frame]
-        self._clocks = [value for value in rest if "elapsed" in value.name.lower() or value.name.lower() == "dt"]
-        self._flags = [value for value in rest if any(word in value.name.lower() for word in ("start", "reset"))]
-        self._remembered = [value for value in rest if value not in self._clocks and value not in self._flags]
-        free = list(outputs)
-        self._memory: dict[str, str] = {}
-        for value in self._remembered:
-            same = [out for out in free if _sizes(out) == _sizes(value) and out.type == value.type]
-            # Of several of one size, the one whose name holds that of the input, as in state → next_state.
-            same.sort(key=lambda out: _stem(value.name) not in out.name.lower())
-            if not same or (len(free) == 1 and len(outputs) == 1):
-                raise ValueError(
-                    f"{path} has an input {value.name} {value.shape} that is neither frame, time nor start, and no "
-                    "output of its size gives the next one. Wrap the model: --policy file.py:factory."
-                )
-            self._memory[value.name] = same[0].name
-            free.remove(same[0])
-        if not free:
-            raise ValueError(f"{path} has no output left for the steering beside its state.")
-        words = ("steer", "motor", "action", "angle")
-        free.sort(key=lambda out: not any(word in out.name.lower() for word in words))
-        self._steering = free[0].name
-        self._outputs = [self._steering, *self._memory.values()]
-
-    def _format(self, path: Path, options: DriverOptions) -> FrameFormat:
-        """Read the frame's format from the shape of its input."""
-        shape = list(self._frame.shape)
-        sizes = [value if isinstance(value, int) and value > 0 else None for value in shape[-3:]]
-        self._lead = (1,) * (len(shape) - 3)
-        layout = options.layout or ("HWC" if sizes[2] in (1, 3) else "CHW")
-        channels, *plane = (sizes[2], *sizes[:2]) if layout == "HWC" else sizes
-        if channels not in (1, 3, None):
-            raise ValueError(
-                f"{path} takes frames {self._frame.shape} with {channels} channels; a driver sees 1 or 3. Several "
-                "frames at once need a wrapper: --policy file.py:factory."
+    def _gradient(self, slot: int, frame: NDArray[np.float32], *more: Any) -> NDArray[np.float32]:
+        with foreign_code(f"the steering_gradient of {self.name}"):
+            found = self.driver.steering_gradient(slot, frame, *more)
+        gradient = as_numbers(found)
+        if gradient is None or gradient.shape != frame.shape or not np.isfinite(gradient).all():
+            raise ForeignCodeError(
+                f"the steering_gradient of {self.name} must be {list(frame.shape)} finite numbers, as the frame, got "
+                f"{described(found)}."
             )
-        height, width = (have or want for have, want in zip(plane, options.frame_size or (None, None), strict=True))
-        integer = "uint8" in self._frame.type
-        return FrameFormat(
-            height,
-            width,
-            layout,
-            "0..255" if integer else options.range or "0..1",
-            options.colour or ("grey" if channels == 1 else "rgb"),
-            integer,
+        return np.asarray(self.scale.factor * gradient, np.float32)
+
+
+def checked_period(period_s: Any, name: str) -> float | None:
+    """Check what a driver says of the time between two frames, seconds; None stays None.
+
+    Raises:
+        ForeignCodeError: if it is no time.
+    """
+    if period_s is None:
+        return None
+    number = as_numbers(period_s)
+    if number is None or number.size != 1 or not 1e-4 <= number.item() <= 60.0:
+        raise ForeignCodeError(
+            f"period_s of {name} must be None or a time between two frames in [0.0001, 60] s, got "
+            f"{described(period_s)}."
         )
+    return number.item()
 
 
-class Sb3Driver(ForeignDriver):
-    """A model of Stable-Baselines3 or sb3-contrib, acting without chance; recurrent ones keep their state.
+def checked_motors(motors: Any, name: str) -> int:
+    """Check what a driver says of the number of its actions; None is one.
 
-    Its observation must be an image (uint8, or float in [0, 1]; channels first or last), or `Dict(camera, elapsed)`.
+    Raises:
+        ForeignCodeError: if it is neither 1 (steering) nor 2 (steering and throttle).
     """
-
-    def __init__(self, model: Any, options: DriverOptions):
-        """Take a loaded model.
-
-        Raises:
-            ValueError: if it sees something else, or does not act continuously.
-        """
-        space, self._camera = model.observation_space, False
-        if isinstance(space, spaces.Dict) and "camera" in space.spaces and set(space.spaces) <= {"camera", "elapsed"}:
-            self._timed = "elapsed" in space.spaces
-            space, self._camera = space["camera"], True
-        if not isinstance(space, spaces.Box) or len(space.shape) != 3:
-            raise ValueError(
-                f"this model sees {model.observation_space}; a driver sees one image, or Dict(camera, elapsed)."
-            )
-        if not isinstance(model.action_space, spaces.Box):
-            raise ValueError(f"this model's actions are {model.action_space}; a driver steers continuously (Box).")
-        first = space.shape[0] in (1, 3) and space.shape[2] not in (1, 3)
-        layout = options.layout or ("CHW" if first else "HWC")
-        channels, height, width = space.shape if layout == "CHW" else (space.shape[2], *space.shape[:2])
-        if channels not in (1, 3):
-            raise ValueError(
-                f"this model sees images {space.shape} with {channels} channels; a driver sees 1 or 3. Stacked frames "
-                "need a wrapper: --policy file.py:factory."
-            )
-        integer = space.dtype == np.uint8
-        low = float(space.low.min())
-        frame_format = FrameFormat(
-            height,
-            width,
-            layout,
-            options.range or ("0..255" if integer else "-1..1" if low < 0 else "0..1"),
-            options.colour or ("grey" if channels == 1 else "rgb"),
-            integer,
-        ).with_crops(options.crops)
-        scale = SteeringScale.of(options)
-        super().__init__(frame_format, scale, options.driver_period_s, int(np.prod(model.action_space.shape)))
-        self.model = model
-        self._state: Any = None
-        self.steering_gradient: Callable[..., NDArray[np.float32]] | None = None
-        if hasattr(model.policy, "get_distribution") and not self._camera and not hasattr(model.policy, "lstm_actor"):
-            self.steering_gradient = self._gradient
-
-    def act(
-        self,
-        frames: NDArray[np.uint8],
-        elapsed: NDArray[np.float32],
-        starts: NDArray[np.bool_],
-        envs: Sequence[gymnasium.Env[Any, Any]],
-    ) -> NDArray[np.float32]:
-        """Steer by camera alone; see `agents.driving.driver.Driver.act`."""
-        seen: Any = self.format(torch.from_numpy(frames)).numpy()
-        if self._camera:
-            seen = {"camera": seen, **({"elapsed": elapsed[:, None]} if self._timed else {})}
-        actions, self._state = self.model.predict(seen, self._state, starts, deterministic=True)
-        return self.scale.actions(actions)
-
-    def _gradient(
-        self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
-    ) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(frame[None]).requires_grad_(True)
-        with frozen(self.model.policy):
-            seen = replace(self.format, integer=False)(pixels)
-            if self.format.layout == "HWC":
-                seen = seen.permute(0, 3, 1, 2)
-            steering = self.model.policy.get_distribution(seen).mode()[0, 0]
-            (gradient,) = torch.autograd.grad(steering, pixels)
-        return np.asarray(self.scale.factor * gradient[0].numpy(), np.float32)
+    if motors is not None and motors not in (1, 2):
+        raise ForeignCodeError(f"motors of {name} must be 1 (steering) or 2 (and throttle), got {described(motors)}.")
+    return int(motors or 1)
 
 
-def _sizes(value: Any) -> tuple[int, ...]:
-    """Return the shape of an ONNX value; axes without a size are 1."""
-    return tuple(size if isinstance(size, int) and size > 0 else 1 for size in value.shape)
+def checked_size(size: Any, name: str) -> tuple[int, int] | None:
+    """Check what a driver says of the rows and columns of its frames; None stays None.
 
-
-def _is_image(shape: Sequence[Any]) -> bool:
-    return len(shape) >= 3 and (shape[-1] in (1, 3) or shape[-3] in (1, 3))
-
-
-def _stem(name: str) -> str:
-    """Return what an input and the output that gives its next value have in common."""
-    return name.lower().removesuffix("_in").removeprefix("in_").removesuffix("_0")
-
-
-def _dtype(value: Any) -> Any:
-    known = {"float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_}
-    known |= {"int64": np.int64, "int32": np.int32, "uint8": np.uint8}
-    return known[value.type.removeprefix("tensor(").removesuffix(")")]
+    Raises:
+        ForeignCodeError: if it is no size.
+    """
+    if size is None:
+        return None
+    numbers = as_numbers(size)
+    sides = [] if numbers is None else numbers.tolist()
+    if np.shape(sides) != (2,) or not all(LEAST_PIXELS <= side <= MOST_PIXELS and side % 1 == 0 for side in sides):
+        raise ForeignCodeError(
+            f"frame_size of {name} must be None or (rows, columns), each {LEAST_PIXELS} to {MOST_PIXELS}, got "
+            f"{described(size)}."
+        )
+    return int(sides[0]), int(sides[1])

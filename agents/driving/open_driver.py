@@ -11,15 +11,12 @@ A factory takes no arguments and returns a `Driver`, a `DrivingPolicy`, an `nn.M
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import inspect
 import os
-import sys
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,12 +27,13 @@ from agents.driving.foreign import (
     FunctionDriver,
     ModuleDriver,
     ObjectDriver,
-    OnnxDriver,
-    Sb3Driver,
     SteeringScale,
 )
 from agents.driving.frame_format import FrameFormat
+from agents.driving.onnx_driver import OnnxDriver
+from agents.driving.sb3_driver import Sb3Driver, is_sb3_model
 from agents.runs.reading import MOST_BYTES, check_regular, one_line, parse_json
+from envs.foreign_code import ForeignCodeError, foreign_code, load_object, split_object
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy
 from policies.preprocessing import Preprocessing
@@ -81,9 +79,9 @@ def open_driver(
     """
     spec = source if isinstance(source, DriverSpec) else DriverSpec(os.fspath(source), options or DriverOptions())
     text, options = spec.source, spec.options.resolved()
-    factory = split_factory(text)
+    factory = split_object(text)
     if factory is not None:
-        return wrap_driver(_call(*factory, text), options, camera, text)
+        return wrap_driver(_call(text), options, camera, text)
     path = Path(text)
     if path.is_dir():
         return policy_driver(load_policy(path, trust=options.trust), options, camera, text)
@@ -92,7 +90,7 @@ def open_driver(
     if path.suffix == ".onnx":
         return OnnxDriver(path, options, camera)
     if path.suffix == ".zip" and zipfile.is_zipfile(path):
-        return Sb3Driver(_load_sb3(path, options), options)
+        return Sb3Driver(_load_sb3(path, options), options, text)
     raise ValueError(describe_file(path))
 
 
@@ -121,16 +119,22 @@ def wrap_driver(
     ).with_crops(options.crops)
     integer = replace(frame_format, integer=frame_format.range == "0..255")
     scale, period_s = SteeringScale.of(options), options.driver_period_s
+    if isinstance(made, type):
+        raise ForeignCodeError(
+            f"{name} made the class {made.__name__}, not an object of it: return {made.__name__}(…)."
+        )
+    if is_sb3_model(made):
+        return Sb3Driver(made, options, name)
     if callable(getattr(made, "act", None)):
-        return ObjectDriver(made, integer, scale, period_s)
+        return ObjectDriver(made, integer, scale, period_s, name)
     if isinstance(made, torch.nn.Module):
         tensors = replace(frame_format, layout=options.layout or "CHW", range=options.range or "0..1")
-        return ModuleDriver(made, tensors, scale, period_s)
+        return ModuleDriver(made, tensors, scale, period_s, name)
     if callable(made):
-        return FunctionDriver(made, integer, scale, period_s)
-    raise ValueError(
+        return FunctionDriver(made, integer, scale, period_s, name)
+    raise ForeignCodeError(
         f"{name} made a {type(made).__name__}: it must be a Driver with act(frames, elapsed, starts, envs), an "
-        "nn.Module, a DrivingPolicy, or a function of one frame."
+        "nn.Module, a DrivingPolicy, a model of Stable-Baselines3, or a function of one frame."
     )
 
 
@@ -176,71 +180,26 @@ def fit_preprocessing(
     return replace(fit, source_height=rows, source_width=columns, **crops)
 
 
-def split_factory(text: str) -> tuple[str, str] | None:
-    """Split `module:factory` or `file.py:factory`; None for anything else, such as paths with a drive letter."""
-    place, colon, name = text.rpartition(":")
-    if not colon or not name.isidentifier() or Path(text).exists():
-        return None
-    if place.endswith(".py") or all(part.isidentifier() for part in place.split(".")):
-        return (place, name) if len(place) > 1 else None
-    return None
-
-
-def load_object(text: str) -> Any:
-    """Return what `module:name` or `file.py:name` names; imports it.
+def _call(text: str) -> Any:
+    """Make what a factory makes.
 
     Raises:
-        ValueError: if the text names nothing.
-        FileNotFoundError: if the file is not there.
-        ImportError: if the module cannot be imported.
+        ValueError: if it needs arguments, or fails.
     """
-    parts = split_factory(text)
-    if parts is None:
-        raise ValueError(f"{text!r} must be module:name or file.py:name.")
-    place, name = parts
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        public = [word for word in vars(module) if not word.startswith("_") and callable(vars(module)[word])]
-        raise ValueError(f"{place} has no {name!r}. It has: {', '.join(public) or 'nothing to call'}.") from None
-
-
-def _call(place: str, name: str, text: str) -> Any:
-    """Make what a factory makes."""
-    factory: Callable[[], Any] = load_object(text)
+    factory = load_object(text)
     if isinstance(factory, torch.nn.Module) or not callable(factory):
         return factory
     try:
-        return factory()
+        inspect.signature(factory).bind()
     except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise ValueError(
+        raise ForeignCodeError(
             f"{text} must be a factory without arguments that returns the driver, and calling it failed: {error}. "
             "Where it is the function that steers, wrap it: def make(): return that_function."
         ) from error
-
-
-def _import_module(name: str) -> ModuleType:
-    """Import a module; those beside the user count, after everything installed."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    return importlib.import_module(name)
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}. {HOW}")
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(f"wormwheel_driver_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    except ValueError:
+        pass  # Python does not know its signature.
+    with foreign_code(text, "It must be a factory without arguments that returns the driver."):
+        return factory()
 
 
 def describe_file(path: Path) -> str:
@@ -250,7 +209,12 @@ def describe_file(path: Path) -> str:
         begin = file.read(8)
     if path.suffix == ".py":
         return f"{path} is Python code: name the factory in it that returns the driver, such as {path}:make."
-    if path.suffix in (".pt", ".pth", ".ckpt", ".bin") or _is_torch(path):
+    if path.suffix in (".pt", ".pt2", ".pth", ".ckpt", ".bin") or _is_torch(path):
+        if (load := _whole_module(path)) is not None:
+            return (
+                f"{path} is a PyTorch file with a whole module: give a factory that loads it, --policy file.py:make, "
+                f"with def make(): return {load}."
+            )
         return (
             f"{path} is a PyTorch file, which holds weights or a pickle and not how to use them: write a factory that "
             f"loads it and returns the nn.Module, and give --policy file.py:factory."
@@ -267,6 +231,19 @@ def describe_file(path: Path) -> str:
     if path.suffix == ".json" and path.name == "config.json":
         return f"{path} belongs to a policy directory: give that, {path.parent}."
     return f"{path} is no driver that Wormwheel can open. {HOW}"
+
+
+def _whole_module(path: Path) -> str | None:
+    """Return the call that loads a file of TorchScript or of torch.export; None for any other file."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
+        return f'torch.jit.load("{path.resolve()}")'
+    if path.suffix == ".pt2" or any("/models/" in name and name.endswith(".json") for name in names):
+        return f'torch.export.load("{path.resolve()}").module()'
+    return None
 
 
 def _is_torch(path: Path) -> bool:
@@ -288,7 +265,7 @@ def _load_sb3(path: Path, options: DriverOptions) -> Any:
             if file.getinfo("data").file_size > MOST_BYTES:
                 raise ValueError("its description is too long")
             described = parse_json(file.read("data"), path)
-            module = described["policy_class"]["__module__"]
+            module = str(described["policy_class"]["__module__"])
         except (
             ValueError,
             KeyError,
@@ -314,4 +291,5 @@ def _load_sb3(path: Path, options: DriverOptions) -> Any:
         loader = getattr(importlib.import_module(package), algorithm)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{path} needs {package}: pip install {package}.", name=None) from error
-    return loader.load(path, device="cpu")
+    with foreign_code(f"loading {path} by {package}", "The file may be damaged, or of another version: copy it again."):
+        return loader.load(path, device="cpu")

@@ -170,10 +170,21 @@ def drive_episodes(
         frames = np.stack([observation["camera"] for observation in observations])
         elapsed = np.array([float(observation["elapsed"][0]) for observation in observations], np.float32)
         actions = np.array(driver.act(frames, elapsed, starts, envs[: len(observations)]))
+        _check_actions(actions, len(observations), envs[0])
         actions[:, 0] = np.rint(actions[:, 0] / STEERING_STEP) * STEERING_STEP
         return actions
 
     run_episodes(choose, envs, seeds, options, observer, on_step)
+
+
+def _check_actions(actions: NDArray[Any], rows: int, env: gymnasium.Env[Any, Any]) -> None:
+    """Check that a driver gives each env an action of the env's own size."""
+    wanted = env.action_space.shape or (1,)
+    if actions.shape != (rows, *wanted):
+        raise ValueError(
+            f"the driver gives actions {list(actions.shape)}, and {rows} cars here take {list((rows, *wanted))}: the "
+            "steering of each, and a second number for the throttle only with --throttle."
+        )
 
 
 def rollout(

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypeVar
 
 from agents.runs.sockets import mark_socket_directory
 from agents.runs.stalls import StallWatch, is_halted
+from envs.foreign_code import way_of, with_way
 
 Job = TypeVar("Job")
 
@@ -246,7 +247,7 @@ def _worker(pipe: Connection, work: Callable[[Iterable[Any], Callable[[Any], Non
         send("done", None)
     except _NoParent:
         return
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         content = portable(error)
         try:
             send("error", content)
@@ -256,15 +257,18 @@ def _worker(pipe: Connection, work: Callable[[Iterable[Any], Callable[[Any], Non
         pipe.close()
 
 
-def portable(error: Exception) -> Exception:
+def portable(error: Exception | SystemExit) -> Exception:
     """Return the error, or one with the same words if it cannot be pickled, fit to be sent to another process.
 
     A traceback does not travel with its exception; its text does, and `raise_here` makes it the cause over there.
     """
     try:
         content: Exception = pickle.loads(pickle.dumps(error))
+        if not isinstance(content, Exception):
+            raise TypeError(f"{type(error).__name__} would end the other process.")
     except Exception:
         content = RuntimeError(f"{type(error).__name__} in a worker process: {error}")
+    with_way(content, way_of(error))
     content.__dict__["trace"] = "".join(traceback.format_exception(error))
     return content
 

@@ -7,6 +7,7 @@ observation, info = env.reset(seed=7)
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -20,14 +21,18 @@ from numpy.typing import NDArray
 from envs.actions import checked_action
 from envs.camera.info import CameraInfo
 from envs.driving.names import DrivingNames
-from envs.driving.places import Roots, find, find_number
-from envs.frames import FrameKind
+from envs.driving.places import Roots, find, find_flag, find_number
+from envs.foreign_code import ForeignCodeError, foreign_code
+from envs.frames import ACCEPTED, FrameKind
 from envs.protocol import Motion
 from envs.road.track import Track, TrackCursor
 
+_LOG = logging.getLogger(__name__)
 PERIOD_S = 0.05
 """Time between two actions of envs that do not say it, s."""
 CRASH_REWARD = -10.0
+LEAST_POINTS = 8
+"""Fewest points of a centre line."""
 _LONGEST = 10.0
 
 
@@ -80,7 +85,7 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.names = self.config = names = replace(names, **overrides)
         self._inner: Any = env
         self.render_mode = env.render_mode
-        fps = float(env.metadata.get("render_fps") or 0.0)
+        fps = _number((env.metadata or {}).get("render_fps") or 0.0)
         self.period_s = names.period_s or (1.0 / fps if 0.1 <= fps <= 1000.0 else PERIOD_S)
         self.metadata = {**self.metadata, "render_fps": round(1.0 / self.period_s)}
         self._box = self._action_box(env.action_space)
@@ -116,15 +121,14 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         """Begin an episode of the env with a seed drawn from this one."""
         super().reset(seed=seed)
         names = self.names
-        observation, info = self._inner.reset(seed=int(self.np_random.integers(2**31)), options=options)
+        observation, info = self._begin(int(self.np_random.integers(2**31)), options)
         self._roots = Roots(self._inner, observation, info)
         self.next_periods, self._debt = None, 0.0
         self._steps, self._steering, self._progress, self._crashed = 0, 0.0, 0.0, False
         self._yaw_rate = 0.0
         if names.centre_line:
-            rows = find(names.centre_line, self._roots)
-            points = np.array([[row[column] for column in names.centre_line_columns] for row in rows], np.float64)
-            half = 0.5 * find_number(names.lane_width, self._roots)
+            points = self._centre_line(find(names.centre_line, self._roots))
+            half = 0.5 * self._width()
             self._track = Track(points, half, type(self._inner.unwrapped).__name__)
             self._cursor = TrackCursor(self._track)
             self._s, *self._place = self._cursor.start(*self._position())
@@ -142,19 +146,41 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
                 break
         return self._observe(float(made)), reward, terminated, truncated, self._info()
 
+    def _begin(self, seed: int, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset the env that is adapted."""
+        with foreign_code("reset(seed=…, options=…) of the env"):
+            given = self._inner.reset(seed=seed, options=options)
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise ForeignCodeError(
+                "reset() of the env must return observation and info, as Gymnasium has it since 0.26; got "
+                f"{_described(given)}."
+            )
+        return given[0], {} if given[1] is None else given[1]
+
     def _drive(self, steering: float) -> tuple[float, bool, bool]:
         """Make one step of the env; its reward, and whether the episode is terminated or truncated."""
         names, roots = self.names, self._roots
-        roots.observation, earned, terminated, truncated, roots.info = self._inner.step(self._command(steering))
+        command = self._command(steering)
+        with foreign_code("step() of the env"):
+            given = self._inner.step(command)
+        if not isinstance(given, tuple) or len(given) != 5:
+            raise ForeignCodeError(
+                "step() of the env must return observation, reward, terminated, truncated and info, as Gymnasium has "
+                f"it since 0.26; got {_described(given)}."
+            )
+        roots.observation, earned, terminated, truncated, info = given
+        roots.info = {} if info is None else info
         self._steering, self._steps = steering, self._steps + 1
         way = self._locate()
         self._crashed = self._has_crashed(bool(terminated))
-        reward = float(earned)
+        reward = _number(earned)
         if names.reward == "lane":
             share = self._place[0] / self.track.lane_width_m
             reward = way / (names.speed_mps * self.period_s) * (1.0 - min(share * share, 4.0))
             if self._crashed:
                 reward += CRASH_REWARD
+        elif not math.isfinite(reward):
+            raise ForeignCodeError(f"the reward of the env must be a finite number, got {_described(earned)}.")
         over = self._steps * self.period_s >= names.episode_s - 1e-6
         ends = names.ends_with_env
         return reward, self._crashed or (ends and bool(terminated)), over or (ends and bool(truncated))
@@ -193,19 +219,29 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def close(self) -> None:
         """Close the env."""
-        self._inner.close()
+        try:
+            with foreign_code("close() of the env"):
+                self._inner.close()
+        except ForeignCodeError as error:
+            _LOG.warning("%s", error)  # What was driven counts all the same.
 
     def _action_box(self, space: Any) -> spaces.Box:
         names = self.names
-        highest = max(names.steering, names.gas or 0, names.brake or 0)
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.shape[0] <= highest:
+        used = {"steering": names.steering, "gas": names.gas, "brake": names.brake}
+        places = {name: place for name, place in used.items() if place is not None}
+        count = int(np.prod(space.shape)) if isinstance(space, spaces.Box) else 0
+        if count <= max(places.values()):
             raise ValueError(
-                f"steering, gas and brake are numbers 0 to {highest} of a Box action, this env has {space}. Wrap it so "
-                "that it takes one."
+                f"steering, gas and brake are numbers 0 to {max(places.values())} of a Box action, this env has "
+                f"{' '.join(str(space).split()):.200}. Wrap it so that it takes one, or say which number is which "
+                "(--env-names.steering …)."
             )
-        used = [place for place in (names.steering, names.gas, names.brake) if place is not None]
-        if not (np.isfinite(space.low[used]).all() and np.isfinite(space.high[used]).all()):
-            raise ValueError(f"the range of steering, gas and brake must be finite, this env has {space}.")
+        low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+        for name, place in places.items():
+            if not (np.isfinite(low[place]) and np.isfinite(high[place]) and low[place] < high[place]):
+                raise ValueError(
+                    f"the range of {name} must be finite and not empty, it is {low[place]:g} to {high[place]:g}."
+                )
         return space
 
     def _frame_kind(self) -> FrameKind:
@@ -213,19 +249,25 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         root, _, rest = self.names.camera.partition(".")
         space: Any = self._inner.observation_space
         if root != "observation":
-            observation, info = self._inner.reset(seed=0)
+            observation, info = self._begin(0)
             return FrameKind.of_frame(np.asarray(find(self.names.camera, Roots(self._inner, observation, info))))
         for step in rest.split(".") if rest else ():
-            if not (isinstance(space, spaces.Dict) and step in space.spaces):
-                known = f" with {', '.join(space.spaces)}" if isinstance(space, spaces.Dict) else ""
+            inside = _inside(space)
+            if step not in inside:
+                known = f" with {', '.join(inside)}" if inside else ""
                 raise ValueError(f"{self.names.camera}: the observation is a {type(space).__name__}{known}.")
-            space = space[step]
+            space = inside[step]
+        if inside := _inside(space):
+            raise ValueError(
+                f"{self.names.camera} is a {type(space).__name__} with {', '.join(inside)}: name the picture in it, "
+                f"such as --env-names.camera {self.names.camera}.{next(iter(inside))}. It must be {ACCEPTED}."
+            )
         return FrameKind.of_space(space)
 
     def _command(self, steering: float) -> NDArray[Any]:
         """The env's own action."""
         names, box = self.names, self._box
-        low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+        low, high = box.low.reshape(-1).astype(np.float64), box.high.reshape(-1).astype(np.float64)
         finite = np.isfinite(low) & np.isfinite(high)
         command = np.where(finite, 0.5 * (low + high), 0.0)
         side = 1.0 if names.positive == "left" else -1.0
@@ -240,8 +282,8 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
                 command[names.gas] += low[names.gas] * brake
             elif names.brake is not None:
                 command[names.brake] = high[names.brake] * brake
-        whole = np.issubdtype(box.dtype, np.integer)
-        return np.rint(command).astype(box.dtype) if whole else command
+        command = np.rint(command) if np.issubdtype(box.dtype, np.integer) else command
+        return np.asarray(np.clip(command.reshape(box.shape).astype(box.dtype), box.low, box.high))
 
     def _whole_periods(self) -> int:
         held = 1.0 if self.next_periods is None else self.next_periods
@@ -254,8 +296,29 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         return whole
 
     def _position(self) -> tuple[float, float]:
-        x, y = find(self.names.position, self._roots)
-        return float(x), float(y)
+        found = find(self.names.position, self._roots)
+        try:
+            x, y = (float(number) for number in list(found)[:2])
+        except Exception:  # Whatever it is, it cannot be read as two numbers.
+            x = y = math.nan
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(f"{self.names.position}: expected finite x and y, got {_described(found)}.")
+        return x, y
+
+    def _centre_line(self, rows: Any) -> NDArray[np.float64]:
+        names = self.names
+        try:
+            points = np.array(
+                [[float(row[column]) for column in names.centre_line_columns] for row in rows], np.float64
+            )
+        except Exception:  # Whatever it is, it cannot be read as rows of numbers.
+            points = np.empty((0, 2))
+        if len(points) < LEAST_POINTS or not np.isfinite(points).all():
+            raise ValueError(
+                f"{names.centre_line}: expected {LEAST_POINTS} or more rows of finite numbers, x and y at "
+                f"{names.centre_line_columns}, got {_described(rows)}."
+            )
+        return points
 
     def _locate(self) -> float:
         """Find the car on its road; the way made since the last step, m."""
@@ -275,14 +338,14 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def _has_crashed(self, terminated: bool) -> bool:
         if self.names.crashed:
-            return bool(find(self.names.crashed, self._roots))
+            return find_flag(self.names.crashed, self._roots)
         offset, width = self._offset(), self._lane_width()
         if not math.isnan(offset) and not math.isnan(width):
             return bool(abs(offset) > 0.5 * width)
         return terminated
 
     def _speed(self) -> float:
-        return find_number(self.names.speed, self._roots) if self.names.speed else self.names.speed_mps
+        return find_number(self.names.speed, self._roots, vector=True) if self.names.speed else self.names.speed_mps
 
     def _offset(self) -> float:
         names = self.names
@@ -295,7 +358,13 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def _lane_width(self) -> float:
         if self._track is not None:
             return 2.0 * self._track.lane_width_m
-        return find_number(self.names.lane_width, self._roots) if self.names.lane_width else math.nan
+        return self._width() if self.names.lane_width else math.nan
+
+    def _width(self) -> float:
+        width = find_number(self.names.lane_width, self._roots)
+        if width <= 0.0:
+            raise ValueError(f"{self.names.lane_width}: the width of a lane must be greater than 0 m, got {width:g}.")
+        return width
 
     def _cut(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Crop and resize."""
@@ -335,3 +404,26 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             "steering": self._steering,
         }
         return {key: value for key, value in known.items() if value == value}
+
+
+def _inside(space: Any) -> dict[str, Any]:
+    """Return the spaces in a space, by the step that leads there."""
+    if isinstance(space, spaces.Dict):
+        return {str(key): one for key, one in space.spaces.items()}
+    return {str(at): one for at, one in enumerate(space.spaces)} if isinstance(space, spaces.Tuple) else {}
+
+
+def _number(value: Any) -> float:
+    """Return a number of an env's as a float; NaN for what is none."""
+    try:
+        return float(np.asarray(value, np.float64).item())
+    except Exception:  # Whatever it is, it is no number.
+        return math.nan
+
+
+def _described(value: Any) -> str:
+    """Say in a few words what an env gave."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"a {type(value).__name__}{size} {' '.join(repr(value).split()):.40}"

@@ -82,7 +82,7 @@ class DrivingNames:
     """Whether the car has crashed."""
     period_s: Annotated[float, Field(ge=0.001, le=10.0)] | None = None
     """Time between two actions, s; from the env's render_fps when left out."""
-    episode_s: Positive = 60.0
+    episode_s: Annotated[float, Field(gt=0, le=86_400.0)] = 60.0
     """Length of an episode, s; it is truncated then."""
     ends_with_env: bool = True
     """Whether an episode ends where the env ends it, too."""
@@ -91,6 +91,8 @@ class DrivingNames:
     for a crash; for `centre_line`."""
 
     def __post_init__(self) -> None:
+        if not self.camera:
+            raise ValueError("camera must say where the picture is, such as observation or render, got nothing.")
         if self.centre_line and not (self.position and self.yaw and self.lane_width):
             raise ValueError("centre_line needs position, yaw and lane_width, to tell where on the road the car is.")
         if self.reward == "lane" and not self.centre_line:

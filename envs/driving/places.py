@@ -16,6 +16,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from envs.foreign_code import foreign_code
+
 ROOTS = ("observation", "info", "env", "render", "constant")
 
 
@@ -58,7 +60,8 @@ def find(place: str, roots: Roots) -> Any:
     if root == "constant":
         return float(rest)
     if root == "render":
-        value: Any = roots.env.render()
+        with foreign_code("render() of the env"):
+            value: Any = roots.env.render()
         if value is None:
             raise ValueError("the env renders nothing: make it with render_mode='rgb_array'.")
     else:
@@ -67,15 +70,15 @@ def find(place: str, roots: Roots) -> Any:
     for step in rest.split(".") if rest else ():
         try:
             value = _follow(value, step)
-        except (KeyError, IndexError, AttributeError, TypeError, ValueError):
-            there = f" with {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
+        except Exception:  # Attributes may run any code.
+            there = f" with {', '.join(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else ""
             raise ValueError(f"{place}: {gone} is a {type(value).__name__}{there} and has no {step!r}.") from None
         gone = f"{gone}.{step}"
     return value
 
 
-def find_number(place: str, roots: Roots) -> float:
-    """Look a number up; of a vector, its length.
+def find_number(place: str, roots: Roots, vector: bool = False) -> float:
+    """Look a number up; where a `vector` of up to three may be there, its length.
 
     Raises:
         ValueError: if there is none at that place, or it is NaN or infinite.
@@ -83,12 +86,28 @@ def find_number(place: str, roots: Roots) -> float:
     value = find(place, roots)
     try:
         array = np.asarray(value, np.float64)
-        number = float(array) if array.ndim == 0 else math.hypot(*array.reshape(-1).tolist())
-    except (TypeError, ValueError):
+    except Exception:  # Whatever it is, it cannot be made an array of.
         raise ValueError(f"{place}: expected a number, got a {type(value).__name__}.") from None
+    if array.size != 1 and not (vector and array.ndim == 1 and 2 <= array.size <= 3):
+        wanted = "a number or a vector of up to 3" if vector else "a number"
+        raise ValueError(f"{place}: expected {wanted}, got an array {list(array.shape)}: name one of it, as in x.0.")
+    number = array.item() if array.size == 1 else math.hypot(*array.tolist())
     if not math.isfinite(number):
         raise ValueError(f"{place}: expected a finite number, got {number}.")
     return number
+
+
+def find_flag(place: str, roots: Roots) -> bool:
+    """Look a yes or no up: a truth value or a number, or an array of one.
+
+    Raises:
+        ValueError: if there is none at that place.
+    """
+    value = find(place, roots)
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf" or array.item() != array.item():
+        raise ValueError(f"{place}: expected True, False or a number, got a {type(value).__name__} {value!r:.60}.")
+    return bool(array.item())
 
 
 def _follow(value: Any, step: str) -> Any:

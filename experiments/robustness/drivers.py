@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.driving.driver_options import DriverOptions, DriverSpec
-from agents.driving.open_driver import open_driver, split_factory
+from agents.driving.open_driver import open_driver
+from envs.foreign_code import split_object
 from experiments.evaluate.options import EXPERT
 from experiments.policy_paths import check_motors, find_policy, name_drivers, name_policies
 from experiments.robustness.jobs import PolicyRun, fingerprint
@@ -103,7 +104,7 @@ def _split_name(text: str) -> tuple[str, str]:
 
 
 def _is_foreign(source: str) -> bool:
-    return split_factory(source) is not None or Path(source).is_file()
+    return split_object(source) is not None or Path(source).is_file()
 
 
 def _seeds_pattern(text: str) -> str:

@@ -269,3 +269,44 @@ def test_declared_ranges_are_told_in_one_line(values: dict[str, Any], line: str)
     with pytest.raises(ValidationError) as caught:
         Ranged(**values)
     assert cli.describe(caught.value) == line
+
+
+OWN = """
+class Lost(Exception):
+    pass
+
+def steer(frame):
+    raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("Lost('the way')", "Lost: the way (own.py, line 6)"),
+        ("ValueError('no such\\\\nthing')", "ValueError: no such thing (own.py, line 6)"),
+        ("SystemExit(0)", "it ended the program: sys.exit(0) (own.py, line 6)"),
+    ],
+)
+def test_whatever_code_of_others_raises_is_one_line_with_its_place(tmp_path, monkeypatch, capsys, error, words):
+    (tmp_path / "own.py").write_text(OWN.format(error=error))
+    from envs.foreign_code import load_object
+
+    steer = load_object(f"{tmp_path}/own.py:steer")
+    monkeypatch.setattr("experiments.info.run", lambda options: steer(None))
+    assert cli.main(["info"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said == f"wormwheel: code that is not Wormwheel's failed: {words}. WORMWHEEL_TRACEBACK=1 shows the way there.\n"
+    )
+
+
+def test_what_a_config_inside_the_options_refuses_is_said_in_our_words(capsys):
+    for words, says in (
+        (["--env-names.period-s", "0"], "period_s must be at least 0.001, got 0.0."),
+        (["--env-names.camera", ""], "camera must say where the picture is"),
+        (["--camera.hfov-deg", "0", "0"], "hfov_deg.0 must be"),
+    ):
+        assert cli.main(["evaluate", *words]) == 2
+        said = capsys.readouterr().err
+        assert says in said and "pydantic" not in said and said.count("\n") == 1
