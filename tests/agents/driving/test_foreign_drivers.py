@@ -86,7 +86,8 @@ def test_half_precision_steers_as_single_precision_does_and_has_a_gradient():
     net = Net()
     np.testing.assert_allclose(act(net.half()), act(net.float()), atol=2e-3)
     for made in (net.half(), net.double()):
-        gradient = wrap_driver(made, SEEN).steering_gradient(0, FRAMES[0].astype(np.float32), 1.0, True)
+        driver: Any = wrap_driver(made, SEEN)
+        gradient = driver.steering_gradient(0, FRAMES[0].astype(np.float32), 1.0, True)
         assert gradient.shape == (20, 40, 3) and np.abs(gradient).max() > 0
 
 
@@ -223,6 +224,7 @@ def test_a_driver_that_fails_on_the_way_is_one_line_from_any_process(tmp_path: P
     trial = Trial(DriverSpec(f"{tmp_path}/net.py:late", DriverOptions(frame="8x16")), world, (Run(1),))
     with pytest.raises(ForeignCodeError, match=r"KeyError: 'lost' \(net.py, line 13\)") as caught:
         drive_trials([trial])
+    assert isinstance(caught.value.__cause__, KeyError)
     sent = pickle.loads(pickle.dumps(portable(caught.value.__cause__)))
     with pytest.raises(KeyError) as again:
         raise_here(sent)

@@ -100,14 +100,15 @@ def test_what_a_driver_cannot_be_is_one_line_that_names_the_file(
 
 def test_states_are_told_by_their_names_or_by_size_and_order(tmp_path: Path):
     """Two states: h counts the mean up, c down; each comes back to itself whatever the order of the outputs."""
-    add, sub = ("Add", ["h0", "m"], ["hn"], {}), ("Sub", ["c0", "m"], ["cn"], {})
+    add: tuple[Any, ...] = ("Add", ["h0", "m"], ["hn"], {})
+    sub: tuple[Any, ...] = ("Sub", ["c0", "m"], ["cn"], {})
     states = [("h0", FLOAT, [1]), ("c0", FLOAT, [1])]
     answer = [("steering", FLOAT, [1]), ("cn", FLOAT, [1]), ("hn", FLOAT, [1])]
     path = save(tmp_path / "a.onnx", [FRAME, *states], answer, [add, sub, ("Identity", ["hn"], ["steering"], {})])
     assert steer(path, times=2, degrees=5) == pytest.approx([2 * mean / 255 / 5 for mean in MEANS], rel=1e-5)
     # Names that say nothing: those of one size belong together in their order.
     inputs = [FRAME, ("input.1", FLOAT, [1, 2]), ("input.2", FLOAT, [1, 2])]
-    nodes = [("Add", ["input.1", "m"], ["41"], {}), ("Sub", ["input.2", "m"], ["42"], {})]
+    nodes: list[Any] = [("Add", ["input.1", "m"], ["41"], {}), ("Sub", ["input.2", "m"], ["42"], {})]
     nodes += [("ReduceMean", ["41"], ["steering"], {"axes": [1], "keepdims": 0})]
     path = save(
         tmp_path / "b.onnx", inputs, [("steering", FLOAT, [1]), ("41", FLOAT, [1, 2]), ("42", FLOAT, [1, 2])], nodes
@@ -117,7 +118,7 @@ def test_states_are_told_by_their_names_or_by_size_and_order(tmp_path: Path):
 
 def test_the_output_that_is_called_so_steers(tmp_path: Path):
     outputs = [("throttle_out", FLOAT, [1]), ("angle_out", FLOAT, [1])]
-    nodes = [("Neg", ["m"], ["throttle_out"], {}), ("Identity", ["m"], ["angle_out"], {})]
+    nodes: list[Any] = [("Neg", ["m"], ["throttle_out"], {}), ("Identity", ["m"], ["angle_out"], {})]
     assert steer(save(tmp_path / "a.onnx", [FRAME], outputs, nodes)) == pytest.approx(
         [m / 255 for m in MEANS], rel=1e-5
     )

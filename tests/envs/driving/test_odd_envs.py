@@ -103,6 +103,7 @@ def _leave() -> Any:
     raise SystemExit(0)
 
 
+CIRCLE = [[9.0 * math.cos(angle), 9.0 * math.sin(angle)] for angle in np.arange(20) / 20 * math.tau]
 FRAME = np.zeros((12, 16, 3), np.uint8)
 
 
@@ -157,7 +158,7 @@ def test_what_was_driven_counts_even_if_the_env_cannot_be_closed(caplog: pytest.
     ],
 )
 def test_what_lies_at_a_place_must_be_what_it_is_for(place: str, info: Any, words: str):
-    env = DrivingEnv(Odd(info={"x": info}), **{place: "info.x"})
+    env = DrivingEnv(Odd(info={"x": info}), DrivingNames(**{place: "info.x"}))
     with pytest.raises(ValueError, match=f"info.x: .*{words}"):
         env.reset(seed=0)
         env.step(LEFT)
@@ -178,13 +179,18 @@ def test_an_offset_in_an_array_of_one_keeps_its_sign_and_a_flag_may_be_a_number(
         ([[0.0, 0.0], [1.0, math.nan], [1.0, 1.0]], (0.0, 0.0), "rows of finite numbers"),
         (None, (0.0, 0.0), "rows of finite numbers, x and y .*got a NoneType"),
         ([[0.0], [1.0], [2.0]], (0.0, 0.0), "rows of finite numbers"),
-        ([[0.0, 0.0], [9.0, 0.0], [9.0, 9.0], [0.0, 9.0]], (math.nan, 0.0), "expected finite x and y"),
-        ([[0.0, 0.0], [9.0, 0.0], [9.0, 9.0], [0.0, 9.0]], 3.0, "expected finite x and y"),
+        (CIRCLE, (math.nan, 0.0), "expected finite x and y"),
+        (CIRCLE, 3.0, "expected finite x and y"),
     ],
 )
 def test_a_centre_line_and_a_position_must_be_numbers(line: Any, position: Any, words: str):
-    where = {"centre_line": "info.line", "position": "info.at", "yaw": "constant.0", "lane_width": "constant.1"}
-    env = DrivingEnv(Odd(info={"line": line, "at": position}), **where)
+    where: dict[str, Any] = {
+        "centre_line": "info.line",
+        "position": "info.at",
+        "yaw": "constant.0",
+        "lane_width": "constant.1",
+    }
+    env = DrivingEnv(Odd(info={"line": line, "at": position}), DrivingNames(**where))
     with pytest.raises(ValueError, match=words):
         env.reset(seed=0)
 
