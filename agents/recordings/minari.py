@@ -24,7 +24,7 @@ from agents.recordings.native import PickedFrames
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
-from agents.recordings.reading.files import DamagedFile, check_regular, number, one_line
+from agents.recordings.reading.files import DamagedFile, check_fetched, number, one_line
 from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 
@@ -74,7 +74,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     """
     file = _file(path)
     assert file is not None, "recognises() has seen it"
-    check_regular(file)
+    check_fetched(file)
     skipped: Counter[str] = Counter()
     notices: list[str] = []
     episodes: list[Episode] = []
@@ -87,6 +87,9 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     except Exception as error:  # h5py lets out OSError, RuntimeError, KeyError, UnicodeDecodeError, ...
         raise DamagedFile(f"{file} cannot be read as HDF5 ({one_line(error)}); copy it again.") from None
     with content:
+        if not names:
+            inside = ", ".join(map(repr, list(content)[:8])) or "nothing"
+            raise DamagedFile(f"{file} holds no episode_0, episode_1, ... and is no Minari data set; in it: {inside}.")
         for name in names:
             try:
                 found = _episode(content[name], file, path, name, start_s, options, skipped, notices)

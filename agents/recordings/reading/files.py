@@ -31,7 +31,9 @@ __all__ = [
     "DamagedFile",
     "LONGEST_LINE",
     "MOST_BYTES",
+    "check_fetched",
     "check_regular",
+    "is_pointer",
     "json_lines",
     "load_array",
     "npy_header",
@@ -45,6 +47,26 @@ __all__ = [
 
 LONGEST_LINE = 1 << 20
 """Longest line of a file of JSON lines, bytes; the rest of a longer one is damage."""
+
+
+def is_pointer(content: bytes) -> bool:
+    """Say whether what should be a file's content is what Git keeps in its place where LFS was not installed."""
+    return content.startswith(b"version https://git-lfs.github.com/")
+
+
+def check_fetched(path: Path) -> None:
+    """Refuse a file of which only Git's pointer to it is here, or a web page that says why it is not.
+
+    Raises:
+        DamagedFile: if it is one.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        head = file.read(200)
+    if is_pointer(head):
+        raise DamagedFile(f"{path} is a Git LFS pointer, not the file itself; fetch it by git lfs pull.")
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise DamagedFile(f"{path} is a web page, not the file itself; download it again.")
 
 
 def json_lines(file: BinaryIO) -> Iterator[Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
 
-from agents.recordings.reading.files import MOST_BYTES, DamagedFile, npy_header, possible_name
+from agents.recordings.reading.files import MOST_BYTES, DamagedFile, is_pointer, npy_header, possible_name
 from agents.recordings.reading.store import Folder, Store
 
 SUFFIXES = (
@@ -75,6 +75,8 @@ def check_picture(store: Store, name: Any, as_stored: bool = False) -> PictureFa
         raise BadPicture("picture file unreadable") from None
     if not content:
         raise BadPicture("picture file of zero bytes")
+    if is_pointer(content):
+        raise BadPicture("picture of which only the Git LFS pointer is here (git lfs pull)")
     height, width = _size(content)
     if not as_stored and orientation(content) > 4:
         height, width = width, height

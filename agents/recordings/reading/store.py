@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Protocol
 from agents.recordings.reading.files import (
     MOST_BYTES,
     DamagedFile,
+    check_fetched,
     check_regular,
     json_lines,
     one_line,
@@ -323,4 +324,5 @@ def open_store(path: Path) -> Folder | ZipStore | TarStore:
     """Open a folder or an archive."""
     if not is_archive(path):
         return Folder(path)
+    check_fetched(path)
     return ZipStore(path) if path.name.lower().endswith(".zip") else TarStore(path)

@@ -19,7 +19,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_bytes
+from agents.recordings.reading.files import DamagedFile, check_fetched, check_regular, one_line, read_bytes
 from agents.recordings.reading.pictures import is_picture_name
 
 MOST_BYTES = 200 << 20
@@ -70,6 +70,7 @@ def read_table(path: Path) -> Table:
     Raises:
         DamagedFile: if it cannot be read, is too large, or its commas could mean two things.
     """
+    check_fetched(path)
     if path.suffix.lower() in (".parquet", ".pq"):
         return _read_parquet(path)
     text, encoding = decode_text(read_bytes(path, MOST_BYTES))

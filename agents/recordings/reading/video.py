@@ -11,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.recordings.reading.files import check_regular, one_line
+from agents.recordings.reading.files import check_fetched, one_line
 
 SUFFIXES = (
     *(".mp4", ".hevc", ".h264", ".h265", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts", ".mts", ".m2ts"),
@@ -42,7 +42,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path) -> None:
-        check_regular(path)
+        check_fetched(path)
         self.path = path
         first = next(_decode(path), None)
         if first is None:

@@ -487,3 +487,35 @@ def test_frames_that_the_decoder_leaves_out_do_not_move_the_others(film, monkeyp
     np.testing.assert_array_equal(number_of(frames)[~lost], np.flatnonzero(~lost))
     np.testing.assert_array_equal(number_of(frames)[lost], [2, 2, 10])
     np.testing.assert_array_equal(number_of(source.read(7, 20)[0])[[0, -1]], [7, 19])
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "drive.mp4", "tub.tar.gz", "tub.zip", "set.hdf5"])
+@pytest.mark.parametrize(("content", "message"), [(POINTER, "git lfs pull"), (b"\n<!DOCTYPE html>", "web page")])
+def test_what_was_not_fetched_says_so(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    options = {}
+    if name == "drive.mp4":
+        options = {"table": tmp_path / "log.csv"}
+        (tmp_path / "log.csv").write_text("time,steering\n0,0.1\n0.05,-0.1\n")
+    with pytest.raises(ValueError, match=message) as error:
+        load_episodes(tmp_path / name, **options)
+    one_line(error)
+
+
+def test_pictures_that_were_not_fetched_say_so(tmp_path):
+    (tmp_path / "0.png").write_bytes(POINTER)
+    with pytest.raises(ValueError, match="1 × picture of which only the Git LFS pointer is here") as error:
+        load_episodes(table(tmp_path, "image,steering", lambda i, s: f"{i}.png,{s}", [0]))
+    one_line(error)
+
+
+def test_hdf5_files_of_others_are_no_minari_sets(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "log.h5", "w") as file:
+        file["steering_angle"] = np.zeros(3)
+    with pytest.raises(ValueError, match="no Minari data set; in it: 'steering_angle'") as error:
+        load_episodes(tmp_path / "log.h5")
+    one_line(error)
