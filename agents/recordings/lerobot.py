@@ -84,6 +84,9 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     skipped: Counter[str] = Counter()
     notices: list[str] = []
     metas = _own_meta(path)
+    cameras = [name for name, feature in layout.features.items() if feature.get("dtype") in ("video", "image")]
+    if len(cameras) > 1 and options.frame_column is None:
+        notices.append(f"of its cameras {', '.join(cameras)} {layout.camera} counts; --frame-column names another")
     if options.positive == "auto" and metas is None:
         notices.append("positive steering is taken to go left; --positive right turns it round")
     places = _places(layout) if layout.version >= 3 else {}
@@ -141,8 +144,15 @@ def _layout(path: Path, options: ReadOptions) -> _Layout:
         cameras = [name for name in cameras if options.frame_column in (name, name.rsplit(".", 1)[-1])]
     if not cameras:
         raise ValueError(f"{path} has no camera of that name among its features: {', '.join(features)}.")
-    # The forward-looking camera of a car with several goes first.
-    camera = min(cameras, key=lambda name: (not re.search("front|forward|center|centre", name), cameras.index(name)))
+    # The forward-looking camera of a car with several goes first, one that looks aside last.
+    camera = min(
+        cameras,
+        key=lambda name: (
+            not re.search("front|forward|center|centre", name),
+            bool(re.search("left|right|rear|back|map|depth|wrist", name)),
+            cameras.index(name),
+        ),
+    )
     return _Layout(
         path,
         version,

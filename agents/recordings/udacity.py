@@ -77,6 +77,10 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     notices: list[str] = []
     table = read_table(log)
     notices += table.notices
+    if log.name != "driving_log.csv" and options.positive == "auto":
+        notices.append(
+            "read as a log of Udacity's simulator: positive steering goes right; --positive left turns it round"
+        )
     if table.damaged:
         skipped["row with columns missing or damaged"] += table.damaged
     if not table.rows:

@@ -218,6 +218,8 @@ def _split(name: str) -> tuple[str, str]:
     unit = ""
     if len(parts) > 1 and parts[-1] in _UNITS:
         unit = _UNITS[parts.pop()]
+        if len(parts) > 1 and parts[-1] == "in":
+            parts.pop()
     return " ".join(parts), unit
 
 

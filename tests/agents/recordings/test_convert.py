@@ -234,6 +234,17 @@ def test_lerobot_steering_among_other_angles(tmp_path, names, expected):
         np.testing.assert_allclose(load_episodes(tmp_path / "out")[0].steering, rows[0][expected], rtol=1e-6)
 
 
+def test_lerobot_camera_that_looks_ahead(tmp_path):
+    convert(make_noise(tmp_path / "set", (5,)), tmp_path / "out", "lerobot")
+    place = tmp_path / "out" / "meta" / "info.json"
+    info = json.loads(place.read_text())
+    film = info["features"].pop("observation.images.front")
+    info["features"] = {"observation.images.rear": film, "observation.images.cam": film, **info["features"]}
+    place.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match="of its cameras .*rear, .*cam observation.images.cam counts"):
+        load_episodes(tmp_path / "out")  # its film is not there
+
+
 def test_lerobot_without_steering_names_what_there_is(tmp_path):
     convert(make_noise(tmp_path / "set"), tmp_path / "out", "lerobot")
     place = tmp_path / "out" / "meta" / "info.json"

@@ -15,7 +15,7 @@ import pytest
 
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
-from tests.agents.recordings.makers import one_line, picture, save
+from tests.agents.recordings.makers import make_log, one_line, picture, save
 from tests.agents.recordings.test_table import make_film, number_of
 
 COUNT = 30
@@ -166,6 +166,7 @@ def test_a_few_large_labels_in_a_row_are_another_unit_not_faults(pictures):
         ("image,angle [°]", lambda s: f"{s:.4f}", "latin-1"),
         ("image,steering\n,deg", lambda s: f"{s:.4f}", "utf-8"),
         ("image,steering\n-,[rad]", lambda s: f"{s:.4f}", "utf-8"),
+        ("image,steering angle in radians", lambda s: f"{s:.4f}", "utf-8"),
         ("image,field.drive.steering_angle", lambda s: f"{s:.4f}", "utf-8"),
     ],
 )
@@ -519,3 +520,10 @@ def test_hdf5_files_of_others_are_no_minari_sets(tmp_path):
     with pytest.raises(ValueError, match="no Minari data set; in it: 'steering_angle'") as error:
         load_episodes(tmp_path / "log.h5")
     one_line(error)
+
+
+def test_another_table_beside_img_says_whose_sign_it_takes(tmp_path):
+    make_log(tmp_path, count=3)
+    (tmp_path / "driving_log.csv").rename(tmp_path / "mine.csv")
+    assert "positive steering goes right" in load_episodes(tmp_path / "mine.csv").warnings[0]
+    assert load_episodes(tmp_path / "mine.csv", positive="right").warnings == []
