@@ -92,10 +92,12 @@ MODULES: dict[str, tuple[str, ...]] = {
     "experiments/gate/judge.py": (f"{_VERBS}/gate/test_judge.py", f"{_VERBS}/gate/test_response.py"),
     "experiments/gate/sequential.py": (f"{_VERBS}/gate/test_judge.py",),
     "experiments/robustness/analysis.py": (
+        f"{_VERBS}/robustness/test_analysis.py",
         f"{_VERBS}/robustness/test_report.py",
         f"{_VERBS}/robustness/test_robustness.py",
     ),
     "experiments/robustness/findings.py": (
+        f"{_VERBS}/robustness/test_analysis.py",
         f"{_VERBS}/robustness/test_report.py",
         f"{_VERBS}/robustness/test_robustness.py",
     ),

@@ -1,0 +1,108 @@
+"""What a table of drives says about its drivers, by hand and by another seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from agents.driving.statistics import Estimate
+from experiments.robustness.analysis import find
+from experiments.robustness.findings import DriverFindings, Findings
+from experiments.robustness.jobs import CLEAN, DriveRow
+from experiments.robustness.recorded_jobs import BlockRow
+from experiments.robustness.store import make_table
+from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows
+
+WEAKNESSES = {"ltc-one": 0.1, "gru-two": 0.13}
+RUNS, ROADS, DRAWS = 5, 6, 2
+
+
+@lru_cache
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    drives = drive_rows(WEAKNESSES, RUNS, roads=ROADS, seeds=DRAWS)
+    return make_table(drives, DriveRow), make_table(block_rows(WEAKNESSES, RUNS), BlockRow)
+
+
+@lru_cache
+def found(seed: int = 0) -> Findings:
+    return find(*tables(), CONDITIONS, "gru-two", seed)
+
+
+def driver(name: str, seed: int = 0) -> DriverFindings:
+    return next(one for one in found(seed).drivers if one.name == name)
+
+
+@pytest.mark.parametrize("name", WEAKNESSES)
+def test_figures_of_a_driver_are_those_of_its_drives(name: str):
+    drives, blocks = tables()
+    mine, base = (drives[(drives.driver == one) & (drives.perturbation != CLEAN)] for one in (name, "gru-two"))
+    seen = driver(name)
+    assert (seen.drives, seen.crashes) == (RUNS * ROADS * DRAWS * len(CONDITIONS), int(mine.crashed.sum()))
+    assert seen.error.value == pytest.approx(mine.lane_error.mean())
+    assert seen.error_iqm.value == pytest.approx(stats.trim_mean(mine.lane_error, 0.25), abs=2e-3)
+    assert seen.crash_share.value == pytest.approx(mine.crashed.mean())
+    assert seen.autonomy.value == pytest.approx(mine.autonomy.mean())
+    for figure, column in ((seen.corruption_error, "lane_error"), (seen.corruption_crashes, "crashed")):
+        sums = mine.groupby("name")[column].sum() / base.groupby("name")[column].sum()
+        assert figure.value == pytest.approx(sums.replace(np.inf, np.nan).dropna().mean(), rel=1e-6), column
+    clean = drives[(drives.driver == name) & (drives.perturbation == CLEAN)]
+    assert seen.clean_error.value == pytest.approx(clean.lane_error.mean())
+    assert seen.clean_crashes == clean.crashed.mean()
+    similar = mine.dropna(subset="saliency_ssim").saliency_ssim
+    assert seen.saliency_ssim.value == pytest.approx(similar.mean())
+    before = mine.merge(clean, on=["run", "road_seed"], suffixes=("", "_clean"))
+    assert seen.state_step == pytest.approx(np.exp(np.log(before.state_step / before.state_step_clean).mean()))
+    recorded = blocks[blocks.driver == name]
+    for value, some in (
+        (seen.recorded_clean, recorded[recorded.perturbation == CLEAN]),
+        (seen.recorded_perturbed, recorded[recorded.perturbation != CLEAN]),
+    ):
+        assert value == pytest.approx(np.sqrt(some.squared_error.sum() / some.frames.sum()))
+    for condition in CONDITIONS:
+        here, summary = mine[mine.perturbation == condition], seen.by_condition[condition]
+        assert (summary.drives, summary.crashes) == (len(here), here.crashed.sum())
+        assert summary.error.value == pytest.approx(here.lane_error.mean())
+
+
+def test_the_other_driver_is_compared_drive_by_drive():
+    drives, _ = tables()
+    table = drives[drives.perturbation != CLEAN].pivot_table(
+        index=["run", "road_seed", "perturbation", "effect_seed"], columns="driver", values="lane_error"
+    )
+    worse = table["gru-two"] - table["ltc-one"]
+    one, two = driver("ltc-one"), driver("gru-two")
+    assert one.difference.value == pytest.approx(-worse.mean()) and two.difference.value == 0.0
+    assert one.better.value == pytest.approx(1.0, abs=0.5) and two.better.value == 0.5
+    assert one.behind.value == 0.0 and two.behind.low < two.behind.value < two.behind.high
+    assert found().drivers[0].name == "ltc-one"
+
+
+def estimates(of: Any, place: str = "") -> dict[str, Estimate]:
+    """Every figure with an interval in what was found, by its place."""
+    if isinstance(of, Estimate):
+        return {place: of}
+    parts: dict[str, Any] = {}
+    if dataclasses.is_dataclass(of):
+        parts = {one.name: getattr(of, one.name) for one in dataclasses.fields(of)}
+    elif isinstance(of, dict):
+        parts = of
+    elif isinstance(of, (tuple, list)):
+        parts = dict(enumerate(of))
+    return {name: one for key, part in parts.items() for name, one in estimates(part, f"{place}.{key}").items()}
+
+
+def test_the_seed_draws_every_interval_and_no_figure():
+    one, again, other = (estimates(driver("ltc-one", seed)) for seed in (0, 0, 1))
+    assert one == again and len(one) > 20
+    for place, figure in one.items():
+        assert figure.value == pytest.approx(other[place].value, nan_ok=True), place
+    drawn = {place for place, figure in one.items() if figure.low < figure.high}
+    exact = {".crash_share"} if one[".crash_share"].low == other[".crash_share"].low else set()
+    same = {place for place in drawn if (one[place].low, one[place].high) == (other[place].low, other[place].high)}
+    assert same <= exact, same
