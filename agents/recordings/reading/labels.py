@@ -177,7 +177,9 @@ def check_sides(
     # Nearly nothing at 0 and most around another value; or all of a scale from 0 on, as much below its middle as above.
     around = abs(middle) >= 0.3 * most and usual > 3 * straight
     scale = next((top for top in _SCALES if 0.9 * top <= most <= 1.05 * top), None)
-    whole = any_scale and scale is not None and np.abs(values).min() <= 0.1 * scale
+    whole = scale is not None and np.abs(values).min() <= 0.1 * scale
+    if not any_scale:  # of the format's own scale only what fills another one to both its ends
+        whole = whole and most >= 0.95 and np.abs(values).min() <= 0.05
     if scale is not None and whole:
         whole = max(abs(abs(middle) - scale / 2), abs(abs(float(values.mean())) - scale / 2)) <= 0.1 * scale
     if around or whole:

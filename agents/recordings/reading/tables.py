@@ -36,7 +36,7 @@ _COMMA_NUMBER = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?\d+")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _SEP_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\s*", re.IGNORECASE)
-_PICTURE_FIRST = re.compile(r"\s*([^\s,;|]+\.[A-Za-z]{3,4})[ \t]+([-+.\d].*)")
+_PICTURE_FIRST = re.compile(r"\s*([^\s,;|]+\.[A-Za-z]{3,4}) +([-+.\d][^\t]*)")
 _SAYS_WHAT = re.compile(r"steer|angle|image|img|picture|center|centre|file|frame|time|stamp|throttle", re.IGNORECASE)
 _UNIT = re.compile(
     r"[\[(]?(deg|degrees?|°|rad|radians?|%|percent|m?s|us|µs|ns|sec|seconds?|k?m/?h|kph|mph|m/s(\^?2|²)?|m|g|v|hz|rpm|-)?[\])]?",
@@ -135,6 +135,11 @@ def parse_csv(text: str, name: Path | str) -> Table:
         ]
     rows, joined = _join_decimals(rows, header, separator, name)
     table = _even(header, rows)
+    if header is not None and len(table.rows) < 0.5 * len(rows):
+        raise DamagedFile(
+            f"{name} has {len(header)} columns by its header, and {table.damaged:,} of {len(rows):,} rows have another "
+            "number of them: numbers must be written with a decimal point, or columns be separated by semicolons."
+        )
     if joined:
         notices.append("decimals are written with a comma")
     table.notices += notices
@@ -263,7 +268,7 @@ def _spaced_commas(sample: Sequence[str], separator: str) -> bool:
     """Say whether columns are separated by comma and space while commas without a space are decimal marks."""
     if separator != "," or any('"' in line for line in sample) or not any(", " in line for line in sample):
         return False
-    split = [_split_spaced(line) for line in sample if line.strip()]
+    split = [_split_spaced(line) for line in sample if ", " in line]
     if _is_header(split[0], split[1:2]):
         split = split[1:]
     cells = [cell for row in split for cell in row]
@@ -337,12 +342,18 @@ def _even(header: list[str] | None, rows: list[list[str]]) -> Table:
             good = [row for row in trimmed if len(row) == wide]
             return Table(header, good, len(rows) - len(good))
         # pandas writes an index without a name for it, or not at all: rows one longer than the header
-        if trimmed and all(len(row) == wide + 1 for row in trimmed):
+        # (where they begin with no such index, a decimal comma may have cut a cell in two)
+        if trimmed and all(len(row) == wide + 1 for row in trimmed) and _counts([row[0] for row in trimmed]):
             return Table(["", *header], trimmed)
         return Table(header, [], len(rows))
     columns = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
     good = [row for row in rows if len(row) == columns]
     return Table(None, good, len(rows) - len(good))
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Say whether cells are whole numbers, no two the same, none below 0."""
+    return len(set(cells)) == len(cells) and all(cell.isdigit() for cell in cells)
 
 
 def _turn_commas(table: Table) -> None:

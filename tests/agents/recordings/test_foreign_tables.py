@@ -210,6 +210,27 @@ def test_layouts_of_other_programs(pictures, layout):
     check(episodes)
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("steering,image", lambda i, s: f"{s:.2e},{NAMES[i]}".replace(".", ",", 1)),
+        ("image,steering,note", lambda i, s: f"{NAMES[i]},{f'{s:.3f}'.replace('.', ',')},x"),
+        (
+            "lap,steering,image",
+            lambda i, s: f"{i % 3},{0 if i % 4 == 0 else f'{abs(s):.3f}'.replace('.', ',')},{NAMES[i]}",
+        ),
+    ],
+)
+def test_decimals_that_commas_cut_are_never_read_as_zero(pictures, header, row):
+    with pytest.raises(ValueError, match="decimal point, or columns be separated by semicolons") as error:
+        load_episodes(table(pictures, header, row))
+    one_line(error)
+
+
+def test_an_index_without_a_name_is_passed_over(pictures):
+    check(load_episodes(table(pictures, "image,steering", lambda i, s: f"{i},{NAMES[i]},{s}")))
+
+
 def test_a_second_header_with_other_columns_is_refused(pictures):
     row = lambda i, s: (  # noqa: E731
         f"{NAMES[i]},{s},0.2" if i < 9 else ("image,throttle,steering\n" if i == 9 else "") + f"{NAMES[i]},0.2,{s}"
