@@ -34,6 +34,7 @@ LONGEST_PREAMBLE = 50
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 _COMMA_NUMBER = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?\d+")
+_HALF = re.compile(r"[-+]?\d+([eE][-+]?\d+)?")  # of a decimal that was cut at its comma
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _SEP_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\s*", re.IGNORECASE)
 _PICTURE_FIRST = re.compile(r"\s*([^\s,;|]+\.[A-Za-z]{3,4}) +([-+.\d][^\t]*)")
@@ -308,14 +309,16 @@ def _join_decimals(
     columns = counts.most_common(1)[0][0]
     lead = max(sum(map(is_picture_name, row)) for row in rows[:_SAMPLE])
     numbers = [row[lead:] for row in rows if len(row) > lead]
-    if not all(_WHOLE.fullmatch(cell) or not cell for row in numbers for cell in row):
+    if not all(_HALF.fullmatch(cell) or not cell for row in numbers for cell in row):
         return rows, False
+    powers = any("e" in cell.lower() for row in numbers for cell in row)  # "2,65e-01"; no whole number is written so
     # All that stands behind the pictures is whole numbers: either it is so, or decimals were cut in two.
     expected = len(header) if header is not None else lead + 4 if lead else columns
     longer = sum(times for length, times in counts.items() if length > min(columns, expected))
-    second = max((abs(int(row[1])) for row in numbers if len(row) > 1 and 0 < len(row[1]) < 18), default=0)
+    seconds = [row[1] for row in numbers if len(row) > 1 and len(row[1]) < 18 and _WHOLE.fullmatch(row[1])]
+    second = max((abs(int(cell)) for cell in seconds), default=0)
     # The second number would be a throttle within [-1, 1].
-    cut = bool(lead) and header is None and second > 1
+    cut = powers or (bool(lead) and header is None and second > 1)
     if longer <= 0.01 * len(rows) and not cut:
         return rows, False
     values = (columns - lead) // 2
@@ -323,7 +326,7 @@ def _join_decimals(
     # Without a header only steering alone or all four are sure: three pairs may be four numbers, one of them whole.
     paired = paired and (values in (1, 4) if header is None else values == len(header) - lead)
     if lead and paired and all(row[1::2] and all(half.isdigit() for half in row[1::2]) for row in numbers):
-        if all(abs(int(row[0])) <= 90 for row in numbers if len(row[0]) < 18):
+        if all(abs(int(row[0])) <= 90 for row in numbers if len(row[0]) < 18 and _WHOLE.fullmatch(row[0])):
             halves = [(row[:lead], zip(row[lead::2], row[lead + 1 :: 2], strict=True)) for row in rows]
             return [[*names, *(f"{whole}.{part}" for whole, part in pairs)] for names, pairs in halves], True
     raise DamagedFile(

@@ -214,6 +214,7 @@ def test_layouts_of_other_programs(pictures, layout):
     ("header", "row"),
     [
         ("steering,image", lambda i, s: f"{s:.2e},{NAMES[i]}".replace(".", ",", 1)),
+        ("", lambda i, s: f"{NAMES[i]},{f'{s:.5e},{0.5:.5e}'.replace('.', ',')}"),
         ("image,steering,note", lambda i, s: f"{NAMES[i]},{f'{s:.3f}'.replace('.', ',')},x"),
         (
             "lap,steering,image",
