@@ -312,7 +312,7 @@ def _call(name: str, arguments: list[str]) -> int:
         options = parse_options(kind, program, arguments, default=module.defaults_for(options))
     from experiments.outputs import check_outputs
 
-    check_outputs(options)
+    check_outputs(options, name)
     with raised():
         code = getattr(module, verb.function)(options)
     return code if isinstance(code, int) else 0

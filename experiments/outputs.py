@@ -13,16 +13,22 @@ from typing import Any
 
 OUTPUTS = ("out", "json", "preview", "step", "picture")
 """Fields of a verb's options that name what it will write."""
+RUNS_OWN = ("config.json", "made.json", "results.json", "summary.json", "plan.json", "dataset.json", "manifest.json")
+"""JSON files that runs put into their directories themselves."""
 LIVING = ("/dev/", "/proc/")
 """Places of pipes that somebody has opened already, such as /dev/stdout."""
 
 
-def check_outputs(options: Any) -> None:
+def check_outputs(options: Any, verb: str = "") -> None:
     """Check the names of all outputs of a verb.
 
+    Args:
+        options: of the verb.
+        verb: its name; where it is given, results of another verb are not written over.
+
     Raises:
-        ValueError: if one is no name of a file, if two are the same or one lies where another would be a file, or if
-            one is a pipe.
+        ValueError: if one is no name of a file, if two are the same or one lies where another would be a file or where
+            a run keeps its own, if one is a pipe, or holds what another verb has measured.
     """
     named = {name: value for name in OUTPUTS if isinstance(value := getattr(options, name, None), Path)}
     for name, path in named.items():
@@ -35,6 +41,38 @@ def check_outputs(options: Any) -> None:
             # A directory of results may hold other outputs, a file may not.
             if path == place or (path in place.parents and name != "out"):
                 raise ValueError(f"--{name} and --{other} both name {named[name]}: give each a place of its own.")
+            if name == "out" and path in place.parents and not _is_free(place.relative_to(path)):
+                raise ValueError(
+                    f"--{other} {named[other]} lies where --out keeps its own files: give it a name such as "
+                    f"{named['out'] / 'figures.json'}, or another directory."
+                )
+    results = named.get("json")
+    measured = _verb_of(results) if verb and results is not None else None
+    if measured is not None and measured != verb:
+        raise ValueError(
+            f"--json {results} holds what `wormwheel {measured}` has measured, which is not written over: give another "
+            "name."
+        )
+
+
+def _is_free(place: Path) -> bool:
+    """Whether a place in a directory of results can be another output: a file right in it that no run calls so."""
+    taken = place.name in RUNS_OWN or place.name.startswith(".")
+    return len(place.parts) == 1 and place.suffix != "" and not taken
+
+
+def _verb_of(path: Path) -> str | None:
+    """Return the verb whose results a file holds; None where it holds none."""
+    from agents.runs.reading import read_object
+
+    try:
+        if not path.is_file() or path.stat().st_size == 0:
+            return None
+        content = read_object(path)
+    except (OSError, ValueError):
+        return None  # Whoever is to write there says so.
+    verb = content.get("verb")
+    return verb if isinstance(verb, str) and "figures" in content else None
 
 
 def _check_name(option: str, path: Path) -> None:

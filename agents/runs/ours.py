@@ -17,11 +17,12 @@ MARK = "Made by Wormwheel"
 """In the metadata of films and pictures, in pages and texts."""
 MARKS = (
     MARK.encode(),
-    b'"wormwheel": "',  # versions, in results as JSON
     b"wormwheel-driver",  # an exported policy as ONNX
     b"exported Wormwheel policy",  # the program beside it
 )
 """What files of ours hold, by kind."""
+RESULTS = (b'"wormwheel": "', b'"figures": ')
+"""What results as JSON hold: versions and figures. A run's config.json has versions too, and is no result."""
 
 
 def check_ours(*paths: Path | None) -> None:
@@ -45,4 +46,4 @@ def is_ours(path: Path) -> bool:
     if check_regular(path) == 0:
         return True
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(mark) >= 0 for mark in MARKS)
+        return any(content.find(mark) >= 0 for mark in MARKS) or all(content.find(mark) >= 0 for mark in RESULTS)

@@ -111,6 +111,8 @@ class Running:
         """What the episode is to be made from; the given scenario itself where nothing changes."""
         for effect in self.effects:
             scenario = effect.scenario(scenario)
+            if not isinstance(scenario, Scenario):
+                raise ValueError(f"a perturbation made the scenario {scenario!r:.60}, expected a Scenario.")
         return scenario
 
     def read_scenario(self, scenario: Scenario, changed_by: Mapping[str, Effect]) -> None:
@@ -127,13 +129,11 @@ class Running:
         """For how many nominal periods the next action is held, in [`SHORTEST`, `LONGEST`].
 
         Raises:
-            ValueError: if an effect gives NaN.
+            ValueError: if an effect gives no positive number.
         """
         held = 1.0
         for effect in self.effects:
-            held *= effect.periods()
-        if held != held:
-            raise ValueError("a perturbation holds the next action for NaN periods.")
+            held *= _positive(effect.periods(), "holds the next action for", 5e-324)
         return min(max(held, SHORTEST), LONGEST)
 
     def action(self, action: Action, held: float) -> Action:
@@ -183,17 +183,35 @@ class Running:
             if gradient is not None:
                 moment = replace(moment, gradient=_at(gradient, elapsed))
             frame = effect.frame(frame, moment)
-            reported = effect.reported_elapsed(elapsed)
+            if not isinstance(frame, np.ndarray):
+                raise ValueError(f"a perturbation made a frame {frame!r:.60} out of uint8 {shape}.")
+            reported = _positive(effect.reported_elapsed(elapsed), "reports that a frame comes after", 0.0)
             elapsed = elapsed if reported == elapsed else min(max(reported, SHORTEST), LONGEST)
             if effect.mirrors:
                 moment = replace(moment, yaw_rate_radps=-moment.yaw_rate_radps)
             if effect.age:
                 moment = replace(moment, age=moment.age + effect.age)
-        if frame.shape != shape or frame.dtype != np.uint8 or elapsed != elapsed:
+        if frame.shape != shape or frame.dtype != np.uint8:
             raise ValueError(
                 f"a perturbation made a frame {frame.dtype} {frame.shape} with elapsed {elapsed} out of uint8 {shape}."
             )
         return self._kind.restore(frame, given), 1.0 if self._hides else elapsed
+
+
+def _positive(value: Any, does: str, least: float) -> float:
+    """Check a number of periods that an effect gives.
+
+    Raises:
+        ValueError: if it is none that is finite and at least so much.
+    """
+    try:
+        right = least <= value < math.inf
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        shown = "NaN" if isinstance(value, float) and value != value else f"{value!r:.60}"
+        raise ValueError(f"a perturbation {does} {shown} periods; that must be a positive number.")
+    return float(value)
 
 
 def _at(gradient: Gradient, elapsed: float) -> Callable[[NDArray[np.float32], int], NDArray[np.float32]]:

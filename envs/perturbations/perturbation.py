@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.camera.info import CameraInfo
+from envs.foreign_code import ForeignCodeError, foreign_code
 from envs.lane_keeping.scenario import Scenario
 
 Frame = NDArray[np.uint8]
@@ -273,7 +274,13 @@ class Perturbation:
         """Start the episode with that seed: the same seed, name and severity always give the same effect."""
         name = self.kind.draws_of or self.name
         generator = np.random.default_rng([seed, zlib.crc32(name.encode()), self.severity])
-        effect = self.kind.start(generator, camera, self.dose_at(camera.height))
+        with foreign_code(f"starting the perturbation {self.name}, as start(generator, camera, dose),"):
+            effect = self.kind.start(generator, camera, self.dose_at(camera.height))
+        if not isinstance(effect, Effect):
+            raise ForeignCodeError(
+                f"the perturbation {self.name} started with a {type(effect).__name__}; its function must return an "
+                "Effect (envs.perturbations.perturbation)."
+            )
         return HiddenTime(effect) if self.kind.draws_of else effect
 
     def __str__(self) -> str:

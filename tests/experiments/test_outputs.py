@@ -60,3 +60,33 @@ def test_a_road_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, 
         ran = wormwheel(capsys, "record", "--track", tmp_path / name, "--out", tmp_path / "new", "--frames", "5")
         assert ran.code == 2 and name in ran.complaint
         assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "results.json", "policy", "policy/config.json", "data/new.json", ".lock"]
+)
+def test_an_output_in_the_directory_of_a_run_takes_no_place_of_the_runs_own(tmp_path: Path, name: str):
+    with pytest.raises(ValueError, match="lies where --out keeps its own files"):
+        check_outputs(Options(out=tmp_path / "run", json=tmp_path / "run" / name))
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(ValueError, match="lies where --out keeps its own files"):
+        check_outputs(Options(out=tmp_path / "run", json=tmp_path / "link" / name))
+
+
+def test_results_are_written_over_by_the_verb_that_measured_them_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "a.json"
+    for _ in range(2):
+        assert wormwheel(capsys, "info", "cores", "gru", "--json", file).code == 0
+    before = file.read_bytes()
+    ran = wormwheel(capsys, "data", "info", tmp_path, "--json", file)
+    assert ran.code == 2 and "what `wormwheel info` has measured" in ran.complaint and file.read_bytes() == before
+
+
+def test_the_config_of_a_run_is_no_result_and_stays(trained: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("config.json", "policy/config.json", "results.json", "metrics.jsonl"):
+        before = (trained / name).read_bytes()
+        ran = wormwheel(capsys, "info", "cores", "gru", "--json", trained / name)
+        assert ran.code == 2 and "not written over" in ran.complaint, name
+        assert (trained / name).read_bytes() == before

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from envs.camera.info import CameraInfo
+from envs.foreign_code import ForeignCodeError
 from envs.perturbations import FAMILIES, PERTURBATIONS, own, parse
+from envs.perturbations.composition import Running
+from envs.perturbations.perturbation import Effect, Moment, PerturbationKind
 
 HAZE = """
 import numpy as np
@@ -80,3 +86,57 @@ def test_an_entry_point_gives_it_a_short_name(haze: str, monkeypatch: pytest.Mon
 def test_what_is_not_there_is_said(text: str, says: str, haze: str):
     with pytest.raises(ValueError, match=says):
         parse(text)
+
+
+class _Given(Effect):
+    """Gives what it was made of, everywhere."""
+
+    def __init__(self, **gives):
+        self.gives = gives
+
+    def periods(self):
+        return self.gives.get("periods", 1.0)
+
+    def reported_elapsed(self, elapsed):
+        return self.gives.get("elapsed", elapsed)
+
+    def frame(self, frame, moment):
+        return self.gives.get("frame", frame)
+
+    def scenario(self, scenario):
+        return self.gives.get("scenario", scenario)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "2", None])
+def test_times_that_an_effect_gives_must_be_positive_numbers(value):
+    with pytest.raises(ValueError, match="a perturbation holds the next action for .* positive"):
+        Running([_Given(periods=value)]).periods()
+    frame = np.zeros((8, 8, 3), np.uint8)
+    if value != 0:  # one that saw this picture before reports so, and the shortest time is told
+        with pytest.raises(ValueError, match="a perturbation reports that a frame comes after .* positive"):
+            Running([_Given(elapsed=value)]).see(frame, Moment(0.0))
+
+
+@pytest.mark.parametrize("value", [None, [[0]], "frame", np.zeros((4, 8, 3), np.uint8), np.zeros((8, 8, 3))])
+def test_a_frame_that_an_effect_gives_must_be_one(value):
+    with pytest.raises(ValueError, match="a perturbation made a frame"):
+        Running([_Given(frame=value)]).see(np.zeros((8, 8, 3), np.uint8), Moment(0.0))
+
+
+def test_a_scenario_that_an_effect_gives_must_be_one():
+    with pytest.raises(ValueError, match="made the scenario None, expected a Scenario"):
+        Running([_Given(scenario=None)]).scenario(object())
+
+
+def test_a_start_that_fails_or_gives_no_effect_is_one_line():
+    def start(function):
+        kind = PerturbationKind("own", "mine", "u", (1.0, 2.0, 3.0, 4.0, 5.0), function)
+        return kind(3).begin(0, CameraInfo(8, 8, 0.05))
+
+    for function, words in (
+        (lambda generator, camera, dose: {}["dirt"], "starting the perturbation mine:?.* failed: KeyError: 'dirt'"),
+        (lambda generator: None, r"as start\(generator, camera, dose\), failed: TypeError"),
+        (lambda generator, camera, dose: lambda frame: frame, "started with a function; .* must return an Effect"),
+    ):
+        with pytest.raises(ForeignCodeError, match=words):
+            start(function)
