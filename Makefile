@@ -64,11 +64,12 @@ kill: install-dev
 bad-commands: install-dev
 	$(BIN)/python -m tests.reliability.bad_commands --seed $(SEED)
 
-# COUNT damaged recordings, and COUNT damaged files of every other kind.
+# COUNT damaged recordings, COUNT damaged files of every other kind, and COUNT ways to write a table of driving.
 COUNT ?= 1000
 fuzz: install-dev
 	$(BIN)/python -m tests.reliability.fuzz_recordings --count $(COUNT) --seed $(SEED)
 	$(BIN)/python -m tests.reliability.fuzz_readers --count $(COUNT) --seed $(SEED)
+	$(BIN)/python -m tests.reliability.fuzz_tables --count $(COUNT) --seed $(SEED)
 
 # Small deliberate breaks: those that once passed unnoticed, then a seeded sample of MUTANTS.
 MUTANTS ?= 100
