@@ -11,10 +11,14 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.recordings.reading.pictures import SUFFIXES
 from agents.recordings.reading.tables import Table
 
 _AHEAD = {"center", "centre", "middle", "front", "forward", "mid"}
 _SIDES = {"left", "right", "rear", "back"}
+# Words that may stand beside; "left_turn" and "recovery_right" say what the car did, not where a camera looked.
+_BESIDE = {"camera", "cam", "image", "img", "rgb", "color", "colour", "raw", "compressed", "view", "frame", "picture"}
+_BESIDE |= {suffix.lstrip(".") for suffix in SUFFIXES}
 _SAYS_CAMERA = {"camera", "cam", "frame", "sensor", "topic", "view"}
 _LEAST = 0.1  # share of rows from which on a word tells cameras apart
 _MOST_KINDS = 12
@@ -57,8 +61,9 @@ def _choose(sides: list[str | None]) -> NDArray[np.bool_] | None:
 
 
 def _side(text: str) -> str | None:
-    """Return the first word that says where a camera looks."""
-    return next((word for word in re.split(r"[^a-z]+", text.lower()) if word in _AHEAD | _SIDES), None)
+    """Return the word that says where a camera looks; None where words say more than that."""
+    words = [word for word in re.split(r"[^a-z]+", text.lower()) if word and word not in _BESIDE]
+    return words[0] if len(words) == 1 and words[0] in _AHEAD | _SIDES else None
 
 
 def _side_of_path(path: str) -> str | None:

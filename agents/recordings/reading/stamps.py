@@ -29,7 +29,6 @@ _OUR_DAYS_S = (9.4e8, 4.2e9)  # the years 2000 to 2103, seconds since 1970
 _SHEET_DAYS = (36_500, 74_500)  # the same years, days since 1900
 _STEP_S = (1e-4, 60.0)  # spacings of rows that a log may have
 _CAMERA_STEP_S = (0.004, 4.0)
-_MOST_FRAMES = (24, 25, 30, 50, 60)  # frames a second of "hours:minutes:seconds:frames"
 
 _ZONE = r"\s*(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
 _COMPACT = re.compile(
@@ -140,8 +139,9 @@ def _calendar(written: Sequence[re.Match[str] | None], notices: list[str]) -> St
     after_colon = [match["part"] for match in found if match["mark"] == ":"]
     frames_a_second = None
     if after_colon and all(len(part) == 2 for part in after_colon):
-        most = max(map(int, after_colon)) + 1
-        frames_a_second = next((rate for rate in _MOST_FRAMES if most <= rate), None)
+        frames = np.unique([int(part) for part in after_colon])
+        # As many as a second shows, in their smallest step: every third of 30 may be kept.
+        frames_a_second = len(frames) * int(np.gcd.reduce(np.diff(frames))) if len(frames) > 1 else None
     dated = any(match["a"] is not None for match in found)
     if not dated:
         moments = [None if match is None else _time_ns(match, frames_a_second) for match in written]

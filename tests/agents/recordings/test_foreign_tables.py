@@ -62,6 +62,7 @@ CLOCKS: dict[str, Callable[[int], str]] = {
     ),
     "milliseconds behind a colon": lambda i: at(i, "%Y-%m-%d %H:%M:%S") + f":{100 * i % 1000:03d}",
     "frames behind a colon": lambda i: at(i, "%H:%M:%S") + f":{3 * i % 30:02d}",
+    "frames of another rate": lambda i: at(i, "%H:%M:%S") + f":{i % 10:02d}",
     "a time of day through midnight": lambda i: at(i + 63_990, "%H:%M:%S.%f"),
     "twelve hours, month first": lambda i: at(i + 63_990, "%m/%d/%Y %I:%M:%S.%f %p"),
     "day first": lambda i: at(i + 63_990, "%d.%m.%Y %H:%M:%S.%f"),
@@ -308,6 +309,16 @@ def test_three_cameras_in_one_column(tmp_path):
     episodes = load_episodes(table(tmp_path, "image,steering", row))
     check(episodes)
     assert episodes.skipped == {"picture of another camera": 2 * COUNT}
+
+
+def test_what_the_car_did_is_no_camera(tmp_path):
+    done = ["left_turn", "center_lane", "recovery_right"]
+    names = [f"{done[i % 3]}/{done[i % 3]}_{i}.png" for i in range(COUNT)]
+    for i, name in enumerate(names):
+        save(tmp_path / name, picture(level=4 * i))
+    episodes = load_episodes(table(tmp_path, "image,steering,t", lambda i, s: f"{names[i]},{s},{0.05 * i:.2f}"))
+    assert episodes.skipped == {}
+    check(episodes)
 
 
 def test_one_picture_that_rows_of_two_folders_mean_is_left_out(pictures):
