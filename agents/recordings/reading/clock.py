@@ -19,6 +19,8 @@ PLAUSIBLE_PERIOD_S = (0.008, 1.0)
 """Median spacings of time stamps outside this range are not those of a driving camera."""
 MOST_FAULTS = 0.1
 """Share of time stamps that may be missing or fail to rise before the clock as a whole is given up."""
+FAR_SPANS = 10
+"""A single time stamp so many times the length of a drive away from its middle is a slip."""
 OWN_DRIVE = 20
 """Rows in order that make a drive of its own: two such runs at overlapping times come from a clock that was set back,
 and are not sorted into one another."""
@@ -97,9 +99,11 @@ def arrange(
         keep, rank = keep[np.argsort(rank, kind="stable")], np.sort(rank)
     else:
         rank = np.zeros(len(keep), np.int64)
-    order = np.concatenate(
-        [part[_order(stamps_s[part], index[part])] for part in np.split(keep, np.flatnonzero(np.diff(rank)) + 1)]
-    )
+    parts = np.split(keep, np.flatnonzero(np.diff(rank)) + 1)
+    stamps_s = stamps_s.copy()
+    for part in parts:
+        stamps_s[part] = _without_slips(stamps_s[part], notices)
+    order = np.concatenate([part[_order(stamps_s[part], index[part])] for part in parts])
     moved = int((order != np.asarray(first)).sum())
     if moved:
         notices.append(
@@ -113,6 +117,24 @@ def arrange(
     if clock.notice:
         notices.append(clock.notice)
     return order, clock
+
+
+def _without_slips(stamps_s: NDArray[np.float64], notices: list[str]) -> NDArray[np.float64]:
+    """Take out single stamps that lie far from all others, such as a 0 among seconds since 1970: they are no order."""
+    known = stamps_s[np.isfinite(stamps_s)]
+    if len(known) < OWN_DRIVE:
+        return stamps_s
+    low, high = np.quantile(known, [0.05, 0.95])
+    far = np.isfinite(stamps_s) & (np.abs(stamps_s - (low + high) / 2) > FAR_SPANS * (high - low) + 1)
+    beside = np.zeros(len(far), bool)
+    beside[1:] |= far[:-1]
+    beside[:-1] |= far[1:]
+    # Several in a row are another drive.
+    slips = far & ~beside
+    if not slips.any() or slips.mean() > MOST_FAULTS / 2:
+        return stamps_s
+    notices.append(f"{int(slips.sum()):,} time stamps lie far from all others: not used")
+    return np.where(slips, np.nan, stamps_s)
 
 
 def _order(stamps_s: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -163,7 +185,7 @@ def read_clock(
     low_s, high_s = PLAUSIBLE_PERIOD_S
     if options.nominal_rate is not None:
         period_s = options.period_s or usual_period_s
-        time_s = index.astype(np.float64) / options.nominal_rate
+        time_s = (index - index.min()).astype(np.float64) / options.nominal_rate
     elif (
         not np.isfinite(stamps_s).all()
         or len(steps)
@@ -175,7 +197,7 @@ def read_clock(
             f"time stamps cannot be used ({found}): frames are taken to be {1000 * period_s:.4g} ms apart; "
             f"give --nominal-rate if this is wrong"
         )
-        time_s = index.astype(np.float64) * period_s
+        time_s = (index - index.min()).astype(np.float64) * period_s
     else:
         period_s = options.period_s or median_s
         time_s = stamps_s

@@ -95,6 +95,19 @@ def test_a_column_may_be_called_by_the_unit_of_its_clock(pictures):
     np.testing.assert_allclose(episodes[0].time_s, 0.9 * np.arange(COUNT))
 
 
+@pytest.mark.parametrize("slip", [0, 1e12])
+def test_a_single_stamp_far_from_all_others_moves_no_row(pictures, slip):
+    row = lambda i, s: f"{NAMES[i]},{s},{slip if i == 13 else EPOCH_S + 0.1 * i:.2f}"  # noqa: E731
+    episodes = load_episodes(table(pictures, "image,steering,time", row))
+    assert len(episodes) == 1
+    check(episodes, period_s=0.1)
+
+
+def test_running_numbers_beyond_all_counting_keep_their_steps(pictures):
+    row = lambda i, s: f"{NAMES[i]},{s},{9 * 10**15 + i}"  # noqa: E731
+    check(load_episodes(table(pictures, "image,steering,frame", row)))
+
+
 def test_of_two_clocks_the_one_that_can_be_read_counts(pictures):
     row = lambda i, s: f"{NAMES[i]},{s},lap {i},{EPOCH_S + 0.1 * i:.2f}"  # noqa: E731
     check(load_episodes(table(pictures, "image,steering,time,timestamp", row)), period_s=0.1)
