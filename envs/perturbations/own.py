@@ -18,6 +18,7 @@ import os
 import sys
 from importlib.metadata import entry_points
 
+from envs.foreign_code import foreign_code
 from envs.perturbations.perturbation import PerturbationKind
 
 GROUP = "wormwheel.perturbations"
@@ -43,7 +44,8 @@ def load_own(spec: str) -> PerturbationKind:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        with foreign_code(f"importing {module}"):
+            found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
