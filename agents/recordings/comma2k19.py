@@ -118,8 +118,11 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
     extras |= _pose(segment / "global_pose", stamps_s)
     film = next((segment / name for name in VIDEOS if (segment / name).is_file()), None)
     video = VideoFile(film) if film is not None else None
+    filmed = np.ones(count, bool) if video is None else np.arange(count) < _length(video, count)
+    if not filmed.all():
+        skipped["frame that the film does not have"] += int((labelled & within & ~filmed).sum())
     episodes = []
-    for rows in cut_rows(np.flatnonzero(labelled & within), clock, options):
+    for rows in cut_rows(np.flatnonzero(labelled & within & filmed), clock, options):
         meta = {
             "source": str(segment.parent),
             "vehicle": "car",
@@ -132,6 +135,14 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
         about = dataclasses.replace(episode.meta, start_s=start_s + episode.meta.start_s)
         episodes.append(dataclasses.replace(episode, meta=about))
     return episodes
+
+
+def _length(video: VideoFile, otherwise: int) -> int:
+    """Return how many frames a film has; a raw stream does not tell, and its end is marked when it is read."""
+    try:
+        return len(video.stamps_s())
+    except ValueError:
+        return otherwise
 
 
 def _pose(log: Path, stamps_s: NDArray[np.float64]) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ from agents.recordings.cache import cache_frames
 from agents.recordings.reading.video import VideoFile
 from agents.recordings.splits import split_by_source
 from tests.agents.recordings.makers import one_line, real
+from tests.agents.recordings.test_table import make_film, number_of
 
 ROUTE = "b0c9|2018-08-02--08-34-47"
 
@@ -117,3 +118,11 @@ def test_a_video_shorter_than_its_log_is_used_as_far_as_it_goes(tmp_path, caplog
     with pytest.raises(ValueError, match="no frame of it can be decoded") as error:
         VideoFile(tmp_path / "0" / "video.hevc")
     one_line(error)
+
+
+def test_frames_that_a_film_does_not_have_are_counted(tmp_path):
+    make_segment(tmp_path, frames=40)
+    make_film(tmp_path / "video.mp4", 25)
+    episodes = load_episodes(tmp_path)
+    assert episodes.frame_count == 25 and episodes.skipped == {"frame that the film does not have": 15}
+    np.testing.assert_array_equal(number_of(episodes[0].frames()), np.arange(25))
