@@ -20,6 +20,9 @@ SIGN_FROM_S = 0.5
 SIGN_S = 1.0
 """How long either sign shows, seconds."""
 
+SIGN_ASIDE = 0.2
+"""How far beside the middle of the frame the arrow hangs, widths of the frame."""
+
 CHANGE_S = 1.5
 """How long the middle of the lane to keep takes to move from one lane to the other, seconds."""
 
@@ -63,14 +66,18 @@ class LaneSign:
         return time_s >= self.now_s + CHANGE_S
 
     def show(self, frame: Frame, time_s: float) -> Frame:
-        """Return the frame, with a sign where one shows: in the middle, at the top, 0.32 of the height."""
+        """Return the frame, with a sign where one shows: at the top, 0.32 of the height.
+
+        The arrow hangs on the side to which it points, as signs over a road do; the second sign hangs in the middle.
+        """
         arrow = SIGN_FROM_S <= time_s < SIGN_FROM_S + SIGN_S
         if not arrow and not self.now_s <= time_s < self.now_s + SIGN_S:
             return frame
         shown = frame.copy()
         height, width = frame.shape[:2]
         half = max(3.0, 0.16 * height)
-        middle = np.array([0.5 * (width - 1), half])
+        aside = (-SIGN_ASIDE if self.left else SIGN_ASIDE) if arrow else 0.0
+        middle = np.array([0.5 * (width - 1) + aside * width, half])
         board = np.array([(-1.5, -1.0), (1.5, -1.0), (1.5, 1.0), (-1.5, 1.0)])
         cv2.fillPoly(shown, [_pixels(middle + half * board)], (255, 255, 255) if arrow else (255, 200, 0))
         if arrow:
