@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from agents.driving.driver import Driver
 from agents.driving.metrics import Drive
 from agents.driving.open_loop import Perturbation
+from envs.foreign_code import ForeignCodeError
 from envs.perturbations import PerturbedEnv
 
 SIDE_BY_SIDE = 10
@@ -177,6 +178,16 @@ def drive_episodes(
     run_episodes(choose, envs, seeds, options, observer, on_step)
 
 
+def _check_own(env: gymnasium.Env[Any, Any], others: Sequence[gymnasium.Env[Any, Any]]) -> None:
+    """Check that a slot has an env of its own: two cars in one env would drive each other's."""
+    inmost = [getattr(one.unwrapped, "inner", one).unwrapped for one in (env, *others)]
+    if any(inmost[0] is other for other in inmost[1:]):
+        raise ForeignCodeError(
+            f"the same {type(inmost[0]).__name__} was given for two drives that run side by side; every drive needs an "
+            "env of its own: make it inside the function."
+        )
+
+
 def _check_actions(actions: NDArray[Any], rows: int, env: gymnasium.Env[Any, Any]) -> None:
     """Check that a driver gives each env an action of the env's own size."""
     wanted = env.action_space.shape or (1,)
@@ -237,6 +248,7 @@ def rollout(
     try:
         for number in range(min(side_by_side, len(seeds))):
             env = make_env(number)
+            _check_own(env, envs)
             envs.append(env if perturbation is None else PerturbedCamera(env, perturbation, noise_seed))
         drive_episodes(driver, envs, seeds, options, note, on_step)
     finally:

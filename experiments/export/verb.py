@@ -87,7 +87,7 @@ def run(options: ExportOptions) -> None:
             f"the export in {out} steers up to {worst:.1e} away from the policy, more than {TOLERANCE:g}: do not drive "
             "with it. Please report the policy's config.json."
         )
-    say(f"written: {out} ({', '.join(sorted(entry.name for entry in out.iterdir() if entry.is_file()))})")
+    say(f"written: {out} ({', '.join(sorted(name for name in FILES if (out / name).is_file()))})")
 
 
 def show(found: dict[str, Parity], int8: bool) -> None:

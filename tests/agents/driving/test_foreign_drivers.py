@@ -18,7 +18,7 @@ from torch import nn
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.foreign import SteeringScale
 from agents.driving.open_driver import open_driver, wrap_driver
-from agents.driving.rollout import drive_episodes
+from agents.driving.rollout import drive_episodes, rollout
 from agents.driving.trials import Run, Trial, drive_trials
 from agents.runs.workers import portable, raise_here
 from envs.foreign_code import ForeignCodeError, foreign_place, is_foreign
@@ -249,6 +249,13 @@ def test_a_driver_of_any_make_must_give_each_env_its_action(answer: Any):
     driver: Any = type("Raw", (), {"act": lambda self, *_: answer})()
     with pytest.raises(ValueError, match=r"the driver gives actions .* and 1 cars here take \[1, 1\]"):
         drive_episodes(driver, [Still()], [0])
+
+
+def test_an_env_that_is_given_twice_is_refused():
+    one, left = Still(), type("Raw", (), {"act": lambda self, *_: np.zeros((2, 1))})()
+    with pytest.raises(ForeignCodeError, match="the same Still was given for two drives"):
+        rollout(left, lambda slot: one, [0, 1])
+    assert len(rollout(left, lambda slot: Still(), [0, 1])) == 2
 
 
 def test_the_scale_takes_one_or_two_numbers_a_frame():
