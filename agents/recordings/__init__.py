@@ -23,6 +23,26 @@ from agents.recordings import comma2k19, donkeycar, lerobot, minari, native, tab
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 
+_LOG = logging.getLogger(__name__)
+
+
+def _of_others() -> list[ModuleType]:
+    """Import the readers of installed packages; one that cannot be, or that is none, is left out and told."""
+    found = []
+    for entry in entry_points(group="wormwheel.recordings"):
+        try:
+            reader = entry.load()
+            wrong = [word for word in ("EXPECTS", "recognises", "read") if not hasattr(reader, word)]
+            words = f"it has no {', '.join(wrong)}" if wrong else ""
+        except Exception as error:  # Of somebody else's code; recordings of all other formats are read.
+            words = f"{type(error).__name__}: {error}"
+        if words:
+            _LOG.warning("the recording format %s (%s) is left out: %s", entry.name, entry.value, words)
+        else:
+            found.append(reader)
+    return found
+
+
 READERS: tuple[ModuleType, ...] = (
     native,
     donkeycar,
@@ -30,14 +50,12 @@ READERS: tuple[ModuleType, ...] = (
     minari,
     udacity,
     comma2k19,
-    *(entry.load() for entry in entry_points(group="wormwheel.recordings")),
+    *_of_others(),
     table,
 )
 """The formats, in the order tried; installed packages bring more by entry points `wormwheel.recordings`. A reader is a
 module with `EXPECTS` (a line on what its paths look like), `recognises(path) -> bool` and
 `read(path, options) -> EpisodeSet`."""
-
-_LOG = logging.getLogger(__name__)
 
 
 def load_episodes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from agents import recordings
 from agents.recordings import READERS, load_episodes
 from agents.recordings.cache import cache_frames
 from agents.recordings.reading.pictures import BadPicture, picture_size
@@ -244,3 +246,19 @@ def test_a_recording_that_no_decoder_reads_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="cannot be decoded"):
         cache_frames(episodes, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_format_of_others_that_does_not_import_is_told_and_left_out(monkeypatch, caplog):
+    class Entry:
+        value = "theirs:reader"
+
+        def __init__(self, name, load):
+            self.name, self.load = name, load
+
+    good = types.SimpleNamespace(EXPECTS="", recognises=lambda path: False, read=None)
+    loads = {"broken": lambda: 1 / 0, "empty": types.SimpleNamespace, "good": lambda: good}
+    entries = [Entry(name, load) for name, load in loads.items()]
+    monkeypatch.setattr(recordings, "entry_points", lambda group: entries)
+    assert recordings._of_others() == [good]
+    assert "broken (theirs:reader) is left out: ZeroDivisionError" in caplog.text
+    assert "empty (theirs:reader) is left out: it has no EXPECTS, recognises, read" in caplog.text
