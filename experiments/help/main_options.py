@@ -22,7 +22,8 @@ MOST = 15
 """Options that the short help of an unlisted verb shows, `--json` not counted."""
 
 _READING = (
-    *("from-s", "to-s", "episodes", "nominal-rate", "table", "steering-column", "degrees", "positive", "offset-s"),
+    *("from-s", "to-s", "episodes", "nominal-rate", "table", "steering-column", "degrees", "straight", "positive"),
+    "offset-s",
 )
 """How recordings are read: what those need who bring their own."""
 

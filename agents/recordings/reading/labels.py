@@ -176,6 +176,8 @@ def check_sides(
     straight = float((np.abs(values) <= 0.1 * most).mean())
     # Nearly nothing at 0 and most around another value; or all of a scale from 0 on, as much below its middle as above.
     around = abs(middle) >= 0.3 * most and usual > 3 * straight
+    if most <= 1 + STEERING_SLACK:  # else they may be shares of full lock on a round course
+        around = around and 0.4 <= abs(middle) <= 0.6
     scale = next((top for top in _SCALES if 0.9 * top <= most <= 1.05 * top), None)
     whole = scale is not None and np.abs(values).min() <= 0.1 * scale
     if not any_scale:  # of the format's own scale only what fills another one to both its ends

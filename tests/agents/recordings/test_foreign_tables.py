@@ -155,6 +155,11 @@ def test_bends_to_one_side_alone_are_taken_as_they_are(pictures, reach):
     check(load_episodes(path), reach * np.arange(COUNT) / COUNT)
 
 
+def test_a_round_course_is_no_servo(pictures):
+    path = table(pictures, "image,steering", lambda i, s: f"{NAMES[i]},{0.25 + 0.2 * s:.4f}")
+    check(load_episodes(path), 0.25 + 0.2 * STEERING)
+
+
 def test_a_bare_magnitude_beside_its_side_is_refused(pictures):
     path = table(
         pictures, "image,steering,direction", lambda i, s: f"{NAMES[i]},{abs(s)},{'left' if s > 0 else 'Right'}"
