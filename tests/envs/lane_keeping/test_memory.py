@@ -56,6 +56,14 @@ def test_the_second_sign_is_the_same_for_both_lanes_and_the_first_is_not():
     assert signs[True].show(blank, SIGN_FROM_S + SIGN_S + 1.0) is blank and (blank == 90).all()
 
 
+def test_the_arrow_hangs_on_the_side_to_which_it_points():
+    blank = np.full((24, 48, 3), 90, np.uint8)
+    for seed in range(8):
+        sign = LaneSign(np.random.default_rng(seed), (2.0, 5.0))
+        columns = np.flatnonzero((sign.show(blank, SIGN_FROM_S) != blank).any(axis=(0, 2)))
+        assert (columns.max() < 24) if sign.left else (columns.min() >= 24)
+
+
 def test_the_expert_takes_the_lane_of_the_arrow_when_told_to():
     lanes = set()
     for seed in range(8):

@@ -68,3 +68,9 @@ def test_what_was_driven_with_these_options_is_not_done_again(tmp_path: Path, mo
         score, _ = memory_driving.learn_and_drive("ltc", seed, options, (), tmp_path / f"seed-{seed}")
         assert score == 0.25 + seed
     assert trained == [0, 0, 1], "other epochs and another seed are trained, the same options are read"
+
+
+def test_either_lane_counts_half_however_many_drives_it_has():
+    errors: dict[int, list[float]] = {0: [0.0, 0.0], 1: [0.0], 2: [], 3: [0.0], 4: [0.5, 1.0]}
+    tally = memory_driving.Tally(0.1, errors, left={0: False, 1: False, 3: False, 4: True})
+    assert tally.score() == 0.375
