@@ -41,6 +41,7 @@ OWN_META = "meta/wormwheel.json"
 
 _STANDARD = {"timestamp", "frame_index", "episode_index", "index", "task_index", "next.done", "next.reward", "action"}
 _STEERING = re.compile(r"steer")
+_MOST_OFF = 0.1  # of a frame's period, that a film's time stamps may differ from those its rate gives
 _ANGLE = re.compile(r"(?<![a-z])angle")
 _NOT_IT = re.compile(r"rate|velocity|speed|torque|accel|yaw|heading|pitch|roll|slip|rear|sensor|target|desired|delta")
 
@@ -250,7 +251,9 @@ def _array(column: Any) -> NDArray[Any]:
     """Turn a column of numbers or of lists of numbers into an array."""
     kind = column.type
     if hasattr(kind, "value_type"):
-        return np.asarray(column.to_pylist())
+        cells = column.to_pylist()
+        width = next((len(cell) for cell in cells if cell is not None), 0)
+        return np.asarray([[np.nan] * width if cell is None else cell for cell in cells])
     values = column.to_numpy()
     if values.dtype == object:
         raise ValueError("a column of mixed values")
@@ -363,6 +366,12 @@ def _frames(
     nearest = np.clip(np.searchsorted(stamps_s, wanted_s - 0.5 / layout.fps), 0, len(stamps_s) - 1)
     if (np.abs(stamps_s[nearest] - wanted_s) > 1.0 / layout.fps).any():
         raise DamagedFile(f"{film} does not show all {len(rows)} frames of episode {number}")
+    off_s = np.abs(stamps_s[nearest] - wanted_s)
+    if (np.diff(nearest) <= 0).any() or np.median(off_s) > _MOST_OFF / layout.fps:
+        raise DamagedFile(
+            f"{film} shows frames {1000 * float(np.median(np.diff(stamps_s))):.4g} ms apart, and info.json says "
+            f"{layout.fps:g} a second: one of them is wrong, and labels would belong to other frames"
+        )
     return PickedFrames(video, nearest.astype(np.int64)), video.height, video.width
 
 

@@ -234,6 +234,32 @@ def test_lerobot_steering_among_other_angles(tmp_path, names, expected):
         np.testing.assert_allclose(load_episodes(tmp_path / "out")[0].steering, rows[0][expected], rtol=1e-6)
 
 
+@pytest.mark.parametrize("fps", [15, 30, 24])
+def test_lerobot_rate_that_is_not_the_films_is_refused(tmp_path, fps):
+    convert(make_noise(tmp_path / "set", (12,)), tmp_path / "out", "lerobot")
+    place = tmp_path / "out" / "meta" / "info.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "fps": fps}))
+    with pytest.raises(ValueError, match=f"(says {fps} a second: one of them is wrong|does not show all 12)") as error:
+        load_episodes(tmp_path / "out")
+    one_line(error)
+
+
+def test_lerobot_label_that_is_not_there_is_counted(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    before = make_noise(tmp_path / "set", (6,))
+    convert(before, tmp_path / "out", "lerobot")
+    data = tmp_path / "out/data/chunk-000/file-000.parquet"
+    table = pq.read_table(data)
+    cells = [None if i == 3 else [float(s)] for i, s in enumerate(before[0].steering)]
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", pa.array(cells)), data)
+    after = load_episodes(tmp_path / "out")
+    assert after.skipped == {"steering not a number": 1}
+    found = np.concatenate([episode.steering for episode in after])
+    np.testing.assert_allclose(found, np.delete(before[0].steering, 3), rtol=1e-6)
+
+
 def test_lerobot_camera_that_looks_ahead(tmp_path):
     convert(make_noise(tmp_path / "set", (5,)), tmp_path / "out", "lerobot")
     place = tmp_path / "out" / "meta" / "info.json"
