@@ -120,7 +120,8 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
     try:
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there; give the path of recorded driving.")
-        reader = reader_of(path)
+        # A table that is named decides, whatever else lies at the path.
+        reader = table if options.table is not None else reader_of(path)
         if reader is None:
             raise ValueError(_unknown(path))
         episodes: EpisodeSet = reader.read(path, options)

@@ -39,7 +39,7 @@ def run(options: InfoOptions) -> None:
     clock, steering = clock_facts(episodes), steering_facts(episodes)
     sizes = sorted({f"{e.meta.width}×{e.meta.height}" if e.meta.width else "no pictures" for e in episodes})
     facts: dict[str, Any] = {
-        "format": format_of(options.path),
+        "format": format_of(options.path) if options.reading.table is None else "table",
         "episodes": len(episodes),
         "frames": episodes.frame_count,
         "of driving": f"{duration(episodes.duration_s)} ({episodes.duration_s / 3600:.3f} h)",

@@ -21,10 +21,10 @@ _SAME_LABEL = 0.01  # labels of one picture that differ by more are those of two
 class Places:
     """Finds the pictures that a table names.
 
-    A path below the table comes first, as it stands or without its first folders; then its name in the usual folders,
-    or beside the table; then an absolute path of this machine, and the one folder below the table that has a file of
-    this name; last a file whose name differs in capitals, in the form of its accents or in the escapes of a URL alone.
-    Where none is, a place in the first usual folder is given, and the picture counts as missing.
+    A path from the table's folder comes first, as it stands or without its first folders; then its name in the usual
+    folders, or beside the table; then an absolute path of this machine, and the one folder below the table that has a
+    file of this name; last a file whose name differs in capitals, in the form of its accents or in the escapes of a URL
+    alone. Where none is, a place in the first usual folder is given, and the picture counts as missing.
 
     Args:
         folder: Where the table lies, or the pictures, when that was said.
@@ -48,6 +48,8 @@ class Places:
         candidates += [os.path.join(usual, parts[-1]) for usual in self._usual]
         if os.path.isabs(field.strip()):
             candidates.append(field.strip())
+        elif ".." in (steps := re.split(r"[\\/]+", field.strip())):
+            candidates.insert(0, os.path.normpath(os.path.join(self.folder, *steps)))
         found = next(filter(os.path.isfile, candidates), None)
         return Path(found or self._elsewhere(candidates, parts[-1]) or os.path.join(self._usual[0], parts[-1]))
 

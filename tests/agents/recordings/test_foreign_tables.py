@@ -578,3 +578,22 @@ def test_another_table_beside_img_says_whose_sign_it_takes(tmp_path):
     (tmp_path / "driving_log.csv").rename(tmp_path / "mine.csv")
     assert "positive steering goes right" in load_episodes(tmp_path / "mine.csv").warnings[0]
     assert load_episodes(tmp_path / "mine.csv", positive="right").warnings == []
+
+
+@pytest.mark.parametrize("way", ["up", "told"])
+def test_pictures_beside_the_folder_of_the_table(tmp_path, way):
+    (tmp_path / "labels").mkdir()
+    for i in range(3):
+        save(tmp_path / "frames" / f"{i}.png", picture(level=4 * i))
+    save(tmp_path / "labels" / "images" / "0.png", picture(level=240))  # of another drive
+    start = "..\\frames\\" if way == "up" else "frames/"
+    path = table(tmp_path / "labels", "image,steering", lambda i, s: f"{start}{i}.png,{s}", range(3))
+    check(load_episodes(path) if way == "up" else load_episodes(tmp_path, table=path))
+
+
+def test_a_table_that_is_named_decides_whatever_else_is_there(tmp_path):
+    make_log(tmp_path, count=3)
+    names = sorted(path.name for path in (tmp_path / "IMG").glob("center*"))
+    path = table(tmp_path, "image,steering", lambda i, s: f"{names[i]},{0.7 + i / 10}", range(3))
+    found = load_episodes(tmp_path, table=path, positive="left")
+    np.testing.assert_allclose(found[0].steering, [0.7, 0.8, 0.9], atol=1e-6)
