@@ -11,6 +11,7 @@ racetrack-v1; any registered id of Gymnasium whose observation is a vector or an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from agents.driving.rollout import PerturbedCamera
 from envs.car_racing import draw_what_shows
 from envs.driving.known import KNOWN, driving_env
 from envs.driving.make import make_env
+from envs.foreign_code import ForeignCodeError, foreign_code
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import FAMILIES, SEVERITIES, GaussianNoise, PerturbedEnv, parse
 
@@ -139,6 +141,40 @@ class CameraAlone(gymnasium.ObservationWrapper[Any, Any, Any]):
     def observation(self, observation: Any) -> Any:
         """Return the frame."""
         return observation["camera"]
+
+
+class ForeignEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An env of somebody else: what it raises, or gives that no env may give, is one line."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], name: str):
+        """Wrap an env; `name` is for errors."""
+        super().__init__(env)
+        self._name = name
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        with foreign_code(f"reset(seed=…, options=…) of {self._name}"):
+            given: Any = self.env.reset(seed=seed, options=options)
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise ForeignCodeError(f"reset() of {self._name} must return observation and info, as Gymnasium has it.")
+        return given
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Make one step."""
+        with foreign_code(f"step() of {self._name}"):
+            given: Any = self.env.step(action)
+        if not isinstance(given, tuple) or len(given) != 5:
+            raise ForeignCodeError(
+                f"step() of {self._name} must return observation, reward, terminated, truncated and info, as Gymnasium "
+                "has it since 0.26."
+            )
+        observation, reward, terminated, truncated, info = given
+        if not isinstance(reward, float):
+            number = np.asarray(reward)
+            reward = float(number.item()) if number.size == 1 and number.dtype.kind in "biuf" else math.nan
+        if not math.isfinite(reward):
+            raise ForeignCodeError(f"the reward of {self._name} must be a finite number, got {given[1]!r:.60}.")
+        return observation, reward, terminated, truncated, info
 
 
 def disturbed(
@@ -301,6 +337,7 @@ def make_world(
                 f"there is no world {name!r}: {str(error).splitlines()[0]} Known by name: {', '.join(WORLDS)}; else "
                 "give an id of Gymnasium."
             ) from error
+        env = env if name in KNOWN else ForeignEnv(env, name)
     if perturbations:
         env = DrawnPerturbations(env, perturbations, largest_severity)
     return NoisyCamera(env, noise_variance) if noise_variance else env

@@ -20,6 +20,8 @@ from agents.driving.rollout import Step, run_episodes
 
 EVALUATION_SEED = 1_000_000
 """Seed of the first episode that a policy is judged on while training."""
+MOST_STEPS = 100_000
+"""Steps of an episode that a policy is judged on; an env that does not end by itself would be judged for ever."""
 SIDE_BY_SIDE = 10
 """Episodes that run at the same time."""
 
@@ -92,6 +94,9 @@ def evaluate(
 
     Returns:
         A score for each episode, in the order of the seeds.
+
+    Raises:
+        ValueError: if an episode does not end.
     """
     scores: list[Score] = []
     for first in range(0, len(seeds), side_by_side):
@@ -131,6 +136,11 @@ def _side_by_side(
         nonlocal ended
         rewards[step.order] += step.reward
         steps[step.order] += 1
+        if steps[step.order] >= MOST_STEPS and not step.ended:
+            raise ValueError(
+                f"an episode has not ended after {MOST_STEPS:,} steps: give the env a time limit "
+                "(gymnasium.wrappers.TimeLimit)."
+            )
         crashed[step.order] = bool(step.info.get("crashed", False))
         ended += step.ended
 
