@@ -313,6 +313,8 @@ def _episode(
     source, height, width = _frames(layout, number, rows, index, file, places, films)
     known = EpisodeMeta.from_json(meta) if meta else EpisodeMeta(renderer="camera")
     period_s = known.nominal_period_s if meta and options.period_s is None else options.period_s or 1 / layout.fps
+    if layout.time is not None and not meta and options.period_s is None:
+        period_s = clock.period_s  # of the time stamps, which may be another than the film's
     extras = {short: columns[long] for long, short in layout.extras.items() if long in columns and long != name}
     episodes = []
     for kept in cut_rows(np.flatnonzero(np.isfinite(steering)), clock, options):

@@ -124,7 +124,13 @@ def _episode(
 ) -> list[Episode]:
     """Read one episode."""
     camera = _camera(group["observations"], path, options)
-    actions = np.asarray(_small(_actions(group["actions"], path, options)), np.float64)
+    stored = _actions(group["actions"], path, options)
+    if stored.dtype.kind not in "f":
+        raise _NotTold(
+            f"{path} has actions that are {stored.dtype}, which are choices and no steering; record it with continuous "
+            "ones."
+        )
+    actions = np.asarray(_small(stored), np.float64)
     steps = len(actions)
     steering_raw = _steering(actions, path, options)
     frames = HdfFrames(file, camera.name, steps)
@@ -137,7 +143,8 @@ def _episode(
         steering_raw, options, skipped, notices, name=path, usual_side="right" if car_racing else "left"
     )
     period_s = options.period_s or (known.nominal_period_s if known is not None else USUAL_PERIOD_S)
-    if options.time_column is not None or "time_s" in infos:
+    timed = options.time_column is not None or "time_s" in infos
+    if timed:
         stamps_s = np.asarray(_small(infos[options.time_column or "time_s"])[:steps], np.float64).reshape(-1)
     elif isinstance(group["observations"], h5().Group) and "elapsed" in group["observations"]:
         elapsed = np.asarray(_small(group["observations"]["elapsed"])[:steps], np.float64).reshape(-1)
@@ -151,6 +158,8 @@ def _episode(
     if known is None and not car_racing and options.positive == "auto":
         notices.append("positive steering is taken to go left; --positive right turns it round")
     clock = read_clock(stamps_s, np.arange(steps), np.zeros(steps, bool), period_s, options)
+    if timed and known is None and options.period_s is None:
+        period_s = clock.period_s
     extras = {
         key: _small(infos[key])[:steps]
         for key in infos

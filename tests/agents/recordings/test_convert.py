@@ -312,6 +312,24 @@ def test_minari_packed_pictures_and_several_actions(tmp_path):
     one_line(error)
 
 
+def test_minari_whole_actions_are_no_steering_and_its_clock_is_its_own(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        group["observations"], group["actions"] = np.zeros((6, 16, 16, 3), np.uint8), np.array([0, 1, 0, 1, 1])
+        group["infos/time_s"] = 0.1 * np.arange(6)
+    with pytest.raises(ValueError, match="actions that are int64, which are choices") as error:
+        load_episodes(tmp_path)
+    one_line(error)
+    with h5py.File(tmp_path / "main_data.hdf5", "r+") as file:
+        del file["episode_0/actions"]
+        file["episode_0/actions"] = np.linspace(-0.5, 0.5, 5)
+    episode = load_episodes(tmp_path)[0]
+    assert episode.meta.nominal_period_s == pytest.approx(0.1)
+    np.testing.assert_allclose(episode.elapsed(), 1, rtol=1e-6)
+
+
 def test_minari_actions_by_name(tmp_path):
     import h5py
 
