@@ -23,6 +23,8 @@ SEEK_FRAMES = 64
 MOST_PIXELS = 40_000_000
 """A video with more pixels a frame comes from no driving camera."""
 
+# Others, such as AVI, keep the order in which frames are decoded, and players make up when they are shown.
+_TELL_FRAMES = {"mov", "mp4", "matroska", "webm", "mpegts", "flv", "asf", "ogg"}
 _LOG = logging.getLogger(__name__)
 
 
@@ -55,6 +57,7 @@ class VideoFile:
         self._position = 0
         self._stamps: NDArray[np.int64] | None = None
         self._stamps_s: NDArray[np.float64] | None = None
+        self._told = False  # whether the container tells the time of each frame, not only of packets
         self._reported = False
 
     def stamps_s(self) -> NDArray[np.float64]:
@@ -71,6 +74,7 @@ class VideoFile:
         base = 1.0
         try:
             with av.open(str(self.path)) as container:
+                self._told = bool({*container.format.name.split(",")} & _TELL_FRAMES)
                 stream = container.streams.video[0]
                 base = float(stream.time_base or 1)
                 for packet in container.demux(stream):
@@ -96,7 +100,7 @@ class VideoFile:
         frames = np.empty((stop - start, self.height, self.width, 3), np.uint8)
         good = np.ones(stop - start, bool)
         with self._lock:
-            far = self._stamps is not None and start > self._position + SEEK_FRAMES
+            far = self._stamps is not None and self._told and start > self._position + SEEK_FRAMES
             if self._frames is None or start < self._position or far:
                 self._enter(start)
             for index in range(self._position, stop):
@@ -134,7 +138,7 @@ class VideoFile:
 
     def _place(self, pts: int | None, index: int) -> int:
         """Return the index of a frame by its time stamp; the one that is due where it has none that is known."""
-        if self._stamps is None or pts is None:
+        if self._stamps is None or pts is None or not self._told:
             return index
         first, last = np.searchsorted(self._stamps, pts), np.searchsorted(self._stamps, pts, side="right")
         return index if first == last else int(np.clip(index, first, last - 1))
@@ -142,7 +146,7 @@ class VideoFile:
     def _enter(self, start: int) -> None:
         """Begin to decode, at the frame asked for when the container allows it."""
         self._next = None
-        if self._stamps is not None and SEEK_FRAMES < start < len(self._stamps):
+        if self._stamps is not None and self._told and SEEK_FRAMES < start < len(self._stamps):
             self._frames, self._position = _decode(self.path, int(self._stamps[start])), start
         else:
             self._frames, self._position = _decode(self.path), 0

@@ -597,3 +597,13 @@ def test_a_table_that_is_named_decides_whatever_else_is_there(tmp_path):
     path = table(tmp_path, "image,steering", lambda i, s: f"{names[i]},{0.7 + i / 10}", range(3))
     found = load_episodes(tmp_path, table=path, positive="left")
     np.testing.assert_allclose(found[0].steering, [0.7, 0.8, 0.9], atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mov", ".ts"])
+def test_films_in_other_containers(tmp_path, suffix):
+    make_film(tmp_path / f"drive{suffix}", COUNT)
+    episodes = load_episodes(table(tmp_path, "frame,steering", lambda i, s: f"{i},{s}"))
+    frames, good = episodes[0].checked_frames()
+    assert good.all()
+    np.testing.assert_array_equal(number_of(frames), np.arange(COUNT))
+    np.testing.assert_array_equal(number_of(episodes[0].frames(20, 23)), [20, 21, 22])
