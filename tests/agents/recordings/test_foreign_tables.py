@@ -607,3 +607,21 @@ def test_films_in_other_containers(tmp_path, suffix):
     assert good.all()
     np.testing.assert_array_equal(number_of(frames), np.arange(COUNT))
     np.testing.assert_array_equal(number_of(episodes[0].frames(20, 23)), [20, 21, 22])
+
+
+def test_time_stamps_that_avi_makes_up_move_no_frame(tmp_path, monkeypatch):
+    from agents.recordings.reading import video
+
+    whole = video._decode
+
+    def swapped(*given: Any) -> Any:
+        found = list(whole(*given))
+        yield from ((found[{8: 9, 9: 8}.get(number, number)][0], frame) for number, (_, frame) in enumerate(found))
+
+    make_film(tmp_path / "drive.avi", COUNT)
+    source = video.VideoFile(tmp_path / "drive.avi")
+    source.stamps_s()
+    monkeypatch.setattr(video, "_decode", swapped)
+    frames, good = source.read(0, COUNT)
+    assert good.all()
+    np.testing.assert_array_equal(number_of(frames), np.arange(COUNT))
