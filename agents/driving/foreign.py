@@ -8,6 +8,7 @@ and `agents.driving.sb3_driver` are built on the same; `agents.driving.open_driv
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from agents.driving.frame_format import FrameFormat
 from agents.runs.reading import one_line
 from envs.foreign_code import ForeignCodeError, foreign_code
 
+_LOG = logging.getLogger(__name__)
 SAY_FRAMES = "Say what frames it takes (--frame, --layout, --range, --colour), or wrap it in a factory of your own."
 """Advice where a driver fails on what it was shown."""
 LEAST_PIXELS, MOST_PIXELS = 8, 4096
@@ -159,7 +161,7 @@ class ModuleDriver(ForeignDriver):
         super().__init__(frame_format, scale or SteeringScale(), period_s, name=name)
         with foreign_code(f"{name}, put into evaluation mode,"), suppress(NotImplementedError):
             module.eval()  # One of torch.export has a fixed mode.
-        self.module = module
+        self.module, self._singly = module, False
         self._device, self._dtype = torch.device("cpu"), torch.float32
         weights = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
         if weights:
@@ -174,8 +176,25 @@ class ModuleDriver(ForeignDriver):
     ) -> NDArray[np.float32]:
         """Steer by camera alone; see `agents.driving.driver.Driver.act`."""
         with torch.inference_mode():
-            answers = self._answers(torch.from_numpy(frames))
-        return self.scale.actions(answers, len(frames), self.name)
+            if self._singly:
+                return self._one_by_one(frames)
+            try:
+                return self.scale.actions(self._answers(torch.from_numpy(frames)), len(frames), self.name)
+            except ForeignCodeError as error:
+                if len(frames) == 1:
+                    raise
+                # Traced and exported modules are often made for a batch of one.
+                try:
+                    actions = self._one_by_one(frames)
+                except ForeignCodeError:
+                    raise error from error.__cause__
+        _LOG.warning("%s does not take %d frames at once, and is shown them one by one", self.name, len(frames))
+        self._singly = True
+        return actions
+
+    def _one_by_one(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows = (torch.from_numpy(frames[row : row + 1]) for row in range(len(frames)))
+        return np.concatenate([self.scale.actions(self._answers(row), 1, self.name) for row in rows])
 
     def steering_gradient(
         self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1

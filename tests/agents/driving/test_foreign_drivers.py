@@ -81,6 +81,19 @@ def test_modules_of_any_precision_and_shape_drive_each_frame_by_itself(made: nn.
     np.testing.assert_allclose(both[1:], alone, atol=2e-3)  # BatchNorm is in evaluation mode
 
 
+def _only_one(steering: torch.Tensor) -> torch.Tensor:
+    assert len(steering) == 1, "one at a time"
+    return steering
+
+
+@pytest.mark.parametrize("change", [_only_one, lambda steering: steering[:1], lambda steering: steering.reshape(1, -1)])
+def test_modules_that_take_one_frame_at_a_time_are_shown_them_so(change, caplog: pytest.LogCaptureFixture):
+    driver = wrap_driver(Net(change), SEEN, name="theirs")
+    for _ in range(2):
+        np.testing.assert_allclose(driver.act(FRAMES, ONES, STARTS, ()), act(Net()), atol=1e-6)
+    assert caplog.text.count("theirs does not take 2 frames at once, and is shown them one by one") == 1
+
+
 def test_half_precision_steers_as_single_precision_does_and_has_a_gradient():
     torch.manual_seed(1)
     net = Net()
@@ -107,7 +120,6 @@ def _leave(*_: Any) -> Any:
         (lambda steering: steering.repeat(1, 15), r"gave float32 \[2, 15\]"),
         (lambda steering: steering.mean(), r"gave float32 \[\]"),
         (lambda steering: steering[:, :0], r"gave float32 \[2, 0\]"),
-        (lambda steering: steering[:1], r"gave float32 \[1, 1\]"),
         (lambda steering: steering.to(torch.complex64), "gave complex64"),
         (lambda steering: steering * math.nan, "not a finite number"),
         (lambda steering: None, "gave None"),
