@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from agents.driving.statistics import Estimate
+from agents.driving.statistics import Estimate, estimate
 from experiments.robustness.analysis import find
-from experiments.robustness.findings import DriverFindings, Findings
+from experiments.robustness.findings import DriverFindings, Findings, _count
 from experiments.robustness.jobs import CLEAN, DriveRow
 from experiments.robustness.recorded_jobs import BlockRow
 from experiments.robustness.store import make_table
@@ -81,6 +81,20 @@ def test_the_other_driver_is_compared_drive_by_drive():
     assert one.better.value == pytest.approx(1.0, abs=0.5) and two.better.value == 0.5
     assert one.behind.value == 0.0 and two.behind.low < two.behind.value < two.behind.high
     assert found().drivers[0].name == "ltc-one"
+
+
+def test_a_curve_is_the_error_of_a_family_at_a_severity_with_whole_runs_drawn():
+    drives, _ = tables()
+    curve = driver("ltc-one").curves["noise"]
+    assert sorted(curve) == [0, 1, 3, 5] and curve[0] == driver("ltc-one").clean_error
+    here = drives[(drives.driver == "ltc-one") & (drives.perturbation == "gaussian:3")]
+    errors = here.sort_values(["run", "road_seed", "effect_seed"]).lane_error.to_numpy().reshape(RUNS, ROADS, DRAWS)
+    assert curve[3] == estimate(lambda values: values.mean(-1), errors, whole_runs=True, seed=0)
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 roads"), (1, "1 road"), (2, "2 roads")])
+def test_one_is_singular(number: int, words: str):
+    assert _count(number, "road") == words
 
 
 def estimates(of: Any, place: str = "") -> dict[str, Estimate]:
