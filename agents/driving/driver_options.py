@@ -19,9 +19,6 @@ from pydantic.dataclasses import dataclass
 from agents.runs.reading import read_object
 from policies.preprocessing import Crop
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""A number above 0."""
-
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class DriverOptions:
@@ -52,14 +49,14 @@ class DriverOptions:
     go on straight from the last row that there is, away from the middle of this one, instead of downwards."""
     positive: Literal["left", "right"] = "left"
     """Side to which positive steering turns."""
-    degrees: Positive | None = None
+    degrees: Annotated[float, Field(ge=0.01, le=100_000.0)] | None = None
     """Degrees of full lock, where the driver answers in degrees; without it, it answers in [−1, 1] of full lock."""
-    steering_gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    steering_gain: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
     """What the steering is multiplied with, for a car whose full lock turns it less or more; `wormwheel fit` suggests
     it."""
     fit: Path | None = None
     """JSON file that `wormwheel fit` has written: its crop and gain, where none are given here."""
-    driver_period_s: Positive | None = None
+    driver_period_s: Annotated[float, Field(ge=1e-4, le=60.0)] | None = None
     """Time between two frames that the driver expects, seconds, where it cannot say it; used to count elapsed time."""
     trust: bool = False
     """Load drivers whose files can run code: Stable-Baselines3 zips are pickles, and policies may name cores of one's

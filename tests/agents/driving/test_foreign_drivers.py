@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from agents.driving.driver_options import DriverOptions, DriverSpec
@@ -268,6 +269,18 @@ def test_an_env_that_is_given_twice_is_refused():
     with pytest.raises(ForeignCodeError, match="the same Still was given for two drives"):
         rollout(left, lambda slot: one, [0, 1])
     assert len(rollout(left, lambda slot: Still(), [0, 1])) == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"degrees": 1e-300}, {"degrees": math.inf}, {"steering_gain": 1e308}, {"steering_gain": 0.0}),
+        *({"driver_period_s": 1e-300}, {"driver_period_s": 1e9}, {"frame": "0x0"}, {"frame": ""}),
+    ],
+)
+def test_options_that_no_driver_can_mean_are_refused(given: dict[str, Any]):
+    with pytest.raises(ValidationError, match=next(iter(given))):
+        DriverOptions(**given)
 
 
 def test_the_scale_takes_one_or_two_numbers_a_frame():
