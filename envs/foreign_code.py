@@ -27,7 +27,7 @@ ROOMS = tuple(str(HERE / room) + os.sep for room in ("agents", "envs", "experime
 """Beginnings of the names of our own files."""
 LIBRARIES = tuple({os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")})
 """Beginnings of the names of files that came with Python."""
-_WAY = "came_through"
+_ORIGIN = "origin_in_foreign_code"
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -55,10 +55,10 @@ def foreign_code(what: str, advice: str = "") -> Iterator[None]:
     except (ForeignCodeError, ImportError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        raise ForeignCodeError(f"{what} failed: {told(error)}.{f' {advice}' if advice else ''}") from error
+        raise ForeignCodeError(f"{what} failed: {describe_error(error)}.{f' {advice}' if advice else ''}") from error
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what an error says and where it was raised in the code of others, on one line without a full stop."""
     words = " ".join(str(error).split())[:300].rstrip(".")
     kind = type(error).__name__
@@ -73,26 +73,26 @@ def foreign_place(error: BaseException) -> str | None:
 
     What was installed counts as nobody's: the line that called it is the one to look at.
     """
-    return way_of(error)[0]
+    return origin_of(error)[0]
 
 
 def is_foreign(error: BaseException) -> bool:
     """Whether code of somebody else raised an error, or a library that it called."""
-    return way_of(error)[1]
+    return origin_of(error)[1]
 
 
-def way_of(error: BaseException) -> tuple[str | None, bool]:
+def origin_of(error: BaseException) -> tuple[str | None, bool]:
     """Return the last place in the code of others that an error came through, and whether nothing of ours came after.
 
-    An error that comes from another process has lost its traceback and brings this along (`with_way`).
+    An error that comes from another process has lost its traceback and brings this along (`note_origin`).
     """
-    brought = error.__dict__.get(_WAY)
+    brought = error.__dict__.get(_ORIGIN)
     return _last(error.__traceback__) if brought is None else brought
 
 
-def with_way(error: BaseException, way: tuple[str | None, bool]) -> None:
-    """Note on an error what `way_of` found in the process where it was raised."""
-    error.__dict__[_WAY] = way
+def note_origin(error: BaseException, origin: tuple[str | None, bool]) -> None:
+    """Note on an error what `origin_of` found in the process where it was raised."""
+    error.__dict__[_ORIGIN] = origin
 
 
 def _last(trace: TracebackType | None) -> tuple[str | None, bool]:

@@ -187,7 +187,7 @@ def _line_of(error: BaseException) -> str | None:
     """
     if isinstance(error, ForeignPackage):
         return describe(error)
-    from envs.foreign_code import ForeignCodeError, foreign_place, is_foreign, told
+    from envs.foreign_code import ForeignCodeError, describe_error, foreign_place, is_foreign
 
     if isinstance(error, Exception) and _is_memory(error):
         return f"there is not enough memory for this ({describe(error)}): ask for less, or for smaller sizes."
@@ -198,7 +198,8 @@ def _line_of(error: BaseException) -> str | None:
         return describe(error)
     if foreign_place(error) is None:
         return None
-    return _one_line(f"code that is not Wormwheel's failed: {told(error)}. {TRACEBACK}=1 shows the way there.")
+    failed = describe_error(error)
+    return _one_line(f"code that is not Wormwheel's failed: {failed}. {TRACEBACK}=1 shows the way there.")
 
 
 def _is_memory(error: Exception) -> bool:

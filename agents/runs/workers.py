@@ -25,7 +25,7 @@ from typing import Any, NoReturn, TypeVar
 
 from agents.runs.sockets import mark_socket_directory
 from agents.runs.stalls import StallWatch, is_halted
-from envs.foreign_code import way_of, with_way
+from envs.foreign_code import note_origin, origin_of
 
 Job = TypeVar("Job")
 
@@ -268,7 +268,7 @@ def portable(error: Exception | SystemExit) -> Exception:
             raise TypeError(f"{type(error).__name__} would end the other process.")
     except Exception:
         content = RuntimeError(f"{type(error).__name__} in a worker process: {error}")
-    with_way(content, way_of(error))
+    note_origin(content, origin_of(error))
     content.__dict__["trace"] = "".join(traceback.format_exception(error))
     return content
 
