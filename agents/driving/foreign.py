@@ -139,6 +139,17 @@ class ForeignDriver:
         kind = str(pixels.dtype).removeprefix("torch.")
         return f"{self.name}, shown frames {kind} {list(pixels.shape)} in {self.format.range},"
 
+    def _frame_gradient(
+        self, frame: NDArray[np.float32], weights: nn.Module, steer: Callable[[torch.Tensor], torch.Tensor]
+    ) -> NDArray[np.float32]:
+        """Return how the steering changes with a frame, where `steer` maps `[1, H, W, 3]` to it and `weights` stay."""
+        pixels = torch.from_numpy(frame[None]).requires_grad_(True)
+        with frozen(weights):
+            steering = steer(pixels)
+            with foreign_code(f"the gradient of {self.name}"):
+                (gradient,) = torch.autograd.grad(steering, pixels)
+        return np.asarray(self.scale.factor * gradient[0].numpy(), np.float32)
+
 
 class ModuleDriver(ForeignDriver):
     """A PyTorch module without memory: a batch of frames in, a batch of steering out."""
@@ -159,8 +170,9 @@ class ModuleDriver(ForeignDriver):
             ForeignCodeError: if it cannot be put into evaluation mode.
         """
         super().__init__(frame_format, scale or SteeringScale(), period_s, name=name)
+        # A module of torch.export has a fixed mode and refuses to change it by NotImplementedError: it stays as it is.
         with foreign_code(f"{name}, put into evaluation mode,"), suppress(NotImplementedError):
-            module.eval()  # One of torch.export has a fixed mode.
+            module.eval()
         self.module, self._singly = module, False
         self._device, self._dtype = torch.device("cpu"), torch.float32
         weights = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
@@ -200,13 +212,13 @@ class ModuleDriver(ForeignDriver):
         self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
     ) -> NDArray[np.float32]:
         """How the steering changes with the frame; see `PolicyDriver.steering_gradient`. Nothing is remembered."""
-        pixels = torch.from_numpy(frame[None]).requires_grad_(True)
-        with frozen(self.module):
+
+        def steer(pixels: torch.Tensor) -> torch.Tensor:
             answers = self._answers(pixels)
             self.scale.actions(answers, 1, self.name)
-            with foreign_code(f"the gradient of {self.name}"):
-                (gradient,) = torch.autograd.grad(answers.reshape(-1)[0], pixels)
-        return np.asarray(self.scale.factor * gradient[0].numpy(), np.float32)
+            return answers.reshape(-1)[0]
+
+        return self._frame_gradient(frame, self.module, steer)
 
     def _answers(self, frames: torch.Tensor) -> torch.Tensor:
         pixels = self.format(frames).to(self._device, self._dtype)

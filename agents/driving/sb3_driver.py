@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.driving.driver import frozen
 from agents.driving.driver_options import DriverOptions
 from agents.driving.foreign import ForeignDriver, SteeringScale
 from agents.driving.frame_format import FrameFormat
@@ -101,12 +100,12 @@ class Sb3Driver(ForeignDriver):
     def _gradient(
         self, slot: int, frame: NDArray[np.float32], elapsed: float, start: bool, steps: int = 1
     ) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(frame[None]).requires_grad_(True)
-        with frozen(self.model.policy), foreign_code(f"the gradient of {self.name}"):
-            seen = replace(self.format, integer=False)(pixels).to(self.model.policy.device)
-            steering = self.model.policy.get_distribution(seen).mode()[0, 0]
-            (gradient,) = torch.autograd.grad(steering, pixels)
-        return np.asarray(self.scale.factor * gradient[0].numpy(), np.float32)
+        def steer(pixels: torch.Tensor) -> torch.Tensor:
+            with foreign_code(f"the gradient of {self.name}"):
+                seen = replace(self.format, integer=False)(pixels).to(self.model.policy.device)
+                return self.model.policy.get_distribution(seen).mode()[0, 0]
+
+        return self._frame_gradient(frame, self.model.policy, steer)
 
 
 def is_sb3_model(made: Any) -> bool:

@@ -105,7 +105,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "policies/cores/ltc.py": (f"{_POLICIES}/cores/test_synapses.py", f"{_POLICIES}/cores/test_ltc.py"),
     "policies/kernels/ltc/reference.py": (f"{_POLICIES}/cores/test_synapses.py", f"{_POLICIES}/cores/test_ltc.py"),
     "policies/perception.py": (f"{_POLICIES}/test_perception.py",),
-    "policies/preprocessing.py": (f"{_POLICIES}/test_policy.py", f"{_POLICIES}/test_perception.py"),
+    "policies/preprocessing.py": (
+        *(f"{_POLICIES}/test_policy.py", f"{_POLICIES}/test_perception.py", f"{_POLICIES}/test_preprocessing.py"),
+    ),
     "policies/wiring/draws.py": (f"{_POLICIES}/wiring/test_wiring.py",),
 }
 """Modules that decide figures, and the tests that hold them."""
