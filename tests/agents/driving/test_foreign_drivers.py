@@ -339,3 +339,30 @@ def test_a_model_that_sees_something_else_is_one_line():
         with pytest.raises(ForeignCodeError, match=words):
             wrap_driver(Model(-1, 1, seen))
     assert act(Model(-1, 1, _box(-np.inf, np.inf)), DriverOptions(range="0..1")).shape == (2, 1)
+
+
+class Linear(nn.Module):
+    """A policy of Stable-Baselines3, as far as a gradient asks: steers by a weighted sum of what it is shown."""
+
+    device = "cpu"
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+
+    def get_distribution(self, seen: torch.Tensor) -> Any:
+        steering = (seen * self.weights).sum((1, 2, 3))[:, None]
+        return type("Distribution", (), {"mode": lambda self: steering})()
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(("high", "dtype", "unit"), [(1.0, np.float32, 1 / 255), (255.0, np.uint8, 1.0)])
+def test_the_gradient_of_a_model_lies_where_its_pixels_do(first: bool, high: float, dtype: Any, unit: float):
+    shape = (3, 20, 40) if first else (20, 40, 3)
+    model = Model(-1, 1, _box(0.0, high, dtype, shape))
+    model.policy = Linear(shape)  # type: ignore[assignment]
+    driver: Any = wrap_driver(model, DriverOptions(positive="right"), name="theirs")
+    found = driver.steering_gradient(0, FRAMES[0].astype(np.float32), 1.0, True)
+    weights = model.policy.weights.detach().numpy()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found, -unit * (weights.transpose(1, 2, 0) if first else weights), rtol=1e-5)
+    assert model.policy.weights.requires_grad  # type: ignore[attr-defined]
