@@ -39,3 +39,15 @@ def one_of(*options: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def some_of(*options: str) -> AfterValidator:
+    """Of a text or several: each one of the options, and at least one."""
+
+    def check(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        named = (value,) if isinstance(value, str) else value
+        if not named or not set(named) <= set(options):
+            raise PydanticCustomError("some_of", f"Input should be one or more of {', '.join(options)}")
+        return value
+
+    return AfterValidator(check)

@@ -26,9 +26,13 @@ def impossible(value: Any, name: str = "", without: str | None = None) -> Iterat
         yield f"{name} must be a number, got nan."
     elif isinstance(value, int) and abs(value) >> 63:
         yield f"{name} must fit into 64 bits, got {value!s:.40}."
+    elif without is not None and isinstance(value, str) and not value:
+        yield f"{name} must name something, got nothing."
     elif dataclasses.is_dataclass(value):
         for item in dataclasses.fields(value):
-            yield from impossible(getattr(value, item.name), f"{name}.{item.name}" if name else item.name, without)
+            given = getattr(value, item.name)
+            if given != item.default or not isinstance(given, (str, tuple)):  # what nobody gave may well be empty
+                yield from impossible(given, f"{name}.{item.name}" if name else item.name, without)
     elif isinstance(value, (tuple, list)):
         for one in value:
             yield from impossible(one, name, without)

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from envs.camera.lens import CameraRanges
 from envs.lane_keeping.layout import LAYOUTS, SIDES, STANDING
-from envs.ranges import Ordered, Positive, Share, one_of
+from envs.ranges import Ordered, Positive, Share, one_of, some_of
 from envs.road.random_road import RandomRoadConfig
 from envs.vehicle.vehicle import VehicleParams
 
@@ -58,10 +58,11 @@ class LaneKeepingConfig:
     """Bends of roads from CSV files are rounded to this radius of the right-hand lane, m."""
     track_reverse: bool = False
     """Drive roads from CSV files against the order of the file."""
-    markings: Annotated[str, one_of(*LAYOUTS)] = "two_lanes"
-    """Which lines there are: "two_lanes", "one_lane" between two edges, one "line" to follow, or "surface_edge", where
-    two surfaces meet without paint; or what stands on both sides of a lane without paint: "cones" (or cups), "boards"
-    or "kerbs"."""
+    markings: Annotated[str | tuple[str, ...], some_of(*LAYOUTS)] = "two_lanes"
+    """Which lines there are: "two_lanes", "one_lane" between two edges, "unmarked", a lane of another surface without
+    paint, one "line" to follow, or "surface_edge", where two surfaces meet without paint; or what stands on both sides
+    of a lane without paint: "cones" (or cups), "boards" or "kerbs". Of several each road draws one; one that is named
+    twice is drawn twice as often."""
     keep: Annotated[str, one_of(*SIDES)] = "right"
     """Which lane, or which edge of the pavement, to keep to: "right" or "left"."""
     roads: RandomRoadConfig = field(default_factory=RandomRoadConfig)
@@ -96,12 +97,16 @@ class LaneKeepingConfig:
             raise ValueError(
                 f"a frame must have at most {MOST_PIXELS:,} pixels, got height {self.height} × width {self.width}."
             )
-        if self.renderer == "tiny" and self.markings in STANDING:
-            raise ValueError(
-                f'markings "{self.markings}" stand up, which the renderer "tiny" cannot draw: take "warp".'
-            )
+        standing = [layout for layout in self.layouts if layout in STANDING]
+        if self.renderer == "tiny" and standing:
+            raise ValueError(f'markings "{standing[0]}" stand up, which the renderer "tiny" cannot draw: take "warp".')
         if not self.track:
             raise ValueError('track must be "random" or at least one CSV file, got nothing.')
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The markings from which each road draws."""
+        return (self.markings,) if isinstance(self.markings, str) else self.markings
 
 
 def with_overrides(config: LaneKeepingConfig, overrides: dict[str, Any]) -> LaneKeepingConfig:

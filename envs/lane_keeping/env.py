@@ -227,11 +227,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
         self._resets += 1
         track = self.track
         s = float(generator.uniform(0.0, track.length_m))
-        target, width = kept_line(track, config.markings, config.keep)
+        target, width = self._line
         offset = float(generator.uniform(-config.start_offset, config.start_offset)) * width
         self._speed = float(generator.uniform(*config.speed_mps))
         yaw = float(track.heading(s)) + float(generator.uniform(-config.start_heading_rad, config.start_heading_rad))
-        x, y = (float(value) for value in track.point(s, start_lateral(track, config.markings, target + offset)))
+        x, y = (float(value) for value in track.point(s, start_lateral(track, self._layout, target + offset)))
         self._state = self._vehicle.reset(x, y, yaw, self._speed)
         self._s, self._lateral, self._heading, self._curvature = self._cursor.start(x, y)
         self._progress = self._time = self._steering = 0.0
@@ -266,7 +266,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             way += (s - self._s + 0.5 * track.length_m) % track.length_m - 0.5 * track.length_m
             self._s = s
             self._time += dt_s
-            self._crashed = is_lost(track, config.markings, config.keep, self._lateral)
+            self._crashed = is_lost(track, self._layout, config.keep, self._lateral)
             if self._crashed and part + 1 < parts:
                 self._elapsed *= (part + 1) / parts
                 break
@@ -341,8 +341,11 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     def _draw_scene(self, generator: np.random.Generator) -> None:
         """Draw a road, a look and a camera."""
         config = self._scenario.config
-        self._track = layout_track(self._scenario.track(self._draw_track(generator)), config.markings)
-        look = layout_look(self._scenario.look(draw_look(generator, config.variety)), config.markings)
+        layouts = config.layouts
+        # One kind of road draws nothing, so that its roads and looks are the same as ever.
+        self._layout = layouts[int(generator.integers(len(layouts)))] if len(layouts) > 1 else layouts[0]
+        self._track = layout_track(self._scenario.track(self._draw_track(generator)), self._layout)
+        look = layout_look(self._scenario.look(draw_look(generator, config.variety)), self._layout)
         pinhole = config.renderer == "tiny"
         params = draw_camera(generator, config.camera, config.variety, config.height, config.width, pinhole)
         if self._scene is not None:
@@ -351,7 +354,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self._track, look, params, config.height, config.width, config.pixels_per_m, config.renderer
         )
         self._cursor = TrackCursor(self._track)
-        self._line = kept_line(self._track, config.markings, config.keep)
+        self._line = kept_line(self._track, self._layout, config.keep)
         self._dashboard = None
 
     def _kept(self) -> tuple[float, float]:

@@ -4,6 +4,7 @@
 |---|---|---|
 | `two_lanes` | edges and a line between two lanes | the middle of the right or the left lane |
 | `one_lane` | a lane between two edges | its middle |
+| `unmarked` | a lane of another surface than what lies beside it, no paint | its middle |
 | `line` | one line on the ground | the line |
 | `surface_edge` | two surfaces that meet, no paint | the edge on the right or on the left |
 | `cones` | cones or cups on both sides of a lane, no paint | the middle between them |
@@ -18,17 +19,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envs.road.track import Track
-from envs.scene.look import Line, Look
+import numpy as np
 
-LAYOUTS = ("two_lanes", "one_lane", "line", "surface_edge", "cones", "boards", "kerbs")
+from envs.road.track import Track
+from envs.scene.look import Line, Look, Surface, to_color
+
+LAYOUTS = ("two_lanes", "one_lane", "unmarked", "line", "surface_edge", "cones", "boards", "kerbs")
 STANDING = ("cones", "boards", "kerbs")
 """Those whose edges stand up; the renderer "tiny" cannot draw them."""
 SIDES = ("right", "left")
 
 START_EDGE = 0.9
 """Starts are within this share of the way from the centre line to the edge of the pavement."""
-_ONE_LANE = ("one_lane", *STANDING)
+_ONE_LANE = ("one_lane", "unmarked", *STANDING)
+_SEEN = 40.0
+"""Least difference of two surfaces that meet without paint, in one of red, green and blue, [0, 255]."""
+_DARKER, _BRIGHTER = 0.45, 1.9
 _NONE = Line(width_m=0.0)
 
 
@@ -49,9 +55,20 @@ def layout_look(look: Look, layout: str) -> Look:
         # A floor or a yard goes on behind cones and boards; kerbs have a pavement or grass behind them.
         verge = look.verge if layout == "kerbs" else look.road
         return replace(look, left=_NONE, right=_NONE, centre=_NONE, verge=verge, kerb=None, edges=layout)
-    if layout == "surface_edge":
-        return replace(look, left=_NONE, right=_NONE, centre=_NONE, kerb=None)
+    if layout in ("surface_edge", "unmarked"):
+        return replace(look, left=_NONE, right=_NONE, centre=_NONE, kerb=None, verge=_another(look.verge, look))
     return look
+
+
+def _another(verge: Surface, look: Look) -> Surface:
+    """The surface beside the pavement, made darker or brighter where both are alike, as on a floor indoors."""
+    road, beside = (look.develop(surface.middle).astype(float) for surface in (look.road, verge))
+    if np.abs(road - beside).max() >= _SEEN:
+        return verge
+    factor = _DARKER if road.mean() > 110.0 else _BRIGHTER
+    return replace(
+        verge, dark=to_color(factor * np.asarray(verge.dark)), bright=to_color(factor * np.asarray(verge.bright))
+    )
 
 
 def kept_line(track: Track, layout: str, keep: str) -> tuple[float, float]:

@@ -37,6 +37,11 @@ class Surface:
     fine: float = 0.5
     """Strength of the grain."""
 
+    @property
+    def middle(self) -> Color:
+        """The colour half-way between both."""
+        return to_color(0.5 * (np.asarray(self.dark) + np.asarray(self.bright)))
+
 
 @dataclass(frozen=True)
 class Line:

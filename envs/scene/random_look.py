@@ -74,7 +74,7 @@ def draw_look(generator: np.random.Generator, variety: float = 1.0) -> Look:
 
 def _readable(look: Look) -> bool:
     """Whether each line stands out from the pavement in the picture, and the pavement is neither black nor white."""
-    ground = look.develop(0.5 * (np.asarray(look.road.dark) + np.asarray(look.road.bright))).astype(np.float64)
+    ground = look.develop(look.road.middle).astype(np.float64)
     if not _DARKEST < ground.mean() < _BRIGHTEST:
         return False
     lines = [line for line in (look.left, look.right, look.centre) if line.width_m > 0.0]

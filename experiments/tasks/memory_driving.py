@@ -71,10 +71,14 @@ class Options:
     """Range of the length of a blackout, s, for "blackout"."""
     period_s: Annotated[float, Field(ge=0.01, le=1)] = 0.1
     """Time between frames, s."""
-    radius_m: Annotated[float, Field(gt=0, le=100)] = 3.0
-    """Smallest radius of a bend, m, for "sign": gentle, so that most of what is to be learnt is the change of lane."""
-    episode_s: Annotated[float, Field(gt=0, le=600)] = 9.0
-    """Length of a drive, and of a training window, s."""
+    radius_m: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Smallest radius of a bend, m. When left out 3 for "sign", so that most of what is to be learnt is the change of
+    lane, and 1.5 for "blackout", whose bends must be bends."""
+    speed_mps: tuple[float, float] | None = None
+    """Range of speeds, m/s. When left out 1.2 to 2 for "sign", and 0.6 to 1 for "blackout": the bend must be within
+    sight before it goes dark."""
+    episode_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    """Length of a drive, and of a training window, s; 9 for "sign" and 15 for "blackout" when left out."""
     frames: PositiveInt = 36_000
     """Frames that the expert records."""
     epochs: PositiveInt = 12
@@ -105,15 +109,20 @@ class Options:
         unknown = [core for core in self.cores if core not in CORES]
         if unknown or not self.cores:
             raise ValueError(f"cores must be some of {', '.join(CORES)}, got {', '.join(unknown) or 'none'}.")
+        usual = {"radius_m": (3.0, 1.5), "speed_mps": ((1.2, 2.0), (0.6, 1.0)), "episode_s": (9.0, 15.0)}
+        for name, (sign, blackout) in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, sign if self.task == "sign" else blackout)
 
     @property
     def world(self) -> LaneKeepingConfig:
         """Where is recorded and driven: one look, steady cameras, so that memory is what is learnt."""
-        gentle = RandomRoadConfig(min_lane_radius_m=self.radius_m)
+        assert self.radius_m is not None and self.speed_mps is not None and self.episode_s is not None
         return LaneKeepingConfig(
             vehicle="bicycle",
             period_s=self.period_s,
-            roads=gentle if self.task == "sign" else RandomRoadConfig(),
+            roads=RandomRoadConfig(min_lane_radius_m=self.radius_m),
+            speed_mps=self.speed_mps,
             height=self.height,
             width=self.width,
             variety=0.0,
