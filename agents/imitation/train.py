@@ -237,7 +237,7 @@ def train_imitation(
             state: Tensor | None = None
             windows.load_state_dict({"seed": config.seed, "epoch": epoch, "position": 0})
             for batch in windows:
-                set_learning_rates(optimizer, min(progress.step / total_steps, 1.0), config)
+                set_learning_rates(optimizer, progress.step / total_steps, config)
                 frames, steering = torch.from_numpy(batch.frames), torch.from_numpy(batch.steering)
                 elapsed, starts = torch.from_numpy(batch.elapsed), torch.from_numpy(batch.starts)
                 frames, steering, elapsed, starts = (x.to(device) for x in (frames, steering, elapsed, starts))
@@ -250,7 +250,7 @@ def train_imitation(
                 if config.straight_share < 1:
                     weight = torch.where(steering.abs() < STRAIGHT, config.straight_share * weight, weight)
                 loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 loss.backward()
                 for group in optimizer.param_groups:
                     torch.nn.utils.clip_grad_norm_(group["params"], config.gradient_clip)

@@ -68,7 +68,7 @@ def update(
                 raise FloatingPointError("the loss is no longer finite")
             if config.target_kl and record[1] > 1.5 * config.target_kl:
                 return _means(figures, records), epoch + 1
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()
             for group in optimizer.param_groups:
                 torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm)

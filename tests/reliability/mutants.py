@@ -6,7 +6,8 @@
 A driver of our own: mutmut rewrites every function to a trampoline, which numba's kernels, dataclasses that are read
 from source and `inspect` do not survive; cosmic-ray starts Python, and so imports torch, for each break. Here one
 process imports what is not ours and forks for each break; the fork takes a copy of the tree with the break in it, and
-runs the tests of that module (`MODULES`; tests mirror the rooms) until the first fails, those first that run the line.
+runs the tests of that module (`MODULES`; tests mirror the rooms; those of `make test`) until the first fails, those
+first that run the line.
 
 A break that a test notices is killed, as is one that makes the tests run five times as long. Survivors are printed with
 their line. Kernels are left out: each break would be compiled anew, and they are held to their reference anyway.
@@ -228,7 +229,7 @@ class Nursery:
             sys.dont_write_bytecode = afterwards is None
             import pytest
 
-            words = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+            words = ["-x", "-q", "--tb=line", "-m", "not thorough", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
             code = int(pytest.main(words, plugins=[plugin] if plugin is not None else None))
             if afterwards is not None:
                 afterwards()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import envs
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
 from agents.driving.metrics import Drive, closed_loop
 from agents.driving.rollout import rollout
+from envs.vehicle.vehicle import VehicleParams, VehicleState
 
 
 def make(_: int, **options: object) -> gymnasium.Env:
@@ -44,6 +47,43 @@ def test_looking_too_far_ahead_cuts_bends(drives: list[Drive]):
     far = closed_loop(rollout(Expert(ExpertConfig(lookahead_s=0.6)), make, range(4)))
     near = closed_loop(drives[:4])
     assert near["mean_offset_m"].value < 0.5 * far["mean_offset_m"].value
+
+
+def test_the_steering_is_that_of_a_circle_through_the_point_ahead_for_any_car():
+    asked: list[tuple[float, float]] = []
+
+    def point(s: float, lateral: float) -> tuple[float, float]:
+        asked.append((s, lateral))
+        return 2.0, 2.1  # 1 m ahead and 0.1 m to the left of a car at (1.9, 1.1) that looks along y
+
+    car = VehicleState(1.9, 1.1, np.pi / 2, 5.0, 0.0)
+    world = SimpleNamespace(
+        vehicle_state=car,
+        vehicle_params=VehicleParams(wheelbase_m=2.0, steering_limit_rad=0.8),
+        track=SimpleNamespace(point=point),
+        road_position_m=30.0,
+        target_offset_m=-0.7,
+    )
+    slow = replace_world(world, vehicle_state=car._replace(speed=0.1))
+    right = Expert(ExpertConfig(lookahead_s=0.5, lookahead_min_m=0.4)).steer(SimpleNamespace(unwrapped=world))
+    assert right == pytest.approx(-np.arctan(2 * 2.0 * 0.1 / (1.0 + 0.01)) / 0.8)
+    Expert(ExpertConfig(lookahead_s=0.5, lookahead_min_m=0.4)).steer(SimpleNamespace(unwrapped=slow))
+    assert asked == [(32.5, -0.7), (30.4, -0.7)]
+
+
+def replace_world(world: SimpleNamespace, **changes: object) -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(world), **changes})
+
+
+@pytest.mark.parametrize("period_s", [0.02, 0.1])
+def test_pushes_come_as_often_and_last_as_long_whatever_the_period(period_s: float):
+    config = DisturbanceConfig(interval_s=1.0, duration_s=(0.4, 0.6), strength=(0.5, 0.5), jitter=0.0)
+    disturbance = Disturbance(config, period_s, np.random.default_rng(1))
+    values = np.array([disturbance.step() for _ in range(round(1500 / period_s))])
+    begun = (values != 0) & (np.concatenate([[0.0], values[:-1]]) == 0)
+    assert begun.sum() == pytest.approx(1500 / 1.5, rel=0.1), "a second of quiet and half a second of push, on average"
+    assert (values != 0).mean() == pytest.approx(0.5 / 1.5, rel=0.15)
+    assert np.abs(values).max() == pytest.approx(0.5, rel=0.01) and (values > 0).mean() == pytest.approx(1 / 6, rel=0.2)
 
 
 def test_disturbances_are_smooth_bounded_and_repeat():

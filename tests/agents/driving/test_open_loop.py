@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.driving.driver import Driver, PolicyDriver
-from agents.driving.open_loop import evaluate_open_loop, predict, respond
+from agents.driving.open_loop import evaluate_open_loop, predict, respond, score
 from agents.recordings.episodes import EpisodeSet
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -69,6 +69,28 @@ def test_neither_batches_nor_pieces_nor_the_kind_of_driver_change_the_steering(p
         np.testing.assert_allclose(list(other[key] for key in alone), list(alone.values()), atol=1e-5)
 
 
+def test_the_clock_of_the_recording_reaches_the_driver_in_batches_and_frame_by_frame(policy):
+    """Frames that come early and late, in no fixed order, and a core that knows of time."""
+    rng = np.random.default_rng(0)
+    late = [replace(one, time_s=np.cumsum(0.05 * rng.choice([0.4, 1.0, 5.0], len(one)))) for one in EPISODES]
+    core = DrivingPolicy.create(replace(policy.config, core="cfc", core_options={"kernel": "reference"}), seed=0).eval()
+    frames, elapsed = torch.from_numpy(late[1].frames()[None]), torch.from_numpy(late[1].elapsed()[None])
+    with torch.inference_mode():
+        expected, on_time = (core(frames, None, clock)[0][0, :, 0].numpy() for clock in (elapsed, None))
+    assert np.abs(expected - on_time).max() > 0.01
+    for driver in (PolicyDriver(core), OneFrame(core)):
+        found = [response.steering for response in respond(driver, late, side_by_side=3) if response.episode == 1]
+        np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5)
+
+
+def test_a_score_is_that_of_its_definitions(policy):
+    predicted, target = np.concatenate(predict(policy, EPISODES)), np.concatenate([one.steering for one in EPISODES])
+    found, errors = score(policy, EPISODES), predicted - target
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-5)
+    assert found["r2"] == pytest.approx(1 - np.sum(errors**2) / np.sum((target - target.mean()) ** 2), rel=1e-5)
+    assert found["correlation"] == pytest.approx(np.corrcoef(predicted, target)[0, 1], rel=1e-4)
+
+
 def test_steering_is_that_of_the_policy_and_labels_are_those_of_its_frames(policy):
     frames, elapsed = torch.from_numpy(EPISODES[1].frames()), torch.from_numpy(EPISODES[1].elapsed())
     with torch.inference_mode():
@@ -82,6 +104,8 @@ def test_figures_are_those_of_the_frames_of_all_episodes(policy):
     figures = evaluate_open_loop(policy, EPISODES, training_mean=0.1)
     errors = np.concatenate(predict(policy, EPISODES)) - np.concatenate([one.steering for one in EPISODES])
     assert figures["mae"].value == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    of_mean = np.concatenate([one.steering for one in EPISODES]) - 0.1
+    assert figures["rmse_of_mean"].value == pytest.approx(np.sqrt(np.mean(of_mean**2)), rel=1e-5)
     assert evaluate_open_loop(policy, EPISODES, 0.1, preprocessed=True)["mae"].value == pytest.approx(
         figures["mae"].value, rel=1e-6
     ), "these frames have the size that the policy sees"

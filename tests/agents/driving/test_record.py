@@ -32,18 +32,19 @@ WORLD = LaneKeepingConfig(
 FRAMES = RecorderConfig(frames=70, seed=3)
 
 
-def test_records_exactly_the_frames_asked_for(tmp_path: Path):
+def test_records_exactly_the_frames_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorder, "REPORT_EVERY", 20)
     seen: list[RecordingProgress] = []
     result = record(tmp_path / "data", WORLD, FRAMES, on_progress=seen.append)
     episodes = load_episodes(tmp_path / "data")
     assert [len(episode) for episode in episodes] == [30, 30, 10]
-    assert result.frames == sum(news.frames for news in seen) == 70
+    assert [news.frames for news in seen] == [20, 10, 20, 10, 10] and result.frames == 70
     assert result.episodes == 3
     first = episodes[0]
     assert first.frames().shape == (30, 24, 48, 3)
     poses = {"x_m", "y_m", "yaw_rad", "heading_error_rad"}
     assert set(first.extras) == {"lateral_offset_m", "speed_mps", *poses}
-    assert first.meta.vehicle == "bicycle" and first.meta.nominal_period_s == 0.05
+    assert (first.meta.vehicle, first.meta.renderer) == ("bicycle", "warp") and first.meta.nominal_period_s == 0.05
     assert first.meta.extra["car"]["lookahead_s"] == recorder.ExpertConfig().lookahead_s
     assert first.meta.seed == attempt_seed(3, 0) != episodes[1].meta.seed
     np.testing.assert_allclose(np.diff(first.time_s), 0.05, atol=1e-6)
@@ -75,20 +76,26 @@ def test_labels_lead_back_to_the_lane(tmp_path: Path):
 
 
 def test_the_label_is_what_the_expert_steered_where_the_car_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    said: list[tuple[float, float, float, float]] = []
+    said: list[tuple[float, ...]] = []
+    frames: list[np.ndarray] = []
     steer = recorder.Expert.steer
 
     def listen(self: Any, env: gymnasium.Env[Any, Any]) -> float:
-        state = env.unwrapped.vehicle_state  # type: ignore[attr-defined]
-        said.append((steer(self, env), state.x, state.y, state.yaw))
+        inside: Any = env.unwrapped
+        state, status = inside.vehicle_state, inside.status()
+        where = (state.x, state.y, state.yaw, status["lateral_offset_m"], status["heading_error_rad"])
+        said.append((steer(self, env), *where, status["time_s"]))
+        frames.append(inside._frame.copy())
         return said[-1][0]
 
     monkeypatch.setattr(recorder.Expert, "steer", listen)
     pushes = DisturbanceConfig(interval_s=0.2, strength=(0.6, 0.9))
     record(tmp_path / "data", WORLD, RecorderConfig(frames=25, disturbance=pushes))
     (episode,) = load_episodes(tmp_path / "data")
-    columns = [episode.steering, *(episode.extras[name] for name in ("x_m", "y_m", "yaw_rad"))]
+    names = ("x_m", "y_m", "yaw_rad", "lateral_offset_m", "heading_error_rad")
+    columns = [episode.steering, *(episode.extras[name] for name in names), episode.time_s]
     np.testing.assert_allclose(np.stack(columns, 1), said[:25], atol=1e-6)
+    np.testing.assert_array_equal(episode.frames(), np.stack(frames[:25]))
     assert np.abs(np.diff(episode.extras["x_m"])).min() > 1e-3, "the car moves between two frames"
 
 

@@ -111,6 +111,13 @@ def test_a_shadow_has_an_edge_in_any_direction_and_darkens_one_side():
     assert 0.3 < dark.mean() < 0.7
 
 
+def test_what_has_no_chance_never_comes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.zeros(*shape))  # as a generator may, once
+    draws = draw(torch.Size((4, 2, 8, 16, 3)), AugmentationConfig(**OFF), generator())
+    assert not any(part.any() for part in (draws.flipped, draws.patch, draws.blurred, draws.strength))
+    assert (draws.shadow_of == -1).all()
+
+
 def test_the_generator_owns_the_draws():
     frames, steering = batch()
     config = AugmentationConfig(flip=0.5, shift=0.2, patch=0.5)

@@ -79,6 +79,21 @@ def test_the_order_changes_with_epoch_and_seed_and_repeats():
     assert order(0, 1) != sorted(order(0, 1))
 
 
+def test_the_pass_after_the_first_is_the_next_epoch():
+    windows, there = (Windows(make_set([50]), 5, batch_size=2, prefetch=0) for _ in range(2))
+    _, second = ([seen(batch) for batch in windows] for _ in range(2))
+    there.load_state_dict({"seed": 0, "epoch": 1, "position": 0})
+    assert second == [seen(batch) for batch in there]
+
+
+def test_windows_warm_up_for_as_long_as_they_are_asked_to_and_without_asking_not_at_all():
+    (batch,) = Windows(make_set([15]), 5, prefetch=0)
+    assert len(batch.valid) == 3 and batch.valid.all()
+    (batch,) = Windows(make_set([15]), 5, burn_in=2, stride=1, prefetch=0)  # other windows begin with every step
+    within = ~batch.starts[:, 0]
+    assert within.sum() == 10 and (batch.valid[within] == [False, False, True, True, True]).all()
+
+
 @pytest.mark.parametrize("make", [lambda e: Windows(e, 5, 2, batch_size=2, seed=3), lambda e: Streams(e, 5, 2, seed=3)])
 def test_a_pass_goes_on_where_it_stopped(make):
     episodes = make_set([21, 13, 8])

@@ -121,6 +121,21 @@ def test_the_averaged_weights_are_judged_and_kept(tmp_path: Path):
     assert score(raw, held)["rmse"] != pytest.approx(result.progress.history[-1]["validation_rmse"], rel=1e-3)
 
 
+def test_without_averaging_the_last_weights_are_kept(tmp_path: Path):
+    directory = run(tmp_path)
+    train_imitation(replace(CONFIG, average=0.0), toy_policy("lstm"), episodes(2), episodes(1, seed=9), directory)
+    state = safetensors.torch.load_file(directory.last / TRAINING_STATE)
+    saved = safetensors.torch.load_file(directory.last / "model.safetensors")
+    for name, weight in saved.items():
+        torch.testing.assert_close(weight, state[f"model.policy.{name}"], rtol=0, atol=1e-7)
+
+
+def test_walks_are_cut_into_four_pieces_a_row_and_never_shorter_than_a_window():
+    walk = replace(CONFIG, carry_state=True, burn_in=0, batch_size=3)
+    assert [len(piece) for piece in make_windows(walk, episodes(1, 240)).episodes] == [20] * 12
+    assert [len(piece) for piece in make_windows(walk, episodes(1, 120)).episodes] == [16] * 7 + [8]
+
+
 def test_a_validation_error_that_is_no_number_is_said_and_not_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "agents.imitation.train.score", lambda *_, **__: {"rmse": float("nan"), "r2": 0.0, "correlation": 0.0}

@@ -107,7 +107,7 @@ def test_a_reward_that_is_no_number_is_said_and_not_logged(tmp_path: Path, monke
 
 def divergences(target_kl: float) -> list[float]:
     """The divergence at each minibatch of an update that ends by it."""
-    model = learner("gru", core_learning_rate=3e-2, n_epochs=10, target_kl=target_kl)
+    model = learner("gru", core_learning_rate=3e-3, n_epochs=10, target_kl=target_kl)
     collect(model)
     seen: list[float] = []
     objective = update.objective

@@ -147,6 +147,7 @@ def test_start_from_a_driver_and_stay_near_it(tmp_path: Path) -> None:
         model.learn(240)
         far[name] = float((model.policy.driver().motors(frames)[0] - before).detach().square().mean())
     assert far["held"] < 0.5 * far["free"]
+    assert held.logger.name_to_value["train/imitator_kl_coef"] == 30.0
     held.save(tmp_path)
     again = LiquidPPO.load(tmp_path, env())
     held.learn(48, reset_num_timesteps=False)

@@ -123,3 +123,4 @@ def test_the_clip_range_follows_its_schedule() -> None:
     model = learner("gru", clip_range=0.3, clip_range_end=0.5)
     model.learn(96)  # Two rollouts; the log of the last one's update has not been written yet.
     assert model.logger.name_to_value["train/clip_range"] == pytest.approx(0.15)
+    assert "train/imitator_kl_coef" not in model.logger.name_to_value, "no driver to be held near"

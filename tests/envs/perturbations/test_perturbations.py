@@ -13,7 +13,16 @@ import pytest
 from envs.lane_keeping.config import VEHICLES
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.lane_keeping.scenario import Scenario
-from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, CameraInfo, Moment, make_perturbation, parse
+from envs.perturbations import (
+    FAMILIES,
+    PERTURBATIONS,
+    SEVERITIES,
+    CameraInfo,
+    GaussianNoise,
+    Moment,
+    make_perturbation,
+    parse,
+)
 from envs.perturbations.composition import Composition, Running
 from envs.perturbations.families.blur import _disc
 from envs.perturbations.perturbation import Effect
@@ -226,6 +235,15 @@ def test_noise_has_the_moments_of_its_formula() -> None:
     assert (hit == 0).mean() == pytest.approx(0.025, rel=0.1) and (hit == 255).mean() == pytest.approx(0.025, rel=0.1)
     flipped = np.unpackbits(seen("bit_errors", 3, 1, grey) ^ grey).mean()
     assert flipped == pytest.approx(0.01, rel=0.05)
+
+
+def test_noise_is_the_draw_times_the_deviation_and_ends_at_black_and_white() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3)).astype(np.uint8)
+    draws = np.random.default_rng(5).standard_normal(frames.shape, np.float32).astype(float)
+    noisy = GaussianNoise(0.04)(frames, np.random.default_rng(5)).astype(float)
+    exact = np.clip(frames + 255.0 * 0.2 * draws, 0.0, 255.0)
+    assert np.abs(noisy - exact).max() <= 0.501, "rounded to whole grey levels"
+    assert (noisy == 255).any() and (noisy == 0).any()
 
 
 def times(name: str, seed: int, *times_s: float) -> list[np.ndarray]:

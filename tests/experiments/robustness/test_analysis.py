@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from agents.driving.statistics import Estimate, estimate
-from experiments.robustness.analysis import find
+from agents.driving.statistics import Estimate, estimate, performance_profile
+from experiments.robustness.analysis import THRESHOLDS, _crash_share, find
 from experiments.robustness.findings import DriverFindings, Findings, _count
 from experiments.robustness.jobs import CLEAN, DriveRow
 from experiments.robustness.recorded_jobs import BlockRow
 from experiments.robustness.store import make_table
-from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows
+from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows, find_in
 
 WEAKNESSES = {"ltc-one": 0.1, "gru-two": 0.13}
 RUNS, ROADS, DRAWS = 5, 6, 2
@@ -120,3 +120,36 @@ def test_the_seed_draws_every_interval_and_no_figure():
     exact = {".crash_share"} if one[".crash_share"].low == other[".crash_share"].low else set()
     same = {place for place in drawn if (one[place].low, one[place].high) == (other[place].low, other[place].high)}
     assert same <= exact, same
+    here, there = (driver("ltc-one", seed).profile for seed in (0, 1))
+    assert np.array_equal(here.share, there.share) and not np.array_equal(here.low, there.low)
+
+
+def test_a_profile_draws_whole_runs():
+    drives, _ = tables()
+    mine = drives[(drives.driver == "ltc-one") & (drives.perturbation != CLEAN)]
+    order = {condition: place for place, condition in enumerate(CONDITIONS)}
+    mine = mine.assign(place=mine.perturbation.map(order)).sort_values(["run", "road_seed", "place", "effect_seed"])
+    errors = mine.lane_error.to_numpy().reshape(RUNS, ROADS, -1)
+    found, expected = driver("ltc-one").profile, performance_profile(errors, THRESHOLDS, whole_runs=True, seed=0)
+    for name in ("share", "low", "high"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-9)
+
+
+@pytest.mark.parametrize("crashed", [9, 10, 291])
+def test_few_crashes_have_exact_bounds_and_ten_are_enough_to_resample(crashed: int):
+    crashes = np.zeros(300)
+    crashes[np.random.default_rng(0).permutation(300)[:crashed]] = 1.0
+    exact = stats.binomtest(crashed, 300).proportion_ci(method="exact")
+    found = _crash_share(crashes.reshape(5, 6, 10), 0)
+    assert found.value == pytest.approx(crashed / 300)
+    assert ((found.low, found.high) == pytest.approx(tuple(exact))) is (crashed != 10)
+
+
+def test_a_state_that_stands_still_is_left_out_of_its_steps():
+    rows = drive_rows(WEAKNESSES, 3)
+    still = next(row for row in rows if row["perturbation"] == "gaussian:3" and row["driver"] == "ltc-one")
+    before = find_in(rows, block_rows(WEAKNESSES, 3), CONDITIONS, "gru-two")
+    still["state_step"] = 0.0
+    after = find_in(rows, block_rows(WEAKNESSES, 3), CONDITIONS, "gru-two")
+    here, there = (next(one for one in found.drivers if one.name == "ltc-one") for found in (before, after))
+    assert 0.5 < there.state_step / here.state_step < 2.0
