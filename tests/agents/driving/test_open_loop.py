@@ -83,6 +83,17 @@ def test_the_clock_of_the_recording_reaches_the_driver_in_batches_and_frame_by_f
         np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5)
 
 
+def test_every_episode_has_draws_of_its_own_in_noise_and_in_perturbations(policy):
+    """The same episode twice: were the draws the same, so would be the pictures."""
+
+    def noise(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        return rng.integers(0, 256, frames.shape).astype(np.uint8)
+
+    for options in ({"perturbation": "gaussian:3"}, {"noise": noise}):
+        shown = [response.frames for response in respond(PolicyDriver(policy), [EPISODES[2]] * 2, **options)]
+        assert len(shown) == 2 and not np.array_equal(*shown)
+
+
 def test_a_score_is_that_of_its_definitions(policy):
     predicted, target = np.concatenate(predict(policy, EPISODES)), np.concatenate([one.steering for one in EPISODES])
     found, errors = score(policy, EPISODES), predicted - target

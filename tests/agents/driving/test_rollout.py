@@ -102,6 +102,9 @@ def test_noise_belongs_to_the_episode_and_repeats():
         half = len(frames) // 2
         np.testing.assert_array_equal(np.stack(frames[:half]), np.stack(frames[half:]))
     assert not np.array_equal(seen[1][0], seen[2][0])
+    other: list[NDArray[np.uint8]] = []
+    rollout(Still(), make, [1], perturbation=noise, noise_seed=8, observer=lambda step: other.append(step.frame.copy()))
+    assert not np.array_equal(seen[1][0], other[0])
 
 
 def test_options_reach_the_env_and_no_seeds_are_an_error():
@@ -123,13 +126,41 @@ def test_options_reach_the_env_and_no_seeds_are_an_error():
         rollout(BarDriver(), make, [])
 
 
-def test_steering_reaches_the_car_in_steps_of_a_thousandth():
+@pytest.mark.parametrize(("asked", "steps"), [(0.1234567, 126), (0.1239, 127), (-0.1239, -127)])
+def test_steering_reaches_the_car_in_steps_of_a_thousandth_and_a_throttle_as_it_is(asked: float, steps: int):
+    class Pedal(BarEnv):
+        def __init__(self) -> None:
+            super().__init__(steps=3)
+            self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
     class Fine(BarDriver):
         def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> NDArray[np.float32]:
-            return np.full((len(frames), 1), 0.1234567, np.float32)
+            return np.tile(np.array([asked, 0.3333], np.float32), (len(frames), 1))
 
-    (drive,) = rollout(Fine(), make, [1])
-    np.testing.assert_array_equal(drive.steering, np.float32(126 / 1024))
+    throttles: list[float] = []
+    (drive,) = rollout(Fine(), lambda _: Pedal(), [1], observer=lambda step: throttles.append(float(step.action[1])))
+    np.testing.assert_array_equal(drive.steering, np.float32(steps / 1024))
+    assert throttles == [np.float32(0.3333)] * 3
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_a_drive_is_what_the_env_says_after_each_step_and_a_crash_its_end_where_it_says_nothing(said: bool | None):
+    class Ends(BarEnv):
+        """Ends by itself after five steps of 0.2 s."""
+
+        def step(self, action: NDArray[np.float32]) -> Any:
+            observation, reward, _, _, info = super().step(action)
+            places.append(info["lateral_offset_m"])
+            info |= {"time_s": 0.2 * self.count, "crashed": said}
+            if said is None:
+                del info["crashed"]
+            return observation, reward, self.count >= 5, False, info
+
+    places: list[float] = []
+    (drive,) = rollout(BarDriver(), lambda _: Ends(), [3])
+    assert drive.crashed is (said is not False)
+    assert (drive.period_s, drive.duration_s, drive.distance_m) == pytest.approx((0.2, 1.0, 0.5))
+    assert drive.lateral_offset_m.tolist() == places
 
 
 def test_the_expert_leaves_a_throttle_alone():
