@@ -30,7 +30,7 @@ from agents.recordings.reading.clock import arrange, since_first_s
 from agents.recordings.reading.files import DamagedFile, number, parse_json
 from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.stamps import SECONDS, epoch_unit, is_moment, read_stamps
-from agents.recordings.reading.store import Folder, Store, is_archive, open_store
+from agents.recordings.reading.store import Folder, Store, files_in, is_archive, open_archive
 
 EXPECTS = "a Donkeycar tub (a directory with manifest.json or record_*.json, or such a one as .tar.gz or .zip)"
 """What a path of this format looks like."""
@@ -52,7 +52,7 @@ _RECORD = re.compile(r"record_(\d+)\.json")
 def recognises(path: Path) -> bool:
     """Say whether a path is a tub, its manifest, what is left of a tub, or an archive that holds one."""
     if is_archive(path):
-        return True
+        return any(map(_marks, files_in(path)))
     return _is_manifest(path) or (path.is_dir() and (_is_manifest(path / "manifest.json") or _has_remains(path)))
 
 
@@ -151,7 +151,7 @@ def _read(
     extras = {name: _column(values, len(names))[rows] for name, values in more.items()}
     records = Records([files[row] for row in order], steering_left[rows], extras, store, as_stored=True)
     meta = {"source": str(path), "vehicle": "donkeycar", "renderer": "camera"}
-    episodes = picture_episodes(records, clock, meta, options, skipped)
+    episodes = picture_episodes(records, clock, meta, options, skipped, notices)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
@@ -160,14 +160,8 @@ def _open(path: Path) -> tuple[Store, Path | PurePosixPath]:
     if not is_archive(path):
         folder = path.parent if path.is_file() else path
         return Folder(folder), folder
-    store = open_store(path)
-    assert not isinstance(store, Folder)
-    marks = [name for name in store.index if name.name == "manifest.json" or _RECORD.fullmatch(name.name)]
-    if not marks:
-        raise ValueError(
-            f"{path} holds no Donkeycar tub: neither manifest.json nor record_*.json is in it. Recordings of other "
-            "kinds are read unpacked only: unpack it and give the path of its folder."
-        )
+    store = open_archive(path)
+    marks = filter(_marks, store.index)
     tubs = sorted({mark.parent for mark in marks}, key=lambda folder: (len(folder.parts), str(folder)))
     if len(tubs) > 1:
         listed = ", ".join(str(tub) for tub in tubs[:5])
@@ -175,6 +169,11 @@ def _open(path: Path) -> tuple[Store, Path | PurePosixPath]:
             f"{path} holds {len(tubs)} tubs ({listed}); pack one alone, or unpack it and give their paths."
         )
     return store, tubs[0]
+
+
+def _marks(name: PurePosixPath) -> bool:
+    """Say whether a file in an archive is that of a tub."""
+    return name.name == "manifest.json" or _RECORD.fullmatch(name.name) is not None
 
 
 def _lacks(path: Path, what: str, wanted: tuple[str, ...], fields: Counter[str]) -> str:

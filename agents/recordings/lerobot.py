@@ -31,6 +31,7 @@ from agents.recordings.reading.clock import read_clock
 from agents.recordings.reading.columns import unit_of
 from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_json
 from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.parquet import ParquetCells, parquet, picture_bytes
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 from agents.recordings.reading.video import VideoFile
 
@@ -409,11 +410,8 @@ class ParquetPictures:
     """
 
     def __init__(self, file: Path, column: str, rows: NDArray[np.int64]) -> None:
-        self.file, self.column, self.rows = file, column, rows
-        source = parquet().ParquetFile(file)
-        sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
-        self._ends = np.cumsum(sizes)
-        self._group: tuple[int, list[Any]] = (-1, [])
+        self.rows = rows
+        self._cells = ParquetCells(file, column)
         first = self._picture(int(rows[0]))
         if first is None or first.shape[0] * first.shape[1] > MOST_PIXELS:
             raise DamagedFile(f"{file} holds no picture in its column {column}")
@@ -432,27 +430,8 @@ class ParquetPictures:
         return frames, good
 
     def _picture(self, row: int) -> NDArray[np.uint8] | None:
-        group = int(np.searchsorted(self._ends, row, side="right"))
-        if self._group[0] != group:
-            try:
-                table = parquet().ParquetFile(self.file).read_row_group(group, columns=[self.column])
-                self._group = (group, table.column(self.column).to_pylist())
-            except Exception:  # damaged pages
-                self._group = (group, [])
-        first = int(self._ends[group - 1]) if group else 0
-        cells = self._group[1]
-        cell = cells[row - first] if row - first < len(cells) else None
-        content = cell.get("bytes") if isinstance(cell, dict) else cell
-        return decode_picture(content) if isinstance(content, bytes) and content else None
-
-
-def parquet() -> Any:
-    """Return `pyarrow.parquet`, or say how to get it."""
-    try:
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("LeRobot data sets need pyarrow", name="pyarrow") from error
-    return pq
+        content = picture_bytes(self._cells[row])
+        return None if content is None else decode_picture(content)
 
 
 def _own_meta(path: Path) -> dict[int, dict[str, Any]] | None:

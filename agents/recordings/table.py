@@ -2,6 +2,7 @@
 
     labels.csv + pictures      a column with each row's picture, or with the number that its name bears
     labels.csv + drive.mp4     a column with the frame's number, or time stamps on the video's clock
+    train.parquet              a column that holds the pictures themselves, as Hugging Face's data sets have it
     data.txt + pictures        lines "12.jpg 3.25", as in driving_dataset
     interpolated.csv           Udacity's second challenge: radians at the steering wheel, three cameras, of which one
                                counts
@@ -16,7 +17,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -44,15 +47,16 @@ from agents.recordings.reading.numbered import (
     running_numbers,
     stamps_in_names,
 )
+from agents.recordings.reading.parquet import has_pictures
 from agents.recordings.reading.pictures import SUFFIXES as PICTURES
 from agents.recordings.reading.pictures import is_picture_name
-from agents.recordings.reading.places import Places, told_apart
-from agents.recordings.reading.store import Folder
-from agents.recordings.reading.tables import Table, decode_text, read_table
+from agents.recordings.reading.places import AnyPath, Disk, Packed, Places, Tree, told_apart
+from agents.recordings.reading.store import ARCHIVES, Folder, Store, files_in, is_archive, open_archive
+from agents.recordings.reading.tables import PARQUET, Table, decode_text, read_table
 from agents.recordings.reading.video import SUFFIXES as VIDEOS
 from agents.recordings.reading.video import VideoFile
 
-EXPECTS = "a table (.csv or .parquet) beside pictures or a video, or a video with --table"
+EXPECTS = "a table (.csv or .parquet) beside pictures (also as .zip or .tar.gz) or a video, or a video with --table"
 """What a path of this format looks like."""
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 """Ends of the names of tables."""
@@ -68,9 +72,14 @@ _COUNTERS = ("frame", "frame id", "frame index", "frame number", "frame no", "vi
 
 
 def recognises(path: Path) -> bool:
-    """Say whether a path is a table, a video, or a folder with a table and pictures or a video."""
+    """Say whether a path is a table, a video, or a folder or archive with a table and pictures or a video.
+
+    What is in archives of no other format, and whether they can be read at all, is said when they are read.
+    """
     if path.is_dir():
         return _in_folder(path) is not None
+    if is_archive(path):
+        return True
     if path.suffix.lower() in TEXTS:
         return path.is_file() and _lists_pictures(path)
     return path.suffix.lower() in (*TABLES, *VIDEOS) and path.is_file()
@@ -80,17 +89,32 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     """Read a table with what lies beside it.
 
     Args:
-        path: The table, the video, or the folder of both.
+        path: The table, the video, or the folder or archive of both.
         options: The table, columns, units, side, offset, clock.
 
     Raises:
         ValueError: if there is no table, a column that is needed cannot be told, or neither pictures nor a video are
             found.
     """
-    table_path, video_path, folder = _parts(path, options)
     skipped: Counter[str] = Counter()
     notices: list[str] = []
-    table = read_table(table_path)
+    store: Store
+    tree: Tree
+    table_path: AnyPath
+    folder: AnyPath
+    video_path: Path | None
+    if is_archive(path):
+        store = open_archive(path)
+        if store.ends_early:
+            notices.append(f"the archive is damaged ({store.ends_early}); what stands before that is read")
+        tree, video_path = Packed(store.index), None
+        table_path = _packed_table(path) if options.table is None else _existing(options.table)
+        folder = table_path.parent if options.table is None else PurePosixPath()
+    else:
+        tree = Disk()
+        table_path, video_path, folder = _parts(path, options)
+        store = Folder(Path(folder))
+    table = read_table(table_path, store if options.table is None else None)
     notices += table.notices
     if table.damaged:
         skipped["row with columns missing or damaged"] += table.damaged
@@ -110,7 +134,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     )
     numbered = None
     if not pictured and video_path is None:
-        numbered = _numbered(table, columns, folder, table_path, notices)
+        numbered = _numbered(table, columns, tree, folder, table_path, notices)
     if pictured:
         ahead, reason = looking_ahead(table, columns.places["centre"])
         if reason is not None:
@@ -129,21 +153,43 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     if not unit and options.degrees is None and "angle" in columns.names[columns.places["steering"]].lower():
         notices.append("the angle is taken to be a share of full lock; otherwise --degrees says what full lock is")
     if (pictured or numbered is not None) and video_path is None:
-        return _with_pictures(path, table, columns, steering, folder, numbered, options, skipped, notices)
+        held = table.pictures.get(columns.places["centre"]) if pictured else None
+        if held is not None:
+            numbered, store = [PurePosixPath(cell) for cell in table.column(columns.places["centre"])], held
+        found = _Found(tree, folder, store, numbered)
+        return _with_pictures(path, table, columns, steering, found, options, skipped, notices)
+    if is_archive(path):
+        raise ValueError(
+            f"{path} has no pictures that the rows of {table_path.name} name; videos are read unpacked only: unpack "
+            "it and give the path of its folder."
+        )
     if video_path is None:
-        video_path = _beside(table_path)
+        video_path = _beside(Path(table_path))
     return _with_video(path, table, columns, steering, video_path, options, skipped, notices)
 
 
-def _numbered(table: Table, columns: Columns, folder: Path, name: Path, notices: list[str]) -> list[Path] | None:
+@dataclass
+class _Found:
+    """Where the pictures of a table lie."""
+
+    tree: Tree
+    folder: AnyPath
+    store: Store
+    files: Sequence[AnyPath] | None
+    """`[n]` those of the rows, where they are known already."""
+
+
+def _numbered(
+    table: Table, columns: Columns, tree: Tree, folder: AnyPath, name: AnyPath, notices: list[str]
+) -> list[AnyPath] | None:
     """Find the pictures that rows mean by their number; None where no column and no pictures are of that kind."""
-    if any(entry.suffix.lower() in VIDEOS for entry in folder.iterdir()):
+    if any(PurePosixPath(entry).suffix.lower() in VIDEOS for entry in tree.files(str(folder))):
         return None
     for meaning in ("centre", "frame", "time"):
         index = {str(key): place for key, place in columns.places.items()}.get(meaning)
         if index is None:
             continue
-        found = pictures_of_numbers(folder, table.column(index), columns.names[index], name)
+        found = pictures_of_numbers(tree, folder, table.column(index), columns.names[index], name)
         if found is not None:
             notices.append(f"pictures are found by their numbers in the column {columns.names[index]!r}")
             return found
@@ -155,24 +201,26 @@ def _with_pictures(
     table: Table,
     columns: Columns,
     steering: NDArray[np.float64],
-    folder: Path,
-    numbered: list[Path] | None,
+    found: _Found,
     options: ReadOptions,
     skipped: Counter[str],
     notices: list[str],
 ) -> EpisodeSet:
-    """Read rows that name a picture each, or whose pictures were found by their numbers."""
+    """Read rows that name a picture each, or whose pictures were found already."""
     named = np.arange(len(table.rows))
-    if numbered is None:
+    if found.files is None:
         cells = table.column(columns.places["centre"])
         named = np.asarray([row for row, cell in enumerate(cells) if is_picture_name(cell)], np.int64)
         if len(named) < len(cells):
             skipped["no picture named"] += len(cells) - len(named)
-        places = Places(folder)
+        places = Places(found.folder, tree=found.tree)
         files = [places.find(cells[row]) for row in named]
         good = told_apart([cells[row] for row in named], files, steering[named], skipped)
     else:
-        files, good = list(numbered), np.ones(len(numbered), bool)
+        files = list(found.files)
+        good = np.asarray([file.name != "" for file in files])
+        if not good.all():
+            skipped["no picture in the row"] += int((~good).sum())
     # Rows without a label take time, too; repeats take none.
     index = running_numbers(files)
     if "time" not in columns and (numbers := numbers_in_names(files)) is not None:
@@ -190,9 +238,9 @@ def _with_pictures(
     sittings = None if np.isfinite(stamps_s).any() else folders_of(files).tolist()
     order, clock = arrange(files, stamps_s, index, sittings, USUAL_PERIOD_S, options, skipped, notices)
     chosen = usable[order]
-    records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), Folder(folder))
+    records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), found.store)
     meta = {"source": str(path), "renderer": "camera", "extra": {"format": "table"}}
-    episodes = picture_episodes(records, clock, meta, options, skipped)
+    episodes = picture_episodes(records, clock, meta, options, skipped, notices)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
@@ -377,6 +425,33 @@ def _count(video: VideoFile) -> int:
         low += step
 
 
+def _packed_table(path: Path) -> PurePosixPath:
+    """Return the one table in an archive.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    store = open_archive(path)
+    files = files_in(path)
+    tables = [name for name in files if name.suffix.lower() in TABLES]
+    if not tables:
+        texts = [name for name in files if name.suffix.lower() in TEXTS]
+        tables = [name for name in texts if lists_pictures(store.read(name)[:4096])]
+    tables = [name for name in tables if name.parent == tables[0].parent]
+    if len(tables) == 1:
+        return tables[0]
+    if tables:
+        listed = ", ".join(map(str, tables[:6]))
+        raise ValueError(f"{path} holds {len(tables)} tables ({listed}): unpack it and give the path of the right one.")
+    packed = next((name for name in files if name.name.lower().endswith(ARCHIVES)), None)
+    what = f"{len(files):,} files" if files else "no file"
+    raise ValueError(
+        f"{path} holds {what}, and neither a Donkeycar tub, a Udacity log nor a table of labels among them. "
+        + (f"It holds an archive, {packed}: " if packed else "Recordings of other kinds are read unpacked only: ")
+        + "unpack it and give the path of what is inside."
+    )
+
+
 def _parts(path: Path, options: ReadOptions) -> tuple[Path, Path | None, Path]:
     """Return the table, the video when one was named, and the folder that pictures are named from."""
     suffix = path.suffix.lower()
@@ -408,7 +483,7 @@ def _in_folder(folder: Path) -> Path | None:
     has_frames = any(
         entry.suffix.lower() in (*VIDEOS, *PICTURES) or (entry.is_dir() and _holds_pictures(entry))
         for entry in folder.iterdir()
-    )
+    ) or (tables[0].suffix.lower() in PARQUET and has_pictures(tables[0]))
     return tables[0] if has_frames else None
 
 
@@ -425,7 +500,12 @@ def tables_in(folder: Path) -> list[Path]:
 def _lists_pictures(file: Path) -> bool:
     """Say whether a text file names pictures near its beginning."""
     with file.open("rb") as content:
-        head, _ = decode_text(content.read(4096))
+        return lists_pictures(content.read(4096))
+
+
+def lists_pictures(beginning: bytes) -> bool:
+    """Say whether a text names pictures near its beginning."""
+    head, _ = decode_text(beginning)
     return any(is_picture_name(word) for word in re.split(r"[\s,;|\"']+", head))
 
 

@@ -1,4 +1,4 @@
-"""Logs of the Udacity simulator: `driving_log.csv` beside `IMG/`.
+"""Logs of the Udacity simulator: `driving_log.csv` beside `IMG/`, as a folder or packed (.zip, .tar.gz).
 
 Columns: centre, left and right picture, steering, throttle, brake, speed; where a header stands, it decides. Rows' own
 paths are tried first where they lie below the log; else, being those of the machine that recorded, their file names
@@ -8,7 +8,6 @@ The only clock is in the file names: `center_2018_07_16_17_11_43_382.jpg`. Rows 
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from datetime import datetime, timezone
@@ -35,11 +34,11 @@ from agents.recordings.reading.columns import (
 from agents.recordings.reading.labels import check_sides, labels, steering_fractions
 from agents.recordings.reading.numbered import running_numbers
 from agents.recordings.reading.pictures import is_picture_name
-from agents.recordings.reading.places import Places, told_apart
-from agents.recordings.reading.store import Folder
+from agents.recordings.reading.places import Disk, Packed, Places, Tree, told_apart
+from agents.recordings.reading.store import Folder, Store, files_in, is_archive, open_archive
 from agents.recordings.reading.tables import Table, read_table
 
-EXPECTS = "a Udacity log (a directory with driving_log.csv and IMG, or the .csv itself)"
+EXPECTS = "a Udacity log (a directory with driving_log.csv and IMG, or the .csv itself, or both as .zip or .tar.gz)"
 """What a path of this format looks like."""
 USUAL_PERIOD_S = 1 / 15
 """The simulator records close to 15 frames a second."""
@@ -50,7 +49,9 @@ _STAMP = re.compile(r"(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\D*$")
 
 
 def recognises(path: Path) -> bool:
-    """Say whether a path is a log: a directory with `driving_log.csv`, or a file of that kind."""
+    """Say whether a path is a log: a directory with `driving_log.csv`, a file of that kind, or an archive with one."""
+    if is_archive(path):
+        return bool(_packed_logs(path))
     if (path / "driving_log.csv").is_file():
         return True
     if path.suffix.lower() != ".csv" or not path.is_file():
@@ -62,7 +63,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     """Read a log.
 
     Args:
-        path: The CSV file or its directory.
+        path: The CSV file, its directory, or an archive.
         options: Nominal period, longest gap, side cameras, columns, units.
 
     Returns:
@@ -72,10 +73,10 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     Raises:
         ValueError: if the file is no such log, its pictures are missing, or pictures differ in size.
     """
-    log = path / "driving_log.csv" if path.is_dir() else path
     skipped: Counter[str] = Counter()
     notices: list[str] = []
-    table = read_table(log)
+    store, tree, log = _open(path, notices)
+    table = read_table(log, store)
     notices += table.notices
     if log.name != "driving_log.csv" and options.positive == "auto":
         notices.append(
@@ -111,12 +112,13 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     check_sides(raw, table, columns, options, log, any_scale=False)
     if not np.isfinite(steering).any():
         return EpisodeSet((), dict(skipped), tuple(notices))
-    places = Places(log.parent)
+    places = Places(log.parent, tree=tree)
     centres = [places.find(row[centre]) for row in rows]
-    if not any(os.path.isfile(found) for found in centres):
+    if not any(tree.is_file(str(found)) for found in centres):
+        inside = f" in {path}" if is_archive(path) else ""
         raise ValueError(
-            f"{log.parent / 'IMG'} should hold the pictures that {log.name} names; none of them is there (looked for "
-            f"{rows[0][centre][:80]!r}). Copy them beside the log."
+            f"{log.parent / 'IMG'}{inside} should hold the pictures that {log.name} names; none of them is there "
+            f"(looked for {rows[0][centre][:80]!r}). Copy them beside the log."
         )
     apart = told_apart([row[centre] for row in rows], centres, steering, skipped)
     # Rows without a label take time, too; repeats take none.
@@ -141,8 +143,8 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             continue
         missing: Counter[str] = Counter()
         pictures = [places.find(rows[row][columns.places[meaning]]) for row in chosen]
-        records = Records(pictures, np.clip(steering[chosen] + shift, -1, 1), extras, Folder(log.parent))
-        episodes += _camera(records, clock, str(path), camera, options, missing)
+        records = Records(pictures, np.clip(steering[chosen] + shift, -1, 1), extras, store)
+        episodes += _camera(records, clock, str(path), camera, options, missing, notices if camera == "centre" else [])
         if camera == "centre":
             skipped += missing
         elif missing:
@@ -152,12 +154,47 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
+def _open(path: Path, notices: list[str]) -> tuple[Store, Tree, Path | PurePosixPath]:
+    """Return where the files lie, and the log there.
+
+    Raises:
+        ValueError: if an archive holds several logs.
+    """
+    if not is_archive(path):
+        log = path / "driving_log.csv" if path.is_dir() else path
+        return Folder(log.parent), Disk(), log
+    store = open_archive(path)
+    if store.ends_early:
+        notices.append(f"the archive is damaged ({store.ends_early}); what stands before that is read")
+    logs = _packed_logs(path)
+    if len(logs) > 1:
+        listed = ", ".join(map(str, logs[:5]))
+        raise ValueError(
+            f"{path} holds {len(logs)} logs ({listed}); pack one alone, or unpack it and give their paths."
+        )
+    return store, Packed(store.index), logs[0]
+
+
+def _packed_logs(path: Path) -> list[PurePosixPath]:
+    """Return the logs in an archive: those of the usual name, else other tables beside a folder IMG."""
+    files = files_in(path)
+    named = [name for name in files if name.name == "driving_log.csv"]
+    beside = {name.parent.parent for name in files if name.parent.name == "IMG"}
+    return named or [name for name in files if name.suffix.lower() == ".csv" and name.parent in beside]
+
+
 def _camera(
-    records: Records, clock: Clock, source: str, camera: str, options: ReadOptions, skipped: Counter[str]
+    records: Records,
+    clock: Clock,
+    source: str,
+    camera: str,
+    options: ReadOptions,
+    skipped: Counter[str],
+    notices: list[str],
 ) -> list[Episode]:
     """Assemble the episodes of one camera."""
     meta = {"source": source, "vehicle": "udacity", "renderer": "camera", "extra": {"camera": camera}}
-    return picture_episodes(records, clock, meta, options, skipped)
+    return picture_episodes(records, clock, meta, options, skipped, notices)
 
 
 def _extras(table: Table, columns: Columns, chosen: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

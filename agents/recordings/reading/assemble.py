@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from agents.recordings.episodes import Episode, EpisodeMeta, FrameSource
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.clock import Clock
-from agents.recordings.reading.pictures import BadPicture, PictureFiles, check_picture
+from agents.recordings.reading.pictures import BadPicture, PictureFiles, bits_used, check_picture
 from agents.recordings.reading.store import Folder, Store
+
+_SAMPLE = 32  # pictures that are looked at for how bright they get
 
 
 @dataclass
@@ -41,7 +43,12 @@ class Records:
 
 
 def picture_episodes(
-    records: Records, clock: Clock, meta: Mapping[str, Any], options: ReadOptions, skipped: Counter[str]
+    records: Records,
+    clock: Clock,
+    meta: Mapping[str, Any],
+    options: ReadOptions,
+    skipped: Counter[str],
+    notices: list[str],
 ) -> list[Episode]:
     """Check the pictures and cut the records into episodes.
 
@@ -51,6 +58,7 @@ def picture_episodes(
         meta: Fields of `EpisodeMeta` besides size, period and start.
         options: Longest gap.
         skipped: Counts of records left out; bad pictures are added.
+        notices: What was decided is said here.
 
     Returns:
         Episodes in order; none when no picture is good.
@@ -61,13 +69,26 @@ def picture_episodes(
     keep, size, digests = _check_pictures(records, skipped)
     if size is None:
         return []
+    bits = _depth(records, keep, notices)
     episodes = []
     for rows in cut_rows(keep, clock, options):
         paths = [records.pictures[row] for row in rows]
         store = None if isinstance(records.store, Folder) else records.store
-        source = PictureFiles(paths, *size, store, records.as_stored)
+        source = PictureFiles(paths, *size, store, records.as_stored, bits)
         episodes.append(make_episode(records.steering, records.extras, clock, rows, size, source, meta, digests))
     return episodes
+
+
+def _depth(records: Records, keep: NDArray[np.int64], notices: list[str]) -> int:
+    """Return how many bits a channel pictures of 16 use, by a sample of them."""
+    chosen = keep[np.unique(np.linspace(0, len(keep) - 1, _SAMPLE).astype(np.int64))]
+    contents = (records.store.read(records.pictures[row]) for row in chosen)
+    if bits_used([next(contents)]) is None:
+        return 16
+    bits = bits_used(records.store.read(records.pictures[row]) for row in chosen) or 16
+    if bits < 16:
+        notices.append(f"pictures have 16 bits a channel, of which {bits} are used: the upper 8 of these are shown")
+    return bits
 
 
 def cut_rows(keep: NDArray[np.int64], clock: Clock, options: ReadOptions) -> list[NDArray[np.int64]]:

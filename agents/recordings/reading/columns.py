@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -84,7 +84,7 @@ class Columns:
         return meaning in self.places
 
 
-def find_columns(table: Table, options: ReadOptions, name: Path | str, need: Sequence[Meaning]) -> Columns:
+def find_columns(table: Table, options: ReadOptions, name: PurePath | str, need: Sequence[Meaning]) -> Columns:
     """Find out what each column is.
 
     Args:
@@ -137,7 +137,7 @@ def find_columns(table: Table, options: ReadOptions, name: Path | str, need: Seq
     return Columns(places, {meaning: unit for meaning, unit in units.items() if unit}, names)
 
 
-def _index_of(wanted: str, names: Sequence[str], name: Path | str) -> int:
+def _index_of(wanted: str, names: Sequence[str], name: PurePath | str) -> int:
     for same in (lambda n: n == wanted, lambda n: n.strip().lower() == wanted.strip().lower()):
         found = [index for index, known in enumerate(names) if same(known)]
         if found:
@@ -223,7 +223,7 @@ def _split(name: str) -> tuple[str, str]:
     return " ".join(parts), unit
 
 
-def _by_content(table: Table, name: Path | str, options: ReadOptions) -> dict[Meaning, int]:
+def _by_content(table: Table, name: PurePath | str, options: ReadOptions) -> dict[Meaning, int]:
     """Find the columns of a log without a header: pictures by their names, numbers behind them by their order.
 
     Of columns that the options name nothing more has to be known.

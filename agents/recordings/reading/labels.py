@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ _FEW = 10  # of so few labels all may lie on one side
 _MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 
 
-def labels(table: Table, columns: Columns, name: Path | str) -> NDArray[np.float64]:
+def labels(table: Table, columns: Columns, name: PurePath | str) -> NDArray[np.float64]:
     """Return the steering column as float64 `[n]`; NaN where the cell is empty or says that there is none.
 
     A unit that stands in every cell ("12.5 %") becomes that of the column.
@@ -60,7 +60,7 @@ def steering_fractions(
     skipped: Counter[str],
     notices: list[str],
     *,
-    name: Path | str,
+    name: PurePath | str,
     usual_side: Literal["left", "right"],
     unit: str = "",
     usual_lock_deg: float | None = None,
@@ -143,7 +143,7 @@ def check_sides(
     table: Table,
     columns: Columns,
     options: ReadOptions,
-    name: Path | str,
+    name: PurePath | str,
     any_scale: bool,
 ) -> None:
     """Refuse labels that have no sign: those of a servo or a stick, whose straight ahead is not 0, or bare magnitudes.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.reading.files import number
 from agents.recordings.reading.pictures import SUFFIXES
+from agents.recordings.reading.places import AnyPath, Tree
 from agents.recordings.reading.stamps import Stamps, epoch_unit, is_moment, read_stamps
 
 _LAST_NUMBER = re.compile(r"(.*?)(\d{1,15})(\D*)")
@@ -18,7 +19,7 @@ _MOST_SPARSE = 20  # numbers for each picture: some were left out, or belong to 
 _MOST_OUT = 0.1  # share of rows that may lack their picture
 
 
-def numbers_in_names(files: Sequence[Path]) -> NDArray[np.int64] | None:
+def numbers_in_names(files: Sequence[PurePath]) -> NDArray[np.int64] | None:
     """Return the running numbers that pictures bear, `[n]`, in their smallest step; None without such.
 
     In each folder names differ in one number alone, and so many are there that they can be no names drawn by chance.
@@ -44,19 +45,19 @@ def numbers_in_names(files: Sequence[Path]) -> NDArray[np.int64] | None:
     return numbers
 
 
-def folders_of(files: Sequence[Path]) -> NDArray[np.int64]:
+def folders_of(files: Sequence[PurePath]) -> NDArray[np.int64]:
     """Return the number of each picture's folder, `[n]`, in the order of their first rows."""
-    ranks: dict[Path, int] = {}
+    ranks: dict[PurePath, int] = {}
     return np.asarray([ranks.setdefault(file.parent, len(ranks)) for file in files], np.int64)
 
 
-def running_numbers(files: Sequence[Path]) -> NDArray[np.int64]:
+def running_numbers(files: Sequence[PurePath]) -> NDArray[np.int64]:
     """Return how many other pictures come before each, `[n]`: repeats have the number of the first."""
-    ranks: dict[Path, int] = {}
+    ranks: dict[PurePath, int] = {}
     return np.asarray([ranks.setdefault(file, len(ranks)) for file in files], np.int64)
 
 
-def stamps_in_names(files: Sequence[Path], notices: list[str]) -> Stamps:
+def stamps_in_names(files: Sequence[PurePath], notices: list[str]) -> Stamps:
     """Return the time stamps in pictures' names, such as `1479425441182877835.jpg`; NaN throughout without such."""
     cores = [re.sub(r"^\D+|\D+$", "", file.stem) for file in files]
     if not cores or not all(is_moment(core) or epoch_unit(number(core)) for core in cores):
@@ -65,10 +66,13 @@ def stamps_in_names(files: Sequence[Path], notices: list[str]) -> Stamps:
     return read_stamps(cores, "", None, notices)
 
 
-def pictures_of_numbers(folder: Path, cells: Sequence[str], column: str, name: Path) -> list[Path] | None:
+def pictures_of_numbers(
+    tree: Tree, folder: AnyPath, cells: Sequence[str], column: str, name: PurePath
+) -> list[AnyPath] | None:
     """Find the pictures that rows mean by a number or a name without its ending.
 
     Args:
+        tree: The file system or an archive.
         folder: Where the table lies; the pictures lie there or in one folder below.
         cells: `[n]` such as `17` for `frame_000017.png`.
         column: Its name, for messages.
@@ -80,11 +84,12 @@ def pictures_of_numbers(folder: Path, cells: Sequence[str], column: str, name: P
     Raises:
         ValueError: if rows and pictures count from different numbers.
     """
-    folders = [folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())]
-    best: list[Path] | None = None
+    kind = type(folder)
+    folders = [folder, *map(kind, tree.folders(str(folder)))]
+    best: Sequence[AnyPath] | None = None
     fewest = _MOST_OUT * len(cells)
     for place in folders:
-        files = [entry for entry in place.iterdir() if entry.suffix.lower() in SUFFIXES]
+        files = [place / entry for entry in tree.files(str(place)) if kind(entry).suffix.lower() in SUFFIXES]
         if not files:
             continue
         stems = {file.stem: file for file in files}
@@ -106,7 +111,7 @@ def pictures_of_numbers(folder: Path, cells: Sequence[str], column: str, name: P
     return best
 
 
-def _number_of(file: Path) -> int:
+def _number_of(file: PurePath) -> int:
     match = _LAST_NUMBER.fullmatch(file.stem)
     return int(match[2]) if match else -1
 

@@ -3,6 +3,9 @@
 `check_picture` reads a header and checks that the file is complete, without decoding: cheap enough for every file at
 load. `PictureFiles` decodes when frames are asked for. A picture that passes the first and fails the second is stood in
 for by its nearest good neighbour and marked, and the log says so once.
+
+Pictures of 16 bits a channel often hold less, such as the 10, 12 or 14 bits of a sensor, whose upper 8 of 16 would be
+black: `bits_used` finds out how many bits a recording uses.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -34,6 +37,8 @@ MOST_PIXELS = 40_000_000
 
 _LOG = logging.getLogger(__name__)
 _NPY = b"\x93NUMPY"
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that sensors give
+_NOT_SPECKS = 0.999  # share of a picture's values that count: a few hot pixels say nothing
 
 
 class BadPicture(ValueError):
@@ -91,23 +96,73 @@ def is_picture_name(field: str) -> bool:
     return field.strip().lower().endswith((*SUFFIXES, *OTHER_SUFFIXES))
 
 
-def decode_picture(content: bytes, as_stored: bool = False) -> NDArray[np.uint8] | None:
+def is_picture(content: bytes) -> bool:
+    """Say whether bytes are a complete picture of a kind that is read."""
+    try:
+        height, width = _size(content)
+    except BadPicture:
+        return False
+    return 0 < height * width <= MOST_PIXELS
+
+
+def decode_picture(content: bytes, as_stored: bool = False, bits: int = 16) -> NDArray[np.uint8] | None:
     """Decode a picture to uint8 `[H, W, 3]` RGB; None when it cannot be done.
 
     A JPEG whose camera was held upside down or on its side, and noted it, is turned upright, as every viewer does,
-    unless `as_stored`.
+    unless `as_stored`. Of a picture with 16 bits a channel, `bits` are used, and the upper 8 of these are shown.
     """
     if content.startswith(_NPY):
-        return _decode_npy(content)
+        return _shown(_decode_npy(content), bits)
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        picture = _decode_deep(content)
+        if picture is None:
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if picture is None:
             return None
-        frame = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-        return frame if as_stored else upright(frame, orientation(content))
+        frame = _shown(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), bits)
+        return frame if as_stored or frame is None else upright(frame, orientation(content))
     except (cv2.error, MemoryError):
         return None
+
+
+def bits_used(contents: Iterable[bytes]) -> int | None:
+    """Return how many bits a channel pictures of 16 use, by their brightest values; None where none has 16.
+
+    Args:
+        contents: A sample of the files of one recording.
+    """
+    most = -1
+    for content in contents:
+        if content.startswith(_NPY):
+            picture = _decode_npy(content)
+        else:
+            picture = _decode_deep(content)
+        if picture is not None and picture.dtype == np.uint16:
+            most = max(most, int(np.quantile(picture, _NOT_SPECKS)))
+    return None if most < 0 else next(bits for bits in _DEPTHS if most < 1 << bits)
+
+
+def _decode_deep(content: bytes) -> NDArray[Any] | None:
+    """Decode a PNG, TIFF or PNM of 16 bits a channel to uint16 `[H, W, 3]` BGR; None where it is none."""
+    if content.startswith(b"\x89PNG"):
+        if content[24:25] != b"\x10":  # the depth, in the header that comes first
+            return None
+    elif content[:4] not in (b"II*\0", b"MM\0*") and content[:2] not in (b"P5", b"P6"):
+        return None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except (cv2.error, MemoryError):
+        return None
+    return picture if picture is not None and picture.dtype == np.uint16 else None
+
+
+def _shown(picture: NDArray[Any] | None, bits: int) -> NDArray[np.uint8] | None:
+    """Return the upper 8 of the bits used, as uint8."""
+    if picture is None or picture.dtype != np.uint16:
+        return picture if picture is None else picture.astype(np.uint8, copy=False)
+    return np.minimum(picture >> (bits - 8), 255).astype(np.uint8)
 
 
 def orientation(content: bytes) -> int:
@@ -143,6 +198,7 @@ class PictureFiles:
         width: W of every picture, pixels.
         store: Where the files lie; the file system when None.
         as_stored: Show pictures as stored, although their camera noted that it was turned.
+        bits: Bits a channel that pictures of 16 use.
     """
 
     def __init__(
@@ -152,11 +208,13 @@ class PictureFiles:
         width: int,
         store: Store | None = None,
         as_stored: bool = False,
+        bits: int = 16,
     ) -> None:
         self.paths = tuple(paths)
         self.height = height
         self.width = width
         self.as_stored = as_stored
+        self.bits = bits
         self.store: Store = Folder(Path()) if store is None else store
         self._reported = False
 
@@ -184,7 +242,7 @@ class PictureFiles:
     def _decode(self, index: int, out: NDArray[np.uint8]) -> bool:
         """Decode one picture into uint8 `[H, W, 3]`; False when it cannot be done."""
         try:
-            picture = decode_picture(self.content(index), self.as_stored)
+            picture = decode_picture(self.content(index), self.as_stored, self.bits)
         except (OSError, DamagedFile):
             return False
         if picture is None or picture.shape != out.shape:
@@ -294,16 +352,22 @@ def _npy_shape(content: bytes) -> tuple[int, ...]:
         shape, dtype, _ = npy_header(io.BytesIO(content), "picture", len(content))
     except DamagedFile as error:
         raise BadPicture("picture file truncated" if "cut short" in str(error) else "picture header damaged") from None
-    if dtype != np.uint8 or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
-        raise BadPicture("array that is no picture (uint8 [H, W] or [H, W, 3])")
+    if (
+        dtype.kind != "u"
+        or dtype.itemsize > 2
+        or len(shape) not in (2, 3)
+        or (len(shape) == 3 and shape[2] not in (1, 3))
+    ):
+        raise BadPicture("array that is no picture (uint8 or uint16, [H, W] or [H, W, 3])")
     return shape
 
 
-def _decode_npy(content: bytes) -> NDArray[np.uint8] | None:
+def _decode_npy(content: bytes) -> NDArray[Any] | None:
     try:
         shape = _npy_shape(content)
-        _, _, start = npy_header(file := io.BytesIO(content), "picture", len(content))
-        picture = np.frombuffer(file.getvalue(), np.uint8, int(np.prod(shape)), start).reshape(shape)
+        _, dtype, start = npy_header(file := io.BytesIO(content), "picture", len(content))
+        picture = np.frombuffer(file.getvalue(), dtype, int(np.prod(shape)), start).reshape(shape)
+        picture = picture.astype(dtype.newbyteorder("="), copy=False)
     except (ValueError, MemoryError):
         return None
     if picture.ndim == 2:

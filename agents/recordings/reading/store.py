@@ -1,7 +1,7 @@
 """Where the files of a recording lie: a folder, a zip, or a tar file with or without gzip, read without unpacking.
 
-    with_store = open_store(Path("tub.tar.gz"))
-    with_store.read(PurePosixPath("tub/images/0_cam_image_array_.jpg"))
+    store = open_archive(Path("tub.tar.gz"))
+    store.read(PurePosixPath("tub/images/0_cam_image_array_.jpg"))
 
 A gzip stream can only be read forwards. While it is passed the first time, the state of the decompressor is kept every
 so often (a mark takes some 40 kB), so that later any place is reached by decompressing at most one stretch again.
@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
@@ -320,9 +321,29 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES) and path.is_file()
 
 
-def open_store(path: Path) -> Folder | ZipStore | TarStore:
-    """Open a folder or an archive."""
-    if not is_archive(path):
-        return Folder(path)
+def open_archive(path: Path) -> ZipStore | TarStore:
+    """Open an archive; one that was just opened, and did not change, is not read again.
+
+    Raises:
+        DamagedFile: if it is none.
+    """
+    facts = path.stat()
+    return _open(path.absolute(), path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=4)
+def _open(key: Path, path: Path, changed_ns: int, size: int) -> ZipStore | TarStore:
     check_fetched(path)
     return ZipStore(path) if path.name.lower().endswith(".zip") else TarStore(path)
+
+
+def files_in(path: Path) -> list[PurePosixPath]:
+    """Return the names of the files in an archive, the shallowest first; none where it cannot be read.
+
+    Hidden files are passed over: macOS packs notes of its own beside files of other disks.
+    """
+    try:
+        found = [name for name in open_archive(path).index if not name.name.startswith(".")]
+    except (OSError, ValueError):
+        return []
+    return sorted(found, key=lambda name: (len(name.parts), str(name)))

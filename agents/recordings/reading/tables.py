@@ -13,19 +13,23 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from agents.recordings.reading.files import DamagedFile, check_fetched, check_regular, one_line, read_bytes
+from agents.recordings.reading.files import DamagedFile, check_fetched, read_bytes
+from agents.recordings.reading.parquet import read_parquet
 from agents.recordings.reading.pictures import is_picture_name
+from agents.recordings.reading.store import Folder, Store
 
 MOST_BYTES = 200 << 20
 """Longest table that is read, bytes: some thirty hours of an ordinary log."""
 MOST_COLUMNS = 1000
 """A row with more columns belongs to no log."""
+PARQUET = (".parquet", ".pq")
+"""Ends of the names of parquet files."""
 SEPARATORS = (",", ";", "\t", "|")
 """Tried in this order; of equals the first wins."""
 LONGEST_PREAMBLE = 50
@@ -59,22 +63,36 @@ class Table:
     """Rows left out because they have another number of columns than the others."""
     notices: list[str] = field(default_factory=list)
     """What had to be decided."""
+    before: list[str] = field(default_factory=list)
+    """Lines before the header."""
+    pictures: Mapping[int, Store] = field(default_factory=dict)
+    """Where the pictures lie that columns hold themselves, by index; their cells are names there."""
 
     def column(self, index: int) -> list[str]:
         """Return one column."""
         return [row[index] for row in self.rows]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path | PurePosixPath, store: Store | None = None) -> Table:
     """Read a CSV or parquet file.
+
+    Args:
+        path: The file.
+        store: The archive that it lies in; the file system when None.
 
     Raises:
         DamagedFile: if it cannot be read, is too large, or its commas could mean two things.
     """
-    check_fetched(path)
-    if path.suffix.lower() in (".parquet", ".pq"):
-        return _read_parquet(path)
-    text, encoding = decode_text(read_bytes(path, MOST_BYTES))
+    if store is not None and not isinstance(store, Folder):
+        if path.suffix.lower() in PARQUET:
+            raise DamagedFile(f"{path} in {store.place} is parquet, which is read unpacked only: unpack it.")
+        content = store.read(path, MOST_BYTES)
+    else:
+        check_fetched(path := Path(path))
+        if path.suffix.lower() in PARQUET:
+            return _read_parquet(path)
+        content = read_bytes(path, MOST_BYTES)
+    text, encoding = decode_text(content)
     table = parse_csv(text, path)
     if encoding not in ("utf-8", "utf-8-sig"):
         table.notices.append(f"read as {encoding}")
@@ -101,7 +119,7 @@ def decode_text(content: bytes) -> tuple[str, str]:
         return content.decode("utf-8", "replace"), "utf-8"
 
 
-def parse_csv(text: str, name: Path | str) -> Table:
+def parse_csv(text: str, name: PurePath | str) -> Table:
     """Parse the text of a table.
 
     Args:
@@ -121,8 +139,10 @@ def parse_csv(text: str, name: Path | str) -> Table:
     if not rows:
         return Table(None, [])
     notices = []
+    before: list[str] = []
     if preamble := _preamble(rows):
         notices.append(f"{preamble} lines before the header are passed over")
+        before = [" ".join(row) for row in rows[:preamble]]
         del rows[:preamble]
     header = rows.pop(0) if _is_header(rows[0], rows[1:2]) else None
     if header is not None:
@@ -144,6 +164,7 @@ def parse_csv(text: str, name: Path | str) -> Table:
     if joined:
         notices.append("decimals are written with a comma")
     table.notices += notices
+    table.before = before
     _turn_commas(table)
     return table
 
@@ -194,7 +215,7 @@ def _is_units(row: Sequence[str]) -> bool:
 
 
 def _without_headers(
-    rows: list[list[str]], header: list[str] | None, name: Path | str, notices: list[str]
+    rows: list[list[str]], header: list[str] | None, name: PurePath | str, notices: list[str]
 ) -> list[list[str]]:
     """Drop the headers that logs bring along when they are appended to each other.
 
@@ -221,7 +242,7 @@ def _without_headers(
     return rows
 
 
-def _rows(text: str, separator: str, name: Path | str) -> Iterator[list[str]]:
+def _rows(text: str, separator: str, name: PurePath | str) -> Iterator[list[str]]:
     try:
         for row in csv.reader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True):
             if len(row) > MOST_COLUMNS:
@@ -296,7 +317,7 @@ def _is_header(row: Sequence[str], after: Sequence[Sequence[str]]) -> bool:
 
 
 def _join_decimals(
-    rows: list[list[str]], header: list[str] | None, separator: str, name: Path | str
+    rows: list[list[str]], header: list[str] | None, separator: str, name: PurePath | str
 ) -> tuple[list[list[str]], bool]:
     """Join decimals that a comma cut in two, where that is the only way to read the rows; refuse where it may be one.
 
@@ -390,30 +411,9 @@ def _rise(cells: Sequence[str], comma: str) -> bool:
 
 def _read_parquet(path: Path) -> Table:
     """Read a parquet file; cells become text, as if they stood in a CSV file."""
-    header, columns = parquet_columns(path)
-    flat = {name: values for name, values in zip(header, columns, strict=True)}
-    names = [name for name, values in flat.items() if not any(isinstance(v, (list, dict, bytes)) for v in values[:50])]
-    rows = [list(map(_cell, row)) for row in zip(*(flat[name] for name in names), strict=True)]
-    return Table(names, rows)
-
-
-def parquet_columns(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Return the names and the values of a parquet file's columns.
-
-    Raises:
-        DamagedFile: if it cannot be read, or pyarrow is not installed.
-    """
-    try:
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path} is a parquet file, which needs pyarrow", name="pyarrow") from error
-    check_regular(path, 2 << 30)
-    try:
-        found = pq.read_table(path)
-        return list(found.column_names), [column.to_pylist() for column in found.columns]
-    # Anything: for a damaged file pyarrow lets out ArrowInvalid, OSError, NotImplementedError, MemoryError, ...
-    except Exception as error:
-        raise DamagedFile(f"{path} cannot be read as parquet ({one_line(error)}); copy it again.") from None
+    names, columns, stores = read_parquet(path)
+    rows = [list(map(_cell, row)) for row in zip(*columns, strict=True)]
+    return Table(names, rows, pictures={names.index(name): store for name, store in stores.items()})
 
 
 def _cell(value: Any) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode
-from agents.recordings.lerobot import OWN_META, dump, parquet
+from agents.recordings.lerobot import OWN_META, dump
+from agents.recordings.reading.parquet import parquet
 from agents.recordings.writers.target import Progress, Target, Written, runs_of
 from agents.runs.files import replacing, write_json, write_text
 
