@@ -55,6 +55,23 @@ ROAD_SEED = 1_000_000
 """Seed of the first road that is driven; those of the recording are far from it."""
 
 
+@dataclass(frozen=True)
+class Usual:
+    """How a task is driven unless something else is asked for: smallest radius of a bend, speeds, length of a drive."""
+
+    radius_m: float
+    speed_mps: tuple[float, float]
+    episode_s: float
+
+
+USUAL = {
+    # Gentle bends, so that most of what is to be learnt is the change of lane.
+    "sign": Usual(radius_m=3.0, speed_mps=(1.2, 2.0), episode_s=9.0),
+    # Bends that are bends, and slow enough for them to be within sight before it goes dark.
+    "blackout": Usual(radius_m=1.5, speed_mps=(0.6, 1.0), episode_s=15.0),
+}
+
+
 @checked_dataclass(frozen=True, config={"extra": "forbid"})
 class Options:
     """Learn to drive with a memory, and see whether it is there."""
@@ -72,13 +89,11 @@ class Options:
     period_s: Annotated[float, Field(ge=0.01, le=1)] = 0.1
     """Time between frames, s."""
     radius_m: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Smallest radius of a bend, m. When left out 3 for "sign", so that most of what is to be learnt is the change of
-    lane, and 1.5 for "blackout", whose bends must be bends."""
+    """Smallest radius of a bend, m; that of the task (`USUAL`) when left out, like the next two."""
     speed_mps: tuple[float, float] | None = None
-    """Range of speeds, m/s. When left out 1.2 to 2 for "sign", and 0.6 to 1 for "blackout": the bend must be within
-    sight before it goes dark."""
+    """Range of speeds, m/s."""
     episode_s: Annotated[float, Field(gt=0, le=600)] | None = None
-    """Length of a drive, and of a training window, s; 9 for "sign" and 15 for "blackout" when left out."""
+    """Length of a drive, and of a training window, s."""
     frames: PositiveInt = 36_000
     """Frames that the expert records."""
     epochs: PositiveInt = 12
@@ -109,24 +124,25 @@ class Options:
         unknown = [core for core in self.cores if core not in CORES]
         if unknown or not self.cores:
             raise ValueError(f"cores must be some of {', '.join(CORES)}, got {', '.join(unknown) or 'none'}.")
-        usual = {"radius_m": (3.0, 1.5), "speed_mps": ((1.2, 2.0), (0.6, 1.0)), "episode_s": (9.0, 15.0)}
-        for name, (sign, blackout) in usual.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, sign if self.task == "sign" else blackout)
+
+    @property
+    def drive_s(self) -> float:
+        """Length of a drive, s."""
+        return USUAL[self.task].episode_s if self.episode_s is None else self.episode_s
 
     @property
     def world(self) -> LaneKeepingConfig:
         """Where is recorded and driven: one look, steady cameras, so that memory is what is learnt."""
-        assert self.radius_m is not None and self.speed_mps is not None and self.episode_s is not None
+        usual = USUAL[self.task]
         return LaneKeepingConfig(
             vehicle="bicycle",
             period_s=self.period_s,
-            roads=RandomRoadConfig(min_lane_radius_m=self.radius_m),
-            speed_mps=self.speed_mps,
+            roads=RandomRoadConfig(min_lane_radius_m=usual.radius_m if self.radius_m is None else self.radius_m),
+            speed_mps=self.speed_mps or usual.speed_mps,
             height=self.height,
             width=self.width,
             variety=0.0,
-            episode_s=self.episode_s,
+            episode_s=self.drive_s,
             lane_sign_delay_s=self.delay_s if self.task == "sign" else None,
             blackout_s=self.dark_s if self.task == "blackout" else None,
         )
@@ -237,7 +253,7 @@ def learn(
     core: str, seed: int, options: Options, sets: tuple[EpisodeSet, EpisodeSet], directory: Path
 ) -> DrivingPolicy:
     """Train one driver on windows that are whole episodes."""
-    window = round(options.episode_s / options.world.period_s)
+    window = round(options.drive_s / options.world.period_s)
     config = PolicyConfig(
         core=core,
         core_options={"window": window} if core == "transformer" else {},
