@@ -57,18 +57,26 @@ ROAD_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Usual:
-    """How a task is driven unless something else is asked for: smallest radius of a bend, speeds, length of a drive."""
+    """How a task is learnt and driven unless something else is asked for.
+
+    Attributes:
+        radius_m: smallest radius of a bend, m.
+        speed_mps: range of speeds, m/s.
+        episode_s: length of a drive, s.
+        epochs: passes over the recording.
+    """
 
     radius_m: float
     speed_mps: tuple[float, float]
     episode_s: float
+    epochs: int
 
 
 USUAL = {
     # Gentle bends, so that most of what is to be learnt is the change of lane.
-    "sign": Usual(radius_m=3.0, speed_mps=(1.2, 2.0), episode_s=9.0),
+    "sign": Usual(radius_m=3.0, speed_mps=(1.2, 2.0), episode_s=9.0, epochs=12),
     # Bends that are bends, and slow enough for them to be within sight before it goes dark.
-    "blackout": Usual(radius_m=1.5, speed_mps=(0.6, 1.0), episode_s=15.0),
+    "blackout": Usual(radius_m=1.5, speed_mps=(0.6, 1.0), episode_s=15.0, epochs=24),
 }
 
 
@@ -96,8 +104,8 @@ class Options:
     """Length of a drive, and of a training window, s."""
     frames: PositiveInt = 36_000
     """Frames that the expert records."""
-    epochs: PositiveInt = 12
-    """Passes over the recording."""
+    epochs: PositiveInt | None = None
+    """Passes over the recording; those of the task when left out."""
     batch_size: PositiveInt = 8
     """Episodes to a step of training."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-3
@@ -261,7 +269,7 @@ def learn(
         nominal_period_s=options.world.period_s,
     )
     learning = ImitationConfig(
-        epochs=options.epochs,
+        epochs=options.epochs or USUAL[options.task].epochs,
         batch_size=options.batch_size,
         window=window,
         burn_in=0,
