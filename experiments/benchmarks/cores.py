@@ -89,6 +89,10 @@ GRID = tuple(Case(b, t, n) for n, b, t in product((19, 64, 302), (1, 32, 256, 20
 def main(config: CoresBenchmark) -> dict[str, Any]:
     """Measure and print; returns what goes into the JSON file."""
     check_json(config.json)
+    if config.plot is not None:
+        from experiments.reports.plots import check_plot
+
+        check_plot(config.plot)
     if config.quick:
         config = replace(config, turns=2, longest=min(config.longest, 256))
     torch.set_num_threads(config.threads)

@@ -43,17 +43,17 @@ def between(value: dict[str, float], digits: int) -> str:
 
 def plot_lengths(curves: dict[str, dict[int, float]], path: Path) -> None:
     """Draw cost against length on two logarithmic axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from experiments.reports.plots import save
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="steps of the sequence", ylabel="ms, forward", xscale="log", yscale="log")
     for style, (name, curve) in zip(_styles(), curves.items(), strict=False):
         axes.plot(list(curve), list(curve.values()), style, label=name)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def _styles() -> Iterator[str]:

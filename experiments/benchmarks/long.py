@@ -100,6 +100,10 @@ class Figure:
 def main(config: LongBenchmark) -> list[Figure]:
     """Check, measure, show; returns the figures."""
     check_json(config.json)
+    if config.plot is not None:
+        from experiments.reports.plots import check_plot
+
+        check_plot(config.plot)
     lengths = (64, 128) if config.quick else tuple(sorted(config.lengths))
     for pair in PAIRS:
         check_agreement(*pair, lengths[-1])
@@ -213,6 +217,8 @@ def plot(figures: list[Figure], path: Path) -> None:
     """Draw time and memory against length, both logarithmic."""
     from matplotlib.figure import Figure as Picture
 
+    from experiments.reports.plots import save
+
     picture = Picture(figsize=(10, 4), layout="constrained")
     times, memory = picture.subplots(1, 2)
     for name in CONTESTANTS:
@@ -223,7 +229,7 @@ def plot(figures: list[Figure], path: Path) -> None:
         axis.set(xlabel="steps of the sequence", title=title)
         axis.grid(alpha=0.3)
     times.legend(fontsize=7)
-    picture.savefig(path, dpi=110)
+    save(picture, path)
 
 
 if __name__ == "__main__":

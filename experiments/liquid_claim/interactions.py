@@ -37,6 +37,9 @@ from envs.perturbations import FAMILIES
 from experiments.cli import guarded, parse_options, show_help
 from experiments.console import check_json, say, table, write_results
 from experiments.gate.sequential import Plan, mean_bounds
+from experiments.liquid_claim.pairs import VERDICTS, Pair
+from experiments.liquid_claim.plots import matrix
+from experiments.reports.plots import check_plot, save
 from experiments.robustness import verb
 from experiments.robustness.analysis import Drives
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
@@ -97,6 +100,8 @@ class Interactions:
     """Directory of drives and outcome; the same command resumes there."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """Where to write the figures as well."""
+    plot: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Picture of the interactions, a matrix for each driver."""
 
     def __post_init__(self) -> None:
         """Check what must be given."""
@@ -128,36 +133,6 @@ class Order:
     low: float
     high: float
     runs: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What two shifts do to a driver beyond the sum of both.
-
-    Attributes:
-        driver: its name.
-        first: a perturbation.
-        second: another.
-        interaction: E_ab − E_a − E_b + E_clean, share of the lane.
-        low: lower end of its interval over roads.
-        high: upper end.
-        runs: that of each training run.
-    """
-
-    driver: str
-    first: str
-    second: str
-    interaction: float
-    low: float
-    high: float
-    runs: tuple[float, ...]
-
-    @property
-    def verdict(self) -> str:
-        """Where the interval lies: "worse together", "milder together" or "undecided"."""
-        if self.low > 0:
-            return "worse together"
-        return "milder together" if self.high < 0 else "undecided"
 
 
 @dataclass(frozen=True)
@@ -198,6 +173,7 @@ def run(options: Interactions) -> dict[str, Any]:
     """Drive in stages until all is decided, and write down what came out."""
     check_extra()
     check_json(options.json)
+    check_plot(options.plot)
     make_directory(options.out)
     conditions = conditions_of(options)
     baseline = choose_baseline(find_policy_runs(options.policy), options.baseline)
@@ -227,6 +203,9 @@ def run(options: Interactions) -> dict[str, Any]:
     show(orders, pairs, decisions, done)
     write_json(options.out / "interactions.json", figures)
     write_results(options.json, "liquid_claim interactions", options, figures)
+    if options.plot is not None:
+        save(matrix(pairs), options.plot)
+        say(f"plot: {options.plot}")
     return figures
 
 
@@ -311,14 +290,15 @@ def show(orders: Sequence[Order], pairs: Sequence[Pair], decisions: Sequence[Dec
     cells = {(order.driver, order.families): _text(order.error, order.low, order.high) for order in orders}
     rows = [[driver, *(cells[driver, count] for count in counts)] for driver in drivers]
     table(f"lane error, %, {roads} roads", ["driver", *(f"{count} families" for count in counts)], rows)
-    verdicts = ("worse together", "milder together", "undecided")
     rows = []
     for driver in drivers:
         mine = [pair for pair in pairs if pair.driver == driver]
         worst = max(mine, key=lambda pair: pair.interaction)
-        rows.append([driver, *(str(sum(pair.verdict == verdict for pair in mine)) for verdict in verdicts)])
+        rows.append([driver, *(str(sum(pair.verdict == verdict for pair in mine)) for verdict in VERDICTS)])
         rows[-1] += [f"{worst.first} + {worst.second}", _text(worst.interaction, worst.low, worst.high)]
-    table("pairs of families", ["driver", *verdicts, "most beyond the sum", "points"], rows)
+    table("pairs of families", ["driver", *VERDICTS, "most beyond the sum", "points"], rows)
+    chance = 0.025 * sum(pair.driver == drivers[0] for pair in pairs)
+    say(f"Each interval is one pair's own: about {chance:.1f} pairs of a driver lie above 0 by chance, as many below.")
     rows = [[one.driver, _text(one.difference, one.low, one.high), "yes" if one.decided else "no"] for one in decisions]
     table("two families and more, minus the baseline, points", ["driver", "difference", "decided"], rows)
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.liquid_claim.comparisons import Clock
+from experiments.liquid_claim.pairs import UNDECIDED, Pair
 from experiments.reports.plots import LIGHT, Theme
 from experiments.robustness.findings import Findings
 
@@ -137,6 +138,40 @@ def timing(clocks: Sequence[Clock], liquid: Collection[str], theme: Theme = LIGH
         axes.set_title(kind.replace("_", " "), color=theme.text, fontsize=9.5, loc="left")
         axes.set_xlabel("hidden minus known, points", color=theme.text, **_SMALL)
     _names(grid[0, 0], labels, theme)
+    return figure
+
+
+def matrix(pairs: Sequence[Pair], theme: Theme = LIGHT) -> Figure:
+    """Draw what each two shifts do to each driver beyond the sum of both, in points; bold where the interval leaves 0.
+
+    Args:
+        pairs: of one driver or more, each with all pairs of the same shifts.
+        theme: colours.
+    """
+    drivers = list(dict.fromkeys(pair.driver for pair in pairs))
+    names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
+    side = 1.2 + 0.36 * len(names)
+    figure = Figure(figsize=(side * len(drivers), side), layout="constrained", facecolor=theme.surface)
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("matrix", ["#1f6fb2", "#f7f3ee", "#c2570c"])
+    shown = [name.split(":")[0].replace("_", " ") for name in names]
+    for place, driver in enumerate(drivers, start=1):
+        axes = figure.add_subplot(1, len(drivers), place)
+        values = np.full((len(names), len(names)), np.nan)
+        for pair in (pair for pair in pairs if pair.driver == driver):
+            row, column = sorted((names.index(pair.first), names.index(pair.second)), reverse=True)
+            values[row, column] = 100 * pair.interaction
+            weight = "normal" if pair.verdict == UNDECIDED else "bold"
+            axes.text(
+                column, row, f"{values[row, column]:.0f}", ha="center", va="center", fontsize=7.5, fontweight=weight
+            )
+        axes.imshow(values, cmap=colours, vmin=-60, vmax=60)
+        axes.set_title(driver, color=theme.text, fontsize=10)
+        axes.set_xticks(range(len(names)), shown, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), shown)
+        axes.tick_params(colors=theme.text, labelsize=8.5, length=0)
+        axes.grid(False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
     return figure
 
 

@@ -26,8 +26,13 @@ from numpy.typing import NDArray
 
 from agents.driving.statistics import Estimate
 from agents.runs.files import replacing
+from agents.runs.ours import MARK, check_ours
+from experiments.console import check_place
 from policies.wiring.plot import plot
 from policies.wiring.wiring import Wiring
+
+_MARKED = {"png": "Software", "svg": "Creator", "pdf": "Creator"}
+"""Kinds of files that are written, and where each says that it was made here."""
 
 
 @dataclass(frozen=True)
@@ -233,14 +238,30 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
 
 
 def save(figure: Figure, path: str | Path, theme: Theme = LIGHT) -> None:
-    """Write a figure drawn with the same theme to a PNG or SVG file, by its suffix.
+    """Write a figure drawn with the same theme to a PNG, SVG or PDF file, by its suffix, with our mark in it.
 
     Raises:
         WriteError: if the file cannot be written; an older one is still there then.
     """
     FigureCanvasAgg(figure)
+    kind = Path(path).suffix.lstrip(".").lower()
     with replacing(path) as partial:
-        figure.savefig(partial, dpi=160, facecolor=theme.surface, format=Path(path).suffix.lstrip(".").lower())
+        figure.savefig(partial, dpi=160, facecolor=theme.surface, format=kind, metadata={_MARKED[kind]: MARK})
+
+
+def check_plot(path: Path | None) -> None:
+    """Check before a long run that a figure can be written there.
+
+    Raises:
+        OSError: if it could not.
+        ValueError: if its suffix is none of .png, .svg and .pdf, or somebody else's file is there.
+    """
+    if path is None:
+        return
+    if path.suffix.lstrip(".").lower() not in _MARKED:
+        raise ValueError(f"a plot is a .png, .svg or .pdf file, got {path}.")
+    check_ours(path)
+    check_place(path.parent)
 
 
 def _figure(theme: Theme, rows: int = 1, height: float = 3.0, share_x: bool = False) -> tuple[Figure, list[Axes]]:

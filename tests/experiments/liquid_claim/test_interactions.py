@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from agents.runs.ours import is_ours
 from experiments.liquid_claim import interactions
-from experiments.liquid_claim.interactions import Interactions, Pair, conditions_of, decide, judge
+from experiments.liquid_claim.interactions import Interactions, conditions_of, decide, judge
+from experiments.liquid_claim.pairs import Pair
+from experiments.liquid_claim.plots import matrix
 from experiments.robustness import verb
 from experiments.robustness.jobs import CLEAN, DriveRow
 from experiments.robustness.store import make_table
@@ -83,9 +88,26 @@ def test_it_stops_when_all_is_decided_or_the_roads_are_used(
     monkeypatch.setattr(interactions, "read_table", read)
     monkeypatch.setattr(interactions, "find_policy_runs", lambda policies: [])
     monkeypatch.setattr(interactions, "choose_baseline", lambda runs, named: "a")
+    plot = tmp_path / "matrix.png"
     options = Interactions(
-        policy=("a=x", "b=y"), perturbations=SHIFTS, severity=2, roads=9, out=tmp_path / "out", road_seed=50
+        policy=("a=x", "b=y"), perturbations=SHIFTS, severity=2, roads=9, out=tmp_path / "out", road_seed=50, plot=plot
     )
     figures = interactions.run(options)
     assert figures["roads"] == roads and [seed for stage in driven for seed in stage] == list(range(50, 50 + roads))
     assert (tmp_path / "out" / "interactions.json").is_file() and len(figures["interactions"]) == 2 * 3
+    assert is_ours(plot) and cv2.imread(str(plot)) is not None
+
+
+def test_the_matrix_shows_each_pair_once_and_bold_where_it_is_sure():
+    pairs = [Pair("a", "fog:2", "latency:2", 0.21, 0.1, 0.3, ()), Pair("a", "fog:2", "night:2", -0.04, -0.2, 0.1, ())]
+    (axes,) = matrix(pairs).axes
+    shown = {text.get_text(): (text.get_position(), text.get_fontweight()) for text in axes.texts}
+    assert shown == {"21": ((0, 1), "bold"), "-4": ((0, 2), "normal")}
+
+
+def test_a_plot_is_written_over_nothing_of_others_and_as_what_can_be_drawn(tmp_path: Path):
+    (tmp_path / "mine.png").write_bytes(b"holiday")
+    for name, message in (("mine.png", "not made by Wormwheel"), ("matrix.gif", "a .png, .svg or .pdf file")):
+        with pytest.raises(ValueError, match=message):
+            interactions.run(replace(OPTIONS, out=tmp_path / "out", plot=tmp_path / name))
+    assert not (tmp_path / "out").exists() and (tmp_path / "mine.png").read_bytes() == b"holiday"
