@@ -33,6 +33,7 @@ from experiments.help.declared import read_options
 from experiments.help.page import help_page
 from experiments.interrupts import INTERRUPTED, LINE, at_once, is_command, may_say, raised
 from experiments.option_values import impossible
+from experiments.outputs import check_outputs
 from experiments.streams import LastingStream, lasting_streams
 from wormwheel import explain, hidden_by
 
@@ -311,8 +312,6 @@ def _call(name: str, arguments: list[str]) -> int:
     if hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
         options = parse_options(kind, program, arguments, default=module.defaults_for(options))
-    from experiments.outputs import check_outputs
-
     check_outputs(options, name)
     with raised():
         code = getattr(module, verb.function)(options)
@@ -472,6 +471,7 @@ def run_script(
         if module is not None and show_help(called, module.name, kind.__name__, words, omit_prefixes=True):
             return 0
         options = parse_options(kind, called, words, config=(tyro.conf.OmitArgPrefixes,), **more)
+        check_outputs(options)
         with raised():
             run(options)
         return 0

@@ -11,8 +11,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-OUTPUTS = ("out", "json", "preview", "step", "picture")
-"""Fields of a verb's options that name what it will write."""
+FILES = ("preview", "step", "picture", "plot", "rerun")
+"""Fields of a command's options that name a file which carries our mark."""
+OUTPUTS = ("out", "json", "publish", *FILES)
+"""Fields of a command's options that name what it will write."""
 RUNS_OWN = ("config.json", "made.json", "results.json", "summary.json", "plan.json", "dataset.json", "manifest.json")
 """JSON files that runs put into their directories themselves."""
 LIVING = ("/dev/", "/proc/")
@@ -28,7 +30,7 @@ def check_outputs(options: Any, verb: str = "") -> None:
 
     Raises:
         ValueError: if one is no name of a file, if two are the same or one lies where another would be a file or where
-            a run keeps its own, if one is a pipe, or holds what another verb has measured.
+            a run keeps its own, if one is a pipe, or holds what another verb has measured or somebody else has made.
     """
     named = {name: value for name in OUTPUTS if isinstance(value := getattr(options, name, None), Path)}
     for name, path in named.items():
@@ -39,7 +41,7 @@ def check_outputs(options: Any, verb: str = "") -> None:
             if name == other or (path == Path(os.devnull) and place == path):
                 continue
             # A directory of results may hold other outputs, a file may not.
-            if path == place or (path in place.parents and name != "out"):
+            if path == place or (path in place.parents and name not in ("out", "publish")):
                 raise ValueError(f"--{name} and --{other} both name {named[name]}: give each a place of its own.")
             if name == "out" and path in place.parents and not _is_free(place.relative_to(path)):
                 raise ValueError(
@@ -53,6 +55,24 @@ def check_outputs(options: Any, verb: str = "") -> None:
             f"--json {results} holds what `wormwheel {measured}` has measured, which is not written over: give another "
             "name."
         )
+    if any(name in FILES for name in named):
+        from agents.runs.ours import check_ours
+
+        check_ours(*(path for name, path in named.items() if name in FILES))
+    if "publish" in named:
+        _check_publish(named["publish"])
+
+
+def _check_publish(path: Path) -> None:
+    """Check that a directory for a copy of results is new, empty, or holds an earlier copy, which has a summary."""
+    if not path.exists():
+        return
+    there = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    summary = path / "summary.json"
+    if path.is_dir() and (not there or (summary.is_file() and b'"wormwheel": "' in summary.read_bytes())):
+        return
+    what = f"holds {there[0]} and no results of ours" if there else "is a file"
+    raise ValueError(f"{path} {what}; it is not written over: give --publish a new or an empty directory.")
 
 
 def _is_free(place: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.runs.files import replacing
+from agents.runs.ours import MARK
 from experiments.console import check_place
 
 
@@ -47,6 +48,7 @@ def write_rerun(path: Path, found: dict[str, Any], name: str) -> None:
     with replacing(path) as beside:
         stream = rerun.RecordingStream(f"wormwheel {name}")
         stream.save(beside)
+        stream.log("made", rerun.TextDocument(MARK), static=True)
         for names, places in ((units, ("states", "time_constants_s")), (list(found["quantities"]), ("quantities",))):
             for place in places if names else ():
                 stream.log(place, rerun.SeriesLines(names=names), static=True)

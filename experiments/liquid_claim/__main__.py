@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.cli import guarded, parse_options, show_help
+from experiments.outputs import check_outputs
 
 PROGRAM = "python -m experiments.liquid_claim"
 
@@ -23,7 +24,9 @@ def _run(words: list[str]) -> int:
     from experiments.liquid_claim import experiment as claim
 
     usual = claim.QUICK if "--quick" in words else claim.LiquidClaim()
-    claim.run(parse_options(claim.LiquidClaim, PROGRAM, words, default=usual), shlex.join([*PROGRAM.split(), *words]))
+    options = parse_options(claim.LiquidClaim, PROGRAM, words, default=usual)
+    check_outputs(options)
+    claim.run(options, shlex.join([*PROGRAM.split(), *words]))
     return 0
 
 

@@ -39,6 +39,7 @@ from experiments.console import check_json, say, table, write_results
 from experiments.gate.sequential import Plan, mean_bounds
 from experiments.liquid_claim.pairs import VERDICTS, Pair
 from experiments.liquid_claim.plots import matrix
+from experiments.outputs import check_outputs
 from experiments.reports.plots import check_plot, save
 from experiments.robustness import verb
 from experiments.robustness.analysis import Drives
@@ -313,7 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         if not show_help(PROGRAM, "experiments.liquid_claim.interactions", "Interactions", words):
-            run(parse_options(Interactions, PROGRAM, words))
+            options = parse_options(Interactions, PROGRAM, words)
+            check_outputs(options)
+            run(options)
         return 0
 
     return guarded("interactions", work)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.liquid_claim.__main__ import main
 from experiments.outputs import check_outputs
 from tests.experiments.verbs import wormwheel
 
@@ -19,6 +20,8 @@ class Options:
     out: Path | None = None
     json: Path | None = None
     picture: Path | None = None
+    rerun: Path | None = None
+    publish: Path | None = None
 
 
 def test_a_name_that_no_file_can_have_is_refused():
@@ -90,3 +93,24 @@ def test_the_config_of_a_run_is_no_result_and_stays(trained: Path, capsys: pytes
         ran = wormwheel(capsys, "info", "cores", "gru", "--json", trained / name)
         assert ran.code == 2 and "not written over" in ran.complaint, name
         assert (trained / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["picture", "rerun"])
+def test_a_file_of_others_is_written_over_by_no_option(name: str, tmp_path: Path):
+    (tmp_path / "mine").write_bytes(b"holiday")
+    with pytest.raises(ValueError, match="mine was not made by Wormwheel"):
+        check_outputs(Options(**{name: tmp_path / "mine"}))
+
+
+def test_results_are_published_to_a_place_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    check_outputs(Options(publish=tmp_path / "new"))
+    check_outputs(Options(publish=tmp_path))
+    (tmp_path / "summary.json").write_text('{"versions": {"wormwheel": "0.1.0"}}')
+    (tmp_path / "README.md").write_text("written here before")
+    check_outputs(Options(publish=tmp_path))
+    (tmp_path / "summary.json").write_text('{"somebody": "else"}')
+    for place, message in ((tmp_path, "holds README.md and no results of ours"), (tmp_path / "README.md", "is a file")):
+        with pytest.raises(ValueError, match=message):
+            check_outputs(Options(publish=place))
+    assert main(["--quick", "--publish", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "holds README.md" in capsys.readouterr().err and not (tmp_path / "run").exists()
