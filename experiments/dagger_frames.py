@@ -26,7 +26,8 @@ from agents.driving.trials import Run, Trial, drive_trials
 from agents.imitation.dagger import DaggerConfig
 from agents.imitation.train import ImitationConfig
 from agents.recordings import load_episodes
-from agents.runs.files import make_directory, write_json
+from agents.runs.directory import claim
+from agents.runs.files import write_json
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import say, table
@@ -74,9 +75,14 @@ class DaggerFramesOptions:
 
 def run(options: DaggerFramesOptions) -> dict[str, Any]:
     """Train both for every seed, drive, compare."""
-    out = make_directory(options.out)
-    world = replace(WORLD, vehicle="bicycle", height=options.height, width=options.width, variety=options.variety)
     _check_rounds(options)
+    with claim(options.out, "dagger_frames", options):
+        return _compare(options)
+
+
+def _compare(options: DaggerFramesOptions) -> dict[str, Any]:
+    out = options.out
+    world = replace(WORLD, vehicle="bicycle", height=options.height, width=options.width, variety=options.variety)
     figures: dict[str, Any] = {"options": json.loads(json.dumps(asdict(options), default=str)), "seeds": {}}
     for seed in options.seeds:
         policies = {

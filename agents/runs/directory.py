@@ -244,6 +244,27 @@ def open_run(
         raise
 
 
+@contextmanager
+def claim(path: Path, verb: str, options: Any) -> Iterator[RunDirectory]:
+    """Open a run that the same command resumes: its directory is new, empty, or its own. Work begins at once.
+
+    Args:
+        path: the directory.
+        verb: what runs.
+        options: dataclass of resolved options.
+
+    Yields:
+        The directory.
+
+    Raises:
+        ValueError: if something else is in it, or another process writes there.
+        OSError: if nothing can be written there.
+    """
+    with open_run(path, verb, options, resume=_owner(path) == verb, results=()) as directory:
+        directory.begin()
+        yield directory
+
+
 def _undo(path: Path, before: set[str], mark: bytes | None) -> None:
     """Remove from a directory what is new in it, and put its mark back."""
     for entry in path.iterdir():

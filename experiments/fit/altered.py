@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,8 +28,8 @@ from agents.driving.record import RecorderConfig, record
 from agents.driving.statistics import Estimate, proportion
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
 from agents.recordings import load_episodes
-from agents.runs.directory import command, versions
-from agents.runs.files import make_directory, write_json
+from agents.runs.directory import claim, command, versions
+from agents.runs.files import write_json
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import progress, say, screen, table
@@ -131,7 +131,18 @@ def run(options: Altered) -> None:
         raise ValueError(f"there is no alteration {', '.join(unknown)}. There is: {', '.join(worlds)}.")
     worlds = {name: worlds[name] for name in options.only or worlds}
     runs = tuple(Run(options.seed + number) for number in range(options.roads))
-    path = make_directory(options.out) / "altered.json"
+    with claim(options.out, "fit altered", options) as directory:
+        _compare(options, home, worlds, spec, runs, directory.path / "altered.json")
+
+
+def _compare(
+    options: Altered,
+    home: LaneKeepingConfig,
+    worlds: Mapping[str, LaneKeepingConfig],
+    spec: DriverSpec,
+    runs: tuple[Run, ...],
+    path: Path,
+) -> None:
     asked = json.loads(json.dumps(asdict(replace(options, only=(), workers=1)), default=str))
     there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept: dict[str, dict[str, Any]] = {}

@@ -31,7 +31,8 @@ from tyro.conf import arg
 
 from agents.driving.record import with_vehicle
 from agents.driving.statistics import ENOUGH_VALUES
-from agents.runs.files import make_directory, write_json
+from agents.runs.directory import claim
+from agents.runs.files import write_json
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import FAMILIES
 from experiments.cli import guarded, parse_options, show_help
@@ -175,7 +176,11 @@ def run(options: Interactions) -> dict[str, Any]:
     check_extra()
     check_json(options.json)
     check_plot(options.plot)
-    make_directory(options.out)
+    with claim(options.out, "liquid_claim interactions", options):
+        return _run(options)
+
+
+def _run(options: Interactions) -> dict[str, Any]:
     conditions = conditions_of(options)
     baseline = choose_baseline(find_policy_runs(options.policy), options.baseline)
     plan = Plan.upto(options.roads, options.first_roads)

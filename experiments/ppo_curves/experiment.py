@@ -21,7 +21,7 @@ import numpy as np
 
 from agents.driving.driver_options import DriverSpec
 from agents.driving.statistics import Estimate, student_mean
-from agents.runs.directory import versions
+from agents.runs.directory import claim, versions
 from agents.runs.files import write_json
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, plain, say, table, write_results
@@ -36,6 +36,11 @@ def run(options: PPOCurves) -> None:
     if options.quick:
         options = quickened(options)
     check_json(options.json)
+    with claim(options.out, "ppo_curves", options):
+        _compare(options)
+
+
+def _compare(options: PPOCurves) -> None:
     if options.train:
         train(options)
     curves = {run: read_curve(options.directory(run)) for run in options.runs}

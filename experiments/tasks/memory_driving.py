@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,8 +36,8 @@ from agents.imitation.train import ImitationConfig, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.splits import split_by_episode
-from agents.runs.directory import RunDirectory
-from agents.runs.files import make_directory, write_json
+from agents.runs.directory import claim, open_run
+from agents.runs.files import write_json
 from envs import LANE_KEEPING
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.road.random_road import RandomRoadConfig
@@ -51,6 +50,7 @@ from policies.preprocessing import Preprocessing
 AFTER_DARK_S = 1.0
 """Time after a blackout that still counts, seconds."""
 
+VERB = "tasks memory_driving"
 ROAD_SEED = 1_000_000
 """Seed of the first road that is driven; those of the recording are far from it."""
 
@@ -204,7 +204,16 @@ def run(options: Options) -> dict[str, Any]:
             options, seeds=1, frames=240, epochs=1, episode_s=6.0, delay_s=(1.0, 1.5), roads=2, cores=options.cores[:2]
         )
     check_json(options.json)
-    place = make_directory(options.out / options.task)
+    with claim(options.out / options.task, VERB, options) as directory:
+        figures = _compare(options, directory.path)
+    straight = float(np.mean([100 * score for score in _expert_scores(options)]))
+    show(figures, options, straight)
+    write_results(options.json, f"{VERB} {options.task}", options, {"cores": figures, "expert": straight})
+    return figures
+
+
+def _compare(options: Options, place: Path) -> dict[str, dict[str, Any]]:
+    """Record, and train and drive every core from every seed, as far as that is not done."""
     with progress("recording the expert", options.frames) as bar:
         record(
             place / "recording",
@@ -225,9 +234,6 @@ def run(options: Options) -> dict[str, Any]:
                 bar.advance()
             figures[core] = {"scores": scores, "seconds": seconds}
             say(f"{core}: {', '.join(f'{100 * score:.1f}' for score in scores)} % of a lane.")
-    straight = float(np.mean([100 * score for score in _expert_scores(options)]))
-    show(figures, options, straight)
-    write_results(options.json, f"tasks memory_driving {options.task}", options, {"cores": figures, "expert": straight})
     return figures
 
 
@@ -277,8 +283,9 @@ def learn(
         steering_weight=options.steering_weight,
         seed=seed,
     )
-    shutil.rmtree(directory, ignore_errors=True)
-    return train_imitation(learning, config, *sets, RunDirectory(directory, "memory_driving", learning, False)).policy
+    with open_run(directory, VERB, learning, results=("score.json",)) as run:
+        run.begin()
+        return train_imitation(learning, config, *sets, run).policy
 
 
 def drive(policy: DrivingPolicy, options: Options) -> float:

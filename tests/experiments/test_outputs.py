@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from experiments import dagger_frames
+from experiments.liquid_claim import interactions
 from experiments.liquid_claim.__main__ import main
 from experiments.outputs import check_outputs
+from experiments.ppo_curves import experiment as ppo_curves
+from experiments.ppo_curves.runs import PPOCurves
+from experiments.tasks import memory_driving
 from tests.experiments.verbs import wormwheel
 
 
@@ -114,3 +119,18 @@ def test_results_are_published_to_a_place_of_their_own(tmp_path: Path, capsys: p
             check_outputs(Options(publish=place))
     assert main(["--quick", "--publish", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     assert "holds README.md" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_an_experiment_works_in_a_directory_of_its_own(tmp_path: Path):
+    place = tmp_path / "sign"
+    place.mkdir()
+    (place / "thesis.tex").write_text("mine")
+    for work in (
+        lambda: memory_driving.run(memory_driving.Options(task="sign", out=tmp_path)),
+        lambda: dagger_frames.run(dagger_frames.DaggerFramesOptions(out=place)),
+        lambda: interactions.run(interactions.Interactions(policy=("a=b",), out=place)),
+        lambda: ppo_curves.run(PPOCurves(out=place)),
+    ):
+        with pytest.raises(ValueError, match=r"holds thesis\.tex, which is of no run of"):
+            work()
+        assert [entry.name for entry in place.iterdir()] == ["thesis.tex"]
