@@ -35,9 +35,9 @@ def motors_of(made: DrivingPolicy) -> np.ndarray:
 
 @pytest.mark.parametrize("gain", [1.0, 0.5, 3.0])
 def test_the_gain_is_for_the_steering_alone_and_nothing_goes_beyond_full_lock(gain: float):
-    made = policy(strength=20.0)
+    made = policy(strength=5.0)
     exact = motors_of(made)
-    assert np.abs(exact).max() > 1.2
+    assert (np.abs(exact).max(0) > 1).all() and (np.abs(exact).min(0) < 0.6).all()
     acted = PolicyDriver(made, steering_gain=gain).act(FRAMES, ONES, STARTS, ())
     np.testing.assert_allclose(acted, np.clip(exact * [gain, 1.0], -1, 1), rtol=1e-5)
     steered, _ = PolicyDriver(made, steering_gain=gain).steer_sequences(FRAMES[:, None], ONES[:, None], None)

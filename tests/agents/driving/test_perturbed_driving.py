@@ -99,6 +99,23 @@ def test_attacks_steer_to_one_side_more_than_chance_and_pgd_more_than_fgsm() -> 
         np.testing.assert_allclose(alone[:3], together[:3], atol=2e-3)
 
 
+def test_each_car_is_attacked_through_the_row_that_drives_it() -> None:
+    asked: list[tuple[int, bytes]] = []
+    rows: list[tuple[int, bytes]] = []
+
+    class Open:
+        def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> np.ndarray:
+            rows.extend((row, frame.tobytes()) for row, frame in enumerate(frames))
+            return np.zeros((len(frames), 1), np.float32)
+
+        def steering_gradient(self, slot: int, frame: np.ndarray, elapsed: float, start: bool, steps: int = 1) -> Any:
+            asked.append((slot, frame.astype(np.uint8).tobytes()))
+            return np.zeros_like(frame)
+
+    rollout(Open(), lambda _: PerturbedEnv(LaneKeepingEnv(WORLD), "fgsm:1"), [1, 2], 2)
+    assert {slot for slot, _ in asked} == {0, 1} and set(asked[:2]) == set(rows[:2])
+
+
 def test_attacks_on_a_driver_without_gradient_say_so() -> None:
     for driver in (Expert(), RescaledTime(Expert(), 1.0)):
         with pytest.raises(ValueError, match="attacks need a policy"):

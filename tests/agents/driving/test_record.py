@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from agents.driving import record as recorder
-from agents.driving.expert import DisturbanceConfig
+from agents.driving.expert import Disturbance, DisturbanceConfig, ExpertConfig
 from agents.driving.record import RecorderConfig, RecordingProgress, attempt_seed, record, remove_leftovers
 from agents.recordings import load_episodes
 from agents.recordings.native import episode_directories
@@ -54,6 +55,24 @@ def test_the_number_of_processes_does_not_change_the_data(tmp_path: Path):
     record(tmp_path / "one", WORLD, FRAMES, workers=1)
     record(tmp_path / "two", WORLD, FRAMES, workers=2)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_pushes_are_drawn_for_each_episode_of_each_seed_and_count_in_the_periods_of_the_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[tuple[float, float]] = []
+
+    class Noted(Disturbance):
+        def __init__(self, config: DisturbanceConfig, period_s: float, generator: np.random.Generator):
+            made.append((period_s, copy.deepcopy(generator).random()))
+            super().__init__(config, period_s, generator)
+
+    monkeypatch.setattr(recorder, "Disturbance", Noted)
+    world = replace(WORLD, period_s=0.04, episode_s=0.4)
+    for seed in (0, 1):
+        record(tmp_path / str(seed), world, RecorderConfig(frames=20, seed=seed))
+    assert len(made) == 4 and {period_s for period_s, _ in made} == {0.04}
+    assert len({draw for _, draw in made}) == 4
 
 
 def test_another_seed_gives_other_data(tmp_path: Path):
@@ -143,14 +162,20 @@ def test_a_hard_start_is_driven_again_and_pushed_less(tmp_path: Path, monkeypatc
 def test_an_episode_that_the_expert_cannot_drive_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steer = recorder.Expert.steer
 
+    looks: list[tuple[int, float]] = []
+
     def blind(self: recorder.Expert, env: gymnasium.Env[Any, Any]) -> float:
-        first = env.unwrapped.np_random_seed == attempt_seed(0, 0, attempt=0)
-        return 1.0 if first else steer(self, env)
+        seed = env.unwrapped.np_random_seed
+        if not looks or looks[-1] != (seed, self.config.lookahead_s):
+            looks.append((seed, self.config.lookahead_s))
+        return 1.0 if seed == attempt_seed(0, 0, attempt=0) else steer(self, env)
 
     monkeypatch.setattr(recorder.Expert, "steer", blind)
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
-    result = record(tmp_path / "data", world, RecorderConfig(frames=100))
+    result = record(tmp_path / "data", world, RecorderConfig(frames=100, expert=ExpertConfig(lookahead_s=0.5)))
     assert result.redrawn == len(recorder.PUSHES) and result.frames == 100
+    start, other = attempt_seed(0, 0), attempt_seed(0, 0, attempt=result.redrawn)
+    assert looks == [(start, 0.5), (start, recorder.NEAR_S), (other, 0.5)], "nearer the last time, then another start"
     (episode,) = load_episodes(tmp_path / "data")
     assert len(episode) == 100
     assert np.abs(episode.extras["lateral_offset_m"]).max() < 0.5

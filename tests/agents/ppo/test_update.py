@@ -6,14 +6,18 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from agents.ppo import update
+from agents.ppo.actor_critic import config_for
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.buffer import Chunks
+from agents.ppo.replay import make_vector_env
 from agents.ppo.update import Weights, evaluate_actions, objective
-from tests.agents.ppo.test_rollout import collect
-from tests.agents.ppo.toys import learner
+from tests.agents.ppo.test_rollout import collect, slow_advantages
+from tests.agents.ppo.toys import Drifting, learner
 
 CLIP_RANGE = 0.1
 
@@ -124,3 +128,69 @@ def test_the_clip_range_follows_its_schedule() -> None:
     model.learn(96)  # Two rollouts; the log of the last one's update has not been written yet.
     assert model.logger.name_to_value["train/clip_range"] == pytest.approx(0.15)
     assert "train/imitator_kl_coef" not in model.logger.name_to_value, "no driver to be held near"
+
+
+def test_rates_and_weights_go_by_what_is_left_of_the_training() -> None:
+    driver = learner("ltc", visual=True).policy.driver()
+    env = make_vector_env(lambda: Drifting(visual=True), 3)
+    rates: dict[str, Any] = {"learning_rate": 1e-3, "core_learning_rate": 4e-3, "learning_rate_end": 0.5}
+    near: dict[str, Any] = {"imitator_kl_coef": 8.0, "imitator_kl_coef_end": 0.25, "clip_range_end": 0.1}
+    sizes = {"n_steps": 16, "chunk": 8, "batch_size": 16, "n_epochs": 1}
+    model = LiquidPPO(config_for(driver), env, init_from=driver, **rates, **near, **sizes)
+    collect(model)
+    figures, passes = update.train(model.learner, 0.2)
+    rates = {group["name"]: group["lr"] for group in model.optimizer.param_groups}
+    assert rates == pytest.approx({"head": 0.6e-3, "core": 2.4e-3, "critic": 0.6e-3}) and passes == 1
+    assert figures["imitator_kl_coef"] == pytest.approx(8.0 * 0.4)
+    assert (figures["learning_rate"], figures["core_learning_rate"]) == pytest.approx((0.6e-3, 2.4e-3))
+    assert figures["clip_range"] == pytest.approx(0.2 * 0.28)
+
+
+def test_figures_are_means_over_minibatches_of_what_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = learner("gru", core_learning_rate=2e-2)
+    collect(model)
+    seen: list[tuple[Chunks, dict[str, float]]] = []
+
+    def noted(networks: Any, batch: Chunks, *more: Any) -> Any:
+        loss, figures = objective(networks, batch, *more)
+        with torch.no_grad():
+            features, motors, _ = evaluate_actions(networks, batch)
+            ratio = (networks.actions.log_prob(motors, features, batch.actions) - batch.log_prob).exp()
+        assert float(figures["approx_kl"]) == pytest.approx(float((ratio - 1 - ratio.log()).mean()), abs=1e-6)
+        seen.append((batch, {name: float(figure) for name, figure in figures.items()}))
+        return loss, figures
+
+    monkeypatch.setattr(update, "objective", noted)
+    figures, _ = update.train(model.learner, 1.0)
+    assert len(seen) == 6 and seen[-1][1]["approx_kl"] > 1e-4
+    for name in seen[0][1]:
+        assert figures[name] == pytest.approx(sum(one[name] for _, one in seen) / 6, rel=1e-4, abs=1e-7), name
+    values, returns = model.rollout_buffer.values, model.rollout_buffer.returns
+    assert figures["explained_variance"] == pytest.approx(
+        1 - float((returns - values).var() / returns.var()), rel=1e-4, abs=1e-5
+    )
+
+
+def test_a_rollout_keeps_what_the_imitator_would_have_done_and_forgets_between_episodes() -> None:
+    driver = learner("ltc", visual=True).policy.driver()
+    env = make_vector_env(lambda: Drifting(visual=True), 3)
+    sizes = {"n_steps": 24, "chunk": 8, "batch_size": 24, "n_epochs": 1}
+    model = LiquidPPO(config_for(driver), env, init_from=driver, imitator_kl_coef=1.0, **sizes)
+    collect(model)
+    buffer = model.rollout_buffer
+    assert buffer.starts[:, 1:].any()
+    with torch.no_grad():
+        expected, _ = driver.motors(buffer.content, None, buffer.elapsed, buffer.starts)
+    torch.testing.assert_close(buffer.imitator, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_advantages_of_a_rollout_reach_as_far_as_lambda_says() -> None:
+    model = learner("gru", gae_lambda=0.5, gamma=0.9)
+    collect(model)
+    buffer = model.rollout_buffer
+    content, elapsed, starts = model.learner.observe()
+    with torch.no_grad():
+        features = model.policy.head(content)[:, None]
+        _, values, _ = model.policy(features, model.learner.state, elapsed[:, None], starts[:, None])
+    given = (one.numpy() for one in (buffer.rewards, buffer.values, buffer.ends, values[:, 0]))
+    np.testing.assert_allclose(buffer.advantages.numpy(), slow_advantages(*given, 0.9, 0.5), atol=1e-5)

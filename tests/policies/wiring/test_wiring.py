@@ -13,7 +13,8 @@ from policies.wiring.plot import plot
 from policies.wiring.read_csv import read_csv
 from policies.wiring.wiring import Wiring
 
-SIZES = [
+SIZES = [(5, 2, 1, 0.5, 0)]  # as many motor neurons as can be
+SIZES += [
     (units, outputs, inputs, sparsity, seed)
     for units, outputs, inputs, sparsity, seed in itertools.product(
         (5, 19, 64), (1, 3), (1, 7, 32), (0.1, 0.5, 0.9, 1.0), (22222, 0)
