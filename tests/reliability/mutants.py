@@ -61,6 +61,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "agents/imitation/augmentation.py": (f"{_AGENTS}/imitation/test_augmentation.py",),
     "agents/imitation/batches.py": (f"{_AGENTS}/imitation/test_batches.py",),
     "agents/imitation/train.py": (
+        f"{_AGENTS}/imitation/test_steps.py",
         f"{_AGENTS}/imitation/test_loss.py",
         f"{_AGENTS}/imitation/test_options.py",
         f"{_AGENTS}/imitation/test_train.py",
@@ -79,7 +80,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "agents/recordings/episodes.py": (f"{_AGENTS}/recordings/test_episodes.py",),
     "agents/recordings/splits.py": (f"{_AGENTS}/recordings/test_episodes.py",),
-    "envs/lane_keeping/env.py": (f"{_ENVS}/lane_keeping/test_env.py", f"{_ENVS}/perturbations/test_env.py"),
+    "envs/lane_keeping/env.py": (
+        *(f"{_ENVS}/lane_keeping/test_step.py", f"{_ENVS}/lane_keeping/test_env.py"),
+        f"{_ENVS}/perturbations/test_env.py",
+    ),
     "envs/perturbations/families/timing.py": (
         f"{_ENVS}/perturbations/test_doses.py",
         f"{_ENVS}/perturbations/test_env.py",
@@ -112,6 +116,13 @@ MODULES: dict[str, tuple[str, ...]] = {
     "policies/wiring/draws.py": (f"{_POLICIES}/wiring/test_wiring.py",),
 }
 """Modules that decide figures, and the tests that hold them."""
+WITH_DEFAULTS = (
+    *("agents/driving/expert.py", "agents/imitation/augmentation.py", "agents/imitation/train.py"),
+    *("agents/ppo/evaluate.py", "agents/recordings/episodes.py", "envs/vehicle/vehicle.py"),
+    *("experiments/gate/judge.py", "policies/cores/cfc.py", "policies/cores/ltc.py", "policies/perception.py"),
+)
+"""Those with numbers that are taken where nobody says otherwise."""
+MODULES |= {path: (*MODULES[path], "tests/test_defaults.py") for path in WITH_DEFAULTS}
 
 
 class Nursery:

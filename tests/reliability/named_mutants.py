@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 _AGENTS, _ENVS, _VERBS = "tests/agents", "tests/envs", "tests/experiments"
 _RECORD = (f"{_AGENTS}/driving/test_record.py",)
-_IMITATION = (f"{_AGENTS}/imitation/test_train.py", f"{_AGENTS}/imitation/test_loss.py")
+_IMITATION = tuple(f"{_AGENTS}/imitation/{name}.py" for name in ("test_steps", "test_loss", "test_train"))
 _VERB = (f"{_VERBS}/test_train_imitation.py",)
 _LTC = tuple(f"tests/policies/cores/{name}.py" for name in ("test_synapses", "test_ltc", "test_core_contract"))
-_LANE = (f"{_ENVS}/lane_keeping/test_env.py",)
-_PPO = (f"{_AGENTS}/ppo/test_surroundings.py", f"{_VERBS}/test_train_ppo.py")
+_LANE = (f"{_ENVS}/lane_keeping/test_step.py", f"{_ENVS}/lane_keeping/test_env.py")
+_PPO = (f"{_AGENTS}/ppo/test_line.py", f"{_AGENTS}/ppo/test_surroundings.py", f"{_VERBS}/test_train_ppo.py")
 _STATISTICS = (f"{_AGENTS}/driving/test_statistics.py",)
 _DOSES = (f"{_ENVS}/perturbations",)
 

@@ -148,8 +148,11 @@ def test_synthesised_views_bring_their_labels(tmp_path: Path):
 def test_dropout_acts_while_learning_and_is_drawn_from_the_seed_and_the_epoch(tmp_path: Path):
     dropping = toy_policy()
     dropping = replace(dropping, head=replace(dropping.head, dropout=0.5))
-    torch.manual_seed(5)
-    loss, again = (losses(SLOW, tmp_path / name, policy=dropping) for name in ("one", "two"))
+    found = []
+    for others in (5, 6):  # What else draws from torch's own generator changes nothing.
+        torch.manual_seed(others)
+        found.append(losses(SLOW, tmp_path / str(others), policy=dropping))
+    loss, again = found
     assert loss == again != pytest.approx(squared(first(SLOW)), rel=1e-3)
     assert loss != losses(replace(SLOW, seed=4), tmp_path / "other", policy=dropping)
 
