@@ -102,6 +102,7 @@ def test_attacks_steer_to_one_side_more_than_chance_and_pgd_more_than_fgsm() -> 
 def test_each_car_is_attacked_through_the_row_that_drives_it() -> None:
     asked: list[tuple[int, bytes]] = []
     rows: list[tuple[int, bytes]] = []
+    starts: list[bool] = []
 
     class Open:
         def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> np.ndarray:
@@ -110,10 +111,12 @@ def test_each_car_is_attacked_through_the_row_that_drives_it() -> None:
 
         def steering_gradient(self, slot: int, frame: np.ndarray, elapsed: float, start: bool, steps: int = 1) -> Any:
             asked.append((slot, frame.astype(np.uint8).tobytes()))
+            starts.append(start)
             return np.zeros_like(frame)
 
     rollout(Open(), lambda _: PerturbedEnv(LaneKeepingEnv(WORLD), "fgsm:1"), [1, 2], 2)
     assert {slot for slot, _ in asked} == {0, 1} and set(asked[:2]) == set(rows[:2])
+    assert all(starts[:2]) and not any(starts[2:])
 
 
 def test_attacks_on_a_driver_without_gradient_say_so() -> None:

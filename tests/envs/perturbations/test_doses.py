@@ -196,3 +196,22 @@ def test_a_dose_is_what_its_unit_counts() -> None:
         assert start("lower_rate", severity, 0).periods() == PERTURBATIONS["lower_rate"].doses[severity - 1]
         spread = [abs(start("jittered_period", severity, seed).periods() - 1.0) for seed in range(300)]
         assert max(spread) == pytest.approx(PERTURBATIONS["jittered_period"].doses[severity - 1], rel=0.05)
+
+
+def test_no_gap_of_lost_frames_is_longer_than_an_observation_can_tell() -> None:
+    running = start("dropped_frames", 5, 0)
+    periods = [running.periods() for _ in range(1000)]
+    assert max(periods) == 10.0 and min(periods) == 1.0
+
+
+def test_freezes_last_as_long_as_they_say_on_average() -> None:
+    lengths = []
+    for seed in range(40):
+        running = start("frozen_frames", 3, seed)
+        shown = [
+            running.see(np.full((1, 1, 3), step, np.uint8), Moment(0.05 * step))[0][0, 0, 0] for step in range(250)
+        ]
+        stale = np.concatenate([[0], (np.arange(250) != shown).astype(int), [0]])
+        begins, ends = np.flatnonzero(np.diff(stale) == 1), np.flatnonzero(np.diff(stale) == -1)
+        lengths += (0.05 * (ends - begins)).tolist()
+    assert np.mean(lengths) == pytest.approx(0.3, rel=0.2)

@@ -81,6 +81,26 @@ def test_way_under_steady_acceleration_is_half_of_it_by_the_square_of_time() -> 
     assert vehicle.step(0.0, 5.0, 0.5).x == pytest.approx(0.5 * 2.0 * 0.5**2, rel=1e-9)
 
 
+def test_a_short_step_is_the_midpoint_rule_by_hand() -> None:
+    vehicle = BicycleVehicle(VehicleParams(steering_lag_s=1e-4, acceleration_mps2=2.0))
+    vehicle.reset(1.0, 2.0, 0.3, 1.5)
+    state = vehicle.step(1.0, 9.0, 0.01)  # the wheels turn by 0.06 rad, the limit of their rate; the car gains 0.02 m/s
+    turn = 1.51 * 0.01 * math.tan(0.03) / 0.325
+    assert (state.steer, state.speed, state.yaw) == pytest.approx((0.06, 1.52, 0.3 + turn), rel=1e-9)
+    way = 1.51 * 0.01
+    assert state.x == pytest.approx(1.0 + way * math.cos(0.3 + 0.5 * turn), rel=1e-12)
+    assert state.y == pytest.approx(2.0 + way * math.sin(0.3 + 0.5 * turn), rel=1e-12)
+    slower = vehicle.step(-1.0, 0.0, 0.01)  # to the other side, and braking, within the same limits
+    assert (slower.steer, slower.speed) == pytest.approx((0.0, 1.5), abs=1e-9)
+
+
+def test_a_car_starts_with_its_wheels_where_they_are_put() -> None:
+    vehicle = BicycleVehicle(VehicleParams(steering_rate_radps=1e-9))
+    assert vehicle.reset(0.0, 0.0, 0.0, 1.5, steer_rad=0.4).steer == 0.4
+    assert vehicle.step(0.0, 1.5, 0.01).yaw == pytest.approx(0.015 * math.tan(0.4) / 0.325, rel=1e-6)
+    assert vehicle.reset(0.0, 0.0, 0.0, 1.5).steer == 0.0
+
+
 @pytest.mark.parametrize("name", ["wheelbase_m", "friction", "steering_lag_s"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_params_out_of_range_are_refused(name: str, value: float) -> None:
