@@ -117,6 +117,7 @@ def _adapt(adaptation: Adaptation, options: AdaptOptions, out: Path) -> dict[str
             f"{update.frames:,}",
             update.shifted.text(3),
             update.old.text(3),
+            update.step,
             "taken" if update.accepted else "not taken",
         ]
         for update in updates
@@ -127,6 +128,7 @@ def _adapt(adaptation: Adaptation, options: AdaptOptions, out: Path) -> dict[str
         "frames learnt from",
         "change of lane error",
         "in the old world",
+        "step",
     ]
     table("updates, with 95 % intervals of the paired suite, lane widths", [*columns, ""], rows)
     counted = {"before": before, "after": after, "old world before": old_before, "old world after": old_after}
@@ -146,6 +148,7 @@ def _adapt(adaptation: Adaptation, options: AdaptOptions, out: Path) -> dict[str
                 "shifted": update.shifted.to_json(),
                 "old": update.old.to_json(),
                 "accepted": update.accepted,
+                "step": update.step,
             }
             for update in updates
         ],

@@ -7,6 +7,10 @@ Every update also replays driving from before the shift, against forgetting. Two
 - "batch": windows of interventions and of the old driving, backpropagation through time; for any core.
 - "online": real-time recurrent learning (`agents.imitation.rtrl`), each frame once, in its order; for small circuits.
 
+Before either, the smallest step is tried: the one gain on the circuit's output with which it steers most like the
+person did. A few interventions are enough for one number, where thousands of weights learn their accidents; and much of
+what shifts (steering, grip, the height of a camera) makes a driver steer too little or too much.
+
 An update is taken only if a paired suite, the same roads with the old weights and with the new, does not show it to be
 worse: the upper end of the interval of the difference in lane error must lie within a margin, in the shifted world and
 in the old one.
@@ -47,6 +51,10 @@ from policies.policy import DrivingPolicy
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LOST = 1.0
 """Lane error that counts for the time after a crash, lane widths."""
+GAINS = np.geomspace(0.4, 2.5, 147)
+"""Gains that are tried."""
+LEAST_GAIN = 0.03
+"""A gain nearer to 1 changes nothing that matters."""
 
 
 @checked_dataclass(frozen=True, config={"extra": "forbid"})
@@ -57,6 +65,9 @@ class AdaptConfig:
     """Updates that are tried, each after some driving."""
     episodes: PositiveInt = 6
     """Episodes that are driven before each update."""
+    gain: bool = True
+    """Try a gain on the output, by least squares over the interventions, before other steps; those follow where it is
+    not taken."""
     rule: Literal["batch", "online"] = "batch"
     """"batch": windows and backpropagation through time; "online": real-time recurrent learning, for small circuits."""
     steps: PositiveInt = 80
@@ -115,6 +126,8 @@ class Update:
     """The same in the old world."""
     accepted: bool
     """Whether it was taken."""
+    step: str = ""
+    """What was tried last: "gain 1.35" or the rule."""
 
 
 @dataclass(frozen=True)
@@ -192,16 +205,32 @@ class Adaptation:
         for number in range(1, config.updates + 1):
             numbers = range((number - 1) * config.episodes, number * config.episodes)
             met = self._drive(directory, list(numbers), number)
-            candidate = copy.deepcopy(self.policy)
-            if self.met:
-                learn = learn_online if config.rule == "online" else learn_batch
-                learn(candidate, self.met, self.replayed, config, self._draws)
-            shifted, old = self._compare(candidate, number)
-            accepted = bool(self.met) and is_not_worse(shifted, config.margin) and is_not_worse(old, config.margin)
-            if accepted:
-                self.policy = candidate
             frames = sum(int(stretch.counts.sum()) for stretch in self.met)
-            yield Update(number, met, frames, shifted, old, accepted)
+            accepted, step = False, "nothing to learn from"
+            shifted = old = Estimate(0.0)
+            for name, candidate in self._candidates():
+                step = name
+                shifted, old = self._compare(candidate, number)
+                accepted = is_not_worse(shifted, config.margin) and is_not_worse(old, config.margin)
+                if accepted:
+                    self.policy = candidate
+                    break
+            yield Update(number, met, frames, shifted, old, accepted, step)
+
+    def _candidates(self) -> Iterator[tuple[str, DrivingPolicy]]:
+        """Yield what may be better than the driver as it is, the smallest step first."""
+        config = self.config
+        if not self.met:
+            return
+        if config.gain:
+            candidate = copy.deepcopy(self.policy)
+            gain = learn_gain(candidate, self.met, self.replayed, config.replay_weight)
+            if abs(gain - 1.0) > LEAST_GAIN:
+                yield f"gain {gain:.2f}", candidate
+        candidate = copy.deepcopy(self.policy)
+        learn = learn_online if config.rule == "online" else learn_batch
+        learn(candidate, self.met, self.replayed, config, self._draws)
+        yield config.rule, candidate
 
     def _drive(self, directory: str | os.PathLike[str], numbers: list[int], number: int) -> Interventions:
         """Drive episodes with a person beside, and keep what was met."""
@@ -262,6 +291,67 @@ def _lane_error(drive: Drive, planned_s: float) -> float:
     offset = float(np.abs(drive.lateral_offset_m).mean()) / drive.lane_width_m
     lost_s = max(planned_s - drive.duration_s, 0.0) if drive.crashed else 0.0
     return (offset * drive.duration_s + LOST * lost_s) / (drive.duration_s + lost_s)
+
+
+def learn_gain(
+    policy: DrivingPolicy, met: Sequence[Stretch], replayed: Sequence[Stretch], replay_weight: float
+) -> float:
+    """Multiply the circuit's output by what brings it nearest to the person's steering; returns the gain.
+
+    The squared error is that of the steering as the car takes it, clamped to full lock, in the interventions and in the
+    old driving, where the gain was right. A bias is not fitted: a driver is corrected where it strayed, mostly to one
+    side, and that side would be taken for the bias.
+
+    Args:
+        policy: is changed, unless its core has no output that can be scaled: then the gain is 1.
+        met: interventions.
+        replayed: old driving.
+        replay_weight: weight of the old driving in the error.
+    """
+    outputs = _output_parameters(policy)
+    if not outputs:
+        return 1.0
+    errors = (1.0 - replay_weight) * _errors_by_gain(policy, met)
+    if replay_weight:
+        errors = errors + replay_weight * _errors_by_gain(policy, replayed)
+    gain = float(GAINS[int(np.argmin(errors))])
+    with torch.no_grad():
+        for parameter in outputs:
+            parameter.mul_(gain)
+    return gain
+
+
+def _errors_by_gain(policy: DrivingPolicy, stretches: Sequence[Stretch]) -> NDArray[np.float64]:
+    """Return the mean squared error with each of `GAINS`."""
+    steered, wanted = [], []
+    for stretch in stretches:
+        with torch.no_grad():
+            motors, _ = policy.motors(
+                torch.from_numpy(stretch.frames)[None],
+                elapsed=torch.from_numpy(stretch.elapsed)[None],
+                preprocessed=True,
+            )
+        steered.append(motors[0, :, 0].numpy()[stretch.counts])
+        wanted.append(stretch.steering[stretch.counts])
+    y, label = np.concatenate(steered), np.concatenate(wanted)
+    if len(y) == 0:
+        return np.square(np.log(GAINS))  # nothing speaks for another gain
+    return np.asarray([np.square(np.clip(gain * y, -1, 1) - label).mean() for gain in GAINS], np.float64)
+
+
+def _output_parameters(policy: DrivingPolicy) -> list[torch.nn.Parameter]:
+    """Return the parameters that the core's outputs are proportional to; none where it has no such ones."""
+    core = policy.core
+    layers = [module for module in core.modules() if isinstance(module, torch.nn.Linear)]
+    last = getattr(core, "readout", None)
+    if isinstance(last, torch.nn.Linear):
+        return list(last.parameters())
+    if isinstance(getattr(core, "output_w", None), torch.nn.Parameter):
+        found = (core.output_w, core.output_b)
+        return [parameter for parameter in found if isinstance(parameter, torch.nn.Parameter)]
+    if core.state_size == 0 and layers and layers[-1].out_features == core.output_size:
+        return list(layers[-1].parameters())
+    return []
 
 
 def learn_batch(

@@ -86,7 +86,7 @@ def pictures_of_numbers(
     """
     kind = type(folder)
     folders = [folder, *map(kind, tree.folders(str(folder)))]
-    best: Sequence[AnyPath] | None = None
+    best: list[AnyPath] | None = None
     fewest = _MOST_OUT * len(cells)
     for place in folders:
         files = [place / entry for entry in tree.files(str(place)) if kind(entry).suffix.lower() in SUFFIXES]
@@ -95,7 +95,7 @@ def pictures_of_numbers(
         stems = {file.stem: file for file in files}
         numbers = numbers_in_names(files)
         by_number = {} if numbers is None else {_number_of(file): file for file in files}
-        found = [stems.get(cell) or by_number.get(_whole(cell), place / cell) for cell in cells]
+        found: list[AnyPath] = [stems.get(cell) or by_number.get(_whole(cell), place / cell) for cell in cells]
         lost = sum(not (file.stem in stems and file is stems[file.stem]) for file in found)
         if lost > fewest or (best is not None and lost == fewest):
             continue

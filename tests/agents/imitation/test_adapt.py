@@ -12,7 +12,7 @@ import torch
 
 from agents.driving.expert import Expert
 from agents.driving.metrics import Estimate
-from agents.imitation.adapt import Adaptation, AdaptConfig, Stretch, is_not_worse, learn_batch, learn_online
+from agents.imitation.adapt import Adaptation, AdaptConfig, Stretch, is_not_worse, learn_batch, learn_gain, learn_online
 from agents.imitation.shift import Shift, ShiftedEnv, ShiftedExpert, shifted_env
 from envs.lane_keeping.config import LaneKeepingConfig
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -77,8 +77,48 @@ def test_an_update_is_taken_only_where_the_interval_lies_within_the_margin():
     assert not is_not_worse(Estimate(-0.1), 0.02), "too few roads to say"
 
 
+@pytest.mark.parametrize("core", ["ltc", "gru", "feedforward"])
+def test_the_gain_is_that_with_which_the_driver_steers_as_the_person_did(core: str):
+    driver = policy(core)
+    met = []
+    for episode in episodes(3, 40, 0):
+        with torch.no_grad():
+            own, _ = driver(torch.from_numpy(episode.frames())[None])
+        wanted = np.clip(1.5 * own[0, :, 0].numpy(), -1, 1)
+        counts = np.arange(40) >= 5
+        wanted[~counts] = -wanted[~counts]  # what only warms up is not fitted
+        met.append(Stretch(episode.frames(), wanted, episode.elapsed(), counts))
+    before = sum(float(np.square(one.steering[5:] / 1.5).mean()) for one in met)
+    old = [replace(one, steering=one.steering / 1.5) for one in met]
+    assert 1.05 < learn_gain(policy(core), met, old, 0.5) < 1.45
+    assert learn_gain(driver, met, old, 0.0) == pytest.approx(1.5, rel=0.02)
+    after = 0.0
+    for one in met:
+        with torch.no_grad():
+            own, _ = driver(torch.from_numpy(one.frames)[None])
+        after += float(np.square(own[0, 5:, 0].numpy() - one.steering[5:]).mean())
+    assert after < 1e-3 * before
+
+
+def test_a_core_whose_outputs_cannot_be_scaled_keeps_its_gain():
+    driver = policy("cfc")
+    before = {name: value.clone() for name, value in driver.state_dict().items()}
+    assert learn_gain(driver, stretches(), stretches(), 0.5) == 1.0
+    assert all(torch.equal(value, before[name]) for name, value in driver.state_dict().items())
+
+
+def test_the_gain_is_tried_first_and_the_weights_where_it_is_not_taken(monkeypatch: pytest.MonkeyPatch):
+    adaptation = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(2, 40), AdaptConfig(steps=1))
+    adaptation.met = stretches()
+    kinds = [step.split()[0] for step, _ in adaptation._candidates()]
+    assert kinds == ["gain", "batch"]
+    plain = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(2, 40), AdaptConfig(steps=1, gain=False))
+    plain.met = stretches()
+    assert [step for step, _ in plain._candidates()] == ["batch"]
+
+
 def test_a_driver_meets_interventions_and_a_worse_update_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    config = AdaptConfig(updates=1, episodes=2, suite_roads=3, measure_roads=1, bound=0.2, back=0.05)
+    config = AdaptConfig(updates=1, episodes=2, suite_roads=3, measure_roads=1, bound=0.2, back=0.05, gain=False)
     adaptation = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(2, 40), config)
 
     def full_lock(inputs: torch.Tensor, state: Any = None, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
