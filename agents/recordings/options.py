@@ -41,6 +41,9 @@ class ReadOptions:
     degrees: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Steering stands in degrees, and this angle is full lock; 25 for Udacity's car. None takes the unit from the
     column's name or its values, and refuses where they do not say."""
+    steering_unit: Literal["auto", "share", "percent", "degrees", "radians"] = "auto"
+    """Unit of a column of steering: shares of full lock, per cent of it, or angles, for which `degrees` is full lock;
+    "auto" goes by the column's name, by notes beside the table, or by its values."""
     straight: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Value that the recorded steering has straight ahead, such as 1500 µs of a servo or 0.5 between 0 and 1; `degrees`
     is then counted from there. None is 0, and refuses tables where that cannot be."""

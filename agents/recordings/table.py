@@ -53,6 +53,7 @@ from agents.recordings.reading.pictures import is_picture_name
 from agents.recordings.reading.places import AnyPath, Disk, Packed, Places, Tree, told_apart
 from agents.recordings.reading.store import ARCHIVES, Folder, Store, files_in, is_archive, open_archive
 from agents.recordings.reading.tables import PARQUET, Table, decode_text, read_table
+from agents.recordings.reading.units import find_unit
 from agents.recordings.reading.video import SUFFIXES as VIDEOS
 from agents.recordings.reading.video import VideoFile
 
@@ -67,6 +68,7 @@ USUAL_PERIOD_S = 0.05
 LONGEST_SILENCE_S = 0.5
 """A frame of a video further than this from the next row has no label, seconds."""
 _FAR_S = 1e6
+_IN_WORDS = {"rad": "radians", "deg": "degrees", "percent": "per cent"}
 _CHALLENGE = {"frame_id", "filename", "angle", "torque"}  # columns of interpolated.csv
 _COUNTERS = ("frame", "frame id", "frame index", "frame number", "frame no", "video frame")
 
@@ -143,15 +145,34 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             table.rows = [row for row, good in zip(table.rows, ahead, strict=True) if good]
     raw = labels(table, columns, table_path)
     unit = columns.units.get("steering", "")
-    if not known:
-        check_sides(raw, table, columns, options, table_path, any_scale=True)
+    if not unit and not known and options.straight is None and options.steering_unit == "auto":
+        seen = find_unit(raw, table, columns, tree, folder, store)
+        unit = seen.unit
+        if unit in ("rad", "deg", "percent"):
+            notices.append(f"steering is taken to be in {_IN_WORDS[unit]}: {seen.reason}; --steering-unit overrules it")
+        if seen.lock_deg is not None and options.degrees is None:
+            options = options.replaced(degrees=seen.lock_deg)
+            notices.append(f"full lock is taken to be {seen.lock_deg:g}°; --degrees sets another angle")
+    bare = not unit and options.steering_unit == "auto"
+    plain = None if known else check_sides(raw, table, columns, options, table_path, any_scale=True, recognise=bare)
+    if plain is not None:
+        straight, full = plain
+        options = options.replaced(straight=straight, degrees=full)
+        notices.append(
+            f"steering is never below 0 and fills its scale: {straight:g} is taken to be straight ahead, and "
+            f"{straight - full:g} and {straight + full:g} full lock; --straight and --degrees set others"
+        )
     steering = steering_fractions(
         raw, options, skipped, notices, name=table_path, usual_side="left", unit=unit, usual_lock_deg=None
     )
     if options.positive == "auto" and not known:
         notices.append("positive steering is taken to go left; --positive right turns it round")
-    if not unit and options.degrees is None and "angle" in columns.names[columns.places["steering"]].lower():
-        notices.append("the angle is taken to be a share of full lock; otherwise --degrees says what full lock is")
+    if bare and options.degrees is None and "angle" in columns.names[columns.places["steering"]].lower():
+        most = float(np.abs(raw[np.isfinite(raw)]).max()) if np.isfinite(raw).any() else 0.0
+        notices.append(
+            f"the angle, {most:.3g} at most, is taken to be a share of full lock; if it is in radians or degrees, say "
+            "so by --steering-unit, and what full lock is by --degrees"
+        )
     if (pictured or numbered is not None) and video_path is None:
         held = table.pictures.get(columns.places["centre"]) if pictured else None
         if held is not None:

@@ -22,10 +22,15 @@ STEERING_SLACK = 0.05
 """How far a label may overshoot [-1, 1] and be clipped; beyond, the record is left out."""
 MOST_OUTLIERS = 0.01
 """Share of labels beyond [-1, 1] up to which they are single faults; more of them mean another unit."""
+UNITS = {"share": "share", "percent": "percent", "degrees": "deg", "radians": "rad"}
+"""Units by the words of the option."""
 
 _SCALES = (1, 100, 180, 255, 1000, 1023, 4095, 65_535)  # tops of what sticks, servos and converters give
 # Dashes that stand for a minus, and marks that cannot be seen.
 _SIGNS = {**dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\uff0d\ufe63"), "-"), 0x200B: None, 0xFEFF: None}
+_FULL_SCALES = (*((0, top) for top in _SCALES), (1000, 2000))
+_LEAST_TO_TELL = 40  # labels from which on a distribution says something
+_LEAST_LOCK_DEG = 5  # a smaller "full lock" is meant in another unit
 _FEW = 10  # of so few labels all may lie on one side
 _MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 
@@ -74,7 +79,7 @@ def steering_fractions(
         notices: What was decided is said here.
         name: Of the recording, for messages.
         usual_side: Where positive steering goes in this format.
-        unit: "deg", "rad" or "percent" when the column's name says so.
+        unit: "deg", "rad", "percent" or "share" when that is known.
         usual_lock_deg: Angle at full lock of the format's own car, degrees; None when there is no such car.
 
     Returns:
@@ -83,6 +88,8 @@ def steering_fractions(
     Raises:
         ValueError: if the values are in a unit that nothing tells.
     """
+    if options.steering_unit != "auto":
+        unit = UNITS[options.steering_unit]
     finite = np.isfinite(raw)
     if n := int((~finite).sum()):
         skipped["steering not a number"] += n
@@ -105,10 +112,17 @@ def steering_fractions(
                 f"{name}: steering is in radians (up to {most:.3g}); give the angle at full lock by --degrees."
             )
         lock = math.radians(options.degrees)
+    elif unit == "percent":
+        lock = options.degrees or 100.0
+    elif unit == "share":
+        lock = options.degrees or 1.0
     elif options.degrees is not None:
         lock = options.degrees
-    elif unit == "percent":
-        lock = 100.0
+        if 0 < most <= 1.0 and lock >= _LEAST_LOCK_DEG and not options.straight:
+            notices.append(
+                f"steering in degrees never passes {most:.3g}, {100 * most / lock:.2g} % of full lock; if it is in "
+                "radians or a share of full lock, --steering-unit says so"
+            )
     elif unit == "deg" or (other_unit and usual_lock_deg is not None):
         lock = usual_lock_deg
         robust = float(np.quantile(np.abs(raw[finite]), 1 - MOST_OUTLIERS))
@@ -145,7 +159,8 @@ def check_sides(
     options: ReadOptions,
     name: PurePath | str,
     any_scale: bool,
-) -> None:
+    recognise: bool = False,
+) -> tuple[float, float] | None:
     """Refuse labels that have no sign: those of a servo or a stick, whose straight ahead is not 0, or bare magnitudes.
 
     Args:
@@ -155,16 +170,20 @@ def check_sides(
         options: `straight` says how they are meant, and nothing is checked.
         name: For messages.
         any_scale: Whether nothing tells the scale of the labels, as some format would.
+        recognise: Whether straight ahead may be found out.
+
+    Returns:
+        The value of straight ahead, and how far full lock is from it, where both are plain; else None.
 
     Raises:
         ValueError: if none lies on the other side of 0, and the usual one lies far from it or a column names the side.
     """
     values = raw[np.isfinite(raw)]
     if options.straight is not None or len(values) < _FEW or not (values.min() >= 0 or values.max() <= 0):
-        return
+        return None
     most, middle = float(np.abs(values).max()), float(np.median(values))
     if most == 0 or values.min() == values.max():
-        return
+        return None
     for index, column in enumerate(columns.names[: len(table.rows[0])]):
         words = {cell.strip("'\" ").lower() for cell in table.column(index)[:2000]}
         if len(words) <= 5 and words & {"left", "l"} and words & {"right", "r"}:
@@ -172,6 +191,8 @@ def check_sides(
                 f"{name}: steering is never below 0, and the column {column!r} seems to say the side; write labels "
                 "with a sign, or give --straight 0 to take them as they are."
             )
+    if recognise and options.degrees is None and (plain := plain_middle(values)) is not None:
+        return plain
     usual = float((np.abs(values - middle) <= 0.1 * most).mean())
     straight = float((np.abs(values) <= 0.1 * most).mean())
     # Nearly nothing at 0 and most around another value; or all of a scale from 0 on, as much below its middle as above.
@@ -190,6 +211,38 @@ def check_sides(
             "straight ahead seems to be there: give its value by --straight (0.5 between 0 and 1, 1500 of a servo's "
             "pulse) and full lock, counted from there, by --degrees; --straight 0 takes the labels as they are."
         )
+    return None
+
+
+def plain_middle(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return where straight ahead is among a servo's or a stick's values, and how far full lock is from there.
+
+    Plain it is where the labels fill a scale that such things have (0 to 1, 0 to 255, pulses of 1000 to 2000 µs, ...)
+    to both its ends, as often and as far on either side of its middle, and mostly near it; bare magnitudes are mostly
+    small.
+
+    Args:
+        values: `[n]` finite labels, none below 0.
+    """
+    if len(values) < _LEAST_TO_TELL:
+        return None
+    best: tuple[float, tuple[float, float]] | None = None
+    low_end, first, middle, third, high_end = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
+    for low, high in _FULL_SCALES:
+        wide, centre = high - low, (high + low) / 2
+        filled = (
+            low - 0.01 * wide <= low_end <= low + 0.1 * wide and high - 0.1 * wide <= high_end <= high + 0.01 * wide
+        )
+        even = abs(middle - centre) <= 0.03 * wide and abs(first + third - 2 * centre) <= 0.08 * wide
+        even = even and abs(float(values.mean()) - centre) <= 0.06 * wide
+        near = float((np.abs(values - centre) <= 0.1 * wide).mean())
+        outside = float((values <= low + 0.2 * wide).mean())
+        if filled and even and near > 1.2 * outside:
+            at_rest = float((np.abs(values - middle) <= 0.002 * wide).mean()) >= 0.1
+            off = abs(middle - centre) / wide
+            if best is None or off < best[0]:
+                best = off, (float(middle) if at_rest else centre, wide / 2)
+    return None if best is None else best[1]
 
 
 def _longest_run(found: NDArray[np.bool_]) -> int:

@@ -89,13 +89,14 @@ def pictures_of_numbers(
     best: list[AnyPath] | None = None
     fewest = _MOST_OUT * len(cells)
     for place in folders:
-        files = [place / entry for entry in tree.files(str(place)) if kind(entry).suffix.lower() in SUFFIXES]
+        names = [entry for entry in tree.files(str(place)) if kind(entry).suffix.lower() in SUFFIXES]
+        files: list[AnyPath] = [kind(place, entry) for entry in names]
         if not files:
             continue
-        stems = {file.stem: file for file in files}
+        stems: dict[str, AnyPath] = {file.stem: file for file in files}
         numbers = numbers_in_names(files)
-        by_number = {} if numbers is None else {_number_of(file): file for file in files}
-        found: list[AnyPath] = [stems.get(cell) or by_number.get(_whole(cell), place / cell) for cell in cells]
+        by_number: dict[int, AnyPath] = {} if numbers is None else {_number_of(file): file for file in files}
+        found: list[AnyPath] = [stems[c] if c in stems else by_number.get(_whole(c), kind(place, c)) for c in cells]
         lost = sum(not (file.stem in stems and file is stems[file.stem]) for file in found)
         if lost > fewest or (best is not None and lost == fewest):
             continue
