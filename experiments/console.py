@@ -6,7 +6,9 @@ terminal sees bars; a file or a pipe sees a plain line every tenth of the way.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
 import sys
 import time
@@ -245,6 +247,10 @@ def with_tracks(world: LaneKeepingConfig) -> LaneKeepingConfig:
     return named
 
 
+FULL = "/dev/full"
+"""A device of Linux without any space, which is known before any work."""
+
+
 def check_json(path: Path | None) -> None:
     """Check before a long run that its results can be written at the end.
 
@@ -254,6 +260,8 @@ def check_json(path: Path | None) -> None:
     """
     if path is not None and path.is_dir():
         raise IsADirectoryError(21, "is a directory and a file was to be written; give --json a file name", str(path))
+    if path is not None and os.path.realpath(path) == FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     if path is not None and (path.is_file() or not path.exists()):
         check_ours(path)
         check_place(path.parent)

@@ -360,7 +360,6 @@ def written_down(place: dict[str, str]) -> Iterator[Bad]:
     for verb in ("record", "evaluate", "train imitation", "data convert"):
         yield bad(verb, "--episodes", "1", "--episodes", "many")
         yield bad(verb, "--=1")
-        yield bad(verb, "--")
         yield bad(verb, "--js", "figures.json")
         yield bad(verb, "--seed=1=2")
         yield bad(verb, "\ud800")
