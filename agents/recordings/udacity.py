@@ -37,6 +37,7 @@ from agents.recordings.reading.pictures import is_picture_name
 from agents.recordings.reading.places import Disk, Packed, Places, Tree, told_apart
 from agents.recordings.reading.store import Folder, Store, files_in, is_archive, open_archive
 from agents.recordings.reading.tables import Table, read_table
+from agents.recordings.reading.units import find_unit
 
 EXPECTS = "a Udacity log (a directory with driving_log.csv and IMG, or the .csv itself, or both as .zip or .tar.gz)"
 """What a path of this format looks like."""
@@ -99,6 +100,14 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         raise ValueError(f"{log} names no picture in the column {columns.names[centre]!r}; it is no Udacity log.")
     table = Table(table.header, rows)
     raw = labels(table, columns, log)
+    unit = columns.units.get("steering", "")
+    if not unit and table.header is not None and options.steering_unit == "auto":
+        # Shares are the format's own; radians come from other programs that write such logs.
+        seen = find_unit(raw, table, columns, tree, log.parent, store)
+        if seen.unit == "rad":
+            unit, lock_deg = "rad", options.degrees or seen.lock_deg
+            notices.append(f"steering is taken to be in radians: {seen.reason}; --steering-unit overrules it")
+            options = options if lock_deg is None else options.replaced(degrees=lock_deg)
     steering = steering_fractions(
         raw,
         options,
@@ -106,7 +115,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         notices,
         name=log,
         usual_side="right",
-        unit=columns.units.get("steering", ""),
+        unit=unit,
         usual_lock_deg=FULL_LOCK_DEG,
     )
     check_sides(raw, table, columns, options, log, any_scale=False)

@@ -77,6 +77,8 @@ def find_unit(
     name = plain_name(columns.names[columns.places["steering"]])
     by_values = unit_of_values(raw)
     noted = unit_in_notes(_lines(table, tree, folder, store), name)
+    if by_values.unit == "share" or noted.unit == "deg":  # what never leaves one degree is no steering in degrees
+        return by_values
     if noted.unit == "rad" and by_values.unit == "rad":
         return noted._replace(lock_deg=by_values.lock_deg)
     return noted if noted.unit else by_values

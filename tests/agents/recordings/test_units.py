@@ -122,6 +122,25 @@ def test_few_values_tell_nothing():
     assert unit_of_values(np.array([30.0, -30.0, 12.0])).unit == ""
 
 
+@pytest.mark.parametrize(
+    "note", ["the servo steers 30 degrees to either side", "full lock is a steering angle of 0.5 rad"]
+)
+def test_notes_about_the_car_do_not_make_shares_fail(folder, note):
+    (folder / "README.md").write_text(note)
+    check(load_episodes(write(folder, WANTED)), WANTED)
+    if "rad" not in note:
+        check(load_episodes(write(folder, GENTLE)), GENTLE, "share of full lock")
+
+
+def test_radians_in_a_log_of_the_simulators_kind(tmp_path):
+    for i in range(COUNT):
+        save(tmp_path / "IMG" / f"center_{i}.png", picture())
+    rows = [f"center_{i}.png,{value:.5f}" for i, value in enumerate(np.radians(25) * WANTED)]
+    (tmp_path / "driving_log.csv").write_text("\n".join(["center,steering_angle", *rows]))
+    check(load_episodes(tmp_path), -WANTED, "taken to be in radians")
+    check(load_episodes(tmp_path, steering_unit="share"), -np.radians(25) * WANTED)
+
+
 def test_degrees_that_never_leave_one_degree_are_said(folder):
     check(load_episodes(write(folder, 0.4 * GENTLE, "steering"), degrees=25), 0.4 * GENTLE / 25, "1.1 % of full lock")
 
