@@ -76,7 +76,7 @@ class Interactions:
 
     policy: tuple[str, ...] = ()
     """Drivers, as `wormwheel robustness` takes them: NAME=DIRECTORY, a name again for each training run."""
-    perturbations: Annotated[tuple[str, ...], Field(min_length=2)] = ()
+    perturbations: tuple[str, ...] = ()
     """One perturbation for each family, without severity; one of every family when left out."""
     severity: Annotated[int, Field(ge=1, le=5)] = 3
     """How strong each is."""
@@ -109,6 +109,8 @@ class Interactions:
         """Check what must be given."""
         if not self.policy:
             raise ValueError("nothing to test: give --policy with one or more policy directories.")
+        if len(self.perturbations) == 1:
+            raise ValueError(f"perturbations must be two or more to make a pair, got {self.perturbations[0]} alone.")
 
     @property
     def shifts(self) -> tuple[str, ...]:

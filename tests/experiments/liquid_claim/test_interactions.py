@@ -13,7 +13,7 @@ import pytest
 
 from agents.runs.ours import is_ours
 from experiments.liquid_claim import interactions
-from experiments.liquid_claim.interactions import Interactions, conditions_of, decide, judge
+from experiments.liquid_claim.interactions import Interactions, conditions_of, decide, judge, main
 from experiments.liquid_claim.pairs import Pair
 from experiments.liquid_claim.plots import matrix
 from experiments.robustness import verb
@@ -111,3 +111,14 @@ def test_a_plot_is_written_over_nothing_of_others_and_as_what_can_be_drawn(tmp_p
         with pytest.raises(ValueError, match=message):
             interactions.run(replace(OPTIONS, out=tmp_path / "out", plot=tmp_path / name))
     assert not (tmp_path / "out").exists() and (tmp_path / "mine.png").read_bytes() == b"holiday"
+
+
+def test_the_command_needs_no_perturbations_and_two_where_they_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    asked: list[Interactions] = []
+    monkeypatch.setattr(interactions, "run", asked.append)
+    assert main(["--policy", "a=x"]) == 0 and len(asked[0].shifts) == 12
+    assert main(["--policy", "a=x", "--perturbations", "fog", "night"]) == 0 and asked[1].shifts == ("fog:3", "night:3")
+    assert main(["--policy", "a=x", "--perturbations", "fog"]) == 2
+    assert "two or more to make a pair, got fog alone" in capsys.readouterr().err
