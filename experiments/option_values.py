@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+LEAST = 1e-30
+"""What is smaller and not 0 is meant by nobody, and one divided by it may be infinite."""
+
 
 def impossible(value: Any, name: str = "", without: str | None = None) -> Iterator[str]:
-    """Yield what is wrong with values that no option can mean, at any depth: NaN, and more than 64 bits.
+    """Yield what is wrong with values that no option can mean, at any depth: NaN, next to 0, and more than 64 bits.
 
     Args:
         value: of an option, or all of them.
@@ -24,6 +27,8 @@ def impossible(value: Any, name: str = "", without: str | None = None) -> Iterat
         yield f"{name} must name a file or directory, got nothing (for the present directory say .)."
     elif isinstance(value, float) and math.isnan(value):
         yield f"{name} must be a number, got nan."
+    elif isinstance(value, float) and 0 < abs(value) < LEAST:
+        yield f"{name} must be 0 or a number of a size that means something, got {value}."
     elif isinstance(value, int) and abs(value) >> 63:
         yield f"{name} must fit into 64 bits, got {value!s:.40}."
     elif without is not None and isinstance(value, str) and not value:

@@ -230,6 +230,10 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         (["record", "--out", ""], "out must name a file or directory, got nothing"),
         (["record", "--out="], "out must name a file or directory, got nothing"),
         (["data", "info", ""], "must name a file or directory, got nothing"),
+        (
+            ["record", "--vehicle-params.wheelbase-m", "5e-324"],
+            "wheelbase_m must be 0 or a number of a size that means",
+        ),
         (["evaluate", "--env", ""], "env must name something, got nothing"),
         (["render", "--policy", "", "--out", "film.mp4"], "policy must name something, got nothing"),
         (["evaluate", "--policy", "nowhere", "--json", ""], "json must name a file or directory, got nothing"),
