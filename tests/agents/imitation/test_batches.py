@@ -212,6 +212,14 @@ def test_an_error_in_the_thread_reaches_the_consumer_and_the_thread_ends():
     assert reading_threads() == 0
 
 
+@pytest.mark.parametrize("depth", [0, 1])
+def test_reading_ahead_by_nothing_needs_no_thread(depth: int):
+    made: list[int] = []
+    with read_ahead((made.append(i) or i for i in range(3)), depth) as ready:
+        assert reading_threads() == depth
+        assert next(ready) == 0 and (depth or made == [0])
+
+
 def test_leaving_early_leaves_no_thread():
     for _batch in Windows(make_set([200]), 4, batch_size=2):
         assert reading_threads() == 1

@@ -153,3 +153,11 @@ def test_a_state_that_stands_still_is_left_out_of_its_steps():
     after = find_in(rows, block_rows(WEAKNESSES, 3), CONDITIONS, "gru-two")
     here, there = (next(one for one in found.drivers if one.name == "ltc-one") for found in (before, after))
     assert 0.5 < there.state_step / here.state_step < 2.0
+
+
+def test_two_drivers_that_drive_alike_are_not_told_apart():
+    rows = drive_rows({"ltc-one": 0.1}, runs=1, roads=6)
+    rows += [{**row, "driver": "gru-two", "core": "gru"} for row in rows]
+    alike = find_in(rows, [], CONDITIONS, "gru-two")
+    assert alike.lead is not None and (alike.lead.low, alike.lead.high) == (0.0, 0.0)
+    assert "which does not tell them apart" in alike.verdict()
