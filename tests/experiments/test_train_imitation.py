@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.driving.open_loop import evaluate_open_loop
 from agents.imitation.train import ImitationConfig
+from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeMeta, EpisodeSet
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.renamed import options_as_they_are_now
 from experiments import train_imitation as train
 from experiments.cli import with_words
 from experiments.options import parse_core_options
-from experiments.training_sets import FrameOptions, SplitOptions, choose_preprocessing, split
+from experiments.training_sets import FrameOptions, SplitOptions, choose_preprocessing, fit_frames, split
 from policies.checkpoint import load_policy, read_config
 from policies.cores import CORES
 from tests.agents.toys import episode, episodes
@@ -44,6 +46,18 @@ def test_leaves_a_policy_figures_and_a_log(tmp_path: Path, capsys: pytest.Captur
     assert written["held_out"]["mean"]["r2"]["value"] <= 0
     assert written["frames"]["held_out"] == pytest.approx(24, abs=1)
     assert json.loads((out / "results.json").read_text())["figures"] == written
+    sets = split(fit_frames(load_episodes([tub]), fit, tmp_path / "frames"), SplitOptions(gap_s=0.2))
+    assert sets.held_out is not None
+    for name, place in (("gru", out), ("feedforward", out / "baseline")):
+        found, judge = written["held_out"][name], load_policy(place / "policy")
+        expected = evaluate_open_loop(judge, sets.held_out, sets.steering_mean, preprocessed=True)
+        for figure in ("rmse", "r2", "rmse_of_mean"):
+            assert found[figure]["value"] == pytest.approx(expected[figure].value, rel=1e-4), (name, figure)
+    labels = np.concatenate([one.steering for one in sets.held_out])
+    for name, constant in (("mean", sets.steering_mean), ("straight", 0.0)):
+        rmse = np.sqrt(np.mean((labels - constant) ** 2))
+        assert written["held_out"][name]["rmse"]["value"] == pytest.approx(rmse, rel=1e-4)
+    assert abs(sets.steering_mean) > 1e-3, "the mean is not straight ahead"
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
     assert list((out / "tensorboard").iterdir())
     config = json.loads((out / "config.json").read_text())
