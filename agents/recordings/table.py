@@ -122,7 +122,8 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         skipped["row with columns missing or damaged"] += table.damaged
     if not table.rows:
         return EpisodeSet((), dict(skipped), tuple(notices))
-    columns = find_columns(table, options, table_path, ("steering",))
+    name = f"{path}/{table_path}" if is_archive(path) and options.table is None else str(table_path)
+    columns = find_columns(table, options, name, ("steering",))
     known = table.header is not None and {name.strip().lower() for name in table.header} >= _CHALLENGE
     if known:
         columns.units["steering"] = "rad"
@@ -136,14 +137,14 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     )
     numbered = None
     if not pictured and video_path is None:
-        numbered = _numbered(table, columns, tree, folder, table_path, notices)
+        numbered = _numbered(table, columns, tree, folder, name, notices)
     if pictured:
         ahead, reason = looking_ahead(table, columns.places["centre"])
         if reason is not None:
             skipped["picture of another camera"] += int((~ahead).sum())
             notices.append(f"only the camera that looks ahead counts, by {reason}")
             table.rows = [row for row, good in zip(table.rows, ahead, strict=True) if good]
-    raw = labels(table, columns, table_path)
+    raw = labels(table, columns, name)
     unit = columns.units.get("steering", "")
     if not unit and not known and options.straight is None and options.steering_unit == "auto":
         seen = find_unit(raw, table, columns, tree, folder, store)
@@ -154,7 +155,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             options = options.replaced(degrees=seen.lock_deg)
             notices.append(f"full lock is taken to be {seen.lock_deg:g}°; --degrees sets another angle")
     bare = not unit and options.steering_unit == "auto"
-    plain = None if known else check_sides(raw, table, columns, options, table_path, any_scale=True, recognise=bare)
+    plain = None if known else check_sides(raw, table, columns, options, name, any_scale=True, recognise=bare)
     if plain is not None:
         straight, full = plain
         options = options.replaced(straight=straight, degrees=full)
@@ -163,7 +164,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             f"{straight - full:g} and {straight + full:g} full lock; --straight and --degrees set others"
         )
     steering = steering_fractions(
-        raw, options, skipped, notices, name=table_path, usual_side="left", unit=unit, usual_lock_deg=None
+        raw, options, skipped, notices, name=name, usual_side="left", unit=unit, usual_lock_deg=None
     )
     if options.positive == "auto" and not known:
         notices.append("positive steering is taken to go left; --positive right turns it round")
@@ -201,7 +202,7 @@ class _Found:
 
 
 def _numbered(
-    table: Table, columns: Columns, tree: Tree, folder: AnyPath, name: AnyPath, notices: list[str]
+    table: Table, columns: Columns, tree: Tree, folder: AnyPath, name: str, notices: list[str]
 ) -> list[AnyPath] | None:
     """Find the pictures that rows mean by their number; None where no column and no pictures are of that kind."""
     if any(PurePosixPath(entry).suffix.lower() in VIDEOS for entry in tree.files(str(folder))):

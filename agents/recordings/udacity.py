@@ -77,6 +77,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     skipped: Counter[str] = Counter()
     notices: list[str] = []
     store, tree, log = _open(path, notices)
+    name = f"{path}/{log}" if is_archive(path) else str(log)
     table = read_table(log, store)
     notices += table.notices
     if log.name != "driving_log.csv" and options.positive == "auto":
@@ -87,7 +88,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         skipped["row with columns missing or damaged"] += table.damaged
     if not table.rows:
         return EpisodeSet((), dict(skipped), tuple(notices))
-    columns = find_columns(table, options, log, ("centre", "steering"))
+    columns = find_columns(table, options, name, ("centre", "steering"))
     centre = columns.places["centre"]
     rows = [row for row in table.rows if is_picture_name(row[centre])]
     if lost := len(table.rows) - len(rows):
@@ -97,9 +98,9 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         skipped["picture of another camera in the centre's column"] += others
         rows = [row for row, good in zip(rows, ahead, strict=True) if good]
     if not rows:
-        raise ValueError(f"{log} names no picture in the column {columns.names[centre]!r}; it is no Udacity log.")
+        raise ValueError(f"{name} names no picture in the column {columns.names[centre]!r}; it is no Udacity log.")
     table = Table(table.header, rows)
-    raw = labels(table, columns, log)
+    raw = labels(table, columns, name)
     unit = columns.units.get("steering", "")
     if not unit and table.header is not None and options.steering_unit == "auto":
         # Shares are the format's own; radians come from other programs that write such logs.
@@ -113,12 +114,12 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         options,
         skipped,
         notices,
-        name=log,
+        name=name,
         usual_side="right",
         unit=unit,
         usual_lock_deg=FULL_LOCK_DEG,
     )
-    check_sides(raw, table, columns, options, log, any_scale=False)
+    check_sides(raw, table, columns, options, name, any_scale=False)
     if not np.isfinite(steering).any():
         return EpisodeSet((), dict(skipped), tuple(notices))
     places = Places(log.parent, tree=tree)

@@ -32,7 +32,7 @@ import numpy as np
 from agents.recordings import load_episodes
 from agents.recordings.convert import convert
 from agents.recordings.episodes import EpisodeSet
-from tests.agents.recordings.makers import make_log, make_native, make_tub
+from tests.agents.recordings.makers import make_log, make_native, make_tub, picture
 from tests.reliability.mutations import mutate
 
 SLOWEST_S = 5.0
@@ -54,9 +54,9 @@ def make_version_1(place: Path) -> None:
     shutil.rmtree(place / "two")
 
 
-def make_packed(place: Path, end: str) -> None:
-    """Make a tub in an archive."""
-    make_tub(place / "tub", count=8)
+def make_packed(place: Path, end: str, make: Callable[..., object] = make_tub) -> None:
+    """Make a tub, or a log, in an archive."""
+    make(place / "tub", count=8)
     files = [path for path in sorted((place / "tub").rglob("*")) if path.is_file()]
     if end == ".zip":
         with zipfile.ZipFile(place / "tub.zip", "w") as packed:
@@ -97,6 +97,18 @@ def make_table(place: Path) -> None:
     (place / "drive.csv").write_text("\n".join(["time,steering,speed", *rows]) + "\n")
 
 
+def make_parquet(place: Path) -> None:
+    """Make a table that holds its pictures itself."""
+    import cv2
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    coded = [bytes(cv2.imencode(".png", picture(level=9 * i))[1]) for i in range(12)]
+    held = [{"bytes": content, "path": f"{i}.png"} for i, content in enumerate(coded)]
+    table = pa.table({"image": held, "steering": np.linspace(-0.5, 0.5, 12), "note": ["x"] * 12})
+    pq.write_table(table, place / "train.parquet", row_group_size=5)
+
+
 def converted(to: str) -> Callable[[Path], None]:
     """Make a small recording in a format that is written."""
 
@@ -115,9 +127,12 @@ FORMATS: dict[str, tuple[Callable[[Path], None], str]] = {
     "tar.gz": (lambda place: make_packed(place, ".tar.gz"), "tub.tar.gz"),
     "tar": (lambda place: make_packed(place, ".tar"), "tub.tar"),
     "zip": (lambda place: make_packed(place, ".zip"), "tub.zip"),
+    "udacity.zip": (lambda place: make_packed(place, ".zip", make_log), "tub.zip"),
+    "udacity.tar.gz": (lambda place: make_packed(place, ".tar.gz", make_log), "tub.tar.gz"),
     "udacity": (lambda place: make_log(place / "set", count=8), "set"),
     "comma2k19": (make_comma, ""),
     "table": (make_table, "drive.mp4"),
+    "parquet": (make_parquet, "train.parquet"),
     "lerobot": (converted("lerobot"), "set"),
     "minari": (converted("minari"), "set"),
 }

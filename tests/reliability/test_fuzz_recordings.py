@@ -14,7 +14,7 @@ CASES = 40
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_damage_ends_in_a_count_or_one_line(tmp_path: Path, name: str):
-    if name in ("lerobot", "minari"):
+    if name in ("lerobot", "minari", "parquet"):
         pytest.importorskip("pyarrow")
         pytest.importorskip("h5py")
     assert list(run([name], CASES, 0, tmp_path)) == []

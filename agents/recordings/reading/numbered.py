@@ -67,7 +67,7 @@ def stamps_in_names(files: Sequence[PurePath], notices: list[str]) -> Stamps:
 
 
 def pictures_of_numbers(
-    tree: Tree, folder: AnyPath, cells: Sequence[str], column: str, name: PurePath
+    tree: Tree, folder: AnyPath, cells: Sequence[str], column: str, name: PurePath | str
 ) -> list[AnyPath] | None:
     """Find the pictures that rows mean by a number or a name without its ending.
 

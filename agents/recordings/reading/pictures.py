@@ -252,7 +252,9 @@ class PictureFiles:
 
     def _stand_in(self, frames: NDArray[np.uint8], good: NDArray[np.bool_], start: int) -> None:
         """Fill each undecodable frame with its nearest good neighbour."""
-        first_bad = self.paths[start + int(np.argmin(good))]
+        first_bad = f"{self.paths[start + int(np.argmin(good))]}"
+        if not isinstance(self.store, Folder):
+            first_bad += f" in {self.store.place}"
         if not self._reported:
             _LOG.warning("%s cannot be decoded; the frame next to it stands in (said once a recording)", first_bad)
             self._reported = True

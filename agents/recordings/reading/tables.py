@@ -93,7 +93,8 @@ def read_table(path: Path | PurePosixPath, store: Store | None = None) -> Table:
             return _read_parquet(path)
         content = read_bytes(path, MOST_BYTES)
     text, encoding = decode_text(content)
-    table = parse_csv(text, path)
+    name = path if store is None or isinstance(store, Folder) else f"{store.place}/{path}"
+    table = parse_csv(text, name)
     if encoding not in ("utf-8", "utf-8-sig"):
         table.notices.append(f"read as {encoding}")
     return table
