@@ -77,3 +77,14 @@ def test_an_open_synapse_makes_its_neuron_quicker() -> None:
     with torch.no_grad():
         shut, wide = (core.time_constants(torch.tensor([level]), torch.zeros(4)) for level in (-9.0, 9.0))
     assert (wide < 0.95 * shut).all()
+
+
+def test_an_explicit_solver_follows_a_gap_of_any_length_to_its_end() -> None:
+    slow = LTCConfig(solver="rk4", substeps=4, gleak_init=(0.01, 0.1), w_init=(0.001, 0.05))
+    core = LTC(OPPOSITES, slow, seed=1)
+    inputs, states = torch.full((2, 1, 1), 0.5), torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.4, -0.4, 0.3, 0.2]])
+    with torch.no_grad():
+        tau = core.time_constants(inputs[0, 0], states[0])
+        _, after = core(inputs, states, torch.full((2, 1), 2.5))
+    left = (after[1] - after[0]) / (states[1] - states[0])
+    torch.testing.assert_close(left, torch.exp(-2.5 / tau), rtol=1e-4, atol=0)
