@@ -261,7 +261,8 @@ def check_json(path: Path | None) -> None:
     if path is not None and path.is_dir():
         raise IsADirectoryError(21, "is a directory and a file was to be written; give --json a file name", str(path))
     if path is not None and os.path.realpath(path) == FULL:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        with clear_errors(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     if path is not None and (path.is_file() or not path.exists()):
         check_ours(path)
         check_place(path.parent)
