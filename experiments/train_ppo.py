@@ -103,7 +103,7 @@ class TrainPPOOptions:
     """NAME=VALUE for fields of the core's own config, such as units=19."""
     out: Path | None = None
     """Run directory; runs/ppo-ENV-CORE, with a number added if that is taken, when not given."""
-    steps: PositiveInt = 100_000
+    steps: Annotated[int, Field(ge=1, le=10_000_000_000)] = 100_000
     """Steps of all envs together."""
     envs: Annotated[int, Field(gt=0, le=65_536)] = 8
     """Envs side by side."""

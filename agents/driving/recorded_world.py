@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from agents.driving.rig_estimate import RigEstimate, estimate_rig
@@ -131,9 +131,9 @@ class RecordedWorld:
     """Camera and car."""
     reading: ReadOptions = ReadOptions()
     """How the recordings are read."""
-    height: NonNegativeInt = 0
+    height: Annotated[int, Field(ge=0, le=4096)] = 0
     """Rows of the frames that drivers get, pixels; 0 for those of the recording."""
-    width: NonNegativeInt = 0
+    width: Annotated[int, Field(ge=0, le=4096)] = 0
     """Columns of the frames that drivers get, pixels; 0 for those of the recording."""
     period_s: Positive = 0.05
     """Time between two actions, s."""

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
@@ -49,6 +49,7 @@ from agents.recordings.episodes import Episode, EpisodeSet
 from policies.policy import DrivingPolicy
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Many = Annotated[int, Field(ge=1, le=1_000_000)]
 LOST = 1.0
 """Lane error that counts for the time after a crash, lane widths."""
 GAINS = np.geomspace(0.4, 2.5, 147)
@@ -61,22 +62,22 @@ LEAST_GAIN = 0.03
 class AdaptConfig:
     """How a driver keeps learning."""
 
-    updates: PositiveInt = 5
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Updates that are tried, each after some driving."""
-    episodes: PositiveInt = 6
+    episodes: Many = 6
     """Episodes that are driven before each update."""
     gain: bool = True
     """Try a gain on the output, by least squares over the interventions, before other steps; those follow where it is
     not taken."""
     rule: Literal["batch", "online"] = "batch"
     """"batch": windows and backpropagation through time; "online": real-time recurrent learning, for small circuits."""
-    steps: PositiveInt = 80
+    steps: Many = 80
     """Gradient steps of a batch update."""
-    windows: PositiveInt = 8
+    windows: Many = 8
     """Windows of interventions in a batch, and as many of replay."""
     window: Annotated[int, Field(ge=2)] = 20
     """Frames in a window."""
-    warm_up: NonNegativeInt = 10
+    warm_up: Annotated[int, Field(ge=0, le=1_000_000)] = 10
     """Frames before an intervention, or at the head of a replayed window, that warm the state up and are not learnt."""
     learning_rate: Positive = 3e-3
     """Of the core."""
@@ -86,11 +87,11 @@ class AdaptConfig:
     """Of the core, in online updates."""
     replay_weight: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Weight of the old driving in the loss."""
-    suite_roads: Annotated[int, Field(ge=3)] = 6
+    suite_roads: Annotated[int, Field(ge=3, le=1_000_000)] = 6
     """Roads of the paired suite, in each world."""
     margin: Positive = 0.02
     """Lane error, in lane widths, by which an update may be worse at most, at the upper end of the interval."""
-    measure_roads: PositiveInt = 10
+    measure_roads: Many = 10
     """Roads on which interventions are counted before and after."""
     bound: Annotated[float, Field(gt=0, le=2)] = 0.3
     """Offset, as a share of the lane width, past which the person takes over."""

@@ -25,7 +25,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from agents.driving.car import car_of_env, rig_of_env
@@ -48,9 +48,9 @@ SIDE_BY_SIDE = 4
 class DaggerConfig:
     """How the data set grows."""
 
-    rounds: PositiveInt = 4
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Rounds after the first one, in which the expert drives alone."""
-    frames: PositiveInt = 2000
+    frames: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     """Frames of a round, all of them labelled by the expert."""
     decay: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the driving that the expert keeps falls by this factor from round to round."""

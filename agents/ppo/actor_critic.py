@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from gymnasium import spaces
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -67,7 +67,7 @@ def make_head(
     adapter: ObservationAdapter,
     frames: HeadConfig,
     preprocessing: Mapping[str, int | None],
-    vector_features: NonNegativeInt,
+    vector_features: int,
     generator: torch.Generator,
 ) -> FrameHead | VectorHead:
     """Make the head that suits a kind of observation.
@@ -106,12 +106,12 @@ class ActorCriticConfig:
     """Conv head, for envs that show frames."""
     preprocessing: dict[str, int | None] = field(default_factory=dict)
     """Crop and resize of frames: fields of `policies.preprocessing.Preprocessing`; none keeps them as they are."""
-    vector_features: NonNegativeInt = 32
+    vector_features: Annotated[int, Field(ge=0, le=65_536)] = 32
     """Features, linear with tanh, that a vector observation is turned into; 0 feeds it to the core as it is."""
     critic: Literal["features", "shared", "own"] = "features"
     """What judges: "features" (a small MLP on the features of the moment), "shared" (the same on features and motor
     outputs), or "own" (a core of its own kind and size beside the actor's)."""
-    critic_hidden: PositiveInt = 64
+    critic_hidden: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Hidden units of the critic's MLP."""
     log_std_init: Annotated[float, Field(allow_inf_nan=False)] = -0.5
     """Initial logarithm of the actions' spread, in units of half an action's range."""

@@ -25,7 +25,7 @@ class PPOConfig:
 
     n_steps: Annotated[int, Field(gt=0, le=10_000_000)] = 256
     """T, steps that each env makes between two updates; a multiple of `chunk`."""
-    chunk: PositiveInt = 16
+    chunk: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     """K, steps of a sequence that gradients flow through; each chunk starts from the state stored in the rollout."""
     batch_size: Annotated[int, Field(gt=0, le=100_000_000)] = 256
     """Steps in a minibatch, `batch_size / chunk` sequences side by side; a multiple of `chunk`."""

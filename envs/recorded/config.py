@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from envs.ranges import Positive, Share
@@ -14,9 +14,9 @@ from envs.ranges import Positive, Share
 class RecordedConfig:
     """Frames, episodes and how far the car may leave the recorded line."""
 
-    height: NonNegativeInt = 0
+    height: Annotated[int, Field(ge=0, le=4096)] = 0
     """Rows of the frames that drivers get, pixels; 0 for those of the recording."""
-    width: NonNegativeInt = 0
+    width: Annotated[int, Field(ge=0, le=4096)] = 0
     """Columns of the frames that drivers get, pixels; 0 for those of the recording."""
     period_s: Annotated[float, Field(ge=0.001, le=10.0)] | None = None
     """Time between two actions, s; that of the recording when None."""

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
+from experiments.cli import VERBS
+from experiments.help.declared import read_options
 from tests.experiments.verbs import DRIVER, ROAD, Ran, tree, wormwheel, write_tub
 from tests.reliability.zygote import Ended, Place, run_child
 
@@ -224,3 +226,23 @@ def test_earlier_results_survive_a_failing_run(tmp_path: Path, capsys: pytest.Ca
     assert results.read_text() == "earlier"
     ran = wormwheel(capsys, "info", "--json", tmp_path)
     assert ran.code == 2 and "directory" in ran.complaint
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "value"),
+    [
+        ("train dagger", "rounds", 2_147_483_648),
+        ("train dagger", "frames", 10**12),
+        ("train ppo", "steps", 10**12),
+        ("adapt", "steps", 10**9),
+        ("adapt", "suite-roads", 10**9),
+    ],
+)
+def test_counts_that_nobody_waits_for_are_refused(
+    verb: str, option: str, value: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    names = {"adapt": ("--policy", tmp_path, "--replay", tmp_path, "--friction", 0.5)}.get(verb, ())
+    declared = read_options(VERBS[verb].module, VERBS[verb].options)
+    name = next(known for known in declared.names() if known.rpartition(".")[2].lstrip("-") == option)
+    ran = wormwheel(capsys, *verb.split(), *names, name, value, "--out", tmp_path / "new")
+    assert ran.code == 2 and "at most" in ran.complaint and not (tmp_path / "new").exists()
