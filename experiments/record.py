@@ -7,10 +7,12 @@ wormwheel train imitation --data runs/record
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
 from agents.driving.record import RecorderConfig, RecordingProgress, RecordingSummary, record, with_vehicle
@@ -30,7 +32,7 @@ RESULTS = ("episode_*",)
 """What is worth keeping of a recording."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class RecordOptions:
     """Let the expert drive and record frames and steering.
 
@@ -43,7 +45,7 @@ class RecordOptions:
     """How much, how disturbed."""
     world: Annotated[LaneKeepingConfig, arg(name="")] = WORLD
     """Where it drives."""
-    workers: int = 2
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Processes that record; they do not change what is recorded."""
     resume: bool = False
     """Resume a recording that was stopped: only the episodes that are missing are made."""

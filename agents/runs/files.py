@@ -165,8 +165,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write a UTF-8 text file in one piece."""
-    write_bytes(path, content.encode("utf-8"))
+    """Write a UTF-8 text file in one piece; what UTF-8 cannot say, as in some names of files, becomes an escape."""
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -92,6 +92,16 @@ def run_jobs_on_ray(
         ray.shutdown()
 
 
+def check_cluster(address: str) -> None:
+    """Join a cluster and leave it, before anything is made.
+
+    Raises:
+        ValueError: if Ray is not installed.
+        OSError: if there is no cluster at that address.
+    """
+    _connect(address).shutdown()
+
+
 def _connect(address: str) -> Any:
     """Join a cluster; Ray's own statistics are not sent anywhere."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -9,7 +9,6 @@ has shown that its frames show something and that its car moves on.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -27,6 +26,7 @@ import tyro
 import envs
 from envs.vehicle.bullet import has_bullet
 from experiments.cli import run_script
+from experiments.console import check_json, write_results
 
 CAR_RACING = "CarRacing-v3"
 _STEPS_PER_LOOK = 20  # looking at the clock can take as long as a frame
@@ -112,6 +112,7 @@ class Contestant:
 
 def main(config: EnvBenchmark) -> dict[str, Any]:
     """Measure and print; returns what goes into the JSON file."""
+    check_json(config.json)
     one_core()
     contestants = make_contestants(config.seed)
     for contestant in contestants:
@@ -126,9 +127,7 @@ def main(config: EnvBenchmark) -> dict[str, Any]:
         contestant.env.close()
     figures = summary(rates)
     print_summary(figures)
-    if config.json is not None:
-        config.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {config.json}")
+    write_results(config.json, "benchmark env", config, figures)
     return figures
 
 

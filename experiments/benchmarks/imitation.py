@@ -42,6 +42,7 @@ from agents.recordings.episodes import EpisodeMeta, EpisodeSet
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.directory import RunDirectory
 from experiments.cli import run_script
+from experiments.console import check_json, write_results
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
@@ -92,6 +93,7 @@ class Enough(Exception):
 
 def main(config: ImitationBenchmark) -> dict[str, Any]:
     """Measure and print; returns what goes into the JSON file."""
+    check_json(config.json)
     learning, policy = learner(config.core, config.batch_size, config.window, config.bfloat16)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -121,9 +123,7 @@ def main(config: ImitationBenchmark) -> dict[str, Any]:
             figures["memory_mib"] = measure_memory(place, config)
             sizes = ", ".join(f"{name} {value:.0f} MiB" for name, value in figures["memory_mib"].items())
             print(f"peak memory of a training: {sizes}")
-    if config.json is not None:
-        config.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {config.json}")
+    write_results(config.json, "benchmark imitation", config, figures)
     return figures
 
 

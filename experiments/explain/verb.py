@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from agents.recordings import load_episodes
 from agents.runs.directory import command
-from agents.runs.files import replacing
+from agents.runs.files import write_text
 from agents.runs.ours import check_ours
 from envs.perturbations import parse
 from experiments.console import check_json, check_place, progress, say, write_results
@@ -112,8 +112,7 @@ def run(options: ExplainOptions) -> None:
     ended = "it left the road" if drive.crashed else "it stayed on the road" if not options.data else "beside a human"
     title = f"{name} ({policy.config.core.upper()}) {about}: {len(drive.frames) * drive.period_s:.1f} s, {ended}"
     page = out / PAGE
-    with replacing(page) as beside:
-        beside.write_text(explain_page(found, title, command()), encoding="utf-8")
+    write_text(page, explain_page(found, title, command()))
     if options.rerun is not None:
         write_rerun(options.rerun, found, name)
         say(f"for the Rerun viewer: {options.rerun}")

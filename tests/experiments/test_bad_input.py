@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
+from agents.runs.files import write_text
 from experiments.cli import VERBS
 from experiments.help.declared import read_options
 from tests.experiments.verbs import DRIVER, ROAD, Ran, tree, wormwheel, write_tub
@@ -233,6 +234,7 @@ def test_earlier_results_survive_a_failing_run(tmp_path: Path, capsys: pytest.Ca
     [
         ("train dagger", "rounds", 2_147_483_648),
         ("train dagger", "frames", 10**12),
+        ("record", "workers", 100_000),
         ("train ppo", "steps", 10**12),
         ("adapt", "steps", 10**9),
         ("adapt", "suite-roads", 10**9),
@@ -246,3 +248,17 @@ def test_counts_that_nobody_waits_for_are_refused(
     name = next(known for known in declared.names() if known.rpartition(".")[2].lstrip("-") == option)
     ran = wormwheel(capsys, *verb.split(), *names, name, value, "--out", tmp_path / "new")
     assert ran.code == 2 and "at most" in ran.complaint and not (tmp_path / "new").exists()
+
+
+def test_a_text_may_name_a_file_that_is_no_utf8(tmp_path: Path):
+    write_text(tmp_path / "page.html", "written to run-\udcff")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "written to run-\\udcff"
+
+
+def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    out = tmp_path / "new"
+    ran = wormwheel(
+        capsys, "robustness", "--policy", trained, "--out", out, "--perturbations", "fog:1", "--ray", "a b", *ROAD[:2]
+    )
+    assert ran.code == 2 and "there is no Ray cluster at 'a b'" in ran.complaint and not out.exists()
