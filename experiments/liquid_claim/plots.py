@@ -162,7 +162,7 @@ def matrix(pairs: Sequence[Pair], theme: Theme = LIGHT) -> Figure:
             values[row, column] = 100 * pair.interaction
             weight = "normal" if pair.verdict == UNDECIDED else "bold"
             axes.text(
-                column, row, f"{values[row, column]:.0f}", ha="center", va="center", fontsize=7.5, fontweight=weight
+                column, row, f"{round(values[row, column])}", ha="center", va="center", fontsize=7.5, fontweight=weight
             )
         axes.imshow(values, cmap=colours, vmin=-60, vmax=60)
         axes.set_title(driver, color=theme.text, fontsize=10)
