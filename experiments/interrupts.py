@@ -63,13 +63,28 @@ def at_once(for_good: bool = False) -> Iterator[None]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise KeyboardInterrupt at Ctrl-C inside the block; afterwards as before."""
+    """Raise KeyboardInterrupt at Ctrl-C inside the block; afterwards as before.
+
+    A library may take it for a failure of its own, as torch's exporter does, and raise that: it is an interrupt all the
+    same.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield
+    except Exception:
+        if came:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 

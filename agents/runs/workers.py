@@ -189,10 +189,10 @@ def start_process(process: BaseProcess) -> None:
     """Start a worker process, Ctrl-C held back meanwhile.
 
     Raises:
-        WorkerLost: if the server that forks workers has ended.
+        WorkerLost: if the server that forks workers has ended, or was stopped, as by SIGSTOP.
     """
     end_halted_server()
-    with interrupts_held_back():
+    with interrupts_held_back(), _server_watched():
         mark_socket_directory()
         try:
             process.start()
@@ -201,6 +201,31 @@ def start_process(process: BaseProcess) -> None:
                 "the process that starts workers ended without a word, killed from outside, most likely for memory: "
                 "run the command again."
             ) from None
+
+
+@contextmanager
+def _server_watched(every_s: float = 0.5) -> Iterator[None]:
+    """Kill the server of workers if it is stopped inside the block, where its answer is waited for without end.
+
+    Twice in a row, since a whole group that goes on after Ctrl-Z does not do so at one moment.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        halted = False
+        while not over.wait(every_s):
+            server = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+            if halted and is_halted(server):
+                end_halted_server()
+            halted = is_halted(server)
+
+    watcher = threading.Thread(target=watch, name="server of workers", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager

@@ -71,6 +71,8 @@ def write_car(
     files["README.md"] = _readme(policy, Path(folder).resolve().name, numpy, ros2, notes).encode()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for half in (half for name in FILES for half in folder.glob(f".{name}.partial-*")):
+        half.unlink(missing_ok=True)  # of an export that was killed
     for name, content in files.items():
         _replace(folder / name, content)
     return folder

@@ -65,3 +65,18 @@ def test_ctrl_c_while_a_verb_works_clears_away_and_is_one_line(
     assert cli.main(["info", "cores"]) == 130
     assert cleared and signal.getsignal(signal.SIGINT) is before
     assert capfd.readouterr().err.count(interrupts.LINE) == 1
+
+
+def test_ctrl_c_that_a_library_takes_for_its_own_failure_is_an_interrupt(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def work(options: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("the export failed") from None
+
+    monkeypatch.setattr("experiments.info.run", work)
+    assert cli.main(["info", "cores"]) == 130
+    err = capfd.readouterr().err
+    assert err.count(interrupts.LINE) == 1 and "the export failed" not in err

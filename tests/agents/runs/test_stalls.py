@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,32 @@ def test_a_halted_server_of_workers_holds_nobody_up():
         run_jobs(halt_the_server, [0, 1, 2, 3], 2, heard.append)
         assert sorted(heard) == [0, 1, 2, 3]
         assert time.monotonic() - started_s < 60
+
+
+def test_a_server_of_workers_that_is_halted_as_it_starts_holds_nobody_up():
+    """What it is to answer is waited for in Python's own code, which knows of no patience."""
+    forkserver._forkserver._stop()  # the next worker starts another one
+
+    def halt_it() -> None:
+        while forkserver._forkserver._forkserver_pid is None:
+            time.sleep(0.001)
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGSTOP)
+
+    hitman, started_s = threading.Thread(target=halt_it), time.monotonic()
+    hitman.start()
+    with pytest.raises(WorkerLost, match="the process that starts workers ended"):
+        run_jobs(report_all, [0, 1, 2], 2, lambda news: None)
+    hitman.join()
+    assert time.monotonic() - started_s < 30
+    heard: list[int] = []
+    run_jobs(report_all, [0, 1, 2], 2, heard.append)
+    assert sorted(heard) == [0, 1, 2]
+
+
+def report_all(jobs: Iterable[int], report: Callable[[int], None]) -> None:
+    """Report every job."""
+    for job in jobs:
+        report(job)
 
 
 def test_who_works_is_not_stalled_and_who_waits_is():

@@ -127,7 +127,11 @@ def test_int8_moves_the_steering_a_little(exported: Exported, tmp_path: Path, mo
     policy, made = exported("lstm")
     monkeypatch.setattr("policies.export.car.to_onnx", lambda *_: onnx.load(made / "driver.onnx"))  # takes seconds
     frames = FIT(torch.from_numpy(np.stack(list(moving_picture(60, 80, 40, seed=3))))).numpy()
+    half, foreign = tmp_path / ".driver.py.partial-0123abcd", tmp_path / ".mine.partial-0123abcd"
+    half.touch()
+    foreign.touch()
     folder = write_car(policy, tmp_path, numpy=True, int8_frames=frames)
+    assert not half.exists() and foreign.exists(), "what a killed export left is cleared away, and nothing else"
     found = measure_parity(policy, folder, frames=40)
     assert all(1e-4 < one.motors < 0.2 for one in found.values())
     assert found["onnxruntime"].mean == pytest.approx(found["numpy"].mean, rel=0.3)
