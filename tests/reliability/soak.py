@@ -95,7 +95,10 @@ def worker(verb: str, rng: random.Random, root: Path, materials: dict[str, str])
     number = rng.choice((signal.SIGKILL, signal.SIGSTOP))
     hitman = os.fork()
     if hitman == 0:
-        _hit_a_worker(os.getppid(), number, rng.uniform(0.0, 0.5))
+        try:
+            _hit_a_worker(os.getppid(), number, rng.uniform(0.0, 0.5))
+        finally:
+            os._exit(0)  # whatever happens: this is no lane
     ended = run_child(words, Place(root), timeout_s=90)
     os.kill(hitman, signal.SIGKILL)
     os.waitpid(hitman, 0)
@@ -105,27 +108,26 @@ def worker(verb: str, rng: random.Random, root: Path, materials: dict[str, str])
 
 
 def _hit_a_worker(soak: int, number: int, after_s: float) -> None:
-    """Wait for a worker of the command that is running, hit it, and end."""
+    """Wait for a worker of the command that is running, and hit it."""
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         for entry in os.listdir("/proc"):
             try:
                 line = Path(f"/proc/{entry}/cmdline").read_bytes()
                 words = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                parent, session = int(words[1]), int(words[3])
+                leader = Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()
             except (OSError, IndexError):
                 continue
-            parent, session = int(words[1]), int(words[3])
-            mine = Path(f"/proc/{session}/stat")
-            if session != soak and mine.exists() and int(mine.read_text().rpartition(")")[2].split()[1]) == soak:
+            if session != soak and int(leader[1]) == soak:
                 if int(entry) != session and parent != soak and b"resource_tracker" not in line:
                     time.sleep(after_s)
                     try:
                         os.kill(int(entry), number)
                     except OSError:
                         pass
-                    os._exit(0)
+                    return
         time.sleep(0.02)
-    os._exit(0)
 
 
 def main() -> int:
@@ -151,6 +153,7 @@ def main() -> int:
         for number in range(LANES):
             child = os.fork()
             if child == 0:
+                lost = 1  # unless it comes to its end
                 try:
                     lost = lane(number, options.minutes, options.seed, root, materials, references)
                 finally:
