@@ -158,9 +158,9 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
         framed = {one.key: one.policy for one in policy_runs if one.policy is not None}
         check_frame_size(framed, world)
     if options.ray is not None:
+        _refuse_luggage(policy_runs, world)
         from agents.runs.ray_cluster import check_cluster
 
-        _refuse_luggage(policy_runs, world)
         check_cluster(options.ray)
     baseline = choose_baseline(policy_runs, options.baseline)
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
