@@ -22,6 +22,7 @@ import numpy as np
 from agents.recordings import comma2k19, donkeycar, lerobot, minari, native, table, udacity
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
+from agents.recordings.reading.locate import tables_in
 
 _LOG = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ def _unknown(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in _WHAT_TO_DO:
         return f"{path} {_WHAT_TO_DO[path.suffix.lower()]}, and give the path of that."
     inside = sorted(path.iterdir()) if path.is_dir() else []
-    tables = table.tables_in(path) if path.is_dir() else []
+    tables = tables_in(path) if path.is_dir() else []
     if len(tables) > 1:
         listed = ", ".join(entry.name for entry in tables[:6])
         return f"{path} holds {len(tables)} tables ({listed}): give the path of the one with the labels."

@@ -29,8 +29,9 @@ from agents.recordings.reading.assemble import Records, picture_episodes
 from agents.recordings.reading.clock import arrange, since_first_s
 from agents.recordings.reading.files import DamagedFile, number, parse_json
 from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.places import open_packed
 from agents.recordings.reading.stamps import SECONDS, epoch_unit, is_moment, read_stamps
-from agents.recordings.reading.store import Folder, Store, files_in, is_archive, open_archive
+from agents.recordings.reading.store import Folder, Store, files_in, is_archive
 
 EXPECTS = "a Donkeycar tub (a directory with manifest.json or record_*.json, or such a one as .tar.gz or .zip)"
 """What a path of this format looks like."""
@@ -72,10 +73,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     """
     skipped: Counter[str] = Counter()
     notices: list[str] = []
-    store, tub = _open(path)
-    ends_early = getattr(store, "ends_early", None)
-    if ends_early:
-        notices.append(f"the archive is damaged ({ends_early}); what stands before that is read")
+    store, tub = _open(path, notices)
     if store.has(tub / "manifest.json"):
         pairs, pictures = _version_2(store, tub, options, skipped), tub / "images"
     else:
@@ -155,12 +153,12 @@ def _read(
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
-def _open(path: Path) -> tuple[Store, Path | PurePosixPath]:
+def _open(path: Path, notices: list[str]) -> tuple[Store, Path | PurePosixPath]:
     """Return where the tub's files lie, and its folder there."""
     if not is_archive(path):
         folder = path.parent if path.is_file() else path
         return Folder(folder), folder
-    store = open_archive(path)
+    store, _ = open_packed(path, notices)
     marks = filter(_marks, store.index)
     tubs = sorted({mark.parent for mark in marks}, key=lambda folder: (len(folder.parts), str(folder)))
     if len(tubs) > 1:

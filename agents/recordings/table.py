@@ -15,7 +15,6 @@ the table's stamps are on the video's clock once `offset_s` is taken off; stamps
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from agents.recordings.reading.columns import (
     stamps_of,
 )
 from agents.recordings.reading.labels import check_sides, labels, steering_fractions
+from agents.recordings.reading.locate import holds_table, locate_table, video_beside
 from agents.recordings.reading.numbered import (
     folders_of,
     numbers_in_names,
@@ -47,22 +47,16 @@ from agents.recordings.reading.numbered import (
     running_numbers,
     stamps_in_names,
 )
-from agents.recordings.reading.parquet import has_pictures
-from agents.recordings.reading.pictures import SUFFIXES as PICTURES
 from agents.recordings.reading.pictures import is_picture_name
-from agents.recordings.reading.places import AnyPath, Disk, Packed, Places, Tree, told_apart
-from agents.recordings.reading.store import ARCHIVES, Folder, Store, files_in, is_archive, open_archive
-from agents.recordings.reading.tables import PARQUET, Table, decode_text, read_table
+from agents.recordings.reading.places import AnyPath, Places, Tree, told_apart
+from agents.recordings.reading.store import Store, is_archive
+from agents.recordings.reading.tables import Table, read_table
 from agents.recordings.reading.units import find_unit
 from agents.recordings.reading.video import SUFFIXES as VIDEOS
 from agents.recordings.reading.video import VideoFile
 
 EXPECTS = "a table (.csv or .parquet) beside pictures (also as .zip or .tar.gz) or a video, or a video with --table"
 """What a path of this format looks like."""
-TABLES = (".csv", ".tsv", ".parquet", ".pq")
-"""Ends of the names of tables."""
-TEXTS = (".txt", ".dat")
-"""Ends of the names of files that are tables where they name pictures."""
 USUAL_PERIOD_S = 0.05
 """Where neither the table nor the video tells the time."""
 LONGEST_SILENCE_S = 0.5
@@ -74,17 +68,8 @@ _COUNTERS = ("frame", "frame id", "frame index", "frame number", "frame no", "vi
 
 
 def recognises(path: Path) -> bool:
-    """Say whether a path is a table, a video, or a folder or archive with a table and pictures or a video.
-
-    What is in archives of no other format, and whether they can be read at all, is said when they are read.
-    """
-    if path.is_dir():
-        return _in_folder(path) is not None
-    if is_archive(path):
-        return True
-    if path.suffix.lower() in TEXTS:
-        return path.is_file() and _lists_pictures(path)
-    return path.suffix.lower() in (*TABLES, *VIDEOS) and path.is_file()
+    """Say whether a path is a table, a video, or a folder or archive with a table and pictures or a video."""
+    return holds_table(path)
 
 
 def read(path: Path, options: ReadOptions) -> EpisodeSet:
@@ -100,29 +85,14 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     """
     skipped: Counter[str] = Counter()
     notices: list[str] = []
-    store: Store
-    tree: Tree
-    table_path: AnyPath
-    folder: AnyPath
-    video_path: Path | None
-    if is_archive(path):
-        store = open_archive(path)
-        if store.ends_early:
-            notices.append(f"the archive is damaged ({store.ends_early}); what stands before that is read")
-        tree, video_path = Packed(store.index), None
-        table_path = _packed_table(path) if options.table is None else _existing(options.table)
-        folder = table_path.parent if options.table is None else PurePosixPath()
-    else:
-        tree = Disk()
-        table_path, video_path, folder = _parts(path, options)
-        store = Folder(Path(folder))
-    table = read_table(table_path, store if options.table is None else None)
+    place = locate_table(path, options, notices)
+    name, tree, folder, store = place.name, place.tree, place.folder, place.store
+    table = read_table(place.table, place.table_store)
     notices += table.notices
     if table.damaged:
         skipped["row with columns missing or damaged"] += table.damaged
     if not table.rows:
         return EpisodeSet((), dict(skipped), tuple(notices))
-    name = f"{path}/{table_path}" if is_archive(path) and options.table is None else str(table_path)
     columns = find_columns(table, options, name, ("steering",))
     known = table.header is not None and {name.strip().lower() for name in table.header} >= _CHALLENGE
     if known:
@@ -136,7 +106,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         is_picture_name(cell) for cell in table.column(columns.places["centre"])[:50]
     )
     numbered = None
-    if not pictured and video_path is None:
+    if not pictured and place.video is None:
         numbered = _numbered(table, columns, tree, folder, name, notices)
     if pictured:
         ahead, reason = looking_ahead(table, columns.places["centre"])
@@ -174,7 +144,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             f"the angle, {most:.3g} at most, is taken to be a share of full lock; if it is in radians or degrees, say "
             "so by --steering-unit, and what full lock is by --degrees"
         )
-    if (pictured or numbered is not None) and video_path is None:
+    if (pictured or numbered is not None) and place.video is None:
         held = table.pictures.get(columns.places["centre"]) if pictured else None
         if held is not None:
             numbered, store = [PurePosixPath(cell) for cell in table.column(columns.places["centre"])], held
@@ -182,12 +152,11 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         return _with_pictures(path, table, columns, steering, found, options, skipped, notices)
     if is_archive(path):
         raise ValueError(
-            f"{path} has no pictures that the rows of {table_path.name} name; videos are read unpacked only: unpack "
+            f"{path} has no pictures that the rows of {place.table.name} name; videos are read unpacked only: unpack "
             "it and give the path of its folder."
         )
-    if video_path is None:
-        video_path = _beside(Path(table_path))
-    return _with_video(path, table, columns, steering, video_path, options, skipped, notices)
+    video = place.video or video_beside(Path(place.table))
+    return _with_video(path, table, columns, steering, video, options, skipped, notices)
 
 
 @dataclass
@@ -445,103 +414,3 @@ def _count(video: VideoFile) -> int:
         if not good.all():
             return low + int(good.sum())
         low += step
-
-
-def _packed_table(path: Path) -> PurePosixPath:
-    """Return the one table in an archive.
-
-    Raises:
-        ValueError: if there is none, or more than one.
-    """
-    store = open_archive(path)
-    files = files_in(path)
-    tables = [name for name in files if name.suffix.lower() in TABLES]
-    if not tables:
-        texts = [name for name in files if name.suffix.lower() in TEXTS]
-        tables = [name for name in texts if lists_pictures(store.read(name)[:4096])]
-    tables = [name for name in tables if name.parent == tables[0].parent]
-    if len(tables) == 1:
-        return tables[0]
-    if tables:
-        listed = ", ".join(map(str, tables[:6]))
-        raise ValueError(f"{path} holds {len(tables)} tables ({listed}): unpack it and give the path of the right one.")
-    packed = next((name for name in files if name.name.lower().endswith(ARCHIVES)), None)
-    what = f"{len(files):,} files" if files else "no file"
-    raise ValueError(
-        f"{path} holds {what}, and neither a Donkeycar tub, a Udacity log nor a table of labels among them. "
-        + (f"It holds an archive, {packed}: " if packed else "Recordings of other kinds are read unpacked only: ")
-        + "unpack it and give the path of what is inside."
-    )
-
-
-def _parts(path: Path, options: ReadOptions) -> tuple[Path, Path | None, Path]:
-    """Return the table, the video when one was named, and the folder that pictures are named from."""
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix in VIDEOS:
-        table = options.table or next((found for end in TABLES if (found := path.with_suffix(end)).is_file()), None)
-        if table is None:
-            raise ValueError(f"{path} is a video without labels; name the table with its steering by --table.")
-        return _existing(table), path, path.parent
-    if path.is_dir():
-        if options.table is not None:
-            return _existing(options.table), None, path
-        only = _in_folder(path)
-        assert only is not None, "recognises() has seen it"
-        return only, None, path
-    return path, None, path.parent
-
-
-def _existing(table: Path) -> Path:
-    if not table.is_file():
-        raise FileNotFoundError(f"{table} is not there; --table needs the path of a CSV or parquet file.")
-    return table
-
-
-def _in_folder(folder: Path) -> Path | None:
-    """Return the one table of a folder that has pictures or a video too."""
-    tables = tables_in(folder)
-    if len(tables) != 1:
-        return None
-    has_frames = any(
-        entry.suffix.lower() in (*VIDEOS, *PICTURES) or (entry.is_dir() and _holds_pictures(entry))
-        for entry in folder.iterdir()
-    ) or (tables[0].suffix.lower() in PARQUET and has_pictures(tables[0]))
-    return tables[0] if has_frames else None
-
-
-def tables_in(folder: Path) -> list[Path]:
-    """Return the tables right inside a folder; text files count where there is no other, and where they list pictures.
-
-    Hidden files, such as those that macOS leaves on other disks, are none.
-    """
-    files = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
-    tables = [entry for entry in files if entry.suffix.lower() in TABLES]
-    return tables or [entry for entry in files if entry.suffix.lower() in TEXTS and _lists_pictures(entry)]
-
-
-def _lists_pictures(file: Path) -> bool:
-    """Say whether a text file names pictures near its beginning."""
-    with file.open("rb") as content:
-        return lists_pictures(content.read(4096))
-
-
-def lists_pictures(beginning: bytes) -> bool:
-    """Say whether a text names pictures near its beginning."""
-    head, _ = decode_text(beginning)
-    return any(is_picture_name(word) for word in re.split(r"[\s,;|\"']+", head))
-
-
-def _holds_pictures(folder: Path) -> bool:
-    return any(entry.suffix.lower() in PICTURES for entry in folder.iterdir())
-
-
-def _beside(table: Path) -> Path:
-    """Return the one video beside a table that names no pictures."""
-    videos = sorted(entry for entry in table.parent.iterdir() if entry.suffix.lower() in VIDEOS)
-    same = [video for video in videos if video.stem == table.stem]
-    if len(same) == 1 or len(videos) == 1:
-        return (same or videos)[0]
-    raise ValueError(
-        f"{table} names no picture in a column and there is {'no' if not videos else 'more than one'} video beside it: "
-        "name the column by --frame-column, or give the video as --data and this table as --table."
-    )

@@ -34,8 +34,8 @@ from agents.recordings.reading.columns import (
 from agents.recordings.reading.labels import check_sides, labels, steering_fractions
 from agents.recordings.reading.numbered import running_numbers
 from agents.recordings.reading.pictures import is_picture_name
-from agents.recordings.reading.places import Disk, Packed, Places, Tree, told_apart
-from agents.recordings.reading.store import Folder, Store, files_in, is_archive, open_archive
+from agents.recordings.reading.places import Disk, Places, Tree, open_packed, told_apart
+from agents.recordings.reading.store import Folder, Store, files_in, is_archive
 from agents.recordings.reading.tables import Table, read_table
 from agents.recordings.reading.units import find_unit
 
@@ -173,16 +173,14 @@ def _open(path: Path, notices: list[str]) -> tuple[Store, Tree, Path | PurePosix
     if not is_archive(path):
         log = path / "driving_log.csv" if path.is_dir() else path
         return Folder(log.parent), Disk(), log
-    store = open_archive(path)
-    if store.ends_early:
-        notices.append(f"the archive is damaged ({store.ends_early}); what stands before that is read")
+    store, tree = open_packed(path, notices)
     logs = _packed_logs(path)
     if len(logs) > 1:
         listed = ", ".join(map(str, logs[:5]))
         raise ValueError(
             f"{path} holds {len(logs)} logs ({listed}); pack one alone, or unpack it and give their paths."
         )
-    return store, Packed(store.index), logs[0]
+    return store, tree, logs[0]
 
 
 def _packed_logs(path: Path) -> list[PurePosixPath]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.reading.files import possible_name
+from agents.recordings.reading.store import TarStore, ZipStore, open_archive
 
 AnyPath = Path | PurePosixPath
 """A file on disk, or one in an archive."""
@@ -74,6 +75,18 @@ class Packed:
     def files(self, path: str) -> list[str]:
         """See `Tree`."""
         return sorted(self._files.get(path.removeprefix("./"), ()))
+
+
+def open_packed(path: Path, notices: list[str]) -> tuple[ZipStore | TarStore, Packed]:
+    """Open an archive, and list it; that it ends early is said.
+
+    Raises:
+        DamagedFile: if it is none.
+    """
+    store = open_archive(path)
+    if store.ends_early:
+        notices.append(f"the archive is damaged ({store.ends_early}); what stands before that is read")
+    return store, Packed(store.index)
 
 
 class Places:
