@@ -54,6 +54,8 @@ LOST = 1.0
 """Lane error that counts for the time after a crash, lane widths."""
 GAINS = np.geomspace(0.4, 2.5, 147)
 """Gains that are tried."""
+STEERING = 0
+"""Which motor output steers; a throttle beside it keeps its own gain."""
 LEAST_GAIN = 0.03
 """A gain nearer to 1 changes nothing that matters."""
 
@@ -297,7 +299,7 @@ def _lane_error(drive: Drive, planned_s: float) -> float:
 def learn_gain(
     policy: DrivingPolicy, met: Sequence[Stretch], replayed: Sequence[Stretch], replay_weight: float
 ) -> float:
-    """Multiply the circuit's output by what brings it nearest to the person's steering; returns the gain.
+    """Multiply the circuit's steering by what brings it nearest to the person's steering; returns the gain.
 
     The squared error is that of the steering as the car takes it, clamped to full lock, in the interventions and in the
     old driving, where the gain was right. A bias is not fitted: a driver is corrected where it strayed, mostly to one
@@ -309,7 +311,7 @@ def learn_gain(
         replayed: old driving.
         replay_weight: weight of the old driving in the error.
     """
-    outputs = _output_parameters(policy)
+    outputs = policy.core.output_map()
     if not outputs:
         return 1.0
     errors = (1.0 - replay_weight) * _errors_by_gain(policy, met)
@@ -318,7 +320,7 @@ def learn_gain(
     gain = float(GAINS[int(np.argmin(errors))])
     with torch.no_grad():
         for parameter in outputs:
-            parameter.mul_(gain)
+            parameter[STEERING].mul_(gain)
     return gain
 
 
@@ -338,21 +340,6 @@ def _errors_by_gain(policy: DrivingPolicy, stretches: Sequence[Stretch]) -> NDAr
     if len(y) == 0:
         return np.square(np.log(GAINS))  # nothing speaks for another gain
     return np.asarray([np.square(np.clip(gain * y, -1, 1) - label).mean() for gain in GAINS], np.float64)
-
-
-def _output_parameters(policy: DrivingPolicy) -> list[torch.nn.Parameter]:
-    """Return the parameters that the core's outputs are proportional to; none where it has no such ones."""
-    core = policy.core
-    layers = [module for module in core.modules() if isinstance(module, torch.nn.Linear)]
-    last = getattr(core, "readout", None)
-    if isinstance(last, torch.nn.Linear):
-        return list(last.parameters())
-    if isinstance(getattr(core, "output_w", None), torch.nn.Parameter):
-        found = (core.output_w, core.output_b)
-        return [parameter for parameter in found if isinstance(parameter, torch.nn.Parameter)]
-    if core.state_size == 0 and layers and layers[-1].out_features == core.output_size:
-        return list(layers[-1].parameters())
-    return []
 
 
 def learn_batch(

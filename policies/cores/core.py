@@ -79,6 +79,14 @@ class Core(nn.Module, ABC):
         """Return the `[B, S]` fresh state, zeros, on the device and in the dtype of `like`."""
         return like.new_zeros(batch_size, self.state_size)
 
+    def output_map(self) -> tuple[nn.Parameter, ...]:
+        """Return parameters `[M, …]` to whose row m motor output m is proportional; none where there are no such ones.
+
+        Those of a linear `readout`, unless a core says otherwise: rows times a gain are outputs times that gain.
+        """
+        last = getattr(self, "readout", None)
+        return tuple(last.parameters()) if isinstance(last, nn.Linear) else ()
+
 
 def prepare(
     core: Core, inputs: Tensor, state: Tensor | None, elapsed: Tensor | None, starts: Tensor | None

@@ -90,6 +90,10 @@ class FeedForward(Core):
                 inputs = append_log_elapsed(inputs, elapsed)
             return self.layers(inputs), state
 
+    def output_map(self) -> tuple[nn.Parameter, ...]:
+        """Return the last layer's; see `Core.output_map`."""
+        return tuple(self.layers[-1].parameters())
+
     def cost_per_step(self) -> CoreCost:
         """Count synapses and multiply-adds."""
         weights = sum(layer.weight.numel() for layer in self.layers if isinstance(layer, nn.Linear))

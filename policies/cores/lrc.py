@@ -152,6 +152,10 @@ class LRC(Core):
             )
             return states[..., : self.output_size] * self.output_w + self.output_b, states[:, -1]
 
+    def output_map(self) -> tuple[nn.Parameter, ...]:
+        """Return weights and biases of the motor neurons; see `Core.output_map`."""
+        return self.output_w, self.output_b
+
     def cost_per_step(self) -> CoreCost:
         """Count synapses of the wiring and multiply-adds, those of the dense elastance included."""
         outside = self.input_size * self.state_size + self.output_size

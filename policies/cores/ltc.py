@@ -332,6 +332,10 @@ class LTC(Core):
             )
         return voltages[..., :motors], voltages
 
+    def output_map(self) -> tuple[nn.Parameter, ...]:
+        """Return weights and biases of the motor neurons; none where voltages come out. See `Core.output_map`."""
+        return tuple(parameter for parameter in (self.output_w, self.output_b) if parameter is not None)
+
     def _lists(self) -> tuple[Tensor, ...]:
         return self.sensory_source, self.sensory_target, self.source, self.target
 

@@ -100,6 +100,17 @@ def test_the_gain_is_that_with_which_the_driver_steers_as_the_person_did(core: s
     assert after < 1e-3 * before
 
 
+def test_the_gain_is_for_the_steering_alone():
+    driver = DrivingPolicy.create(PolicyConfig(core="gru", preprocessing=FIT, motors=2)).eval()
+    met, frames = stretches(), torch.from_numpy(stretches()[0].frames)[None]
+    with torch.no_grad():
+        before, _ = driver.motors(frames, preprocessed=True)
+        gain = learn_gain(driver, met, met, 0.0)
+        after, _ = driver.motors(frames, preprocessed=True)
+    assert abs(gain - 1.0) > 0.05
+    torch.testing.assert_close(after, before * torch.tensor([gain, 1.0]))
+
+
 def test_a_core_whose_outputs_cannot_be_scaled_keeps_its_gain():
     driver = policy("cfc")
     before = {name: value.clone() for name, value in driver.state_dict().items()}

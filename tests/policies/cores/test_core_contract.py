@@ -46,6 +46,20 @@ def test_a_sequence_equals_its_single_steps(variant):
     close(variant, state, last)
 
 
+def test_a_row_of_the_output_map_scales_its_motor_output_and_no_other(variant):
+    core = build(variant)
+    inputs, elapsed, starts = sequence(3, 4)
+    before, state = core(inputs, None, elapsed, starts)
+    with torch.no_grad():
+        for parameter in core.output_map():
+            parameter[0].mul_(1.5)
+    after, same = core(inputs, None, elapsed, starts)
+    scaled = before.clone()
+    scaled[..., 0] *= 1.5 if core.output_map() else 1.0
+    close(variant, after, scaled)
+    close(variant, same, state)
+
+
 def test_a_start_is_a_fresh_state(variant):
     core = build(variant)
     inputs, elapsed, _ = sequence(3, 6)
