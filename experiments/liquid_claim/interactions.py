@@ -30,7 +30,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from tyro.conf import arg
 
 from agents.driving.record import with_vehicle
-from agents.driving.statistics import ENOUGH_VALUES
+from agents.driving.statistics import ENOUGH_VALUES, Estimate, student_mean
 from agents.runs.directory import claim
 from agents.runs.files import write_json
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -125,17 +125,13 @@ class Order:
     Attributes:
         driver: its name.
         families: 0 to 3.
-        error: mean lane error, share of the lane.
-        low: lower end of its interval over roads.
-        high: upper end.
+        error: mean lane error, share of the lane, with its interval over roads.
         runs: mean of each training run.
     """
 
     driver: str
     families: int
-    error: float
-    low: float
-    high: float
+    error: Estimate
     runs: tuple[float, ...]
 
 
@@ -145,20 +141,16 @@ class Decision:
 
     Attributes:
         driver: its name.
-        difference: its lane error minus that of the baseline.
-        low: lower bound at the last look.
-        high: upper bound.
+        difference: its lane error minus that of the baseline, with the bounds of the last look.
     """
 
     driver: str
-    difference: float
-    low: float
-    high: float
+    difference: Estimate
 
     @property
     def decided(self) -> bool:
         """Whether the bounds leave zero out."""
-        return self.low > 0 or self.high < 0
+        return self.difference.low > 0 or self.difference.high < 0
 
 
 def conditions_of(options: Interactions) -> dict[int, tuple[str, ...]]:
@@ -251,11 +243,11 @@ def judge(drives: pd.DataFrame, conditions: dict[int, tuple[str, ...]]) -> tuple
             count: np.mean([errors[name] for name in names], axis=0) for count, names in conditions.items() if names
         }
         for count, values in by_order.items():
-            orders.append(Order(str(driver), count, *_interval(values)))
+            orders.append(Order(str(driver), count, *_mean(values)))
         for text in conditions[2]:
             first, second = text.split("+")
             beyond = errors[text] - errors[first] - errors[second] + clean
-            pairs.append(Pair(str(driver), first, second, *_interval(beyond)))
+            pairs.append(Pair(str(driver), first, second, *_mean(beyond)))
     return orders, pairs
 
 
@@ -276,7 +268,7 @@ def decide(drives: pd.DataFrame, conditions: dict[int, tuple[str, ...]], baselin
     found = []
     for driver in others:
         away = by_road[driver] - by_road[baseline]
-        found.append(Decision(driver, float(away.mean()), *mean_bounds(away, level / (2 * len(others)))))
+        found.append(Decision(driver, Estimate(float(away.mean()), *mean_bounds(away, level / (2 * len(others))))))
     return found
 
 
@@ -285,34 +277,29 @@ def _errors(drives: pd.DataFrame, conditions: Sequence[str]) -> NDArray[np.float
     return np.asarray(Drives(drives, conditions).perturbed("lane_error").mean(axis=2))
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float, float, tuple[float, ...]]:
-    """Return mean, interval over roads and the mean of each run, of `[runs, roads]`."""
-    by_road = values.mean(axis=0)
-    return float(values.mean()), *mean_bounds(by_road, 0.025), tuple(float(run) for run in values.mean(axis=1))
+def _mean(values: NDArray[np.float64]) -> tuple[Estimate, tuple[float, ...]]:
+    """Return the mean with its interval over roads, and the mean of each run, of `[runs, roads]`."""
+    return student_mean(values.mean(axis=0)), tuple(float(run) for run in values.mean(axis=1))
 
 
 def show(orders: Sequence[Order], pairs: Sequence[Pair], decisions: Sequence[Decision], roads: int) -> None:
     """Print three tables: errors by the number of families, the pairs that stand out, the comparisons."""
     drivers = list(dict.fromkeys(order.driver for order in orders))
     counts = sorted({order.families for order in orders})
-    cells = {(order.driver, order.families): _text(order.error, order.low, order.high) for order in orders}
+    cells = {(order.driver, order.families): order.error.text(1, 100) for order in orders}
     rows = [[driver, *(cells[driver, count] for count in counts)] for driver in drivers]
     table(f"lane error, %, {roads} roads", ["driver", *(f"{count} families" for count in counts)], rows)
     rows = []
     for driver in drivers:
         mine = [pair for pair in pairs if pair.driver == driver]
-        worst = max(mine, key=lambda pair: pair.interaction)
+        worst = max(mine, key=lambda pair: pair.interaction.value)
         rows.append([driver, *(str(sum(pair.verdict == verdict for pair in mine)) for verdict in VERDICTS)])
-        rows[-1] += [f"{worst.first} + {worst.second}", _text(worst.interaction, worst.low, worst.high)]
+        rows[-1] += [f"{worst.first} + {worst.second}", worst.interaction.text(1, 100)]
     table("pairs of families", ["driver", *VERDICTS, "most beyond the sum", "points"], rows)
     chance = 0.025 * sum(pair.driver == drivers[0] for pair in pairs)
     say(f"Each interval is one pair's own: about {chance:.1f} pairs of a driver lie above 0 by chance, as many below.")
-    rows = [[one.driver, _text(one.difference, one.low, one.high), "yes" if one.decided else "no"] for one in decisions]
+    rows = [[one.driver, one.difference.text(1, 100), "yes" if one.decided else "no"] for one in decisions]
     table("two families and more, minus the baseline, points", ["driver", "difference", "decided"], rows)
-
-
-def _text(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

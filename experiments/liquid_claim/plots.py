@@ -159,7 +159,7 @@ def matrix(pairs: Sequence[Pair], theme: Theme = LIGHT) -> Figure:
         values = np.full((len(names), len(names)), np.nan)
         for pair in (pair for pair in pairs if pair.driver == driver):
             row, column = sorted((names.index(pair.first), names.index(pair.second)), reverse=True)
-            values[row, column] = 100 * pair.interaction
+            values[row, column] = 100 * pair.interaction.value
             weight = "normal" if pair.verdict == UNDECIDED else "bold"
             axes.text(
                 column, row, f"{round(values[row, column])}", ha="center", va="center", fontsize=7.5, fontweight=weight

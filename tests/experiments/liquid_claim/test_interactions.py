@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agents.driving.statistics import Estimate
 from agents.runs.ours import is_ours
 from experiments.liquid_claim import interactions
 from experiments.liquid_claim.interactions import Interactions, conditions_of, decide, judge, main
@@ -51,21 +52,21 @@ def test_an_interaction_is_what_two_do_beyond_the_sum_of_both():
     table = make_table(drives(range(6), "a"), DriveRow)
     orders, pairs = judge(table, CONDITIONS)
     found = {(pair.first, pair.second): pair for pair in pairs}
-    assert found["fog:2", "latency:2"].interaction == pytest.approx(0.45 - 0.1 - 0.2 + 0.05)
-    assert found["latency:2", "night:2"].interaction == pytest.approx(0.4 - 0.2 - 0.3 + 0.05)
+    assert found["fog:2", "latency:2"].interaction.value == pytest.approx(0.45 - 0.1 - 0.2 + 0.05)
+    assert found["latency:2", "night:2"].interaction.value == pytest.approx(0.4 - 0.2 - 0.3 + 0.05)
     # What is the same in all drives of a road cancels, so the intervals are narrow.
     assert found["fog:2", "latency:2"].verdict == "worse together"
     assert found["latency:2", "night:2"].verdict == "milder together"
-    assert [order.error for order in orders] == pytest.approx([0.05, 0.2, 0.4, 0.8], abs=0.01)
-    assert all(len(order.runs) == 2 and order.low < order.error < order.high for order in orders)
-    assert Pair("a", "x", "y", 0.1, -0.1, 0.3, ()).verdict == "undecided"
+    assert [order.error.value for order in orders] == pytest.approx([0.05, 0.2, 0.4, 0.8], abs=0.01)
+    assert all(len(order.runs) == 2 and order.error.low < order.error.value < order.error.high for order in orders)
+    assert Pair("a", "x", "y", Estimate(0.1, -0.1, 0.3), ()).verdict == "undecided"
 
 
 def test_a_decision_needs_bounds_that_leave_zero_out():
     rows = [*drives(range(6), "base"), *drives(range(6), "worse", 0.1), *drives(range(6), "same")]
     found = {one.driver: one for one in decide(make_table(rows, DriveRow), CONDITIONS, "base", 0.02)}
     assert set(found) == {"worse", "same"}
-    assert found["worse"].decided and found["worse"].low == pytest.approx(0.1, abs=1e-6)
+    assert found["worse"].decided and found["worse"].difference.low == pytest.approx(0.1, abs=1e-6)
     assert not found["same"].decided
 
 
@@ -99,7 +100,10 @@ def test_it_stops_when_all_is_decided_or_the_roads_are_used(
 
 
 def test_the_matrix_shows_each_pair_once_and_bold_where_it_is_sure():
-    pairs = [Pair("a", "fog:2", "latency:2", 0.21, 0.1, 0.3, ()), Pair("a", "fog:2", "night:2", -0.04, -0.2, 0.1, ())]
+    pairs = [
+        Pair("a", "fog:2", "latency:2", Estimate(0.21, 0.1, 0.3), ()),
+        Pair("a", "fog:2", "night:2", Estimate(-0.04, -0.2, 0.1), ()),
+    ]
     (axes,) = matrix(pairs).axes
     shown = {text.get_text(): (text.get_position(), text.get_fontweight()) for text in axes.texts}
     assert shown == {"21": ((0, 1), "bold"), "-4": ((0, 2), "normal")}
