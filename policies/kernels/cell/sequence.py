@@ -1,4 +1,4 @@
-"""Run a cell over a batch of sequences: the recorded program on the CPU, the torch step anywhere else."""
+"""Run a cell over a batch of sequences: the recorded program on the CPU and on GPUs, the torch step anywhere else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from policies.kernels.cell.program import Program
 from policies.kernels.cell.step import Step, TorchOps
 from policies.kernels.choose import Kernels, choose_kernel, is_exporting
 
-CELL = Kernels("cell", {"cpu": (torch.float32, torch.float64)})
-"""What runs a recorded step: numba on the CPU."""
+CELL = Kernels("cell", {"cpu": (torch.float32, torch.float64), "cuda": (torch.float32, torch.float64)})
+"""What runs a recorded step: numba on the CPU, Triton on a GPU."""
 
 
 def run_sequence(
@@ -35,7 +35,7 @@ def run_sequence(
         state: `[B, S]` before the first step.
         elapsed: `[B, T]` time since the previous step.
         starts: `[B, T]` bool; True zeroes the state before that step.
-        kernel: "reference" (torch, step by step), "cpu" (numba) or "auto".
+        kernel: "reference" (torch, step by step), "cpu" (numba), "cuda" (Triton) or "auto".
 
     Returns:
         `[B, T, S]` state after each step.
@@ -43,12 +43,17 @@ def run_sequence(
     Raises:
         ValueError: if the kernel is unknown or cannot run on these tensors.
     """
-    if choose_kernel(CELL, kernel, drive.device.type, drive.dtype) == "cpu" and not is_exporting() and len(drive):
-        from policies.kernels.cell.cpu import run_program
+    chosen = choose_kernel(CELL, kernel, drive.device.type, drive.dtype)
+    if chosen == "reference" or is_exporting() or not len(drive):
+        return reference_sequence(step, weights, drive, state, elapsed, starts)
+    flat = torch.cat([weights[name].reshape(-1) for name, _ in program.weights])
+    if chosen == "cuda":
+        from policies.kernels.cell.triton import op as cuda
 
-        flat = torch.cat([weights[name].reshape(-1) for name, _ in program.weights])
-        return run_program(program, flat, drive, state, elapsed, starts)
-    return reference_sequence(step, weights, drive, state, elapsed, starts)
+        return cuda.run_program(program, flat, drive, state, elapsed, starts)
+    from policies.kernels.cell.cpu import run_program
+
+    return run_program(program, flat, drive, state, elapsed, starts)
 
 
 def reference_sequence(

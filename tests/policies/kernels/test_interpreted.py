@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from policies.kernels.ltc.triton.op import HAS_TRITON, interpreted
+from policies.kernels.gpu import HAS_TRITON, interpreted
 
-FILES = ["tests/policies/kernels/ltc/test_triton.py", "tests/policies/kernels/scan/test_scan.py"]
+FILES = [
+    "tests/policies/kernels/ltc/test_triton.py",
+    "tests/policies/kernels/cell/test_triton.py",
+    "tests/policies/kernels/scan/test_scan.py",
+]
 
 pytestmark = [
     pytest.mark.skipif(not HAS_TRITON, reason="needs Triton: pip install -e '.[cuda]'"),

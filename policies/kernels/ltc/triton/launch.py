@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Sized
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from policies.kernels.gpu import FUSE_MULTIPLY_ADD, on_card
 from policies.kernels.ltc.triton.dense import dense_backward, dense_forward
 from policies.kernels.ltc.triton.layout import LayoutCache, dense_layout, power_of_two, sparse_layout
 from policies.kernels.ltc.triton.sensory import sensory_backward, sensory_forward
@@ -27,9 +27,6 @@ COLUMNS = 16
 
 SPARSE_BLOCK = 4096
 """Elements that a program of the sparse kernels works on at once: neurons, padded, times synapses of each."""
-
-FUSE_MULTIPLY_ADD = {"enable_fp_fusion": True}
-"""Said on every launch, because Triton's default is about to change."""
 
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -56,7 +53,7 @@ class Sequence:
         voltages = scratch(self.state, self.batch, self.steps, self.neurons)
         if voltages.numel() == 0:
             return voltages
-        with self._device():
+        with on_card(self.state):
             sums = self._sensory_sums()
             before = self._before(sums)
             sizes = (self.batch, self.steps, self.neurons)
@@ -103,7 +100,7 @@ class Sequence:
         neuron_sums = scratch(self.state, count, 3, self.neurons)
         flows = (voltages, grad_voltages.contiguous(), grad_state, grad_elapsed, *grad_sums, neuron_sums)
         sizes = (self.batch, self.steps, self.neurons, self.synapses)
-        with self._device():
+        with on_card(self.state):
             before = self._before(self._sensory_sums())
             dense = _dense_layouts.get(self.source, self.target, self.neurons)
             if dense is not None:
@@ -191,10 +188,6 @@ class Sequence:
             **FUSE_MULTIPLY_ADD,
         )
         return grad_inputs, partial.sum(0)
-
-    def _device(self):
-        """Make the tensors' card the current one: Triton starts its kernels there."""
-        return torch.cuda.device(self.state.device) if self.state.is_cuda else nullcontext()
 
 
 def scratch(like: Tensor, *shape: int) -> Tensor:

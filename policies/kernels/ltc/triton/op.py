@@ -16,22 +16,12 @@ one). What has not: no GPU was at hand, so nothing has run on one and no speed h
 
 from __future__ import annotations
 
-import importlib.util
-import os
-
 import torch
 from torch import Tensor
 
 from policies.kernels.first_order import refuse_second_derivatives
+from policies.kernels.gpu import require_gpu
 from policies.kernels.ltc.reference import Circuit
-
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-"""Whether Triton is installed; it is imported when the op first runs."""
-
-
-def interpreted() -> bool:
-    """Say whether Triton runs its kernels in Python, on the CPU (`TRITON_INTERPRET=1`)."""
-    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
 def ltc_sequence(
@@ -56,7 +46,7 @@ def ltc_sequence(
         ModuleNotFoundError: if Triton is not installed.
         ValueError: if the tensors are not on a GPU.
     """
-    _require(inputs)
+    require_gpu(inputs)
     dtype = torch.float64 if circuit.gleak.dtype == torch.float64 else torch.float32
     sequences = (inputs.to(dtype), state.to(dtype), elapsed.to(dtype), starts)
     parameters = (x.to(dtype) for x in circuit[:11])
@@ -141,16 +131,3 @@ class _Differentiable(torch.autograd.Function):
         grads = (*sequences, *neurons, *sensory, *recurrent)
         grads = refuse_second_derivatives(grads, (grad_voltages, *tensors[:3], *groups[1]))
         return *grads[:3], None, *grads[3:], None, None, None, None, None
-
-
-def _require(inputs: Tensor) -> None:
-    """Raise unless Triton is there and the tensors are where it can work on them."""
-    if not HAS_TRITON:
-        raise ModuleNotFoundError(
-            "kernel='cuda' needs Triton: pip install -e '.[cuda]' in a checkout (Linux), or choose kernel='reference'."
-        )
-    if inputs.device.type != "cuda" and not interpreted():
-        raise ValueError(
-            f"kernel='cuda' needs tensors on an NVIDIA GPU, got inputs on {inputs.device}. Move the policy and its "
-            "inputs with .to('cuda'), choose kernel='cpu', or set TRITON_INTERPRET=1 to run it slowly for a test."
-        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from policies.kernels.gpu import FUSE_MULTIPLY_ADD, on_card
 from policies.kernels.scan.gradient import differentiable
 
 ROWS = 64
@@ -27,9 +28,9 @@ def _run(a: Tensor, drive: Tensor, entry: Tensor, starts: Tensor, backward: bool
     batch_size, steps, size = drive.shape[:3]
     kernel = scan_kernel if drive.ndim == 3 else complex_scan_kernel
     grid = (batch_size, -(-size // COLUMNS))
-    kernel[grid](
-        a, drive, entry, started.view(torch.uint8), out, steps, size, BACKWARD=backward, ROWS=ROWS, COLUMNS=COLUMNS
-    )
+    arguments = a, drive, entry, started.view(torch.uint8), out, steps, size
+    with on_card(drive):
+        kernel[grid](*arguments, BACKWARD=backward, ROWS=ROWS, COLUMNS=COLUMNS, **FUSE_MULTIPLY_ADD)
     return out
 
 

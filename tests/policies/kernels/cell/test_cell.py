@@ -14,6 +14,7 @@ from policies.kernels.cell.program import Code, record
 from policies.kernels.cell.sequence import CELL, reference_sequence, run_sequence
 from policies.kernels.cell.step import TorchOps
 from policies.kernels.choose import choose_kernel
+from policies.kernels.gpu import HAS_TRITON
 from policies.kernels.simd import exp, sigmoid, tanh
 from tests.policies.kernels.sizes import SIZES
 
@@ -165,11 +166,12 @@ def test_second_derivatives_are_refused_by_name():
 
 
 def test_a_kernel_that_is_named_runs_or_says_why_not():
-    with pytest.raises(ValueError, match="kernel must be one of auto, reference, cpu, got 'gpu'"):
+    with pytest.raises(ValueError, match="kernel must be one of auto, reference, cpu, cuda, got 'gpu'"):
         choose_kernel(CELL, "gpu", "cpu", torch.float32)
     with pytest.raises(ValueError, match="runs float32 or float64 tensors on the cpu device, got torch.float16"):
         choose_kernel(CELL, "cpu", "cpu", torch.float16)
-    assert choose_kernel(CELL, "auto", "cuda", torch.float32) == "reference"
+    assert choose_kernel(CELL, "auto", "cuda", torch.float32) == ("cuda" if HAS_TRITON else "reference")
+    assert choose_kernel(CELL, "auto", "xpu", torch.float32) == "reference"
     assert choose_kernel(CELL, "auto", "cpu", torch.float32) == "cpu"
 
 

@@ -14,17 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from policies.kernels.gpu import HAS_TRITON, interpreted
 from policies.kernels.ltc import reference
 from policies.kernels.ltc.reference import Circuit
 from policies.kernels.ltc.triton import layout
 from policies.kernels.ltc.triton import op as cuda
 from policies.wiring.wiring import Wiring
+from tests.policies.kernels.hopper import compile_for_hopper
 
 GPU = torch.cuda.is_available()
-RUNS = cuda.HAS_TRITON and (GPU or cuda.interpreted())
+RUNS = HAS_TRITON and (GPU or interpreted())
 DEVICE = "cuda" if GPU else "cpu"
 
-needs_triton = pytest.mark.skipif(not cuda.HAS_TRITON, reason="needs Triton: pip install -e '.[cuda]'")
+needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton: pip install -e '.[cuda]'")
 needs_kernels = pytest.mark.skipif(not RUNS, reason="runs in test_interpreted.py, or on a GPU")
 long = () if GPU else pytest.mark.thorough  # the interpreter takes some milliseconds a row and step
 
@@ -247,7 +249,7 @@ def test_dense_layout_leaves_out_what_nothing_reaches():
     assert torch.equal(row_ids[rows], source[slots]) and torch.equal(found.coupled.long()[columns], target[slots])
 
 
-@pytest.mark.skipif(cuda.interpreted(), reason="no matter of the interpreter's")
+@pytest.mark.skipif(interpreted(), reason="no matter of the interpreter's")
 def test_imports_without_triton_and_names_the_extra():
     code = (
         "import sys; sys.modules['triton'] = None\n"
@@ -264,7 +266,7 @@ def test_imports_without_triton_and_names_the_extra():
 
 
 @needs_triton
-@pytest.mark.skipif(cuda.interpreted(), reason="the interpreter takes any device")
+@pytest.mark.skipif(interpreted(), reason="the interpreter takes any device")
 def test_tensors_on_the_cpu_are_refused():
     problem = make_problem("full", 3, 2, 1, 1, 1, device="cpu")
     with pytest.raises(ValueError, match="GPU"):
@@ -272,7 +274,7 @@ def test_tensors_on_the_cpu_are_refused():
 
 
 @needs_triton
-@pytest.mark.skipif(cuda.interpreted(), reason="the interpreter replaces what the compiler wants")
+@pytest.mark.skipif(interpreted(), reason="the interpreter replaces what the compiler wants")
 @pytest.mark.parametrize(
     "kernel",
     [
@@ -311,19 +313,11 @@ def test_compiles_for_a_gpu(kernel, tmp_path, monkeypatch):
 
 
 def compile_kernel(function, constants, number):
-    """Compile a kernel for an H100 or H200, whatever this machine has."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    options = {name: constants.pop(name) for name in ("num_warps", "enable_fp_fusion")}
+    """Compile a kernel of the LTC."""
     kinds = dict.fromkeys(("coupled", "free", "slots", "in_slots", "out_slots"), "*i32")
     kinds |= {"starts": "*u8", "source": "*i64", "target": "*i64"}
     sizes = "batch steps neurons synapses coupled_count free_count fan_in fan_out rows input_size".split()
-    kinds |= dict.fromkeys(sizes, "i32") | dict.fromkeys(constants, "constexpr")
-    signature = {name: kinds.get(name, f"*{number}") for name in function.arg_names}
-    places = {(function.arg_names.index(name),): value for name, value in constants.items()}
-    return triton.compile(ASTSource(function, signature, places), target=GPUTarget("cuda", 90, 32), options=options)
+    return compile_for_hopper(function, constants, kinds | dict.fromkeys(sizes, "i32"), number)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Recorded steps on NVIDIA GPUs."""
