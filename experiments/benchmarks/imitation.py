@@ -211,7 +211,12 @@ def bare_step(learning: ImitationConfig, config: PolicyConfig, episodes: Episode
 
 
 def train_for(
-    learning: ImitationConfig, config: PolicyConfig, episodes: EpisodeSet, seconds: float, steps: int = 0
+    learning: ImitationConfig,
+    config: PolicyConfig,
+    episodes: EpisodeSet,
+    seconds: float,
+    steps: int = 0,
+    device: torch.device | str = "cpu",
 ) -> float:
     """Train for so many seconds, or steps, of a run; returns frames a second, those of the first two steps left out."""
     count, started_s = 0, 0.0
@@ -227,7 +232,7 @@ def train_for(
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory(Path(folder) / "run", "benchmark", learning)
         try:
-            train_imitation(learning, config, episodes, episodes[:1], run, on_step=on_step)
+            train_imitation(learning, config, episodes, episodes[:1], run, on_step=on_step, device=device)
         except Enough:
             pass
     return (count - 2) * learning.batch_size * learning.window / (time.perf_counter() - started_s)

@@ -16,6 +16,7 @@ FILES = [
     "tests/policies/kernels/ltc/test_triton.py",
     "tests/policies/kernels/cell/test_triton.py",
     "tests/policies/kernels/scan/test_scan.py",
+    "tests/experiments/benchmarks/test_gru_triton.py",
 ]
 
 pytestmark = [
