@@ -215,6 +215,9 @@ def measure_long(setup: Setup) -> list[dict[str, Any]]:
                     break
                 try:
                     last_s, mib = long_step(name, batch, steps, last_s, setup)
+                except torch.OutOfMemoryError:
+                    say(f"long, {name}, B {batch}, T {steps}: the card's memory is too small; left out.")
+                    break
                 except Exception as error:  # noqa: BLE001 - whatever a compiler or a driver throws must not end the others
                     note(setup, f"long, {name}, B {batch}, T {steps}", error)
                     break

@@ -185,11 +185,12 @@ class LSTM(Gated):
     def _layer(self, inputs: Tensor, state: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h, c = state.unsqueeze(0).chunk(2, dim=2)  # [1, B, N] each
         start = (h.contiguous(), c.contiguous())
+        keeps = keeps_for_backward(inputs)
         # bias, layers, dropout, training, bidirectional; of sequences that are not packed: batch first
         if sizes is None:
-            hidden, h, c = torch.lstm(inputs, start, self._weights(), True, 1, 0.0, False, False, True)
+            hidden, h, c = torch.lstm(inputs, start, self._weights(), True, 1, 0.0, keeps, False, True)
         else:
-            hidden, h, c = torch.lstm(inputs, sizes, start, self._weights(), True, 1, 0.0, False, False)
+            hidden, h, c = torch.lstm(inputs, sizes, start, self._weights(), True, 1, 0.0, keeps, False)
         return hidden, torch.cat((h, c), dim=2).squeeze(0)
 
 
@@ -206,10 +207,19 @@ class GRU(Gated):
         super().__init__(input_size, output_size, config or GRUConfig(), seed)
 
     def _layer(self, inputs: Tensor, state: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        start = state.unsqueeze(0)  # [1, B, N]
+        start = state.unsqueeze(0).contiguous()  # [1, B, N]
+        keeps = keeps_for_backward(inputs)
         # bias, layers, dropout, training, bidirectional; of sequences that are not packed: batch first
         if sizes is None:
-            hidden, h = torch.gru(inputs, start, self._weights(), True, 1, 0.0, False, False, True)
+            hidden, h = torch.gru(inputs, start, self._weights(), True, 1, 0.0, keeps, False, True)
         else:
-            hidden, h = torch.gru(inputs, sizes, start, self._weights(), True, 1, 0.0, False, False)
+            hidden, h = torch.gru(inputs, sizes, start, self._weights(), True, 1, 0.0, keeps, False)
         return hidden, h.squeeze(0)
+
+
+def keeps_for_backward(inputs: Tensor) -> bool:
+    """Say whether a call must run as in training: cuDNN keeps what backward needs only then, whatever the mode.
+
+    On a CPU backward needs no such flag, and there is no dropout that it would switch on.
+    """
+    return inputs.is_cuda and torch.is_grad_enabled()
