@@ -35,6 +35,7 @@ from agents.recordings.options import ReadOptions
 from agents.recordings.reading.files import load_array
 from agents.recordings.splits import cut_into_blocks, split_by_time_block
 from agents.runs.checkpoints import newest_whole
+from agents.runs.device import check_device
 from agents.runs.directory import RunDirectory, check_directory, open_run
 from agents.runs.files import replacing
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
@@ -54,7 +55,7 @@ from policies.perception import HEADS
 from policies.policy import PolicyConfig
 
 VERB = "data cross-validate"
-FREE = ("out", "cores", "seeds", "json", "resume", "learning.keep_checkpoints")
+FREE = ("out", "cores", "seeds", "json", "resume", "device", "learning.keep_checkpoints")
 """Options that may change from one start to the next: more drivers and more seeds are added to what is there."""
 RESULTS = ("blocks", "results.json")
 """What in the directory is worth keeping."""
@@ -93,6 +94,8 @@ class CrossValidateOptions:
     --freeze-head it stays as it is. --height and --width must be its own."""
     rig: RigOptions = RigOptions()
     """With --views.share: camera and car of the recording, where it does not know them."""
+    device: str = "cpu"
+    """Where the networks train: cpu, cuda or cuda:N."""
     resume: bool = False
     """Go on with what stands in --out; other cores and seeds may be named."""
     json: Path | None = None
@@ -109,6 +112,7 @@ def defaults_for(options: CrossValidateOptions) -> CrossValidateOptions:
 def run(options: CrossValidateOptions) -> Path:
     """Train, test and show; returns the directory."""
     check_json(options.json)
+    check_device(options.device)
     for core in options.cores:
         import_core(core)
     if options.resume and options.out is None:
@@ -179,7 +183,9 @@ def _steer(
             bar.update(state.step, f"epoch {state.epoch + 1} of {learning.epochs}, loss {loss:.4f}", total)
 
         started_s = time.perf_counter()
-        result = train_imitation(learning, config, training, validation, directory, resume, on_step, **extras)
+        result = train_imitation(
+            learning, config, training, validation, directory, resume, on_step, device=options.device, **extras
+        )
     steering = np.concatenate(predict(result.policy, held, preprocessed=True))
     seconds = time.perf_counter() - started_s
     say(f"{config.core}, seed {seed}, block {number + 1}: {seconds:.0f} s, best epoch {result.progress.best_epoch}")

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from agents.driving.statistics import ENOUGH_VALUES, student_mean
+from agents.runs.device import check_device
 from agents.runs.directory import RunDirectory, to_json
 from agents.runs.files import replacing
 from experiments.console import check_json, progress, say, table, write_results
@@ -74,8 +75,10 @@ def compare(
     """Train all chosen cores with progress bars, logging each core's figures as soon as they are there."""
     chosen = choose(contenders, training.cores)
     check_json(training.json)
+    device = check_device(training.device)
     if training.threads is not None:
         torch.set_num_threads(training.threads)
+    problem = problem.to(device)
     run = RunDirectory(training.out or Path("runs/tasks") / name, f"tasks {name}", options)
     entries = []
     for contender in chosen:
@@ -89,6 +92,7 @@ def run_contender(contender: Contender, problem: Problem, training: Training) ->
     entry: Entry | None = None
     for seed in range(training.seeds):
         model = Model(contender, problem.train.inputs.shape[2], problem.output_size, seed, problem.learn_scale)
+        model.to(training.device)
         if entry is None:
             entry = Entry(contender, sum(p.numel() for p in model.parameters() if p.requires_grad))
         with progress(f"{contender.label}, seed {seed + 1} of {training.seeds}", training.steps, "steps") as bar:
@@ -99,7 +103,7 @@ def run_contender(contender: Contender, problem: Problem, training: Training) ->
             bar.update(training.steps, note=f"scores {entry.scores[-1]:.4g}")
         entry.losses.append(losses)
         entry.curves.append(curve)
-        entry.models.append(model)
+        entry.models.append(model.cpu())
     assert entry is not None
     return entry
 

@@ -51,7 +51,7 @@ def at_the_end(predictions: Tensor, batch: Batch) -> Tensor:
     """Return the predictions `[B, M]` after the last real step."""
     if batch.last is None:
         return predictions[:, -1]
-    return predictions[torch.arange(len(batch)), batch.last]
+    return predictions[torch.arange(len(batch), device=predictions.device), batch.last]
 
 
 def cross_entropy(predictions: Tensor, batch: Batch) -> Tensor:

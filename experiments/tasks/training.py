@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from policies.cores import make_core
 
 POOL = 16
 """Batches that are sorted by length together."""
+
+SCORED_STEPS = 1 << 16
+"""Most steps that are scored at once, over all sequences of a part: long sequences need much memory."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Training:
 
     threads: int | None = None
     """CPU threads; torch's own choice when left out."""
+
+    device: str = "cpu"
+    """Where the cores train: cpu, cuda or cuda:N."""
 
     out: Path | None = None
     """Where plots, curves and figures go; `runs/tasks/NAME` when left out."""
@@ -120,8 +126,14 @@ class Batch:
         """Return B."""
         return len(self.inputs)
 
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the sequences on a device; the same ones where they lie there already."""
+        optional = (None if x is None else x.to(device) for x in (self.elapsed, self.last))
+        return Batch(self.inputs.to(device), self.targets.to(device), *optional)
+
     def pick(self, index: Tensor) -> Batch:
         """Return the sequences at `index` `[n]`, cut after the last real step of the longest."""
+        index = index.to(self.inputs.device)
         last = None if self.last is None else self.last[index]
         steps = self.inputs.shape[1] if last is None else int(last.max()) + 1
         elapsed = None if self.elapsed is None else self.elapsed[index, :steps]
@@ -151,6 +163,11 @@ class Problem:
     best: str = "min"
     validation: Batch | None = None
     learn_scale: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Problem:
+        """Return the problem with its sequences on a device."""
+        validation = None if self.validation is None else self.validation.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
 class Model(nn.Module):
@@ -221,11 +238,12 @@ def batches(data: Batch, batch_size: int, rng: torch.Generator) -> Iterator[Tens
     Where sequences differ in length, those of like length share a batch: pools of `POOL` batches are sorted by length,
     cut, and the batches of a round shuffled. A step then costs what its sequences need, not what the longest of all do.
     """
+    last = None if data.last is None else data.last.cpu()
     while True:
         order = torch.randperm(len(data), generator=rng)
-        if data.last is not None:
+        if last is not None:
             pools = order.split(POOL * batch_size)
-            order = torch.cat([pool[data.last[pool].argsort(stable=True)] for pool in pools])
+            order = torch.cat([pool[last[pool].argsort(stable=True)] for pool in pools])
         cut = order.split(batch_size)
         for k in torch.randperm(len(cut), generator=rng).tolist():
             yield cut[k]
@@ -239,10 +257,11 @@ def schedule(step: int, warmup: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Batch, score: Callable[[Tensor, Batch], Tensor], chunk: int = 1000) -> float:
+def evaluate(model: nn.Module, data: Batch, score: Callable[[Tensor, Batch], Tensor]) -> float:
     """Return the mean score of all sequences; `score` must be a mean over the sequences it is given."""
     model.eval()
     total = 0.0
+    chunk = min(1000, max(1, SCORED_STEPS // data.inputs.shape[1]))
     for index in torch.arange(len(data)).split(chunk):
         part = data.pick(index)
         total += float(score(model(part), part)) * len(part)

@@ -58,11 +58,12 @@ def test_it_goes_on_where_it_was_stopped_and_takes_more_seeds(
     calls = []
     train = cross_validate.train_imitation
 
-    def counted(*arguments: object) -> object:
+    def counted(*arguments: object, **extras: object) -> object:
         calls.append(1)
+        assert extras["device"] == "cpu"
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(*arguments)  # type: ignore[arg-type]
+        return train(*arguments, **extras)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cross_validate, "train_imitation", counted)
     assert wormwheel(capsys, "data", "cross-validate", tub, *options).code == 130
@@ -72,6 +73,8 @@ def test_it_goes_on_where_it_was_stopped_and_takes_more_seeds(
     figures = json.loads((out / "results.json").read_text())["figures"]
     assert figures["frames"] == 120 and set(figures["drivers"]["feedforward"]["seeds"]) == {"0", "1"}
     assert sum(len(np.load(path)) for path in (out / "blocks").glob("*-seed-1-*.npy")) == 120
+    refused = wormwheel(capsys, "data", "cross-validate", tub, *options, "--device", "cuda:99", "--resume")
+    assert refused.code == 2 and "no such GPU" in refused.complaint
     refused = wormwheel(capsys, "data", "cross-validate", tub, *options, "--epochs", 2, "--resume")
     assert refused.code == 2 and "epochs" in refused.complaint
 

@@ -271,6 +271,7 @@ def test_command_leaves_its_files(module, cores, pictures, tmp_path, monkeypatch
         (["--learning-rate", "-1"], "learning_rate"),
         (["--bad"], "--bad"),
         (["--steps", "many"], "many"),
+        (["--device", "cuda:99"], "no such GPU"),
     ],
 )
 def test_mistakes_end_with_code_2(arguments, word, tmp_path, monkeypatch, capsys):
