@@ -94,11 +94,11 @@ class Read(nn.Module):
 def measure_steps(setup: Setup) -> list[dict[str, Any]]:
     """Time training steps of all sizes; prints a table of each."""
     found = []
+    made = {name: one for name, one in contestants(setup.device).items() if one.case not in setup.missed}
     for batch, steps in ((2, 8), (3, 8)) if setup.quick else SHAPES:
         rng = torch.Generator().manual_seed(batch)
         inputs = torch.randn(batch, steps, INPUTS, generator=rng).to(setup.device).requires_grad_()
         starts = (torch.rand(batch, steps, generator=rng) < STARTS).to(setup.device)
-        made = {name: one for name, one in contestants(setup.device).items() if one.case not in setup.missed}
         calls = {name: training_step(one, inputs, starts) for name, one in made.items()}
         turns = take_turns(calls, setup, f"step, B {batch}")
         ratios = {}

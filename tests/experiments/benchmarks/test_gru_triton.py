@@ -70,6 +70,19 @@ def test_triton_runs_repeat_bit_for_bit():
         assert torch.equal(first, second)
 
 
+@needs_kernels
+def test_triton_peer_is_compared_by_the_benchmark():
+    from experiments.benchmarks.gpu_agreement import GRADIENTS, OUTPUTS, Setup, compare_peer
+    from experiments.benchmarks.gpu_speed import Contestant, Read, training_step
+
+    found = compare_peer((2, 3), Setup(torch.device(DEVICE), 2, quick=True))
+    assert found["same_bits"] and found["outputs"] < OUTPUTS and found["gradients"] < GRADIENTS
+    layer, (inputs, _, starts) = make_layer(16, 2, 3)
+    module = Read(layer, 16, takes_starts=True).to(DEVICE)
+    step = training_step(Contestant("", "cuda", module, module), inputs.to(DEVICE).requires_grad_(), starts.to(DEVICE))
+    assert all(one is not None for one in step())
+
+
 def test_the_loop_is_torchs_gru_between_starts():
     layer, (inputs, state, _) = make_layer(16, 3, 6)
     layer = layer.cpu()
