@@ -76,7 +76,7 @@ class CfCConfig:
     """Whether a linear map leads from the units (the motor neurons when wired) to the motors; None: unless wired."""
 
     kernel: str = "auto"
-    """What runs the sequence: "auto", "reference" or "cpu"."""
+    """What runs the sequence: "auto", "reference", "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
         """Check the names, and that a span has gates to spread."""

@@ -47,7 +47,7 @@ class CTRNNConfig:
     """Largest absolute eigenvalue of the initial U: below 1 the memory fades, above 1 the units may ring on."""
 
     kernel: str = "auto"
-    """What runs the sequence: "auto", "reference" or "cpu"."""
+    """What runs the sequence: "auto", "reference", "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
         """Check the name of the kernel."""

@@ -58,7 +58,7 @@ class LRCConfig:
     """K, steps a frame, each of length Δt / K."""
 
     kernel: str = "auto"
-    """What runs the sequence: "auto", "reference" or "cpu"."""
+    """What runs the sequence: "auto", "reference", "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
         """Check the names of wiring and kernel."""

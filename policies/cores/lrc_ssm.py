@@ -77,7 +77,7 @@ class LrcSSMConfig:
     """A sample is solved when no voltage moved by more than this in an iteration, relative to the largest one or 1."""
 
     kernel: str = "auto"
-    """What runs step by step: "auto", "reference" or "cpu"."""
+    """What runs step by step: "auto", "reference", "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
         """Check the order of the rates and the name of the kernel."""

@@ -63,7 +63,7 @@ class NeuralODEConfig:
     """Absolute tolerance of the adaptive solver."""
 
     kernel: str = "auto"
-    """What runs the fixed-step solvers: "auto", "reference" or "cpu"."""
+    """What runs the fixed-step solvers: "auto", "reference", "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
         """Check the names of activation and kernel."""
