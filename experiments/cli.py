@@ -35,6 +35,7 @@ from experiments.interrupts import INTERRUPTED, LINE, at_once, is_command, may_s
 from experiments.option_values import impossible
 from experiments.outputs import check_outputs
 from experiments.streams import LastingStream, lasting_streams
+from experiments.threads import noted
 from wormwheel import explain, hidden_by
 
 if TYPE_CHECKING:
@@ -165,7 +166,11 @@ def _code_of(name: str, out: LastingStream) -> int:
 def _attempt(name: str, work: Callable[[], int]) -> int:
     """Run, and turn what went wrong into a line and an exit code."""
     try:
-        return work()
+        with noted() as threads:
+            code = work()
+        if threads.first is not None and not code:
+            raise threads.first
+        return code
     except KeyboardInterrupt:
         if may_say():
             _complain(name, LINE)
@@ -213,7 +218,7 @@ def describe(error: Exception) -> str:
     if _is_validation(error):
         return _one_line(" ".join(_describe_field(found) for found in error.errors()))
     if isinstance(error, OSError) and error.strerror:
-        place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
         return _one_line(f"{place}{error.strerror}. Check the path, its rights and the space on the disk.")
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.split(".")[0]

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -114,6 +115,28 @@ def test_too_little_memory_is_one_line(
     fake_verb(monkeypatch, error)
     ran = wormwheel(capsys, "info")
     assert ran.code == 2 and "not enough memory for this" in ran.complaint and "1 TiB" in ran.complaint
+
+
+def test_what_a_thread_of_a_library_could_not_write_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fails(error: Exception) -> None:
+        raise error
+
+    def work(error: Exception) -> None:
+        thread = threading.Thread(target=fails, args=(error,))
+        thread.start()
+        thread.join()
+
+    before = threading.excepthook
+    monkeypatch.setattr("experiments.info.run", lambda options: work(OSError(28, "No space left", b"a/events")))
+    ran = wormwheel(capsys, "info", "versions")
+    assert ran.code == 2 and "a/events: No space left" in ran.complaint and ran.err.count("\n") == 1
+    assert threading.excepthook is before
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda ended: printed.append(ended.exc_value))
+    monkeypatch.setattr("experiments.info.run", lambda options: work(KeyError("a bug")))
+    assert wormwheel(capsys, "info", "versions").code == 0 and len(printed) == 1
 
 
 def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

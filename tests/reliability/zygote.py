@@ -305,7 +305,7 @@ class _Auditor:
             os.kill(self.pid, signal.SIGKILL)
         self.full |= numbered == self.strike.full_before
         if self.full and event in NEEDS_SPACE:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), arguments[0])
 
     def name(self, event: str, arguments: tuple[Any, ...]) -> str | None:
         """Name an operation; None for one that changes nothing, or elsewhere."""
