@@ -67,6 +67,7 @@ def test_who_has_started_workers_keeps_its_directory(temporary: Path, monkeypatc
     assert not left.exists()
 
 
+@pytest.mark.usefixtures("light_server")
 def test_starting_workers_marks_the_directory(monkeypatch: pytest.MonkeyPatch):
     marked = []
     monkeypatch.setattr("agents.runs.workers.mark_socket_directory", lambda: marked.append(True))

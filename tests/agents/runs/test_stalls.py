@@ -21,6 +21,7 @@ pytestmark = [
         not Path("/proc/self/stat").exists(), reason="stalls are noticed by /proc, which this system has not"
     ),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
+    pytest.mark.usefixtures("light_server"),
 ]
 
 
