@@ -12,6 +12,7 @@ from agents.imitation.views import ViewSynthesis
 from agents.recordings.episodes import EpisodeSet
 from envs.camera.plane import View
 from experiments.console import say
+from experiments.learning_start import Start
 from experiments.policy_paths import find_policy
 from policies.checkpoint import load_policy
 from policies.preprocessing import Preprocessing
@@ -23,6 +24,7 @@ def learning_extras(
     rig: RigOptions,
     episodes: EpisodeSet,
     preprocessing: Preprocessing,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Return arguments of `train_imitation`.
 
@@ -32,13 +34,14 @@ def learning_extras(
         rig: camera and car of the recordings, where they do not know them.
         episodes: the recordings as they were read, neither cropped nor resized.
         preprocessing: how they are cropped and resized.
+        start: a whole driver to start from.
 
     Raises:
         ValueError: if the head is to stay as it is and there is none, or the camera of the views is not known.
     """
-    if learning.freeze_head and init_head_from is None:
-        raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from.")
-    extras: dict[str, Any] = {}
+    if learning.freeze_head and init_head_from is None and start is None:
+        raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from or --init-from.")
+    extras: dict[str, Any] = {} if start is None else {"initial": start.policy, "head_only": False}
     if init_head_from is not None:
         extras |= {"initial": load_policy(find_policy(init_head_from)), "head_only": True}
     if learning.views.share:

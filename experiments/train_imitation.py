@@ -35,6 +35,7 @@ from agents.runs.device import check_device, gains_by_bfloat16
 from agents.runs.directory import RunDirectory, check_directory, open_run
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.learning_extras import learning_extras
+from experiments.learning_start import gently, shape_of, start_from
 from experiments.options import check_resume, parse_core_options
 from experiments.training_runs import OnPoint, check_mirror, dead_driver, mirrored, run_seeds
 from experiments.training_sets import (
@@ -103,9 +104,12 @@ class TrainOptions:
     """What is held out."""
     reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
     """How the recordings are read."""
+    init_from: Path | None = None
+    """Directory of a driver to start from, head and core, such as one that learnt in simulation: frames are cropped as
+    it knows the road, and it learns gently. Leave out --core, --head, --height and --width: they are its own."""
     init_head_from: Path | None = None
-    """Directory of a driver whose conv head to start from, such as one that learnt in simulation; with --freeze-head it
-    stays as it is. --height, --width and --head must be its own."""
+    """Directory of a driver whose conv head alone to start from, such as one that learnt in simulation; with
+    --freeze-head it stays as it is. --height, --width and --head must be its own."""
     data_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
     """Weight of each --data in the loss, where some should count more than others."""
     rig: RigOptions = RigOptions()
@@ -133,8 +137,13 @@ class TrainOptions:
 def defaults_for(options: TrainOptions) -> TrainOptions:
     """Return the options with the defaults that suit the data; what the command line names comes on top of them."""
     if are_simulated(options.data):
-        return replace(options, learning=SIMULATED)
-    return replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
+        options = replace(options, learning=SIMULATED)
+    else:
+        options = replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
+    if options.init_from is None:
+        return options
+    core, frames = shape_of(options.init_from, options.frames)
+    return replace(options, core=core, frames=frames, learning=gently(options.learning))
 
 
 def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
@@ -156,20 +165,30 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
     out = _directory(options)
     if options.data_weights and len(options.data_weights) != len(options.data):
         raise ValueError(f"--data-weights: {len(options.data)} numbers were expected, got {len(options.data_weights)}.")
+    if options.init_from is not None and options.init_head_from is not None:
+        raise ValueError("--init-from takes the whole driver, --init-head-from its head alone: give one of them.")
     episodes = load_episodes(options.data, options=options.reading)
-    frames, why = crop_by_view(episodes, options.frames)
-    preprocessing = choose_preprocessing(episodes.frame_size, frames)
-    if why:
-        say(f"--crop-top {frames.crop_top} --crop-bottom {frames.crop_bottom} is taken{why}")
-    policy_config = PolicyConfig(
-        core=options.core,
-        core_options=core_options,
-        head=replace(HEADS[options.head], dropout=options.dropout),
-        preprocessing=preprocessing,
-        nominal_period_s=episodes.nominal_period_s,
-        car=car_of_episodes(episodes),
-    )
-    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, preprocessing)
+    start = None
+    if options.init_from is not None:
+        start = start_from(options.init_from, episodes, options.frames, options.core)
+        if options.core_options:
+            raise ValueError(f"{options.init_from} is trained as it is: leave out --core-options.")
+        car = car_of_episodes(episodes)
+        policy_config = start.config(options.dropout, episodes.nominal_period_s, car=car)
+    else:
+        frames, why = crop_by_view(episodes, options.frames)
+        if why:
+            say(f"--crop-top {frames.crop_top} --crop-bottom {frames.crop_bottom} is taken{why}")
+        policy_config = PolicyConfig(
+            core=options.core,
+            core_options=core_options,
+            head=replace(HEADS[options.head], dropout=options.dropout),
+            preprocessing=choose_preprocessing(episodes.frame_size, frames),
+            nominal_period_s=episodes.nominal_period_s,
+            car=car_of_episodes(episodes),
+        )
+    preprocessing = policy_config.preprocessing
+    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, preprocessing, start)
     with open_run(out, VERB, options, options.resume, fingerprint=fingerprint(episodes)) as directory:
         with mirrored(directory, options.wandb, options):
             return _run_in(directory, options, episodes, policy_config, on_point, extras)
@@ -198,6 +217,7 @@ def _run_in(
         "steering_mean": sets.steering_mean,
         "training_frames": sets.training.frame_count,
         "seed": options.learning.seed,
+        **({} if options.init_from is None else {"started_from": str(options.init_from)}),
     }
 
     _say_time(options, policy_config, sets)
@@ -211,7 +231,7 @@ def _run_in(
             started_s = time.perf_counter()
             beside = RunDirectory(out / "baseline", VERB, replace(options, core=BASELINE), options.resume)
             memoryless = replace(policy_config, core=BASELINE, core_options={})
-            baseline = _train(options, memoryless, sets, beside, notes, None, extras)
+            baseline = _train(options, memoryless, sets, beside, notes, None, {**extras, "head_only": True})
             seconds[BASELINE] = time.perf_counter() - started_s
             figures[BASELINE] = _measure(baseline, sets)
         figures["mean"] = _measure_constant(sets, sets.steering_mean)
@@ -304,9 +324,12 @@ def _describe(episodes: EpisodeSet, fit: Preprocessing) -> None:
         f"{episodes.frame_count:,} frames in {len(episodes)} episodes, {duration(episodes.duration_s)} of driving, "
         f"one frame every {1000 * episodes.nominal_period_s:.4g} ms"
     )
+    sides = ""
+    if fit.crop_left or fit.crop_right:
+        sides = f", {fit.crop_left} columns on the left and {fit.crop_right} on the right (below zero: they are added)"
     say(
         f"frames of {fit.source_width}×{fit.source_height} pixels lose {fit.crop_top} rows at the top and "
-        f"{fit.crop_bottom} at the bottom (--crop-top, --crop-bottom) and are seen at {fit.width}×{fit.height}"
+        f"{fit.crop_bottom} at the bottom{sides} (--crop-top, --crop-bottom) and are seen at {fit.width}×{fit.height}"
     )
 
 

@@ -41,6 +41,7 @@ from agents.runs.files import replacing
 from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
 from experiments.data.reading import load
 from experiments.learning_extras import learning_extras
+from experiments.learning_start import gently, shape_of, start_from
 from experiments.options import check_resume
 from experiments.train_imitation import RECORDED, RECORDED_DROPOUT, SIMULATED
 from experiments.training_sets import (
@@ -89,8 +90,12 @@ class CrossValidateOptions:
     """How recorded frames are cropped and resized."""
     reading: Annotated[ReadOptions, arg(name="")] = ReadOptions()
     """How it is read."""
+    init_from: Path | None = None
+    """Directory of a driver that every driver starts from, head and core, such as one that learnt in simulation:
+    frames are cropped as it knows the road, and it learns gently. Leave out --cores, --height and --width: they are its
+    own."""
     init_head_from: Path | None = None
-    """Directory of a driver whose conv head every driver starts from, such as one that learnt in simulation; with
+    """Directory of a driver whose conv head alone every driver starts from, such as one that learnt in simulation; with
     --freeze-head it stays as it is. --height and --width must be its own."""
     rig: RigOptions = RigOptions()
     """With --views.share: camera and car of the recording, where it does not know them."""
@@ -104,9 +109,12 @@ class CrossValidateOptions:
 
 def defaults_for(options: CrossValidateOptions) -> CrossValidateOptions:
     """Return the options with the defaults that suit the data, as `train imitation` has them."""
-    if are_simulated([options.path]):
+    if not are_simulated([options.path]):
+        options = replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
+    if options.init_from is None:
         return options
-    return replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
+    core, frames = shape_of(options.init_from, options.frames)
+    return replace(options, cores=(core,), frames=frames, learning=gently(options.learning))
 
 
 def run(options: CrossValidateOptions) -> Path:
@@ -121,21 +129,28 @@ def run(options: CrossValidateOptions) -> Path:
     check_directory(out, VERB, options.resume, RESULTS)
     if options.resume:
         check_resume(out, options, FREE)
+    if options.init_from is not None and options.init_head_from is not None:
+        raise ValueError("--init-from takes the whole driver, --init-head-from its head alone: give one of them.")
     episodes = load(options.path, options.reading)
-    frames, why = crop_by_view(episodes, options.frames)
-    fit = choose_preprocessing(episodes.frame_size, frames)
+    start = None
+    if options.init_from is not None:
+        start = start_from(options.init_from, episodes, options.frames, " ".join(options.cores), "--cores")
+        fit, why = start.preprocessing, ", as the driver to start from knows the road"
+    else:
+        frames, why = crop_by_view(episodes, options.frames)
+        fit = choose_preprocessing(episodes.frame_size, frames)
     say(f"frames lose {fit.crop_top} rows at the top and {fit.crop_bottom} at the bottom{why}")
-    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit)
+    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit, start)
     with open_run(out, VERB, options, options.resume, RESULTS, fingerprint(episodes)) as directory:
         fitted = fit_frames(episodes, fit, out / "frames")
         folds = cut_into_blocks(fitted, options.blocks, options.gap_s)
         targets = [np.concatenate([episode.steering for episode in held]) for _, held in folds]
-        config = PolicyConfig(
-            head=replace(HEADS["small"], dropout=options.dropout),
-            preprocessing=fit,
-            nominal_period_s=episodes.nominal_period_s,
-            car=car_of_episodes(episodes),
-        )
+        car = car_of_episodes(episodes)
+        if start is not None:
+            config = start.config(options.dropout, episodes.nominal_period_s, car=car)
+        else:
+            head = replace(HEADS["small"], dropout=options.dropout)
+            config = PolicyConfig(head=head, preprocessing=fit, nominal_period_s=episodes.nominal_period_s, car=car)
         directory.begin()
         steered: dict[str, dict[int, list[NDArray[np.float32]]]] = {}
         for seed in options.seeds:
