@@ -23,6 +23,7 @@ from envs.camera.tiny import TinyCamera
 from envs.camera.warp import Ground, Image, WarpCamera
 from envs.road.track import Track
 from envs.scene.ground import GroundPainter, Region, road_region
+from envs.scene.kept import PICTURES
 from envs.scene.look import Look
 from envs.scene.panorama import draw_panorama
 from envs.scene.standing import StandingEdges
@@ -64,14 +65,17 @@ class Scene:
         self.track, self.look, self.params, self.pixels_per_m = track, look, params, pixels_per_m
         self.camera: WarpCamera | TinyCamera = (TinyCamera if renderer == "tiny" else WarpCamera)(params, height, width)
         lowest, highest = self.camera.elevations
-        self.panorama = draw_panorama(look, max(0.1, highest) + 0.05, -lowest + 0.05, 1.0 / self.camera.pixel_rad)
+        around = max(0.1, highest) + 0.05, -lowest + 0.05, 1.0 / self.camera.pixel_rad
+        self.panorama = PICTURES.get(("panorama", look, *around), lambda: draw_panorama(look, *around))
         region = road_region(track)
         self._whole = (region.right - region.left) * (region.top - region.bottom) <= _WHOLE_M2
-        self._painter = GroundPainter(track, look)
+        self._painter: GroundPainter | None = None
         self._windows: OrderedDict[int, tuple[Ground, Ground]] = OrderedDict()
         self._shown: int | None = None
         if self._whole:
-            self.camera.load(self._painter.draw(region, pixels_per_m), self.panorama)
+            key = ("ground", _shape(track), look, region, pixels_per_m)
+            ground = PICTURES.get(key, lambda: GroundPainter(track, look).draw(region, pixels_per_m))
+            self.camera.load(ground, self.panorama)
         self._standing = StandingEdges(track, look, params, height, width) if look.edges else None
         self._shade = _vignette(look.vignette, height, width) if look.vignette > 0.0 else None
         self._blur_size = (3, 3) if look.blur_px < 0.6 else (5, 5)
@@ -144,12 +148,20 @@ class Scene:
     def _draw_window(self, s: float) -> tuple[Ground, Ground]:
         """The ground around a place: what is near in full, what is far at a quarter of the resolution."""
         x, y = self.track.point(s)
+        if self._painter is None:
+            self._painter = GroundPainter(self.track, self.look)
         draw = self._painter.draw
         if isinstance(self.camera, TinyCamera):
             ground = draw(_square(x, y, _FAR_M), self.pixels_per_m)
             return ground, ground
         near_m = min(_FAR_M, self.camera.near_m(self.pixels_per_m) + _STRIDE_M + self.track.lane_width_m)
         return draw(_square(x, y, near_m), self.pixels_per_m), draw(_square(x, y, _FAR_M), self.pixels_per_m, 2)
+
+
+def _shape(track: Track) -> bytes:
+    """All that a picture of the ground depends on in a road."""
+    arrays = track.points, track.headings, track.curvatures, np.array([track.lane_width_m, track.spacing_m])
+    return b"".join(np.ascontiguousarray(array, np.float64).tobytes() for array in arrays)
 
 
 def _square(x: float, y: float, half: float) -> Region:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def test_it_goes_on_where_it_was_stopped_and_takes_more_seeds(
         return train(*arguments, **extras)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cross_validate, "train_imitation", counted)
+    monkeypatch.setattr(cross_validate, "bootstrap", partial(cross_validate.bootstrap, resamples=20))
     assert wormwheel(capsys, "data", "cross-validate", tub, *options).code == 130
     ran = wormwheel(capsys, "data", "cross-validate", tub, *options, "--seeds", 0, 1, "--resume")
     assert ran.code == 0, ran.err
@@ -94,7 +96,9 @@ def test_views_and_a_head_from_elsewhere_reach_the_trainer(
     monkeypatch.setattr(cross_validate, "train_imitation", stopped)
     options: tuple[object, ...] = ("--blocks", 2, "--out", tmp_path / "cv", "--height", 16, "--width", 32)
     options += ("--gap-s", 0.2)
-    more = ("--init-head-from", head, "--views.share", 0.5, "--rig.horizon", 0.3, "--rig.camera-height-m", 0.2)
+    rig = ("--rig.horizon", 0.3, "--rig.camera-height-m", 0.2, "--rig.hfov-deg", 100, "--rig.speed-mps", 1)
+    rig += ("--rig.full-lock-curvature-per-m", 0.9)  # all is given: nothing is searched for in the frames
+    more = ("--init-head-from", head, "--views.share", 0.5, *rig)
     wormwheel(capsys, "data", "cross-validate", tub, *options, *more)
     (extras,) = given
     assert extras["head_only"] and isinstance(extras["initial"], DrivingPolicy)

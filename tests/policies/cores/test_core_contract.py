@@ -94,7 +94,7 @@ def test_the_order_of_the_batch_does_not_matter(variant):
 def test_as_many_samples_as_units_do_not_confuse(variant):
     core = build(variant)
     for size in {7, OUTPUTS, INPUTS, min(core.state_size or 6, 19)}:
-        inputs, elapsed, _ = sequence(size, 3)
+        inputs, elapsed, _ = sequence(size, 2)
         outputs, _ = core(inputs, None, elapsed)
         some = sorted({0, 1, size - 1})
         singles = [core(inputs[b : b + 1], None, elapsed[b : b + 1])[0] for b in some]

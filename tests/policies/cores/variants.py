@@ -14,8 +14,8 @@ INPUTS, OUTPUTS = 5, 2
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ltc": ("ltc", {}),
     "ltc-reference": ("ltc", {"kernel": "reference"}),
-    "ltc-euler": ("ltc", {"solver": "euler", "substeps": 30}),
-    "ltc-rk4": ("ltc", {"solver": "rk4"}),
+    "ltc-euler": ("ltc", {"solver": "euler", "substeps": 12}),
+    "ltc-rk4": ("ltc", {"solver": "rk4", "substeps": 4}),
     "ltc-adaptive": ("ltc", {"units": 8, "solver": "adaptive"}),
     "cfc": ("cfc", {}),
     "cfc-reference": ("cfc", {"kernel": "reference"}),

@@ -38,7 +38,7 @@ TOLERANCES = {
 
 # wiring, N, I, B, T, substeps
 CASES = [
-    ("full", 3, 2, 1, 1, 6),
+    ("full", 3, 2, 1, 1, 3),
     ("full", 3, 3, 2, 3, 2),
     ("ncp", 19, 5, 2, 2, 1),
     ("random", 80, 4, 1, 2, 1),
@@ -82,7 +82,7 @@ def test_list_kernels_run_small_circuits_too(case, nan_scratch, fresh_layouts, m
 
 
 @needs_kernels
-@pytest.mark.parametrize("case", [("full", 3, 2, 2, 2, 1), ("random", 80, 4, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("case", [("full", 3, 2, 1, 2, 1), ("random", 80, 4, 1, 1, 1)], ids=str)
 def test_float64(case, nan_scratch):
     check(make_problem(*case, dtype=torch.float64), case[-1], torch.float64)
 
@@ -111,7 +111,7 @@ def test_a_program_may_walk_several_rows_of_a_larger_problem(limit, nan_scratch,
 
 @needs_kernels
 def test_doubled_synapses_add_up(nan_scratch):
-    problem = make_problem("full", 3, 2, 2, 2, 1)
+    problem = make_problem("full", 3, 2, 1, 2, 1)
     c = problem["circuit"]
     twice = [torch.cat([x, x]) for x in (c.w, c.mu, c.sigma, c.erev, c.source, c.target)]
     problem["circuit"] = c._replace(**dict(zip(("w", "mu", "sigma", "erev", "source", "target"), twice, strict=True)))
@@ -121,7 +121,7 @@ def test_doubled_synapses_add_up(nan_scratch):
 @needs_kernels
 @pytest.mark.parametrize("kind", ["sensory", "recurrent"])
 def test_no_synapses_of_a_kind(kind, nan_scratch):
-    problem = make_problem("full", 4, 2, 2, 2, 1)
+    problem = make_problem("full", 4, 2, 1, 2, 1)
     prefix = "sensory_" if kind == "sensory" else ""
     names = [prefix + name for name in ("w", "mu", "sigma", "erev", "source", "target")]
     empty = {name: getattr(problem["circuit"], name)[:0] for name in names}
@@ -132,17 +132,17 @@ def test_no_synapses_of_a_kind(kind, nan_scratch):
 @needs_kernels
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # numpy's; exp gives inf, the gate 0
 def test_huge_inputs_stay_inside_the_bounds():
-    problem = make_problem("ncp", 9, 3, 2, 2, 3)
+    problem = make_problem("ncp", 9, 3, 1, 2, 1)
     problem["inputs"] = problem["inputs"] * 1e6
     problem["state"] = problem["state"] * 0
-    voltages, *gradients = run(cuda.ltc_sequence, problem, 3)
+    voltages, *gradients = run(cuda.ltc_sequence, problem, 1)
     assert all(bool(x.isfinite().all()) for x in (voltages, *gradients))
     assert float(voltages.abs().max()) <= 1 + 1e-5
 
 
 @needs_kernels
 def test_bf16_inputs_are_computed_in_float32():
-    problem = make_problem("full", 3, 2, 2, 2, 1)
+    problem = make_problem("full", 3, 2, 1, 2, 1)
     half = {**problem, "inputs": problem["inputs"].bfloat16()}
     voltages, grad_inputs, *_ = run(cuda.ltc_sequence, half, 1)
     assert voltages.dtype == torch.float32 and grad_inputs.dtype == torch.bfloat16
@@ -152,7 +152,7 @@ def test_bf16_inputs_are_computed_in_float32():
 
 @needs_kernels
 def test_runs_repeat_bit_for_bit():
-    problem = make_problem("full", 3, 2, 3, 2, 1)
+    problem = make_problem("full", 3, 2, 2, 2, 1)
     for first, second in zip(run(cuda.ltc_sequence, problem, 1), run(cuda.ltc_sequence, problem, 1), strict=True):
         assert torch.equal(first, second)
 
