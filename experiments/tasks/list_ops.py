@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from experiments.cli import run_script
+from experiments.console import progress
 from experiments.tasks.comparison import compare, report
 from experiments.tasks.long_memory import accuracy, contenders, cross_entropy, padded
 from experiments.tasks.training import Batch, Problem, Training
@@ -99,7 +100,11 @@ def make_problem(options: Options) -> Problem:
     lists = draw_lists(rng, options)
     parts = []
     for count in (options.sequences, options.test_sequences):
-        drawn = [next(lists) for _ in range(count)]
+        drawn = []
+        with progress("drawing lists", count, "lists") as bar:
+            for _ in range(count):
+                drawn.append(next(lists))
+                bar.advance()
         tokens, last = padded([tokens for tokens, _ in drawn])
         values = torch.tensor([value for _, value in drawn])
         parts.append(Batch(one_hot(tokens, len(TOKENS)).float(), values, last=last))

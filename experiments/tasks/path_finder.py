@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.cli import run_script
+from experiments.console import progress
 from experiments.tasks.comparison import compare, report
 from experiments.tasks.long_memory import accuracy, contenders, cross_entropy
 from experiments.tasks.training import Batch, Problem, Training
@@ -80,7 +81,11 @@ def make_problem(options: Options) -> Problem:
     parts = []
     for count in (options.pictures, options.test_pictures):
         answers = rng.permutation(np.arange(count) % 2)
-        pictures = np.stack([draw(rng, options.side, options.distractors, bool(same)) for same in answers])
+        pictures = np.empty((count, options.side, options.side), np.uint8)
+        with progress("drawing pictures", count, "pictures") as bar:
+            for picture, same in zip(pictures, answers, strict=True):
+                picture[:] = draw(rng, options.side, options.distractors, bool(same))
+                bar.advance()
         inputs = torch.from_numpy(pictures.reshape(count, -1, 1)).float() / 127.5 - 1
         parts.append(Batch(inputs, torch.from_numpy(answers)))
     train, test = parts
