@@ -1,8 +1,9 @@
 """Compile numba functions once and keep the machine code on disk.
 
-numba looks at the file of the function that it compiles to decide whether the stored code is still good; here the
-functions of several files are compiled into one. So the code is stored in a folder named after the contents of all
-files of this package: a changed kernel never runs old code.
+numba looks at path and age of the function's file to decide whether the stored code is still good; here the functions
+of several files are compiled into one. So the code is stored in a folder named after the contents of all files of this
+package, and in it in one named after the contents of the function's own file: a changed kernel never runs old code, and
+the same kernels in another place, such as another checkout with the same `NUMBA_CACHE_DIR`, find what was compiled.
 
 What is stored is code that will run, so it lies where nobody else can write: a folder of the user's own with mode 0700,
 in `NUMBA_CACHE_DIR` when that is set, else beside this file, else in the user's cache folder or in the temporary one;
@@ -53,7 +54,8 @@ def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
     finally:
         _config.CACHE_DIR = previous
     cache = dispatcher._cache
-    cache._cache_file = _CheckedFile(cache.cache_path, cache._impl.filename_base, cache._cache_file._source_stamp)
+    cache._impl.locator._cache_path = cache._cache_path = str(_folder_of(function))
+    cache._cache_file = _CheckedFile(cache.cache_path, cache._impl.filename_base, source_stamp="")
     _compile_in_one_process(cache, Path(cache.cache_path) / f"{cache._impl.filename_base}.lock")
     return dispatcher
 
@@ -86,6 +88,13 @@ def _compile_in_one_process(cache: Any, place: Path) -> None:
             lock_of(os.getpid()).release()
 
     cache.load_overload, cache.save_overload = load_or_lock, save_and_unlock
+
+
+def _folder_of(function: Callable[..., Any]) -> Path:
+    """Return where a function's code is stored: where it lies and how old its file is tell nothing."""
+    assert _FOLDER is not None
+    source = Path(function.__code__.co_filename)
+    return _FOLDER / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -82,6 +82,23 @@ def test_changed_kernels_get_another_folder(monkeypatch, tmp_path: Path) -> None
     assert jit.cache_folder().name != before.name
 
 
+def test_the_same_kernels_elsewhere_find_the_code_and_others_do_not(monkeypatch, tmp_path: Path) -> None:
+    """A second checkout, an installed wheel: other paths and other times, but the same contents."""
+    monkeypatch.setattr(jit, "_FOLDER", tmp_path / "code")
+    hits = []
+    for place, body, age_s in (("one", "x + 1", 0), ("two", "x + 1", 100), ("three", "x + 2", 0)):
+        file = tmp_path / place / "kernel.py"
+        file.parent.mkdir()
+        file.write_text(f"def kernel(x):\n    return {body}\n")
+        os.utime(file, (1_600_000_000 - age_s,) * 2)
+        found: dict = {}
+        exec(compile(file.read_text(), str(file), "exec"), found)
+        kernel = jit.compiled(found["kernel"])
+        assert kernel(1) == (3 if place == "three" else 2)
+        hits.append(sum(kernel.stats.cache_hits.values()))
+    assert hits == [0, 1, 0]
+
+
 def test_no_home_is_no_matter(nowhere, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "gone"))
