@@ -92,7 +92,8 @@ class OnnxDriver(ForeignDriver):
         """Take crop, period and motors from what `wormwheel export` put into the file."""
         if "preprocessing" in own:
             fit = Preprocessing(**own["preprocessing"])
-            crops = {name: getattr(fit, name) for name in ("crop_top", "crop_bottom", "crop_left", "crop_right")}
+            names = ("crop_top", "crop_bottom", "crop_left", "crop_right", "crop_horizon")
+            crops = {name: getattr(fit, name) for name in names if getattr(fit, name) is not None}
             frame_format = replace(frame_format, crops=options.crops or crops)
             self._source = (fit.source_height, fit.source_width) if options.crops is None else camera
         else:

@@ -85,6 +85,8 @@ def _readme(policy: DrivingPolicy, folder: str, numpy: bool, ros2: bool, notes: 
     throttle = "" if config.motors > 1 else "throttle=0.2"
     crop = f"cut {fit.crop_top} rows at the top, {fit.crop_bottom} at the bottom, "
     crop += f"{fit.crop_left} columns on the left, {fit.crop_right} on the right"
+    if min(fit.crop_top, fit.crop_bottom, fit.crop_left, fit.crop_right) < 0:
+        crop += "; below zero they are added, like the border"
     lines = [
         "# A driver",
         "",

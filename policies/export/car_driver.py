@@ -223,19 +223,35 @@ class DonkeyPilot:
         self.driver.reset()
 
 
-class Fit:
-    """From the camera's frame to the policy's: crop, then resize by area-averaging interpolation."""
+_FIT = ("source_height", "source_width", "height", "width", "crop_top", "crop_bottom", "crop_left", "crop_right")
+"""What a policy says of its frames, pixels."""
 
-    def __init__(self, fit: Mapping[str, int]):
+
+class Fit:
+    """From the camera's frame to the policy's: crop, then resize by area-averaging interpolation.
+
+    Crops below zero add rows and columns: copies of the border, or, below the frame where the horizon is known, the
+    road as a straight one would go on.
+    """
+
+    def __init__(self, fit: Mapping[str, int | None]):
         """Prepare the weights of both directions."""
-        self._source = (fit["source_height"], fit["source_width"], 3)
-        self._rows = slice(fit["crop_top"], fit["source_height"] - fit["crop_bottom"])
-        self._columns = slice(fit["crop_left"], fit["source_width"] - fit["crop_right"])
-        height = self._rows.stop - self._rows.start
-        width = self._columns.stop - self._columns.start
-        self._sizes = (height, width), (fit["height"], fit["width"])
-        self._across = _taps(width, fit["width"])
-        self._down = _taps(height, fit["height"])
+        rows, columns, height, width, *crops = (int(fit[name] or 0) for name in _FIT)
+        horizon = fit.get("crop_horizon")
+        top, bottom, left, right = (max(crop, 0) for crop in crops)
+        self._source = (rows, columns, 3)
+        self._rows, self._columns = slice(top, rows - bottom), slice(left, columns - right)
+        top, bottom, left, right = (max(-crop, 0) for crop in crops)
+        self._road: tuple[np.ndarray, np.ndarray] | None = None
+        if bottom and horizon is not None:
+            middle = 0.5 * (columns - 1) - max(crops[2], 0)
+            reach = float(self._rows.stop - 1 - int(horizon))  # rows from the vanishing point to the last row
+            self._road, bottom = _road_taps(self._columns.stop - self._columns.start, bottom, middle, reach), 0
+        self._border = ((top, bottom), (left, right), (0, 0))
+        kept = rows - crops[0] - crops[1], columns - crops[2] - crops[3]
+        self._sizes = kept, (height, width)
+        self._across = _taps(kept[1], width)
+        self._down = _taps(kept[0], height)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return uint8 `[h, w, 3]`.
@@ -249,10 +265,31 @@ class Fit:
                 "camera to that size, or train with frames of the camera's."
             )
         image = image[self._rows, self._columns]
-        if self._sizes[0] == self._sizes[1]:
+        if self._road is not None:
+            seen, part = self._road
+            last = image[-1].astype(np.float32)
+            image = np.concatenate([image.astype(np.float32), last[seen] * (1 - part) + last[seen + 1] * part])
+        if self._border != ((0, 0), (0, 0), (0, 0)):
+            image = np.pad(image, self._border, mode="edge")
+        if self._sizes[0] != self._sizes[1]:
+            image = _average(_average(image.astype(np.float32), 1, *self._across), 0, *self._down)
+        if image.dtype == np.uint8:
             return np.ascontiguousarray(image)
-        small = _average(_average(image.astype(np.float32), 1, *self._across), 0, *self._down)
-        return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _road_taps(columns: int, count: int, middle: float, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each of `count` rows below the frame which column of its last row it shows, and the share of the next.
+
+    As `policies.preprocessing` has it: lines go on straight, away from the vanishing point, which lies `reach` rows
+    above the last row in column `middle`; without any road to see the last row comes again.
+    """
+    below = np.arange(1, count + 1, dtype=np.float32)
+    nearer = reach * (1 / (reach + below)) if reach >= 1 else np.ones_like(below)  # rounded as torch divides a number
+    column = np.arange(columns, dtype=np.float32)
+    seen = np.clip(middle + (column - middle) * nearer[:, None].astype(np.float32), 0, columns - 1)
+    left = np.minimum(np.floor(seen).astype(np.int64), max(columns - 2, 0))
+    return left, (seen - left).astype(np.float32)[..., None]
 
 
 def _average(pixels: np.ndarray, axis: int, index: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from agents.driving.driver_options import DriverOptions
-from agents.driving.onnx_driver import OnnxDriver
+from agents.driving.onnx_driver import WORMWHEEL_ENTRY, OnnxDriver
+from policies.preprocessing import Preprocessing
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -68,6 +71,17 @@ def test_frames_of_any_type_and_axes(tmp_path: Path, kind: int, shape: list[Any]
     path = save(tmp_path / "a.onnx", [("x", kind, shape)], [("y", FLOAT, answer)])
     # `y` is in [0, 1] for floats, which see pixels so, and in [0, 255] for whole numbers.
     assert steer(path, degrees=degrees) == pytest.approx([mean / 255.0 for mean in MEANS], rel=2e-3)
+
+
+def test_a_file_of_ours_brings_its_whole_crop(tmp_path: Path):
+    fit = Preprocessing(30, 40, crop_top=4, crop_bottom=-6, crop_left=-3, crop_horizon=7, height=12, width=16)
+    path = save(tmp_path / "a.onnx", [("x", UINT8, [1, 12, 16, 3])], [("y", FLOAT, [1])])
+    model = onnx.load(path)
+    model.metadata_props.add(key=WORMWHEEL_ENTRY, value=json.dumps({"preprocessing": asdict(fit), "period_s": 0.05}))
+    onnx.save(model, path)
+    driver = OnnxDriver(path, DriverOptions())
+    assert driver.frame_size == (30, 40)
+    assert driver.format.preprocessing(30, 40) == fit
 
 
 FRAME = ("x", FLOAT, [1, 3, 12, 16])

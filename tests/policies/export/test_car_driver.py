@@ -189,6 +189,11 @@ def test_frames_of_another_kind_are_refused(driver: Driver):
         Preprocessing(20, 30, height=48, width=96),
         Preprocessing(48, 96),
         Preprocessing(48, 96, crop_top=1, height=47, width=96),
+        Preprocessing(120, 160, crop_top=17, crop_bottom=49, crop_left=-7, crop_right=-7, height=48, width=96),
+        Preprocessing(60, 80, crop_top=-5, crop_bottom=-11, crop_left=3, height=48, width=96),
+        Preprocessing(60, 80, crop_top=20, crop_bottom=-11, crop_left=-4, crop_horizon=18, height=48, width=96),
+        Preprocessing(26, 69, crop_bottom=-4, crop_left=8, crop_right=11, crop_horizon=20, height=30, width=50),
+        Preprocessing(26, 69, crop_bottom=-4, crop_horizon=26, height=30, width=69),
     ],
 )
 def test_frames_are_cut_and_scaled_as_in_training(fit: Preprocessing):
