@@ -28,10 +28,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 RESAMPLES = 2000
 """Bootstrap resamples unless told otherwise."""
@@ -164,7 +164,7 @@ def poisson_rate(count: int, exposure: float) -> Estimate:
         return Estimate(float("nan"))
     if not count:
         return Estimate(0.0, high=float(-np.log(0.05)) / exposure)
-    # Quantiles of the gamma distribution, from `scipy.special`: `scipy.stats` takes a second to import.
+    special = _special()
     low, high = special.gammaincinv(count, 0.025), special.gammaincinv(count + 1, 0.975)
     return Estimate(count / exposure, float(low) / exposure, float(high) / exposure)
 
@@ -181,8 +181,18 @@ def student_mean(values: ArrayLike) -> Estimate:
     mean = float(array.mean())
     if len(array) < ENOUGH_VALUES:
         return Estimate(mean)
-    half = float(special.stdtrit(len(array) - 1, 0.975) * array.std(ddof=1) / np.sqrt(len(array)))
+    half = float(_special().stdtrit(len(array) - 1, 0.975) * array.std(ddof=1) / np.sqrt(len(array)))
     return Estimate(mean, mean - half, mean + half)
+
+
+def _special() -> Any:
+    """Quantiles, from `scipy.special`: half a second to import, which a command that prints no interval need not wait.
+
+    `scipy.stats` takes a second.
+    """
+    from scipy import special
+
+    return special
 
 
 def proportion(count: int, total: int) -> Estimate:
@@ -201,6 +211,7 @@ def proportion(count: int, total: int) -> Estimate:
         return Estimate(0.0, high=1 - 0.05 ** (1 / total))
     if count == total:
         return Estimate(1.0, low=0.05 ** (1 / total))
+    special = _special()
     low = special.betaincinv(count, total - count + 1, 0.025)
     high = special.betaincinv(count + 1, total - count, 0.975)
     return Estimate(count / total, float(low), float(high))

@@ -126,7 +126,7 @@ def encode(bits: NDArray[np.int64], length: NDArray[np.int64], bit_time: float =
     inputs = np.zeros((count, longest, 1), np.float32)
     elapsed = np.full((count, longest), bit_time, np.float32)
     inputs[stream, rank, 0] = 2 * bits[stream, at] - 1
-    elapsed[stream, rank] = (at - before) * bit_time
+    elapsed[stream, rank] = np.subtract(at, before) * bit_time
     parity = (bits * real).sum(axis=1) % 2
     last = is_event.sum(axis=1) - 1
     targets = parity.astype(np.float32)

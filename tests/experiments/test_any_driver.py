@@ -22,12 +22,12 @@ KINDS = (
     "ONNX without state",
     "SB3 PPO zip",
 )
-OPTIONS = ("--frame", kinds.FRAME, "--trust", "--vehicle", "bicycle")
+OPTIONS = ("--frame", kinds.FRAME, "--trust", "--vehicle", "bicycle", "--pixels-per-m", "32")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return kinds.make_all(tmp_path_factory.mktemp("kinds"))
+    return kinds.made_once(tmp_path_factory)
 
 
 def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_gradient(made, tmp_path, capsys):

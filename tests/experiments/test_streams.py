@@ -38,11 +38,24 @@ def run(results: Path, encoding: str = "utf-8", **streams: object) -> subprocess
     return subprocess.run([sys.executable, "-c", CODE, str(results)], cwd=ROOT, env=environment, **settings)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "cp437", "utf-8"])
-def test_results_are_whole_whatever_the_screen_can_show(encoding: str, tmp_path: Path):
-    ran = run(tmp_path / "r.json", encoding)
+def test_results_are_whole_though_the_screen_can_show_ascii_only(tmp_path: Path):
+    ran = run(tmp_path / "r.json", "ascii")
     assert ran.returncode == 0, ran.stderr
-    shown = ran.stdout.decode(encoding)
+    shown = ran.stdout.decode("ascii")
+    assert "0.5" in shown and "-^2" in shown
+    assert json.loads((tmp_path / "r.json").read_text())["figures"] == {"figure": 1}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "cp437", "utf-8"])
+def test_results_are_whole_whatever_the_screen_can_show(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding))
+    monkeypatch.setattr(sys, "argv", ["test", str(tmp_path / "r.json")])
+    with pytest.raises(SystemExit) as ended:
+        exec(CODE, {})
+    assert ended.value.code == 0
+    sys.stdout.flush()
+    shown = screen.getvalue().decode(encoding)
     assert "0.5" in shown
     assert ("-^2" if encoding == "ascii" else "²") in shown
     assert json.loads((tmp_path / "r.json").read_text())["figures"] == {"figure": 1}

@@ -15,7 +15,7 @@ from experiments import cli
 
 ROAD = (
     *("--vehicle", "bicycle", "--variety", "0", "--workers", "1"),
-    *("--roads.length-m", "25", "35", "--height", "24", "--width", "48"),
+    *("--roads.length-m", "25", "35", "--height", "24", "--width", "48", "--pixels-per-m", "32"),
 )
 """Options of a world that is quick to draw."""
 DRIVER = (

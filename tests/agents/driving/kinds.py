@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
+import filelock
 import gymnasium
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -92,6 +96,19 @@ def needs(argument):
 """
 
 
+def made_once(factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what `make_all` does, made once for all test processes: exporting takes seconds."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with filelock.FileLock(place / "kinds.lock"):
+        told = place / "kinds.json"
+        if not told.exists():
+            told.write_text(json.dumps(make_all(place / "kinds")), encoding="utf-8")
+        made: dict[str, str] = json.loads(told.read_text(encoding="utf-8"))
+        return made
+
+
 def make_all(place: Path) -> dict[str, str]:
     """Make one of each kind that packages here allow; sources by kind."""
     run = place / "run"
@@ -126,8 +143,6 @@ def make_all(place: Path) -> dict[str, str]:
 
 def export_policy(policy: DrivingPolicy, path: Path) -> Path:
     """Write a policy's step as ONNX with the metadata of `wormwheel export`."""
-    import json
-
     import onnx
 
     _export(DriverStep(policy), example(policy), path, [*INPUTS], [*OUTPUTS])

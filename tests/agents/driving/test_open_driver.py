@@ -28,7 +28,7 @@ RUNS = (Run(5), Run(6), Run(7))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return kinds.make_all(tmp_path_factory.mktemp("kinds"))
+    return kinds.made_once(tmp_path_factory)
 
 
 KINDS = (

@@ -183,7 +183,7 @@ def test_a_dose_is_what_its_unit_counts() -> None:
         # Pictures that are overtaken are never shown, so what is shown is a little younger than the mean delay.
         assert 0.82 * kind.doses[severity - 1] < np.mean(delays) < 1.02 * kind.doses[severity - 1]
         frozen = []
-        for seed in range(60):
+        for seed in range(30):
             running = start("frozen_frames", severity, seed)
             shown = [
                 running.see(np.full((1, 1, 3), step, np.uint8), Moment(0.05 * step))[0][0, 0, 0] for step in range(250)

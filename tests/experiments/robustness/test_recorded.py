@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,19 @@ def test_a_hard_stretch_counts_in_both():
 def test_the_interval_is_that_of_resampled_runs_and_blocks():
     rows = block_rows({"ltc": 0.1}, runs=3)
     found = worsening(pd.DataFrame(rows), resamples=4000)
-    rng, values = np.random.default_rng(5), []
+    rng, values, table = np.random.default_rng(5), [], pd.DataFrame(rows)
+    places = {  # of the rows of a run and a block, clean and perturbed ones
+        (run, block, kind): [n for n, r in enumerate(rows) if (r["run"], r["block"], bool(r["perturbation"])) == which]
+        for which in itertools.product(range(3), range(4), (False, True))
+        for run, block, kind in [which]
+    }
     for _ in range(800):
         runs, blocks = rng.integers(0, 3, 3), rng.integers(0, 4, 4)
-        chosen = [r for run in runs for block in blocks for r in rows if (r["run"], r["block"]) == (run, block)]
-        clean, wrong = ([r for r in chosen if bool(r["perturbation"]) == kind] for kind in (False, True))
-        values.append(rmse(pd.DataFrame(wrong)) / rmse(pd.DataFrame(clean)))
+        clean, wrong = (
+            table.iloc[[n for run in runs for block in blocks for n in places[run, block, kind]]]
+            for kind in (False, True)
+        )
+        values.append(rmse(wrong) / rmse(clean))
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])), rel=0.05)
 
 
