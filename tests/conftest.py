@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -39,15 +38,15 @@ def _compile_others() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def processes_compile_different_kernels() -> None:
+def processes_compile_different_kernels(request: pytest.FixtureRequest) -> None:
     """Where tests run in several processes, let each begin with kernels of its own.
 
     On a bare checkout nothing is compiled yet. What one process compiles the others wait for, and in the same order
     they would all wait at each kernel, for most of a minute.
     """
-    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if number == "0":
+    number = getattr(request.config, "workerinput", {}).get("workerid")
+    if number == "gw0":
         _compile_others()
-    elif number == "1":
+    elif number == "gw1":
         _compile_cell(torch.float32)
         _compile_cell(torch.float64)

@@ -26,8 +26,8 @@ OPTIONS = ("--frame", kinds.FRAME, "--trust", "--vehicle", "bicycle", "--pixels-
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return kinds.made_once(tmp_path_factory)
+def made(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> dict[str, str]:
+    return kinds.made_once(tmp_path_factory, pytestconfig)
 
 
 def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_gradient(made, tmp_path, capsys):

@@ -36,7 +36,7 @@ def test_dagger_grows_a_data_set_and_resumes(tmp_path: Path):
     # The driver that came of it keeps learning where the car makes less of the steering.
     record(
         tmp_path / "old",
-        LaneKeepingConfig(vehicle="bicycle", episode_s=1.0, variety=0.0, height=16, width=32),
+        LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, episode_s=1.0, variety=0.0, height=16, width=32),
         RecorderConfig(frames=40),
     )
     adapted = tmp_path / "adapted"

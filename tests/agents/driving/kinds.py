@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -96,10 +95,10 @@ def needs(argument):
 """
 
 
-def made_once(factory: pytest.TempPathFactory) -> dict[str, str]:
+def made_once(factory: pytest.TempPathFactory, config: pytest.Config) -> dict[str, str]:
     """Return what `make_all` does, made once for all test processes: exporting takes seconds."""
     place = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if hasattr(config, "workerinput"):
         place = place.parent
     with filelock.FileLock(place / "kinds.lock"):
         told = place / "kinds.json"

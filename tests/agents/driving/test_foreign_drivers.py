@@ -233,7 +233,7 @@ def test_factories_that_fail_are_one_line_with_the_line_of_their_file(tmp_path: 
 
 def test_a_driver_that_fails_on_the_way_is_one_line_from_any_process(tmp_path: Path):
     (tmp_path / "net.py").write_text(CODE)
-    world = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0, variety=0.0)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, episode_s=1.0, variety=0.0)
     trial = Trial(DriverSpec(f"{tmp_path}/net.py:late", DriverOptions(frame="8x16")), world, (Run(1),))
     with pytest.raises(ForeignCodeError, match=r"KeyError: 'lost' \(net.py, line 13\)") as caught:
         drive_trials([trial])

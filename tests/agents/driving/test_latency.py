@@ -17,7 +17,13 @@ from envs.perturbations import PerturbedEnv
 from envs.road.random_road import RandomRoadConfig
 
 WORLD = LaneKeepingConfig(
-    vehicle="bicycle", height=8, width=16, variety=0.0, episode_s=3.0, roads=RandomRoadConfig(length_m=(25.0, 30.0))
+    vehicle="bicycle",
+    pixels_per_m=24.0,
+    height=8,
+    width=16,
+    variety=0.0,
+    episode_s=3.0,
+    roads=RandomRoadConfig(length_m=(25.0, 30.0)),
 )
 PERIOD_S = WORLD.period_s
 

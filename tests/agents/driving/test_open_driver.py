@@ -22,13 +22,13 @@ from policies.checkpoint import save_policy
 from tests.agents.driving import kinds
 
 OPTIONS = DriverOptions(frame=kinds.FRAME, trust=True)
-WORLD = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0, variety=0.0)
+WORLD = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, episode_s=1.0, variety=0.0)
 RUNS = (Run(5), Run(6), Run(7))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return kinds.made_once(tmp_path_factory)
+def made(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> dict[str, str]:
+    return kinds.made_once(tmp_path_factory, pytestconfig)
 
 
 KINDS = (

@@ -28,7 +28,13 @@ from envs.road.random_road import RandomRoadConfig
 from tests.experiments.verbs import tree
 
 WORLD = LaneKeepingConfig(
-    vehicle="bicycle", variety=0.0, episode_s=1.5, roads=RandomRoadConfig(length_m=(25.0, 35.0)), height=24, width=48
+    vehicle="bicycle",
+    pixels_per_m=24.0,
+    variety=0.0,
+    episode_s=1.5,
+    roads=RandomRoadConfig(length_m=(25.0, 35.0)),
+    height=24,
+    width=48,
 )
 FRAMES = RecorderConfig(frames=70, seed=3)
 
@@ -84,7 +90,7 @@ def test_another_seed_gives_other_data(tmp_path: Path):
 def test_labels_lead_back_to_the_lane(tmp_path: Path):
     """The pushes move the car, and the label steers against the offset that they made."""
     hard = DisturbanceConfig(interval_s=0.5, strength=(0.6, 0.9))
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=20.0, height=8, width=16)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=20.0, height=8, width=16)
     record(tmp_path / "hard", world, RecorderConfig(frames=400, disturbance=hard))
     still = DisturbanceConfig(strength=(0.0, 0.0), jitter=0.0)
     record(tmp_path / "still", world, RecorderConfig(frames=400, disturbance=still))
@@ -141,7 +147,7 @@ def test_a_push_ends_at_full_lock_and_the_period_is_that_of_the_world(tmp_path: 
 
 def test_a_hard_start_is_driven_again_and_pushed_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Pushed as hard as asked for, this drive ends off the road; the start stays in the data."""
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=4.0, height=8, width=16)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=4.0, height=8, width=16)
     hard = RecorderConfig(frames=80, disturbance=recorder.DisturbanceConfig(interval_s=0.05, jitter=0.9))
     made: list[float] = []
     act = recorder._DisturbedExpert.act
@@ -171,7 +177,7 @@ def test_an_episode_that_the_expert_cannot_drive_is_drawn_again(tmp_path: Path, 
         return 1.0 if seed == attempt_seed(0, 0, attempt=0) else steer(self, env)
 
     monkeypatch.setattr(recorder.Expert, "steer", blind)
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=10.0, height=8, width=16)
     result = record(tmp_path / "data", world, RecorderConfig(frames=100, expert=ExpertConfig(lookahead_s=0.5)))
     assert result.redrawn == len(recorder.PUSHES) and result.frames == 100
     start, other = attempt_seed(0, 0), attempt_seed(0, 0, attempt=result.redrawn)
@@ -184,7 +190,7 @@ def test_an_episode_that_the_expert_cannot_drive_is_drawn_again(tmp_path: Path, 
 def test_a_road_that_nobody_can_drive_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recorder.Expert, "steer", lambda self, env: 1.0)
     monkeypatch.setattr(recorder, "MAX_ATTEMPTS", 2)
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=10.0, height=8, width=16)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=10.0, height=8, width=16)
     with pytest.raises(ValueError, match="left the road in all of 2 tries"):
         record(tmp_path / "data", world, RecorderConfig(frames=200))
     assert episode_directories(tmp_path / "data") == []

@@ -164,7 +164,7 @@ def test_a_drive_is_what_the_env_says_after_each_step_and_a_crash_its_end_where_
 
 
 def test_the_expert_leaves_a_throttle_alone():
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=1.0)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=1.0)
     plain, with_throttle = (
         rollout(Expert(), lambda _, throttle=throttle: LaneKeepingEnv(replace(world, throttle=throttle)), [4])[0]
         for throttle in (False, True)

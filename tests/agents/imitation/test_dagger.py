@@ -23,7 +23,7 @@ from agents.imitation.dagger import (
 from agents.recordings import load_episodes
 from envs.lane_keeping.config import LaneKeepingConfig
 
-WORLD = LaneKeepingConfig(vehicle="bicycle", episode_s=2.0, variety=0.0, height=16, width=32)
+WORLD = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, episode_s=2.0, variety=0.0, height=16, width=32)
 
 
 class Constant:
@@ -92,7 +92,7 @@ def test_what_is_there_is_kept_and_only_the_rest_is_made(tmp_path: Path):
 
 def test_along_a_recording_the_label_leads_back_to_the_recorded_line(tmp_path: Path):
     mixed = MixedDriver(None, Expert(), DaggerConfig(), share=1.0)
-    lane = LaneKeepingConfig(vehicle="bicycle", episode_s=6.0, variety=0.0, height=24, width=48)
+    lane = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, episode_s=6.0, variety=0.0, height=24, width=48)
     collect(tmp_path / "recorded", lane, mixed, [0], seed=0)
     world = recorded_world([tmp_path / "recorded"], episode_s=1.5, start_offset=0.5)
     beside = MixedDriver(Constant(0.0), Expert(), DaggerConfig(bound=1.9, back=0.1), share=0.0)

@@ -74,7 +74,7 @@ def make_jobs(policy: Path, names: Iterable[str], episode_s: float) -> tuple[lis
     config = PolicyConfig(core="gru", core_options={"hidden_size": 8}, preprocessing=seen)
     save_policy(DrivingPolicy.create(config, seed=1), policy)
     policy_run = PolicyRun("mine", 0, "gru", 0, policy, fingerprint(policy))
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=episode_s)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.2, episode_s=episode_s)
     jobs = [DriveJob(policy_run, name, world, (5, 6)) for name in names]
     here: dict[str, JobResult] = {}
     drive_jobs(iter(jobs), lambda news: here.update({news.key: news}) if isinstance(news, JobResult) else None)

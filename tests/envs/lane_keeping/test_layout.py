@@ -75,7 +75,11 @@ def test_two_surfaces_can_be_told_apart_on_any_floor(layout: str):
 def test_of_several_markings_each_road_draws_one_and_keeps_to_its_line():
     drawn = {"one_lane": 0, "two_lanes": 0}
     mixed = LaneKeepingEnv(
-        vehicle="bicycle", height=8, width=16, markings=("two_lanes", "two_lanes", "two_lanes", "one_lane")
+        vehicle="bicycle",
+        height=8,
+        width=16,
+        pixels_per_m=8.0,
+        markings=("two_lanes", "two_lanes", "two_lanes", "one_lane"),
     )
     for seed in range(60):
         _, info = mixed.reset(seed=seed)

@@ -55,7 +55,7 @@ def test_one_table_for_several_policies_and_noise_levels(
 
 @pytest.mark.thorough
 def test_processes_do_not_change_the_figures(trained: Path):
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=0.5)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=0.5)
     policy = trained / "policy"
     trials = [Trial(policy, world, (Run(5), Run(6)), variance) for variance in (0.0, 0.1)]
     steps: list[int] = []
@@ -87,7 +87,7 @@ def test_a_policy_with_another_period_sees_time_in_its_own(monkeypatch: pytest.M
         return act(self, frames, elapsed, starts, envs)
 
     monkeypatch.setattr("agents.driving.trials.PolicyDriver.act", spy)
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=0.5, period_s=0.1)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.0, episode_s=0.5, period_s=0.1)
     drive_trials([Trial(trained / "policy", world, (Run(1),))])
     assert seen and set(seen) == {2.0}  # the policy was trained at 0.05 s
 

@@ -13,7 +13,20 @@ from tests.experiments.verbs import Ran, wormwheel
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
 pytest_plugins = ["pytester"]
-WORLD = ("--vehicle", "bicycle", "--variety", "0.2", "--episode-s", "1.5", "--workers", "1", "--films", "0")
+WORLD = (
+    "--vehicle",
+    "bicycle",
+    "--variety",
+    "0.2",
+    "--episode-s",
+    "1.5",
+    "--workers",
+    "1",
+    "--films",
+    "0",
+    "--pixels-per-m",
+    "24",
+)
 KINDS = ("--perturbations", "gaussian:3", "fog:2")
 
 

@@ -89,7 +89,7 @@ def test_without_a_tolerance_it_is_not_asked():
 
 
 def test_a_policy_steers_as_itself_and_planted_faults_are_measured(trained: Path):
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=3.0)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.2, episode_s=3.0)
     (one,) = find_policy_runs([str(trained)])
     job = ResponseJob(one, one, world, (1000, 1001))
     news: list[int] = []

@@ -26,7 +26,7 @@ from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
 SEEN = Preprocessing(source_height=24, source_width=48, height=24, width=48)
-WORLD = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=2.0, height=24, width=48)
+WORLD = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.2, episode_s=2.0, height=24, width=48)
 
 
 @pytest.fixture(scope="module")

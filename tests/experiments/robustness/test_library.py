@@ -12,7 +12,7 @@ from envs.lane_keeping.config import LaneKeepingConfig
 from experiments import robustness
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
-WORLD = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=1.0, height=24, width=48)
+WORLD = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.2, episode_s=1.0, height=24, width=48)
 KINDS = ("gaussian:3", "fgsm:2")
 
 

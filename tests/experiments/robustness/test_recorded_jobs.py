@@ -26,7 +26,7 @@ SEEN = Preprocessing(source_height=24, source_width=48, height=24, width=48)
 def job(tmp_path_factory: pytest.TempPathFactory) -> RecordedJob:
     """A clean job on two recorded episodes of 70 frames."""
     place = tmp_path_factory.mktemp("recorded")
-    world = LaneKeepingConfig(vehicle="bicycle", variety=0.2, episode_s=3.5, height=24, width=48)
+    world = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.2, episode_s=3.5, height=24, width=48)
     record(place / "data", world, RecorderConfig(frames=140))
     config = PolicyConfig(core="gru", core_options={"hidden_size": 8}, preprocessing=SEEN)
     save_policy(DrivingPolicy.create(config, seed=1), place / "policy")

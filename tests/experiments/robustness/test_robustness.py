@@ -27,7 +27,7 @@ from tests.experiments.verbs import wormwheel
 
 pytest.importorskip("pyarrow", reason="the extra robustness is not installed")
 ROOT = Path(__file__).resolve().parents[3]
-WORLD = ("--vehicle", "bicycle", "--variety", "0.2", "--episode-s", "1.5", "--roads", "2")
+WORLD = ("--vehicle", "bicycle", "--variety", "0.2", "--pixels-per-m", "24", "--episode-s", "1.5", "--roads", "2")
 KINDS = ("gaussian:3", "fog:2", "latency:4", "friction:3", "worn_markings:5", "rain:3+night:2")
 
 
@@ -151,7 +151,7 @@ def test_recordings_and_failures_on_film(
         "--out",
         tmp_path / "out",
     ]
-    words += [*WORLD[:4], "--episode-s", "8", "--roads", "1", "--films", "1", "--workers", "1", "--data", recording]
+    words += [*WORLD[:6], "--episode-s", "8", "--roads", "1", "--films", "1", "--workers", "1", "--data", recording]
     ran = wormwheel(capsys, *words)
     assert ran.code == 0, ran.err
     blocks = read_table(tmp_path / "out/recordings.parquet").to_dict("records")
@@ -241,7 +241,7 @@ def test_roads_from_files_are_driven_and_filmed(
     trained: Path, circle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = ["robustness", "--policy", trained, "--perturbations", "darkness:5", "--track", circle.parent]
-    words += ["--out", tmp_path / "out", *WORLD[:4], "--episode-s", "8", "--roads", "2", "--films", "1", "--workers", 1]
+    words += ["--out", tmp_path / "out", *WORLD[:6], "--episode-s", "8", "--roads", "2", "--films", "1", "--workers", 1]
     ran = wormwheel(capsys, *words)
     assert ran.code == 0, ran.err
     rows = read_table(tmp_path / "out/results.parquet").to_dict("records")
