@@ -10,6 +10,7 @@ Only the standard library is imported here: this is the first thing that the com
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 LINE = "stopped by Ctrl-C; what was complete is kept"
 """What is said."""
+AGAIN_S = 0.02
+"""Until an interrupt that was dropped is raised again, seconds."""
 _said = False
 
 
@@ -66,7 +69,7 @@ def raised() -> Iterator[None]:
     """Raise KeyboardInterrupt at Ctrl-C inside the block; afterwards as before.
 
     A library may take it for a failure of its own, as torch's exporter does, and raise that: it is an interrupt all the
-    same.
+    same. Where Python drops what is raised, in a `__del__` or a callback from C, it is raised again a moment later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -78,7 +81,16 @@ def raised() -> Iterator[None]:
         came = True
         signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGINT, note)
+    def raise_again(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            shown(dropped)
+            return
+        again = threading.Timer(AGAIN_S, _thread.interrupt_main)  # not here, where it would be dropped as well
+        again.daemon = True
+        again.start()
+
+    before, shown = signal.signal(signal.SIGINT, note), sys.unraisablehook
+    sys.unraisablehook = raise_again
     try:
         yield
     except Exception:
@@ -86,6 +98,7 @@ def raised() -> Iterator[None]:
             raise KeyboardInterrupt from None
         raise
     finally:
+        sys.unraisablehook = shown
         signal.signal(signal.SIGINT, before)
 
 

@@ -80,3 +80,32 @@ def test_ctrl_c_that_a_library_takes_for_its_own_failure_is_an_interrupt(
     assert cli.main(["info", "cores"]) == 130
     err = capfd.readouterr().err
     assert err.count(interrupts.LINE) == 1 and "the export failed" not in err
+
+
+class Dropping:
+    """Is interrupted where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_that_python_drops_is_raised_again(capfd: pytest.CaptureFixture[str]):
+    shown, begun_s = sys.unraisablehook, time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        with interrupts.raised():
+            Dropping()
+            time.sleep(5)
+    assert time.monotonic() - begun_s < 2
+    assert capfd.readouterr().err == "" and sys.unraisablehook is shown
+
+
+def test_what_else_python_drops_is_shown_as_ever(monkeypatch: pytest.MonkeyPatch):
+    class Failing:
+        def __del__(self) -> None:
+            raise KeyError("a bug")
+
+    shown: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: shown.append(dropped.exc_type))
+    with interrupts.raised():
+        Failing()
+    assert shown == [KeyError]
