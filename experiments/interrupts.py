@@ -85,7 +85,7 @@ def raised() -> Iterator[None]:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             shown(dropped)
             return
-        again = threading.Timer(AGAIN_S, _thread.interrupt_main)  # not here, where it would be dropped as well
+        again = threading.Timer(AGAIN_S, _interrupt_main)  # not here, where it would be dropped as well
         again.daemon = True
         again.start()
 
@@ -100,6 +100,15 @@ def raised() -> Iterator[None]:
     finally:
         sys.unraisablehook = shown
         signal.signal(signal.SIGINT, before)
+
+
+def _interrupt_main() -> None:
+    """Send the main thread what Ctrl-C does; where systems have such signals, a wait ends by it as well."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
