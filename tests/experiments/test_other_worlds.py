@@ -50,7 +50,7 @@ def make():
 def driving():
     from envs.driving.env import DrivingEnv
 
-    return DrivingEnv(Bar(), lateral_offset="info.y", lane_width="constant.2", height=24, width=48, episode_s=3.0)
+    return DrivingEnv(Bar(), lateral_offset="info.y", lane_width="constant.2", height=24, width=48, episode_s=1.5)
 
 
 def good():
@@ -76,7 +76,7 @@ def world(tmp_path: Path) -> Path:
 
 def test_evaluate_says_what_the_env_tells_and_what_it_does_not(world: Path, tmp_path: Path, capsys):
     file = tmp_path / "figures.json"
-    words = ["evaluate", "--policy", f"{world}:good", f"{world}:still", "--env", f"{world}:make", "--episode-s", "3"]
+    words = ["evaluate", "--policy", f"{world}:good", f"{world}:still", "--env", f"{world}:make", "--episode-s", "1.5"]
     words += ["--episodes", "3", "--workers", "1", "--perturbations", "gaussian:2"]
     ran = wormwheel(capsys, *words, "--json", file)
     assert ran.code == 0, ran.err

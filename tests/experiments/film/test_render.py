@@ -128,12 +128,12 @@ def test_memory_does_not_grow_with_the_film(tmp_path: Path):
 
 def test_two_drives_side_by_side(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "two.mp4"
-    arguments = ["render", "--policy", str(policy), "--out", str(out), "--side-by-side", "--seconds", "1"]
+    arguments = ["render", "--policy", str(policy), "--out", str(out), "--side-by-side", "--seconds", "0.6"]
     assert main([*arguments, "--perturbation", "darkness:5", "--seed", "3", *WORLD]) == 0
     words = capsys.readouterr().out
     assert "clean: " in words and "darkness, severity 5 of 5: " in words
     frames = decode(out)
-    assert frames[0].shape == (720, 1280, 3) and len(frames) == 20 + 40
+    assert frames[0].shape == (720, 1280, 3) and len(frames) == 12 + 40
     # What the drivers get stands below: clean on the left, dark on the right.
     left, right = frames[10][570:680, 230:450], frames[10][570:680, 830:1050]
     assert left.mean() > right.mean() + 10
@@ -145,7 +145,7 @@ def test_two_drives_side_by_side(policy: Path, tmp_path: Path, capsys: pytest.Ca
 def test_one_policy_beside_itself_has_two_states(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from agents.driving.driver import PolicyDriver
 
-    world = LaneKeepingConfig(vehicle="bicycle", episode_s=1.0)
+    world = LaneKeepingConfig(vehicle="bicycle", episode_s=0.5)
     clean = Take(PolicyDriver(DrivingPolicy.create(PolicyConfig(), seed=1)), "ltc")
     alone = drive_take(clean, world, 3, lambda *_: None)
     filmed, _ = film_two((clean, replace(clean, perturbation="darkness:5")), world, 3, tmp_path / "two.mp4")
