@@ -1,4 +1,4 @@
-"""A program over whole sequences on the CPU: one `torch.library` op, forwards and backwards in numba.
+"""A program over whole sequences on the CPU, forwards and backwards in numba.
 
 Forwards only the states are kept; backwards every step is computed again from them. The batch is cut into tiles of
 samples side by side, spread over threads. Gradients reach drive, start state, elapsed and weights. Single precision is
@@ -14,10 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policies.kernels.cell.gradient import differentiable
 from policies.kernels.cell.interpreter import LINEAR, run_step, run_step_back
-from policies.kernels.cell.program import Program
-from policies.kernels.choose import is_traced
-from policies.kernels.first_order import refuse_second_derivatives
 from policies.kernels.jit import compiled
 from policies.kernels.simd import WIDTH
 from policies.kernels.threads import side_by_side
@@ -153,80 +151,6 @@ TILE = (32, 64)
 over threads gains nothing; more than 64 push the register file out of the cache."""
 
 
-def run_program(
-    program: Program, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor
-) -> Tensor:
-    """Run a program over a batch of sequences.
-
-    Args:
-        program: the recorded step.
-        weights: flat, in the order of `program.weights`.
-        drive: `[B, T, P]`.
-        state: `[B, S]` before the first step.
-        elapsed: `[B, T]`.
-        starts: `[B, T]` bool; True zeroes the state before that step.
-
-    Returns:
-        `[B, T, S]` state after each step.
-    """
-    constants = program.constants if weights.dtype == torch.float64 else program.single_constants
-    run: Callable[..., Tensor] = _Sequence.apply
-    if torch.compiler.is_compiling():
-        run = _forward_op
-    elif not torch.is_grad_enabled() and not is_traced(weights, drive, state, elapsed, starts):
-        run = _forward  # autograd's detour costs as much as the rest of a single step
-    return run(
-        weights,
-        drive,
-        state,
-        elapsed,
-        starts,
-        program.code,
-        program.indices,
-        constants,
-        program.places,
-        program.rows,
-        program.spread,
-    )
-
-
-class _Sequence(torch.autograd.Function):
-    """The kernel with its gradient, for eager use.
-
-    The registered op with the same gradient is for the compiler: it costs some 50 µs a call, and torch.func's
-    transforms do not take it.
-    """
-
-    @staticmethod
-    def forward(*arguments: Any) -> Tensor:
-        return _forward(*arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.rows, ctx.spread = inputs
-        ctx.save_for_backward(output, *tensors)
-
-    @staticmethod
-    def backward(ctx: Any, states_grad: Tensor) -> Any:
-        with torch.no_grad():
-            grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows, ctx.spread)
-        _, weights, drive, state, elapsed, *_ = ctx.saved_tensors
-        grads = refuse_second_derivatives(grads, (states_grad, weights, drive, state, elapsed))
-        return *grads, None, None, None, None, None, None, None
-
-
-class _SequenceGradient(torch.autograd.Function):
-    """The gradient as a function of its own, so that torch.func's transforms unwrap its arguments."""
-
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return _backward(*arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        pass
-
-
 def _forward(
     weights: Tensor,
     drive: Tensor,
@@ -277,30 +201,6 @@ def _backward(
     return torch.from_numpy(weight_grads.sum(axis=0)[_array(places)]), drive_grad, state_grad, elapsed_grad
 
 
-_forward_op = torch.library.custom_op("wormwheel::cell_sequence_cpu", _forward, mutates_args=(), device_types="cpu")
-_backward_op = torch.library.custom_op(
-    "wormwheel::cell_sequence_cpu_backward", _backward, mutates_args=(), device_types="cpu"
-)
-
-
-@_forward_op.register_fake
-def _(weights, drive, state, elapsed, starts, code, indices, constants, places, rows, spread):
-    return drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
-
-
-@_backward_op.register_fake
-def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, places, rows, spread):
-    return tuple(x.new_empty(x.shape) for x in (weights, drive, state, elapsed))
-
-
-def _differentiate(ctx: Any, states_grad: Tensor) -> Any:
-    grads = _backward_op(states_grad, *ctx.saved_tensors, ctx.rows, ctx.spread)
-    return *grads, None, None, None, None, None, None, None
-
-
-_forward_op.register_autograd(_differentiate, setup_context=_Sequence.setup_context)
-
-
 def _array(x: Tensor) -> np.ndarray[Any, Any]:
     return x.detach().contiguous().numpy()
 
@@ -322,3 +222,7 @@ def _over_tiles(batch_size: int, width: int, run: Callable[[int, int], None]) ->
             run(tile, tile * width)
 
     side_by_side(share, threads)
+
+
+run_program = differentiable("cpu", _forward, _backward)
+"""Runs a program over a batch of sequences; see `gradient.differentiable`."""

@@ -1,4 +1,4 @@
-"""A program over whole sequences on NVIDIA GPUs: one `torch.library` op, in Triton.
+"""A program over whole sequences on NVIDIA GPUs, in Triton.
 
 Forwards only the states are kept. Backwards the register files of all steps are computed again side by side, since the
 states between them are known; then one Triton program a sample goes back through time and writes the gradient of every
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from policies.kernels.cell.gradient import differentiable
 from policies.kernels.cell.program import COLUMNS as FIELDS
-from policies.kernels.cell.program import Code, Program
-from policies.kernels.choose import is_traced
-from policies.kernels.first_order import refuse_second_derivatives
+from policies.kernels.cell.program import Code
 from policies.kernels.gpu import FUSE_MULTIPLY_ADD, on_card, require_gpu
 
 FILE_NUMBERS = 1 << 26
@@ -30,21 +29,6 @@ BLOCKS = {1: {"LENGTH": 64, "ROWS": 64, "COLUMNS": 16}, 4: {"LENGTH": 128, "ROWS
 
 LARGE = 2048
 """Numbers of a matrix from which on four warps work on a sample instead of one."""
-
-
-def run_program(
-    program: Program, weights: Tensor, drive: Tensor, state: Tensor, elapsed: Tensor, starts: Tensor
-) -> Tensor:
-    """Run a program over a batch of sequences on the GPU; arguments and result as `cell.cpu.run_program`."""
-    require_gpu(drive)
-    constants = program.constants if weights.dtype == torch.float64 else program.single_constants
-    arguments = weights, drive, state, elapsed, starts, program.code, program.indices, constants, program.rows
-    if torch.compiler.is_compiling():
-        return _forward_op(*arguments)
-    if not torch.is_grad_enabled() and not is_traced(weights, drive, state, elapsed, starts):
-        return _forward(*arguments)
-    states: Tensor = _Sequence.apply(*arguments)
-    return states
 
 
 @dataclass(frozen=True)
@@ -116,39 +100,6 @@ def _put(code: Tensor, indices: Tensor, constants: Tensor, device: torch.device)
     )
 
 
-class _Sequence(torch.autograd.Function):
-    """The kernels with their gradient, for eager use; the registered op is for the compiler."""
-
-    @staticmethod
-    def forward(*arguments: Any) -> Tensor:
-        return _forward(*arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.rows = inputs
-        ctx.save_for_backward(output, *tensors)
-
-    @staticmethod
-    def backward(ctx: Any, states_grad: Tensor) -> Any:
-        with torch.no_grad():
-            grads = _SequenceGradient.apply(states_grad, *ctx.saved_tensors, ctx.rows)
-        _, weights, drive, state, elapsed, *_ = ctx.saved_tensors
-        grads = refuse_second_derivatives(grads, (states_grad, weights, drive, state, elapsed))
-        return *grads, None, None, None, None, None
-
-
-class _SequenceGradient(torch.autograd.Function):
-    """The gradient as a function of its own, so that torch.func's transforms unwrap its arguments."""
-
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return _backward(*arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        pass
-
-
 def _forward(
     weights: Tensor,
     drive: Tensor,
@@ -158,8 +109,11 @@ def _forward(
     code: Tensor,
     indices: Tensor,
     constants: Tensor,
+    places: Tensor,
     rows: int,
+    spread: int,
 ) -> Tensor:
+    require_gpu(drive)
     from policies.kernels.cell.triton.kernels import forward_kernel
 
     batch_size, steps, drive_rows = drive.shape
@@ -201,7 +155,9 @@ def _backward(
     code: Tensor,
     indices: Tensor,
     constants: Tensor,
+    places: Tensor,
     rows: int,
+    spread: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     batch_size, steps, drive_rows = drive.shape
     tables = _tables(code, indices, constants, drive.device)
@@ -292,23 +248,5 @@ def _add_weight_gradients(code: Tensor, indices: Tensor, weight_grad: Tensor, fi
         weight_grad[at["weight"] : at["weight"] + grad.numel()] += grad
 
 
-_forward_op = torch.library.custom_op("wormwheel::cell_sequence_cuda", _forward, mutates_args=())
-_backward_op = torch.library.custom_op("wormwheel::cell_sequence_cuda_backward", _backward, mutates_args=())
-
-
-@_forward_op.register_fake
-def _(weights, drive, state, elapsed, starts, code, indices, constants, rows):
-    return drive.new_empty(drive.shape[0], drive.shape[1], state.shape[1])
-
-
-@_backward_op.register_fake
-def _(states_grad, states, weights, drive, state, elapsed, starts, code, indices, constants, rows):
-    return tuple(x.new_empty(x.shape) for x in (weights, drive, state, elapsed))
-
-
-def _differentiate(ctx: Any, states_grad: Tensor) -> Any:
-    grads = _backward_op(states_grad, *ctx.saved_tensors, ctx.rows)
-    return *grads, None, None, None, None, None
-
-
-_forward_op.register_autograd(_differentiate, setup_context=_Sequence.setup_context)
+run_program = differentiable("cuda", _forward, _backward)
+"""Runs a program over a batch of sequences on the GPU; see `gradient.differentiable`."""
