@@ -112,7 +112,17 @@ class LeRobotTarget(Target):
         with replacing(meta / "episodes" / "chunk-000" / "file-000.parquet") as partial:
             pq.write_table(pa.Table.from_pylist(rows), partial)
         tasks = pa.table({"task_index": pa.array([0], pa.int64()), "__index_level_0__": [TASK]})
-        index = {"index_columns": ["__index_level_0__"], "columns": [], "column_indexes": [], "pandas_version": "2.0.0"}
+        # pandas, by which LeRobot reads this, wants each column described.
+        kinds = (("task_index", "task_index", "int64", "int64"), (None, "__index_level_0__", "unicode", "object"))
+        keys = ("name", "field_name", "pandas_type", "numpy_type")
+        columns = [{**dict(zip(keys, kind, strict=True)), "metadata": None} for kind in kinds]
+        names = {**dict.fromkeys(keys[:2]), "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
+        index = {
+            "index_columns": ["__index_level_0__"],
+            "column_indexes": [names],
+            "columns": columns,
+            "pandas_version": "2.0.0",
+        }
         with replacing(meta / "tasks.parquet") as partial:
             pq.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(index)}), partial)
         features = _features(episodes[0][1], fps, self.exact)
