@@ -66,16 +66,35 @@ class DonkeycarTarget(Target):
         others = [name for name in scalars if name != "throttle"]
         inputs = ["cam/image_array", "user/angle", "user/mode", *(["user/throttle"] if "throttle" in scalars else [])]
         kinds = ["image_array", "float", "str", *(["float"] if "throttle" in scalars else [])]
+        count = 0
+        for number, _, _ in episodes:
+            count += self._number(number, count)
         catalogs = {
             "paths": [f"catalog_{number}.catalog" for number, _, _ in episodes],
-            "current_index": (episodes[-1][0] + 1) * _ROOM,
-            "max_len": _ROOM,
+            "current_index": count,
+            "max_len": _CATALOG,
             "deleted_indexes": [],
         }
         sessions = {"all_full_ids": [f"episode_{number:06d}" for number, _, _ in episodes], "last_id": 0}
         parts: list[Any] = [[*inputs, *others], [*kinds, *("float" for _ in others)], {}]
         parts += [{"created_at": 0.0, "sessions": sessions}, catalogs]
         write_text(self.directory / "manifest.json", "".join(json.dumps(part) + "\n" for part in parts))
+
+    def _number(self, number: int, first: int) -> int:
+        """Number an episode's records from `first` on, and write the index of lines that Donkeycar opens a catalog by.
+
+        Returns:
+            How many there are.
+        """
+        path = self.directory / f"catalog_{number}.catalog"
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.dumps({**record, "_index": first + at}) + "\n" for at, record in enumerate(records)]
+        write_text(path, "".join(lines))
+        index = path.with_name(f"{path.name}_manifest")
+        lengths = [len(line) for line in lines]  # all ASCII
+        content = {"created_at": 0.0, "line_lengths": lengths, "path": index.name, "start_index": first}
+        write_text(index, json.dumps(content) + "\n")
+        return len(lines)
 
     def _picture(self, index: int, episode: Episode, step: int, picture: NDArray[np.uint8]) -> tuple[str, bytes]:
         """Return a picture's name and bytes."""
@@ -96,7 +115,10 @@ class DonkeycarTarget(Target):
 
 
 _ROOM = 1_000_000
-"""Running numbers set aside for each episode, so that episodes can be written one by one."""
+"""Numbers of pictures set aside for each episode, so that episodes can be written one by one; records are numbered at
+the end, without gaps: by their numbers Donkeycar says how many there are."""
+_CATALOG = 1000
+"""Records that Donkeycar puts into a catalog where it goes on with a tub."""
 
 
 def _whole(value: float) -> int | float:

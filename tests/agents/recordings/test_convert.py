@@ -347,6 +347,34 @@ def test_minari_actions_by_name(tmp_path):
     one_line(error)
 
 
+def test_a_tub_has_what_donkeycar_opens_it_by(tmp_path):
+    before = make_noise(tmp_path / "set")
+    convert(before, tmp_path / "tub", "donkeycar")
+    *_, catalogs = map(json.loads, (tmp_path / "tub" / "manifest.json").read_text().splitlines())
+    assert catalogs["current_index"] == before.frame_count, "its length, to Donkeycar"
+    numbers = []
+    for name in catalogs["paths"]:
+        content = (tmp_path / "tub" / name).read_bytes()
+        index = json.loads((tmp_path / "tub" / f"{name}_manifest").read_text())
+        assert (index["start_index"], index["path"]) == (len(numbers), f"{name}_manifest")
+        ends = np.cumsum(index["line_lengths"])
+        lines = [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        assert b"".join(lines) == content and all(line.endswith(b"\n") for line in lines)
+        numbers += [json.loads(line)["_index"] for line in lines]
+    assert numbers == list(range(before.frame_count))
+
+
+def test_donkeycar_itself_reads_what_is_written(tmp_path):
+    datastore = pytest.importorskip("donkeycar.parts.datastore_v2")
+    before = make_noise(tmp_path / "set")
+    convert(before, tmp_path / "tub", "donkeycar")
+    manifest = datastore.Manifest(str(tmp_path / "tub"), read_only=True)
+    records = list(manifest)
+    manifest.close()
+    assert len(records) == len(manifest) == before.frame_count
+    assert [-record["user/angle"] for record in records[:3]] == [float(one) for one in before[0].steering[:3]]
+
+
 def test_minari_itself_reads_what_is_written(tmp_path):
     minari = pytest.importorskip("minari")
     before = make_noise(tmp_path / "set")
