@@ -17,8 +17,8 @@ OUTPUTS = ("out", "json", "publish", *FILES)
 """Fields of a command's options that name what it will write."""
 RUNS_OWN = ("config.json", "made.json", "results.json", "summary.json", "plan.json", "dataset.json", "manifest.json")
 """JSON files that runs put into their directories themselves."""
-LIVING = ("/dev/", "/proc/")
-"""Places of pipes that somebody has opened already, such as /dev/stdout."""
+LIVING = ("/dev/std", "/dev/fd/", "/proc/")
+"""Places of pipes that somebody has opened already, such as /dev/stdout; /dev/shm holds files."""
 
 
 def check_outputs(options: Any, verb: str = "") -> None:

@@ -11,16 +11,18 @@ from pydantic.dataclasses import dataclass
 
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Period = Annotated[float, Field(ge=1e-4, le=3600)]
+Rate = Annotated[float, Field(ge=1 / 3600, le=1e4)]
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class ReadOptions:
     """How recordings are read."""
 
-    nominal_period_s: PositiveSeconds | None = None
-    """Time between frames when all is on time, seconds; also the spacing of frames whose clock is unusable. None takes
-    the median of the time stamps, or the usual rate of the format when they are unusable."""
-    nominal_rate: PositiveSeconds | None = None
+    nominal_period_s: Period | None = None
+    """Time between frames when all is on time, seconds, 0.0001 to 3600; also the spacing of frames whose clock is
+    unusable. None takes the median of the time stamps, or the usual rate of the format when they are unusable."""
+    nominal_rate: Rate | None = None
     """Frames a second of a recording whose clock lies: time stamps are not looked at, frames are laid out at this
     rate."""
     max_gap_s: PositiveSeconds = 1.0

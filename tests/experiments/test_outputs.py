@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def test_a_pipe_is_refused_and_standard_output_is_not(tmp_path: Path):
     with pytest.raises(ValueError, match="is a pipe"):
         check_outputs(Options(json=tmp_path / "pipe"))
     check_outputs(Options(json=Path("/dev/stdout")))
+    if Path("/dev/shm").is_dir():
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+            os.mkfifo(f"{memory}/pipe")
+            with pytest.raises(ValueError, match="is a pipe"):
+                check_outputs(Options(json=Path(memory) / "pipe"))
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ValueError, match="leads to itself"):
         check_outputs(Options(json=tmp_path / "loop"))

@@ -130,3 +130,18 @@ def test_a_set_of_this_project_is_told_too(tmp_path: Path, capsys: pytest.Captur
     make_native(tmp_path / "set")
     ran = wormwheel(capsys, "data", "info", tmp_path / "set")
     assert ran.code == 0 and "native" in ran.out and "episodes" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--nominal-rate", "1e12", "nominal_rate must be at most 10000"),
+        ("--nominal-rate", "1e-9", "nominal_rate must be at least 0.0002"),
+        ("--nominal-period-s", "1e-9", "nominal_period_s must be at least 0.0001"),
+        ("--nominal-period-s", "1e9", "nominal_period_s must be at most 3600"),
+    ],
+)
+def test_clocks_that_no_camera_has_are_refused(option, value, words, capsys, tub):
+    for verb in ("info", "check"):
+        ran = wormwheel(capsys, "data", verb, tub, option, value)
+        assert ran.code == 2 and words in ran.complaint
