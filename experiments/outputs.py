@@ -95,11 +95,25 @@ def _verb_of(path: Path) -> str | None:
     return verb if isinstance(verb, str) and "figures" in content else None
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down; bytes that are no UTF-8 come as lone surrogates."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_name(option: str, path: Path) -> None:
     from agents.runs.reading import one_line, possible_name
 
     if not possible_name(os.fspath(path)):
         raise ValueError(f"{option} should be a name that a file can have, got {one_line(repr(path.name)):.80}.")
+    if not _is_text(os.fspath(path)):
+        raise ValueError(
+            f"{option} {one_line(repr(path.name)):.80} is no UTF-8: pages, logs and TensorBoard cannot name it. Give "
+            "another name."
+        )
     try:
         mode = path.stat().st_mode
     except OSError as error:

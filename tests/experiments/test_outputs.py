@@ -62,6 +62,15 @@ def test_a_pipe_is_refused_and_standard_output_is_not(tmp_path: Path):
         check_outputs(Options(json=tmp_path / "loop"))
 
 
+def test_a_name_that_cannot_be_written_down_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for options in (Options(out=Path("\udc80")), Options(json=tmp_path / "a\udcffb" / "c.json")):
+        with pytest.raises(ValueError, match="is no UTF-8.*Give another name"):
+            check_outputs(options)
+    ran = wormwheel(capsys, "train", "ppo", "--steps", 64, "--out", f"{tmp_path}/\udc80")
+    assert ran.code == 2 and "no UTF-8" in ran.complaint and not list(tmp_path.iterdir())
+    check_outputs(Options(out=tmp_path / "Straße"))
+
+
 def test_verbs_check_what_they_will_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     ran = wormwheel(capsys, "info", "cores", "--json", f"{tmp_path}/a\0b")
     assert ran.code == 2 and "--json should be a name" in ran.complaint
