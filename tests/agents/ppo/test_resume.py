@@ -51,6 +51,8 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     core: str, visual: bool, normalised: bool, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {**SIZES, **FALLING, "critic": "own", "target_kl": 0.5}
+    if core == "lstm" and normalised:  # its end comes after the kill: how many rollouts there were is known again
+        options["critic_warmup"] = 3
     whole = LiquidPPO(core, vector(visual, normalised), seed=3, **options)
     whole.learn(192)
     half = LiquidPPO(core, vector(visual, normalised), seed=3, **options)
