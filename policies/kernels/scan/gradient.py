@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from policies.kernels.first_order import refuse_second_derivatives
+from policies.kernels.differentiable import differentiable as made_differentiable
 
 Run = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
 """(a, drive, entry, starts, backward) → x ← k x + drive after every step. Backwards, from the last step to the first,
@@ -40,52 +39,9 @@ def differentiable(device: str, run: Run) -> Callable[[Tensor, Tensor, Tensor, T
         multiply = torch.mul if a.ndim == 3 else _times_conjugate
         return multiply(carried, before), b_grad, multiply(carried[:, 0], a[:, 0])
 
-    forward_op = torch.library.custom_op(f"wormwheel::scan_{device}", forward, mutates_args=())
-    backward_op = torch.library.custom_op(f"wormwheel::scan_{device}_backward", backward, mutates_args=())
-
-    class Gradient(torch.autograd.Function):
-        """The gradient as a function of its own, so that torch.func's transforms unwrap its arguments."""
-
-        @staticmethod
-        def forward(*arguments: Any) -> tuple[Tensor, ...]:
-            return backward(*arguments)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-            pass
-
-    class Scan(torch.autograd.Function):
-        @staticmethod
-        def forward(*arguments: Any) -> Tensor:
-            return forward(*arguments)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            a, _, state, starts = inputs
-            ctx.save_for_backward(output, a, state, starts)
-
-        @staticmethod
-        def backward(ctx: Any, states_grad: Tensor) -> Any:
-            states, a, state, starts = ctx.saved_tensors
-            with torch.no_grad():
-                grads = Gradient.apply(states_grad, states, a, state, starts)
-            return *refuse_second_derivatives(grads, (states_grad, a, state, states)), None
-
-    def differentiate(ctx: Any, states_grad: Tensor) -> Any:
-        return *backward_op(states_grad, *ctx.saved_tensors), None
-
-    forward_op.register_fake(lambda a, b, state, starts: b.new_empty(b.shape))
-    backward_op.register_fake(
-        lambda states_grad, states, a, state, starts: tuple(x.new_empty(x.shape) for x in (a, a, state))
+    return made_differentiable(
+        f"scan_{device}", forward, backward, lambda a, b, *_: b.new_empty(b.shape), keeps=(0, 2, 3), like=(0, 0, 1)
     )
-    forward_op.register_autograd(differentiate, setup_context=Scan.setup_context)
-
-    def scan(a: Tensor, b: Tensor, state: Tensor, starts: Tensor) -> Tensor:
-        apply: Any = forward_op if torch.compiler.is_compiling() else Scan.apply
-        states: Tensor = apply(a, b, state, starts)
-        return states
-
-    return scan
 
 
 def _times_conjugate(x: Tensor, y: Tensor) -> Tensor:
