@@ -1,14 +1,16 @@
 """How the tasks compare: every core from several seeds, progress bars, a table with intervals beside published figures.
 
-entries, run = compare("sine_to_cosine", options, options.training, CONTENDERS, problem)
-report("Sine to cosine", "mean squared error", entries, run, options.training)
+with open_task("sine_to_cosine", options, CONTENDERS) as run:
+    entries = compare(CONTENDERS, make_problem(options), options.training, run)
+    report("Sine to cosine", "mean squared error", entries, run, options)
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,19 @@ from torch import nn
 
 from agents.driving.statistics import ENOUGH_VALUES, student_mean
 from agents.runs.device import check_device
-from agents.runs.directory import RunDirectory, to_json
+from agents.runs.directory import RunDirectory, check_directory, open_run, to_json
 from agents.runs.files import replacing
 from experiments.console import check_json, progress, say, table, write_results
+from experiments.options import check_resume
+from experiments.tasks.kept import Outcome, fingerprint, keep, recall
 from experiments.tasks.training import Contender, Model, Problem, Training, evaluate, train
+
+KEPT = "trainings"
+"""Folder of the trainings that are complete, in the run's directory."""
+RESULTS = (KEPT, "results.json")
+"""What in the directory is worth keeping."""
+FREE = tuple(f"training.{name}" for name in ("cores", "seeds", "threads", "device", "out", "json", "resume"))
+"""Options that may change from one start to the next."""
 
 
 @dataclass
@@ -36,6 +47,14 @@ class Entry:
     curves: list[list[tuple[int, float]]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     models: list[nn.Module] = field(default_factory=list)
+
+    def add(self, model: nn.Module, outcome: Outcome) -> None:
+        """Add a training."""
+        self.scores.append(outcome.score)
+        self.losses.append(outcome.losses)
+        self.curves.append(outcome.curve)
+        self.seconds.append(outcome.seconds)
+        self.models.append(model)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures, without the models and the step-by-step losses."""
@@ -69,43 +88,83 @@ def choose(contenders: Sequence[Contender], names: Sequence[str]) -> list[Conten
     return [known[name] for name in names] if names else list(contenders)
 
 
-def compare(
-    name: str, options: Any, training: Training, contenders: Sequence[Contender], problem: Problem
-) -> tuple[list[Entry], RunDirectory]:
-    """Train all chosen cores with progress bars, logging each core's figures as soon as they are there."""
-    chosen = choose(contenders, training.cores)
+@contextmanager
+def open_task(name: str, options: Any, contenders: Sequence[Contender]) -> Iterator[RunDirectory]:
+    """Check what was asked for, before data are made, and open the directory of the task.
+
+    Args:
+        name: of the task, as in its module.
+        options: of the task; `options.training` is the budget.
+        contenders: cores that the task knows.
+
+    Yields:
+        The directory; every training that is complete is kept in it.
+
+    Raises:
+        ValueError: if the cores, the device or the directory are not to be had, or a resumed run had other options.
+    """
+    training: Training = options.training
+    choose(contenders, training.cores)
     check_json(training.json)
-    device = check_device(training.device)
+    check_device(training.device)
+    out, verb = training.out or Path("runs/tasks") / name, f"tasks {name}"
+    check_directory(out, verb, training.resume, RESULTS)
+    if training.resume:
+        check_resume(out, options, FREE)
+    with open_run(out, verb, options, training.resume, RESULTS) as run:
+        yield run
+
+
+def compare(contenders: Sequence[Contender], problem: Problem, training: Training, run: RunDirectory) -> list[Entry]:
+    """Train all chosen cores with progress bars, logging each core's figures as soon as they are there.
+
+    Args:
+        contenders: cores that the task knows.
+        problem: what they learn.
+        training: the budget.
+        run: where each training is kept once it is complete; one that is there is not made again.
+    """
     if training.threads is not None:
         torch.set_num_threads(training.threads)
-    problem = problem.to(device)
-    run = RunDirectory(training.out or Path("runs/tasks") / name, f"tasks {name}", options)
+    run.begin()
+    run.rewrite_log(())
+    data = fingerprint(problem)
+    problem = problem.to(training.device)
     entries = []
-    for contender in chosen:
-        entries.append(run_contender(contender, problem, training))
+    for contender in choose(contenders, training.cores):
+        entries.append(run_contender(contender, problem, training, run.path / KEPT, data))
         run.log(**entries[-1].to_json())
-    return entries, run
+    return entries
 
 
-def run_contender(contender: Contender, problem: Problem, training: Training) -> Entry:
-    """Train and score one core from every seed."""
+def run_contender(contender: Contender, problem: Problem, training: Training, place: Path, data: str) -> Entry:
+    """Train and score one core from every seed; trainings that are complete in `place` are read instead."""
     entry: Entry | None = None
     for seed in range(training.seeds):
         model = Model(contender, problem.train.inputs.shape[2], problem.output_size, seed, problem.learn_scale)
-        model.to(training.device)
         if entry is None:
             entry = Entry(contender, sum(p.numel() for p in model.parameters() if p.requires_grad))
-        with progress(f"{contender.label}, seed {seed + 1} of {training.seeds}", training.steps, "steps") as bar:
-            start = time.perf_counter()
-            losses, curve = train(model, problem, training, contender.learning_rate, seed, bar.advance)
-            entry.seconds.append(time.perf_counter() - start)
-            entry.scores.append(evaluate(model, problem.test, problem.score))
-            bar.update(training.steps, note=f"scores {entry.scores[-1]:.4g}")
-        entry.losses.append(losses)
-        entry.curves.append(curve)
-        entry.models.append(model.cpu())
+        file = place / f"{contender.label}-seed-{seed}.safetensors"
+        outcome = recall(file, model, data)
+        if outcome is None:
+            outcome = _train(model, contender, problem, training, seed)
+            keep(file, model, outcome, data)
+        entry.add(model, outcome)
     assert entry is not None
     return entry
+
+
+def _train(model: Model, contender: Contender, problem: Problem, training: Training, seed: int) -> Outcome:
+    """Train and score one core from one seed."""
+    model.to(training.device)
+    with progress(f"{contender.label}, seed {seed + 1} of {training.seeds}", training.steps, "steps") as bar:
+        start = time.perf_counter()
+        losses, curve = train(model, problem, training, contender.learning_rate, seed, bar.advance)
+        seconds = time.perf_counter() - start
+        score = evaluate(model, problem.test, problem.score)
+        bar.update(training.steps, note=f"scores {score:.4g}")
+    model.cpu()
+    return Outcome(score, losses, curve, seconds)
 
 
 def report(

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.cli import run_script
-from experiments.tasks.comparison import compare, report
+from experiments.tasks.comparison import compare, open_task, report
 from experiments.tasks.long_memory import accuracy, contenders, cross_entropy
 from experiments.tasks.training import Batch, Problem, Training
 
@@ -47,14 +47,15 @@ def run(options: Options) -> None:
     if options.training.quick:
         training = replace(options.training, steps=10, batch_size=8, seeds=1, evaluate_every=5)
         options = replace(options, training=training)
-    problem = make_problem(options)
-    steps = problem.test.inputs.shape[1]
-    entries, place = compare("digits", options, options.training, contenders({}, steps), problem)
-    name = "scikit-learn's digits" if options.mnist is None else "MNIST"
-    order = ", permuted" if options.permuted else ""
-    title = f"{name}, {steps} pixels one by one{order}"
-    often = torch.bincount(problem.test.targets).max() / len(problem.test) * 100
-    report(title, "accuracy, %", entries, place, options, {"the most frequent answer": float(often)}, digits=1)
+    with open_task("digits", options, contenders({}, 1)) as place:
+        problem = make_problem(options)
+        steps = problem.test.inputs.shape[1]
+        entries = compare(contenders({}, steps), problem, options.training, place)
+        name = "scikit-learn's digits" if options.mnist is None else "MNIST"
+        order = ", permuted" if options.permuted else ""
+        title = f"{name}, {steps} pixels one by one{order}"
+        often = torch.bincount(problem.test.targets).max() / len(problem.test) * 100
+        report(title, "accuracy, %", entries, place, options, {"the most frequent answer": float(often)}, digits=1)
 
 
 def make_problem(options: Options) -> Problem:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.cli import run_script
-from experiments.tasks.comparison import compare, report
+from experiments.tasks.comparison import compare, open_task, report
 from experiments.tasks.training import Batch, Contender, Problem, Training
 
 ENVIRONMENT = "HalfCheetah-v5"
@@ -99,11 +99,12 @@ def run(options: Options) -> None:
     if options.training.quick:
         training = replace(options.training, steps=20, batch_size=16, seeds=1, evaluate_every=10)
         options = replace(options, training=training, rollouts=5, rollout_steps=60)
-    rollouts = record(options) if options.traces is None else load_traces(options.traces, options.window)
-    problem, mean, scale = make_problem(rollouts, options)
-    entries, place = compare("half_cheetah", options, options.training, CONTENDERS, problem)
-    figures = baselines(problem, mean, scale)
-    report("Half-cheetah, next state", "mean squared error", entries, place, options, figures)
+    with open_task("half_cheetah", options, CONTENDERS) as place:
+        rollouts = record(options) if options.traces is None else load_traces(options.traces, options.window)
+        problem, mean, scale = make_problem(rollouts, options)
+        entries = compare(CONTENDERS, problem, options.training, place)
+        figures = baselines(problem, mean, scale)
+        report("Half-cheetah, next state", "mean squared error", entries, place, options, figures)
 
 
 def record(options: Options) -> NDArray[np.float32]:

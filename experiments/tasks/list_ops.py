@@ -21,7 +21,7 @@ from torch.nn.functional import one_hot
 
 from experiments.cli import run_script
 from experiments.console import progress
-from experiments.tasks.comparison import compare, report
+from experiments.tasks.comparison import compare, open_task, report
 from experiments.tasks.long_memory import accuracy, contenders, cross_entropy, padded
 from experiments.tasks.training import Batch, Problem, Training
 
@@ -87,11 +87,13 @@ def run(options: Options) -> None:
         options = replace(
             options, training=training, sequences=64, test_sequences=32, least_tokens=5, most_tokens=30, depth=3
         )
-    problem = make_problem(options)
-    entries, place = compare("list_ops", options, options.training, contenders(PUBLISHED, options.most_tokens), problem)
-    often = torch.bincount(problem.test.targets, minlength=CLASSES).max() / len(problem.test) * 100
-    title = f"ListOps, {options.least_tokens} to {options.most_tokens} tokens"
-    report(title, "accuracy, %", entries, place, options, {"the most frequent answer": float(often)}, digits=1)
+    cores = contenders(PUBLISHED, options.most_tokens)
+    with open_task("list_ops", options, cores) as place:
+        problem = make_problem(options)
+        entries = compare(cores, problem, options.training, place)
+        often = torch.bincount(problem.test.targets, minlength=CLASSES).max() / len(problem.test) * 100
+        title = f"ListOps, {options.least_tokens} to {options.most_tokens} tokens"
+        report(title, "accuracy, %", entries, place, options, {"the most frequent answer": float(often)}, digits=1)
 
 
 def make_problem(options: Options) -> Problem:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from experiments.cli import run_script
 from experiments.console import progress
-from experiments.tasks.comparison import compare, report
+from experiments.tasks.comparison import compare, open_task, report
 from experiments.tasks.long_memory import accuracy, contenders, cross_entropy
 from experiments.tasks.training import Batch, Problem, Training
 
@@ -68,11 +68,13 @@ def run(options: Options) -> None:
     if options.training.quick:
         training = replace(options.training, steps=10, batch_size=8, seeds=1, evaluate_every=5)
         options = replace(options, training=training, pictures=64, test_pictures=32, side=8)
-    problem = make_problem(options)
-    entries, place = compare("path_finder", options, options.training, contenders(PUBLISHED, options.side**2), problem)
-    title = f"Pathfinder, {options.side} × {options.side} pixels one by one"
-    often = torch.bincount(problem.test.targets).max() / len(problem.test) * 100
-    report(title, "accuracy, %", entries, place, options, {"the more frequent answer": float(often)}, digits=1)
+    cores = contenders(PUBLISHED, options.side**2)
+    with open_task("path_finder", options, cores) as place:
+        problem = make_problem(options)
+        entries = compare(cores, problem, options.training, place)
+        title = f"Pathfinder, {options.side} × {options.side} pixels one by one"
+        often = torch.bincount(problem.test.targets).max() / len(problem.test) * 100
+        report(title, "accuracy, %", entries, place, options, {"the more frequent answer": float(often)}, digits=1)
 
 
 def make_problem(options: Options) -> Problem:

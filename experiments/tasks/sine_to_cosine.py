@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.cli import run_script
-from experiments.tasks.comparison import Entry, compare, report, save
+from experiments.tasks.comparison import Entry, compare, open_task, report, save
 from experiments.tasks.training import Batch, Contender, Problem, Training
 
 
@@ -78,11 +78,12 @@ def run(options: Options) -> None:
     if options.training.quick:
         training = replace(options.training, steps=30, batch_size=16, seeds=1, evaluate_every=10)
         options = replace(options, training=training, train_sequences=64, test_sequences=32)
-    problem = make_problem(options)
-    entries, place = compare("sine_to_cosine", options, options.training, CONTENDERS, problem)
-    draw_losses(entries, place.path / "loss.png")
-    draw_predictions(entries, problem.test, place.path / "predictions.png")
-    report("Sine to cosine", "mean squared error", entries, place, options, {"always 0": 0.5}, digits=5)
+    with open_task("sine_to_cosine", options, CONTENDERS) as place:
+        problem = make_problem(options)
+        entries = compare(CONTENDERS, problem, options.training, place)
+        draw_losses(entries, place.path / "loss.png")
+        draw_predictions(entries, problem.test, place.path / "predictions.png")
+        report("Sine to cosine", "mean squared error", entries, place, options, {"always 0": 0.5}, digits=5)
 
 
 def make_problem(options: Options) -> Problem:

@@ -65,6 +65,9 @@ class Training:
     json: Path | None = None
     """A file for the figures of the table, besides the one in `out`."""
 
+    resume: bool = False
+    """Continue the run in `out`: trainings that are complete are kept; more cores and more seeds may be asked for."""
+
     quick: bool = False
     """A smoke test of some seconds: one seed, few steps, small data. Its figures mean nothing."""
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.cli import run_script
-from experiments.tasks.comparison import Entry, compare, report, save
+from experiments.tasks.comparison import Entry, compare, open_task, report, save
 from experiments.tasks.training import Batch, Contender, Problem, Training
 
 LONGEST = 31
@@ -79,12 +79,13 @@ def run(options: Options) -> None:
     if options.training.quick:
         training = replace(options.training, steps=40, batch_size=32, seeds=1, evaluate_every=20)
         options = replace(options, training=training, train_streams=500, test_streams=200)
-    problem = make_problem(options)
-    entries, place = compare("xor_stream", options, options.training, CONTENDERS, problem)
-    draw_curves(entries, place.path / "accuracy.png")
-    chance = 100 * max(float(problem.test.targets.mean()), 1 - float(problem.test.targets.mean()))
-    baselines = {"always the more frequent answer": chance}
-    report("Irregular XOR bit streams", "accuracy, %", entries, place, options, baselines, digits=2)
+    with open_task("xor_stream", options, CONTENDERS) as place:
+        problem = make_problem(options)
+        entries = compare(CONTENDERS, problem, options.training, place)
+        draw_curves(entries, place.path / "accuracy.png")
+        chance = 100 * max(float(problem.test.targets.mean()), 1 - float(problem.test.targets.mean()))
+        baselines = {"always the more frequent answer": chance}
+        report("Irregular XOR bit streams", "accuracy, %", entries, place, options, baselines, digits=2)
 
 
 def make_problem(options: Options) -> Problem:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.cli import run_script
-from experiments.tasks import half_cheetah, sine_to_cosine, training, xor_stream
+from experiments.tasks import comparison, half_cheetah, sine_to_cosine, training, xor_stream
 from experiments.tasks.training import Batch, Contender, Model, Problem, Training
 
 LSTM = Contender("lstm", "lstm", {"hidden_size": 8}, 1e-2)
@@ -275,6 +275,7 @@ def test_command_leaves_its_files(module, cores, pictures, tmp_path, monkeypatch
     ],
 )
 def test_mistakes_end_with_code_2(arguments, word, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sine_to_cosine, "make_problem", lambda options: pytest.fail("refused after the work"))
     monkeypatch.setattr(sys, "argv", ["sine_to_cosine", *arguments, "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as stop:
         run_script(sine_to_cosine.Options, sine_to_cosine.run, "python -m experiments.tasks.sine_to_cosine")
@@ -291,3 +292,59 @@ def test_every_contender_can_be_built(module):
     assert len(set(labels)) == len(labels) and {"ltc", "cfc"} <= set(labels)
     for contender in module.CONTENDERS:
         Model(contender, *sizes, seed=0)
+
+
+def command(module, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["task", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        run_script(module.Options, module.run, "python -m task")
+    return stop.value.code
+
+
+BUDGET = ["--steps", "12", "--batch-size", "16", "--train-sequences", "64", "--test-sequences", "32"]
+
+
+def test_a_killed_run_keeps_its_complete_trainings(tmp_path, monkeypatch, capsys):
+    """Killed in its third training, resumed with one core and one seed more: the figures of an undisturbed run."""
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    real, calls = comparison.train, []
+
+    def train(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(comparison, "train", train)
+    asked = [*BUDGET, "--out", str(out)]
+    assert command(sine_to_cosine, monkeypatch, *asked, "--cores", "lstm", "gru", "--seeds", "2") == 130
+    assert command(sine_to_cosine, monkeypatch, *asked, "--cores", "lstm", "gru", "--seeds", "2") == 2
+    assert "--resume" in capsys.readouterr().err
+    more = ["--cores", "lstm", "gru", "ctrnn", "--seeds", "3"]
+    assert command(sine_to_cosine, monkeypatch, *asked, *more, "--resume") == 0
+    assert len(calls) == 2 + 1 + 7  # two complete, one killed, and seven of nine are left
+    assert command(sine_to_cosine, monkeypatch, *BUDGET, "--out", str(whole), *more) == 0
+    resumed, undisturbed = (json.loads((place / "results.json").read_text())["figures"] for place in (out, whole))
+    for figures in (resumed, undisturbed):
+        for core in figures["cores"].values():
+            del core["seconds"]
+    assert resumed == undisturbed
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+    assert (out / "predictions.png").read_bytes() == (whole / "predictions.png").read_bytes()  # drawn by seed 0
+
+
+def test_a_resumed_run_has_the_options_and_the_data_of_its_first_start(tmp_path, monkeypatch, capsys):
+    asked = [*BUDGET, "--out", str(tmp_path), "--cores", "lstm", "--seeds", "1"]
+    assert command(sine_to_cosine, monkeypatch, *asked) == 0
+    trained = (tmp_path / "trainings" / "lstm-seed-0.safetensors").read_bytes()
+    for other, word in ((["--steps", "13"], "steps"), (["--data-seed", "1"], "data_seed")):
+        capsys.readouterr()
+        assert command(sine_to_cosine, monkeypatch, *asked, *other, "--resume") == 2
+        assert word in capsys.readouterr().err
+    real = sine_to_cosine.make_problem
+    monkeypatch.setattr(sine_to_cosine, "make_problem", lambda options: real(replace(options, data_seed=1)))
+    assert command(sine_to_cosine, monkeypatch, *asked, "--resume") == 2
+    assert "other data" in capsys.readouterr().err
+    (tmp_path / "trainings" / "lstm-seed-0.safetensors").write_bytes(trained[:-9])
+    assert command(sine_to_cosine, monkeypatch, *asked, "--resume") == 2
+    assert "lstm-seed-0.safetensors is damaged" in capsys.readouterr().err
