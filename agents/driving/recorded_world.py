@@ -285,7 +285,7 @@ def rig_from_frames(episodes: EpisodeSet, rig: RigOptions) -> tuple[RigOptions, 
         episode
         for episode in episodes
         if episode.meta.height
-        and episode.meta.extra.get("camera", "centre") == "centre"
+        and episode.is_centre
         and not (POSE <= set(episode.extras) and isinstance(episode.meta.extra.get("camera_params"), Mapping))
     ]
     if not unknown:
@@ -412,11 +412,7 @@ def _whole_rig(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) ->
 @lru_cache(maxsize=8)
 def _footage(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) -> tuple[Footage, ...]:
     episodes = _load(data, reading)
-    kept = [
-        episode
-        for episode in episodes
-        if len(episode) > 1 and episode.meta.extra.get("camera", "centre") == "centre" and episode.meta.height
-    ]
+    kept = [episode for episode in episodes if len(episode) > 1 and episode.is_centre and episode.meta.height]
     if not kept:
         raise ValueError(
             f"{data[0]} has no episode of two frames or more with pictures: there is nothing to drive along."

@@ -23,6 +23,7 @@ from agents.recordings import comma2k19, donkeycar, lerobot, minari, native, tab
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.locate import tables_in
+from agents.recordings.splits import centre_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def load_episodes(
     *,
     options: ReadOptions | None = None,
     mixed_sizes: bool = False,
+    to_test_on: bool = False,
     **choices: Any,
 ) -> EpisodeSet:
     """Read one or more recordings, each in the format found at its path.
@@ -75,6 +77,7 @@ def load_episodes(
             they disagree, their median weighted by frames.
         options: How to read them; the defaults when None.
         mixed_sizes: Accept recordings whose pictures differ in size from one path to the next.
+        to_test_on: Leave out side cameras, whose labels are made up.
         **choices: Fields of `ReadOptions` to set in `options`, such as `side_cameras=True`.
 
     Returns:
@@ -84,7 +87,8 @@ def load_episodes(
     Raises:
         FileNotFoundError: if a path is not there.
         OSError: if it cannot be read.
-        ValueError: if a path is of no known format or has no usable record, or pictures differ in size.
+        ValueError: if a path is of no known format or has no usable record, pictures differ in size, or nothing is left
+            to test on.
     """
     if nominal_period_s is not None:
         choices["nominal_period_s"] = nominal_period_s
@@ -106,6 +110,8 @@ def load_episodes(
         period_s = float(np.median(np.repeat(periods_s, [len(episode) for episode in merged])))
         notices.append(f"recordings differ in frame rate: elapsed time is counted in {1000 * period_s:.4g} ms")
     merged = dataclasses.replace(merged, notices=tuple(notices))
+    if to_test_on:
+        merged = centre_of(merged)
     for line in merged.warnings:
         _LOG.warning("%s", line)
     return merged if period_s is None else merged.with_nominal_period(period_s)

@@ -158,6 +158,11 @@ class Episode:
             self.steering[start:stop], self.time_s[start:stop], meta, self.source, self.offset + start, extras, digests
         )
 
+    @property
+    def is_centre(self) -> bool:
+        """Whether the labels are those of the person: those of a side camera are made up from them."""
+        return bool(self.meta.extra.get("camera", "centre") == "centre")
+
     def with_nominal_period(self, nominal_period_s: float) -> Episode:
         """Return the same episode, its elapsed times counted in another period."""
         return dataclasses.replace(self, meta=dataclasses.replace(self.meta, nominal_period_s=nominal_period_s))
@@ -223,6 +228,16 @@ class EpisodeSet:
             found = " and ".join(f"{w}×{h} in {source}" for (h, w), source in list(sizes.items())[:2]) or "no episode"
             raise ValueError(f"pictures of one size were expected, got {found}; read the sets one at a time.")
         return next(iter(sizes))
+
+    @property
+    def centre(self) -> EpisodeSet:
+        """The episodes whose labels are those of the person; a notice says how many others were left out."""
+        kept = tuple(episode for episode in self.episodes if episode.is_centre)
+        if len(kept) == len(self.episodes):
+            return self
+        others = sum(len(episode) for episode in self.episodes if not episode.is_centre)
+        notice = f"{others} frames of side cameras are left out: their labels are made up"
+        return dataclasses.replace(self, episodes=kept, notices=(*self.notices, notice))
 
     @property
     def warnings(self) -> list[str]:

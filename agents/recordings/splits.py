@@ -1,6 +1,7 @@
 """Splits into training and held-out driving: by whole episodes or by blocks of time, never frame by frame.
 
-Neighbouring frames are near copies: a random split would put copies of the training frames into the test.
+Neighbouring frames are near copies: a random split would put copies of the training frames into the test. Side cameras,
+whose labels are made up from those of the person, are for training alone: what is held out are centre frames.
 
     train, held_out = split_by_time_block(load_episodes(["tub"]), fraction=0.2, gap_s=2.0)
 """
@@ -16,7 +17,7 @@ from agents.recordings.episodes import Episode, EpisodeSet
 
 
 def split_by_episode(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0) -> tuple[EpisodeSet, EpisodeSet]:
-    """Hold out whole episodes, drawn by chance.
+    """Hold out whole episodes, drawn by chance; what side cameras saw at the same time is on neither side.
 
     Args:
         episodes: At least two episodes.
@@ -29,10 +30,13 @@ def split_by_episode(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0)
     Raises:
         ValueError: if there are fewer than two episodes or the fraction is out of range.
     """
-    if len(episodes) < 2:
-        raise ValueError(f"at least 2 episodes are needed to hold one out, got {len(episodes)}. Split by time block.")
-    held = _draw(len(episodes), fraction, seed)
-    return _divide(episodes, [number in held for number in range(len(episodes))])
+    centre = [number for number, episode in enumerate(episodes) if episode.is_centre]
+    if len(centre) < 2:
+        raise ValueError(f"at least 2 episodes are needed to hold one out, got {len(centre)}. Split by time block.")
+    held = {centre[drawn] for drawn in _draw(len(centre), fraction, seed)}
+    rest, out = _divide(episodes, [number in held for number in range(len(episodes))])
+    apart = tuple(one for one in rest if one.is_centre or not any(_at_once(one, other) for other in out))
+    return dataclasses.replace(rest, episodes=apart), out
 
 
 def split_by_source(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0) -> tuple[EpisodeSet, EpisodeSet]:
@@ -53,7 +57,8 @@ def split_by_source(episodes: EpisodeSet, fraction: float = 0.2, seed: int = 0) 
     if len(sources) < 2:
         raise ValueError(f"at least 2 sources are needed to hold one out, got {sources}. Split by time block.")
     held = {sources[number] for number in _draw(len(sources), fraction, seed)}
-    return _divide(episodes, [episode.meta.source in held for episode in episodes])
+    rest, out = _divide(episodes, [episode.meta.source in held for episode in episodes])
+    return rest, centre_of(out)
 
 
 def split_by_time_block(
@@ -94,7 +99,8 @@ def split_by_time_block(
             f"{total_s:.1f} s of driving is too short to hold out {fraction:.0%} with a gap of {gap_s:g} s: "
             "shorten the gap or bring more data."
         )
-    return dataclasses.replace(episodes, episodes=tuple(before)), dataclasses.replace(episodes, episodes=tuple(after))
+    rest, held = (dataclasses.replace(episodes, episodes=tuple(part)) for part in (before, after))
+    return rest, centre_of(held)
 
 
 def cut_into_blocks(episodes: EpisodeSet, count: int, gap_s: float = 2.0) -> list[tuple[EpisodeSet, EpisodeSet]]:
@@ -137,10 +143,31 @@ def cut_into_blocks(episodes: EpisodeSet, count: int, gap_s: float = 2.0) -> lis
                 f"{total_s:.1f} s of driving is too short for {count} blocks with a gap of {gap_s:g} s: make fewer "
                 "blocks, shorten the gap, or bring more data."
             )
-        pairs.append(
-            (dataclasses.replace(episodes, episodes=tuple(rest)), dataclasses.replace(episodes, episodes=tuple(held)))
-        )
+        left, block = (dataclasses.replace(episodes, episodes=tuple(part)) for part in (rest, held))
+        pairs.append((left, centre_of(block)))
     return pairs
+
+
+def centre_of(episodes: EpisodeSet) -> EpisodeSet:
+    """Return the episodes that may be tested on: those whose labels are those of the person.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    kept = episodes.centre
+    if len(kept) == 0 and len(episodes) > 0:
+        raise ValueError(
+            "no frame of the centre camera is left to test on, and the labels of side cameras are made up: hold out "
+            "more, or give a recording of the centre camera."
+        )
+    return kept
+
+
+def _at_once(one: Episode, other: Episode) -> bool:
+    """Whether two episodes are of the same time of one source, such as two cameras of a drive."""
+    begin_s = max(one.meta.start_s, other.meta.start_s)
+    end_s = min(one.meta.start_s + one.duration_s, other.meta.start_s + other.duration_s)
+    return one.meta.source == other.meta.source and begin_s < end_s
 
 
 def _spans(episodes: EpisodeSet) -> dict[str, tuple[float, float]]:

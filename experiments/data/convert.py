@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from agents.recordings import load_episodes
 from agents.recordings.convert import Converted, Format, convert
 from agents.recordings.options import ReadOptions
-from experiments.console import check_json, progress, table, write_results
+from experiments.console import check_json, progress, say, table, write_results
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def run(options: ConvertOptions) -> Path:
     """Convert; returns the directory."""
     check_json(options.json)
     episodes = load_episodes(options.path, options=options.reading)
+    if options.to == "donkeycar" and len(episodes.centre) < len(episodes):
+        say("note: a tub cannot say which frames are of side cameras: their made-up labels will pass for a person's")
 
     def keep(made: Converted) -> None:
         write_results(options.json, "data convert", options, {**asdict(made), "directory": str(options.out)})

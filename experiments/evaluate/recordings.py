@@ -62,7 +62,7 @@ def evaluate_recordings(
         ValueError: if frames do not fit a policy and no option says how to make them.
         OSError: if a recording cannot be read.
     """
-    episodes = load_episodes(options.data, options.nominal_period_s, options=options.recording)
+    episodes = load_episodes(options.data, options.nominal_period_s, options=options.recording, to_test_on=True)
     warnings = episodes.warnings
     if options.last < 1:
         _, episodes = split_by_time_block(episodes, options.last, gap_s=0.0)

@@ -124,7 +124,7 @@ def run(options: ExplainOptions) -> None:
 def _drive(policy: DrivingPolicy, options: ExplainOptions) -> tuple[Watched, str]:
     """The drive to explain, and what it is in a few words."""
     if options.data:
-        episode = load_episodes(list(options.data))[0]
+        episode = load_episodes(list(options.data), to_test_on=True)[0]
         fit = policy.config.preprocessing
         size = episode.frames(0, 1).shape[1:3]
         if size != (fit.source_height, fit.source_width):

@@ -197,7 +197,7 @@ def _pair(take: Take, named: dict[str, OpenedDriver], again: Callable[[], Opened
 def _film_data(spec: DriverSpec, name: str, options: RenderOptions) -> Filmed:
     """Film recorded frames as the options say."""
     wanted = options.recordings
-    episodes = load_episodes(wanted.data, wanted.nominal_period_s, options=wanted.recording)
+    episodes = load_episodes(wanted.data, wanted.nominal_period_s, options=wanted.recording, to_test_on=True)
     if wanted.last < 1:
         _, episodes = split_by_time_block(episodes, wanted.last, gap_s=0.0)
     driver = open_driver(spec, camera=episodes.frame_size)

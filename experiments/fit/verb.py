@@ -63,7 +63,7 @@ def run(options: FitOptions) -> CameraFit:
     """Fit and show what was found."""
     check_json(options.json)
     ((name, spec),) = name_drivers([options.policy], options.driver).items()
-    episodes = _steered(load_episodes(options.data), options)
+    episodes = _steered(load_episodes(options.data, to_test_on=True), options)
     chosen, left = [], options.frames
     for episode in episodes:
         if left > 1:

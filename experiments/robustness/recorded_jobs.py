@@ -175,7 +175,7 @@ def _code(data: RecordedData) -> str:
 
 @lru_cache(maxsize=2)
 def _load(data: RecordedData) -> EpisodeSet:
-    episodes = load_episodes(data.paths, data.nominal_period_s, options=data.recording)
+    episodes = load_episodes(data.paths, data.nominal_period_s, options=data.recording, to_test_on=True)
     if data.last < 1:
         _, episodes = split_by_time_block(episodes, data.last, gap_s=0.0)
     return episodes

@@ -26,7 +26,7 @@ EDGES = np.linspace(-1, 1, 22)
 
 def all_steering(episodes: EpisodeSet) -> NDArray[np.float64]:
     """Return the labels of the centre cameras, `[n]`."""
-    centre = [e for e in episodes if e.meta.extra.get("camera", "centre") == "centre"] or list(episodes)
+    centre = [e for e in episodes if e.is_centre] or list(episodes)
     return np.concatenate([episode.steering for episode in centre]).astype(np.float64)
 
 

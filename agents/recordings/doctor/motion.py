@@ -93,7 +93,7 @@ def measure_motion(episodes: EpisodeSet, most: int = MOST_FRAMES) -> Motion:
 
     Episodes without pictures count where they have a column `yaw_rate_radps`, positive left, and none has pictures.
     """
-    centre = [e for e in episodes if e.meta.extra.get("camera", "centre") == "centre"]
+    centre = [e for e in episodes if e.is_centre]
     by_pictures = any(e.source is not None for e in centre)
     centre = [e for e in centre if (e.source is not None if by_pictures else YAW_RATE in e.extras)]
     pieces = [

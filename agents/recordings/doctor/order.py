@@ -54,7 +54,7 @@ def neighbour_differences(episodes: EpisodeSet) -> tuple[float, float, float]:
     Returns:
         Root mean square differences of thumbnails, grey levels; zeros where there are too few frames.
     """
-    centre = [e for e in episodes if e.meta.extra.get("camera", "centre") == "centre"]
+    centre = [e for e in episodes if e.is_centre]
     pieces = [(e, start) for e in centre for start in range(0, len(e) - 3, STRETCH)]
     if not pieces:
         return 0.0, 0.0, 0.0

@@ -32,7 +32,7 @@ def view_facts(episodes: EpisodeSet) -> dict[str, Any]:
     places = [
         (episode, step)
         for episode in episodes
-        if episode.meta.extra.get("camera", "centre") == "centre" and len(episode) > 1
+        if episode.is_centre and len(episode) > 1
         for step in range(len(episode) - 1)
     ]
     if not places:

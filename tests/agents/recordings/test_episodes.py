@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeMeta, EpisodeSet
-from agents.recordings.splits import cut_into_blocks, split_by_episode, split_by_source, split_by_time_block
+from agents.recordings.splits import centre_of, cut_into_blocks, split_by_episode, split_by_source, split_by_time_block
 from tests.agents.counted import PERIOD_S, make_set
 
 
@@ -190,3 +190,46 @@ def test_blocks_hold_each_frame_once_and_keep_their_distance():
     assert len(moments) == len(set(moments)) == both.frame_count
     with pytest.raises(ValueError, match="too short for 4 blocks"):
         cut_into_blocks(make_set([20]), 4, gap_s=10.0)
+
+
+def with_sides(episodes: EpisodeSet) -> EpisodeSet:
+    """Add what two side cameras saw of each episode, with labels that are made up."""
+    sides = [
+        dataclasses.replace(episode, meta=dataclasses.replace(episode.meta, extra={"camera": camera}))
+        for episode in episodes
+        for camera in ("left", "right")
+    ]
+    return EpisodeSet((*episodes, *sides))
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        lambda episodes: [split_by_time_block(episodes, 0.3, 0.0)],
+        lambda episodes: [split_by_episode(episodes, 0.4, seed=1)],
+        lambda episodes: [split_by_source(episodes, 0.5)],
+        lambda episodes: cut_into_blocks(episodes, 3, 0.0),
+    ],
+    ids=["time block", "episodes", "sources", "cross-validation"],
+)
+def test_side_cameras_are_trained_on_and_never_tested_on(split):
+    centre = EpisodeSet((*make_set([40, 30, 50]), *make_set([60], "two")))
+    plain, both = split(centre), split(with_sides(centre))
+    for (train, held), (rest, out) in zip(plain, both, strict=True):
+        assert [(e.meta.source, e.meta.start_s, len(e)) for e in out] == [
+            (e.meta.source, e.meta.start_s, len(e)) for e in held
+        ]
+        assert all(e.is_centre for e in out)
+        assert rest.frame_count == 3 * train.frame_count
+        held_s = {(e.meta.source, round(e.meta.start_s + t, 6)) for e in out for t in e.time_s - e.time_s[0]}
+        trained_s = {(e.meta.source, round(e.meta.start_s + t, 6)) for e in rest for t in e.time_s - e.time_s[0]}
+        assert not held_s & trained_s  # what a side camera saw at a held-out moment is not trained on either
+
+
+def test_what_may_be_tested_on_says_what_was_left_out():
+    both = with_sides(make_set([40]))
+    assert centre_of(both).frame_count == 40
+    assert centre_of(both).warnings == ["80 frames of side cameras are left out: their labels are made up"]
+    assert centre_of(make_set([40])).warnings == []
+    with pytest.raises(ValueError, match="no frame of the centre camera"):
+        centre_of(both[1:])
