@@ -342,6 +342,8 @@ def main() -> int:
     )
     parser.add_argument("--survivors", action="store_true", help="with --resume: try again those that had survived")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further break after so long")
+    part = "every Nth break from number K on, for several processes"
+    parser.add_argument("--part", type=int, nargs=2, metavar=("K", "N"), default=(0, 1), help=part)
     options = parser.parse_args()
     begun_s = time.monotonic()
     tried: list[tuple[str, Break, tuple[str, ...]]]
@@ -349,7 +351,7 @@ def main() -> int:
         tried = [(str(one), _apply(one), one.tests) for one in NAMED]
     else:
         tried = [(str(one), one, MODULES[one.path]) for one in sample(options.count, options.seed)]
-    tried = [one for one in tried if options.only in one[0]]
+    tried = [one for one in tried if options.only in one[0]][options.part[0] :: options.part[1]]
     known, begun = read_outcomes(options.out) if options.out is not None and options.resume else ({}, set())
     if options.survivors:
         known = {what: outcome for what, outcome in known.items() if outcome.killed}
