@@ -7,7 +7,8 @@ what each one steered is kept, so the command goes on where it was stopped and s
     wormwheel data cross-validate tub --cores ltc feedforward --seeds 0 1 2 --out runs/cv
 
 Strict figures: R² and correlation of the steering as it stands. Beside them R² with a gain and a bias that were fitted
-on the other blocks, which forgives a driver that steers too weakly but in time.
+on the other blocks, which forgives a driver that steers too weakly but in time. A last row says how much of the
+steering shows in what the car then did: what a driver cannot see on its way is how a person taps the keys.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from agents.driving.open_loop import predict
 from agents.driving.recorded_world import RigOptions
 from agents.driving.statistics import Estimate, bootstrap
 from agents.imitation.train import ImitationConfig, Progress, train_imitation
+from agents.recordings.doctor.motion import lags, measure_motion, paired
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.fingerprint import fingerprint
 from agents.recordings.options import ReadOptions
@@ -62,6 +64,10 @@ RESULTS = ("blocks", "results.json")
 """What in the directory is worth keeping."""
 BLOCK_FRAMES = 50
 """Frames that the bootstrap draws together: neighbours are not independent."""
+MOST_TURNS = 20_000
+"""Frames in which the car's turning is looked for."""
+TURNING = "the car's own turning, seen afterwards"
+"""Row of the table."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,7 @@ def run(options: CrossValidateOptions) -> Path:
             head = replace(HEADS["small"], dropout=options.dropout)
             config = PolicyConfig(head=head, preprocessing=fit, nominal_period_s=episodes.nominal_period_s, car=car)
         directory.begin()
+        turning = by_turning(episodes, options.blocks)
         steered: dict[str, dict[int, list[NDArray[np.float32]]]] = {}
         for seed in options.seeds:
             for core in options.cores:
@@ -162,10 +169,10 @@ def run(options: CrossValidateOptions) -> Path:
                 ]
                 steered.setdefault(core, {})[seed] = one
                 figures = {name: summarise(list(by_seed.values()), targets) for name, by_seed in steered.items()}
-                _write(out / "results.json", options, episodes, steered, targets, figures)
+                _write(out / "results.json", options, episodes, steered, targets, figures, turning)
         shutil.rmtree(out / "frames", ignore_errors=True)
-    _show(options, episodes, steered, figures)
-    _write(options.json, options, episodes, steered, targets, figures)
+    _show(options, episodes, steered, figures, turning)
+    _write(options.json, options, episodes, steered, targets, figures, turning)
     return out
 
 
@@ -244,6 +251,26 @@ def summarise(
     }
 
 
+def by_turning(episodes: EpisodeSet, blocks: int) -> dict[str, Estimate] | None:
+    """Return how well the turning that the pictures show afterwards tells the steering; None where it is not seen.
+
+    Args:
+        episodes: the recording as it was read.
+        blocks: that the time line is cut into; gain and bias of each come from the others.
+
+    Returns:
+        `correlation` at the lag at which the car follows its wheel, and `r2_fitted`, as `summarise` has them.
+    """
+    motion = measure_motion(episodes, MOST_TURNS)
+    tried, correlations = lags(motion)
+    steering, turning = paired(motion, int(tried[correlations.argmax()]))
+    if len(steering) < blocks * BLOCK_FRAMES or correlations.max() <= 0:
+        return None
+    targets, turns = np.array_split(steering, blocks), np.array_split(turning, blocks)
+    figures = summarise([turns], targets)
+    return {name: figures[name] for name in ("correlation", "r2_fitted")}
+
+
 def _fitted(run: Sequence[NDArray[np.floating]], targets: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:
     """Return the steering of each block times a gain plus a bias, both by least squares on the other blocks."""
     fitted = []
@@ -273,6 +300,7 @@ def _write(
     steered: Mapping[str, Mapping[int, Sequence[NDArray[np.float32]]]],
     targets: Sequence[NDArray[np.float32]],
     figures: Mapping[str, Mapping[str, Estimate]],
+    turning: Mapping[str, Estimate] | None,
 ) -> None:
     """Write the figures, over all seeds and for each."""
     drivers: dict[str, Any] = {}
@@ -280,6 +308,7 @@ def _write(
         seeds = {str(seed): _values(summarise([blocks], targets)) for seed, blocks in steered[core].items()}
         drivers[core] = {**_values(one), "seeds": seeds}
     summary = {"frames": episodes.frame_count, "driving_s": episodes.duration_s, "drivers": drivers}
+    summary["turning"] = None if turning is None else _values(turning)
     write_results(path, VERB, options, summary)
 
 
@@ -292,12 +321,15 @@ def _show(
     episodes: EpisodeSet,
     steered: Mapping[str, Mapping[int, object]],
     figures: Mapping[str, Mapping[str, Estimate]],
+    turning: Mapping[str, Estimate] | None,
 ) -> None:
     """Print the table."""
     rows = [
         [core, str(len(steered[core])), *(show(one[key], 2) for key in ("r2", "correlation", "r2_fitted"))]
         for core, one in figures.items()
     ]
+    if turning is not None:
+        rows.append([TURNING, "", "", *(show(turning[key], 2) for key in ("correlation", "r2_fitted"))])
     title = (
         f"{options.path}: {episodes.frame_count:,} frames ({duration(episodes.duration_s)}) in {options.blocks} "
         "blocks, each steered by drivers trained on the others, with 95 % intervals"

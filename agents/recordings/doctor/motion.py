@@ -167,8 +167,8 @@ def lags(motion: Motion) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return tried, np.asarray([_correlation(motion, int(lag)) for lag in tried])
 
 
-def _pairs(motion: Motion, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return steering and the turning `lag` frames later, where both are known."""
+def paired(motion: Motion, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return steering and the turning `lag` frames later, `[n]` each, where both are known."""
     steering, turning = [], []
     for s, t in zip(motion.steering, motion.turning, strict=True):
         if len(s) > abs(lag):
@@ -182,7 +182,7 @@ def _pairs(motion: Motion, lag: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _correlation(motion: Motion, lag: int) -> float:
-    a, b = _pairs(motion, lag)
+    a, b = paired(motion, lag)
     if len(a) < 20 or a.std() < 1e-6 or b.std() < 1e-9:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])
@@ -243,7 +243,7 @@ def motion_facts(motion: Motion) -> dict[str, Any]:
 
 def _offset(motion: Motion, lag: int) -> float:
     """Return the steering at which the pictures do not turn, by a robust straight line."""
-    steering, turning = _pairs(motion, lag)
+    steering, turning = paired(motion, lag)
     if len(steering) < 50 or turning.std() < 1e-9:
         return 0.0
     low, high = np.quantile(turning, [0.02, 0.98])

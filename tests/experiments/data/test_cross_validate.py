@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from agents.imitation.views import ViewSynthesis
+from agents.recordings.episodes import EpisodeSet
 from experiments.data import cross_validate
-from experiments.data.cross_validate import summarise
+from experiments.data.cross_validate import by_turning, summarise
 from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
+from tests.agents.recordings.doctor.cars import turning_car
 from tests.experiments.verbs import wormwheel
 
 RNG = np.random.default_rng(0)
@@ -105,3 +108,18 @@ def test_views_and_a_head_from_elsewhere_reach_the_trainer(
     assert isinstance(extras["synthesis"], ViewSynthesis) and extras["synthesis"].config.share == 0.5
     ran = wormwheel(capsys, "data", "cross-validate", tub, "--freeze-head", "--out", tmp_path / "other")
     assert ran.code == 2 and "--init-head-from" in ran.complaint
+
+
+def test_what_the_car_did_says_how_much_of_the_steering_there_is_to_learn():
+    """Labels that follow the turning are told by it at their lag; keys that are pressed at random beside it are not."""
+    followed = turning_car(lag=4, count=400)
+    figures = by_turning(followed, 5)
+    assert figures is not None and figures["r2_fitted"].value > 0.9 and figures["correlation"].value > 0.95
+    (episode,) = followed
+    pressed = np.where(RNG.random(400) < 0.5, 0.0, np.sign(RNG.normal(size=400)))
+    keys = dataclasses.replace(episode, steering=np.clip(episode.steering + pressed, -1, 1).astype(np.float32))
+    figures = by_turning(EpisodeSet((keys,)), 5)
+    assert figures is not None and figures["r2_fitted"].value < 0.5
+    assert by_turning(turning_car(lag=4, count=200), 5) is None, "40 frames a block are too few"
+    still = dataclasses.replace(episode, steering=-episode.steering)
+    assert by_turning(EpisodeSet((still,)), 5) is None, "labels that the pictures turn against say nothing"

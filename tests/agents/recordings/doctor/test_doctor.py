@@ -22,6 +22,7 @@ from agents.recordings.doctor.order import check_order
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.reading import pictures
 from agents.recordings.splits import split_by_time_block
+from tests.agents.recordings.doctor.cars import turning_car
 from tests.agents.recordings.makers import make_tub, real, write_catalog, write_manifest
 
 PERIOD_S = 0.05
@@ -285,30 +286,6 @@ def test_driving_that_stands_there_twice_is_told(tmp_path):
         (log / other).write_bytes(content)
     report = look(log)
     assert [f.figures for f in report.faults if f.about == "repeats"] == [{"frames": 30}]
-
-
-class Panorama:
-    """Frames of a camera that turns before a wall of noise: `heading` in columns of the wall."""
-
-    def __init__(self, heading: np.ndarray) -> None:
-        wall = np.random.default_rng(0).integers(0, 256, (24, 400, 3)).astype(np.uint8)
-        wall = cv2.resize(wall, (4000, 96), interpolation=cv2.INTER_CUBIC)
-        self.wall = np.concatenate([wall, wall[:, :192]], axis=1)
-        self.heading = heading
-
-    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        frames = [self.wall[:, int(h) % 4000 :][:, :192] for h in self.heading[start:stop].round()]
-        return np.stack(frames), np.ones(stop - start, bool)
-
-
-def turning_car(lag: int, sign: float = 1.0, offset: float = 0.0, count: int = 240) -> EpisodeSet:
-    """A car whose heading follows the steering of `lag` frames ago; a left turn moves the view to the left."""
-    rng = np.random.default_rng(1)
-    steering = np.convolve(rng.normal(size=count + 100), np.hanning(25) / 8, mode="same")[:count]
-    heading = -np.cumsum(np.roll(steering, lag) * 12)
-    labels = np.clip(sign * steering + offset, -1, 1).astype(np.float32)
-    meta = EpisodeMeta("made", PERIOD_S, 96, 192)
-    return EpisodeSet((Episode(labels, np.arange(count) * PERIOD_S, meta, Panorama(heading)),))
 
 
 @pytest.mark.parametrize("lag", [-5, -2, 0, 3, 8])
