@@ -100,6 +100,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, info = self.env.reset(seed=seed, options=options)
         self._running = composition.begin(self.perturbation_seed, self.camera, begun)
         self._acting, self._scenario, self._begun = composition, scenario, begun
+        self._time_s = 0.0  # since the episode began
         if scenario is not None:
             self._running.read_scenario(scenario, begun)
         return self._see(observation, info, True), self._note(info)
@@ -185,10 +186,15 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _see(self, observation: dict[str, Any], info: dict[str, Any], start: bool) -> dict[str, Any]:
         """The observation as the driver gets it."""
+        elapsed = float(observation["elapsed"][0])
+        if "time_s" in info:
+            self._time_s = float(info["time_s"])
+        elif not start:  # an env that tells no time: that of its frames, or nothing would move, freeze or arrive
+            self._time_s += elapsed * self.camera.period_s
         if not self._acting.parts:
             self._frame: NDArray[Any] = observation["camera"]
             return observation
-        moment = Moment(float(info.get("time_s", 0.0)), float(observation["elapsed"][0]))
+        moment = Moment(self._time_s, elapsed)
         if self._car is not None:
             moment = Moment(moment.time_s, moment.elapsed, *self._car.motion())
         gradient = self.gradient

@@ -182,6 +182,42 @@ def test_old_pictures_are_reported_by_their_age(name: str) -> None:
     assert all(entry[0]["elapsed"][0] == 1.0 for entry in hidden)
 
 
+class Numbered(gymnasium.Env[Any, Any]):
+    """Pictures whose grey level is their number; the info tells no time."""
+
+    observation_space = spaces.Dict(
+        {"camera": spaces.Box(0, 255, (8, 16, 3), np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}
+    )
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.number = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.number += 1
+        return self._seen(), 0.0, False, False, {}
+
+    def _seen(self) -> dict[str, Any]:
+        return {"camera": np.full((8, 16, 3), self.number, np.uint8), "elapsed": np.ones(1, np.float32)}
+
+
+def test_time_passes_in_an_env_that_tells_none() -> None:
+    def shown(perturbation: str) -> list[int]:
+        env = PerturbedEnv(Numbered(), perturbation)
+        seen = [env.reset(seed=2)[0], *(env.step(steering(step))[0] for step in range(60))]
+        numbers = [int(one["camera"][0, 0, 0]) for one in seen]
+        assert numbers[:5] == [int(env.reset(seed=2)[0]["camera"][0, 0, 0])] + [
+            int(env.step(steering(step))[0]["camera"][0, 0, 0]) for step in range(4)
+        ], "the clock begins again with the episode"
+        return numbers
+
+    late = shown("latency:2")  # 0.1 s on average, 2 periods
+    assert late == sorted(late) and 1.0 <= np.mean(np.arange(10, 61) - late[10:]) <= 3.0
+    frozen = shown("frozen_frames:5")
+    assert 0.3 < np.mean(np.diff(frozen) == 0) < 0.9
+
+
 @pytest.mark.parametrize("text", ["lower_rate_hidden:4+latency:3", "latency:3+lower_rate_hidden:4"])
 def test_what_is_hidden_stays_hidden_in_company(text: str) -> None:
     assert {float(entry[0]["elapsed"][0]) for entry in drive(make(text), 12)} == {1.0}
