@@ -154,7 +154,7 @@ class PolicyDriver:
         with torch.inference_mode():
             motors, self.state = self.policy.motors(
                 self.preprocessing(torch.from_numpy(frames[:, None])),
-                self.state,
+                None if starts.all() else self.state,  # new episodes may be more or fewer than those before
                 torch.from_numpy(elapsed[:, None]),
                 torch.from_numpy(starts[:, None]),
                 preprocessed=True,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -284,18 +284,14 @@ class ObjectDriver(ForeignDriver):
         with foreign_code(f"asking {name} for period_s, motors and frame_size"):
             own = [getattr(driver, word, None) for word in ("period_s", "motors", "frame_size")]
         own_s = period_s or checked_period(own[0], name)
+        if (size := checked_size(own[2], name)) is not None and frame_format.height is None:
+            frame_format = replace(frame_format, height=size[0], width=size[1])
         super().__init__(frame_format, scale or SteeringScale(), own_s, checked_motors(own[1], name), name)
-        self._own_size = checked_size(own[2], name)
         self.driver = driver
         self.steering_gradient: Callable[..., NDArray[np.float32]] | None = None
         plain = frame_format.colour == "rgb" and frame_format.range == "0..255" and frame_format.layout == "HWC"
         if getattr(driver, "steering_gradient", None) is not None and plain and not any(frame_format.crops.values()):
             self.steering_gradient = self._gradient
-
-    @property
-    def frame_size(self) -> tuple[int, int] | None:
-        """Rows and columns of the frames that it takes; None where any size will do."""
-        return self.format.camera_size or self._own_size
 
     def act(
         self,

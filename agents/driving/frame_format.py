@@ -87,3 +87,29 @@ class FrameFormat:
         if self.integer:
             pixels = pixels.round().clamp(0, 255).to(torch.uint8)
         return pixels.permute(0, 3, 1, 2).contiguous() if self.layout == "CHW" else pixels.contiguous()
+
+
+def fit_preprocessing(
+    fit: Preprocessing, name: str, frame_size: tuple[int, int], crops: dict[str, int] | None
+) -> Preprocessing:
+    """Return how frames of a size are cropped and resized for a policy, by the crops that were given.
+
+    Args:
+        fit: the policy's own preprocessing.
+        name: of the policy, for the error.
+        frame_size: rows and columns of the frames.
+        crops: by their names in `Preprocessing`; None when none was given.
+
+    Raises:
+        ValueError: if the size differs and no crop was given, or nothing is left after it.
+    """
+    rows, columns = frame_size
+    if crops is None:
+        if frame_size == (fit.source_height, fit.source_width):
+            return fit
+        guess = max(0, rows - round(columns * fit.height / fit.width))
+        raise ValueError(
+            f"the policy {name} takes frames of {fit.source_width}×{fit.source_height} pixels and these have "
+            f"{columns}×{rows}: say how to fit them, such as --crop-top {guess} (then resized)."
+        )
+    return replace(fit, source_height=rows, source_width=columns, **crops)

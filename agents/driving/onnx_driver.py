@@ -26,7 +26,7 @@ from agents.driving.foreign import (
     checked_motors,
     checked_period,
 )
-from agents.driving.frame_format import FrameFormat
+from agents.driving.frame_format import FrameFormat, fit_preprocessing
 from agents.runs.reading import MOST_BYTES, check_regular, damaged, one_line, parse_json
 from envs.foreign_code import foreign_code
 from policies.preprocessing import Preprocessing
@@ -79,6 +79,8 @@ class OnnxDriver(ForeignDriver):
         frame_format = self._format(path, options)
         with damaged(path, "export the policy again"):
             self._read_own(path, parse_json(metadata.get(WORMWHEEL_ENTRY, "{}"), path), frame_format, options, camera)
+        if self._own is not None and options.crops is None and camera is not None:
+            fit_preprocessing(self._own, str(path), camera, None)  # its crop is one of frames of its own size
         self._states: list[dict[str, NDArray[Any]]] = []
 
     def _read_own(
@@ -90,8 +92,9 @@ class OnnxDriver(ForeignDriver):
         camera: tuple[int, int] | None,
     ) -> None:
         """Take crop, period and motors from what `wormwheel export` put into the file."""
+        self._own: Preprocessing | None = None
         if "preprocessing" in own:
-            fit = Preprocessing(**own["preprocessing"])
+            self._own = fit = Preprocessing(**own["preprocessing"])
             names = ("crop_top", "crop_bottom", "crop_left", "crop_right", "crop_horizon")
             crops = {name: getattr(fit, name) for name in names if getattr(fit, name) is not None}
             frame_format = replace(frame_format, crops=options.crops or crops)
@@ -117,6 +120,11 @@ class OnnxDriver(ForeignDriver):
         envs: Sequence[gymnasium.Env[Any, Any]],
     ) -> NDArray[np.float32]:
         """Steer by camera alone, row by row; see `agents.driving.driver.Driver.act`."""
+        if self._source is not None and frames.shape[1:3] != self._source:
+            raise ValueError(
+                f"{self.name} sees frames of {self._source[0]}×{self._source[1]} pixels, got "
+                f"{frames.shape[1]}×{frames.shape[2]}."
+            )
         pixels = self.format(torch.from_numpy(frames)).numpy().astype(_dtype(self._frame))
         if len(self._states) != len(frames):
             self._states = [self._fresh() for _ in frames]

@@ -29,7 +29,7 @@ from agents.driving.foreign import (
     ObjectDriver,
     SteeringScale,
 )
-from agents.driving.frame_format import FrameFormat
+from agents.driving.frame_format import FrameFormat, fit_preprocessing
 from agents.driving.onnx_driver import OnnxDriver
 from agents.driving.sb3_driver import Sb3Driver, is_sb3_model
 from agents.runs.reading import MOST_BYTES, check_regular, one_line, parse_json
@@ -109,8 +109,8 @@ def wrap_driver(
         ValueError: if it is none of them.
     """
     options = (options or DriverOptions()).resolved()
-    if isinstance(made, PolicyDriver):
-        made = made.policy
+    if type(made) is PolicyDriver:
+        return policy_driver(made.policy, options, camera, name, made.preprocessing, made.steering_gain)
     if isinstance(made, DrivingPolicy):
         return policy_driver(made, options, camera, name)
     height, width = options.frame_size or (None, None)
@@ -139,45 +139,32 @@ def wrap_driver(
 
 
 def policy_driver(
-    policy: DrivingPolicy, options: DriverOptions, camera: tuple[int, int] | None = None, name: str = "this policy"
+    policy: DrivingPolicy,
+    options: DriverOptions,
+    camera: tuple[int, int] | None = None,
+    name: str = "this policy",
+    preprocessing: Preprocessing | None = None,
+    steering_gain: float = 1.0,
 ) -> PolicyDriver:
-    """Put a policy of ours at the wheel; arguments as `wrap_driver`.
+    """Put a policy of ours at the wheel.
+
+    Args:
+        policy: who drives.
+        options: as `wrap_driver` has it.
+        camera: as `open_driver` has it.
+        name: for errors.
+        preprocessing: crop and resize where the options give none; the policy's own when None.
+        steering_gain: what the steering is multiplied with besides the gain of the options.
 
     Raises:
         ValueError: if the camera's frames are not of the policy's size and no crop says how to fit them.
     """
-    fit = policy.config.preprocessing
+    fit = preprocessing or policy.config.preprocessing
     if camera is not None:
         fit = fit_preprocessing(fit, name, camera, options.crops)
     elif options.crops is not None:
         fit = replace(fit, **options.crops)
-    return PolicyDriver(policy, fit, SteeringScale.of(options).factor)
-
-
-def fit_preprocessing(
-    fit: Preprocessing, name: str, frame_size: tuple[int, int], crops: dict[str, int] | None
-) -> Preprocessing:
-    """Return how frames of a size are cropped and resized for a policy, by the crops that were given.
-
-    Args:
-        fit: the policy's own preprocessing.
-        name: of the policy, for the error.
-        frame_size: rows and columns of the frames.
-        crops: by their names in `Preprocessing`; None when none was given.
-
-    Raises:
-        ValueError: if the size differs and no crop was given, or nothing is left after it.
-    """
-    rows, columns = frame_size
-    if crops is None:
-        if frame_size == (fit.source_height, fit.source_width):
-            return fit
-        guess = max(0, rows - round(columns * fit.height / fit.width))
-        raise ValueError(
-            f"the policy {name} takes frames of {fit.source_width}×{fit.source_height} pixels and these have "
-            f"{columns}×{rows}: say how to fit them, such as --crop-top {guess} (then resized)."
-        )
-    return replace(fit, source_height=rows, source_width=columns, **crops)
+    return PolicyDriver(policy, fit, steering_gain * SteeringScale.of(options).factor)
 
 
 def _call(text: str) -> Any:

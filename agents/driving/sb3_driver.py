@@ -94,7 +94,9 @@ class Sb3Driver(ForeignDriver):
         if self._camera:
             seen = {"camera": seen, **({"elapsed": elapsed[:, None]} if self._timed else {})}
         with foreign_code(self._shown(pixels)):
-            actions, self._state = self.model.predict(seen, self._state, starts, deterministic=True)
+            # New episodes may be more or fewer than those before.
+            before = None if starts.all() else self._state
+            actions, self._state = self.model.predict(seen, before, starts, deterministic=True)
         return self.scale.actions(actions, len(frames), self.name)
 
     def _gradient(

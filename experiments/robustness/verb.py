@@ -26,7 +26,8 @@ from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
 from agents.driving.driver_options import DriverOptions
-from agents.driving.open_driver import fit_preprocessing, open_driver
+from agents.driving.frame_format import fit_preprocessing
+from agents.driving.open_driver import open_driver
 from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.record import with_vehicle
 from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions

@@ -366,3 +366,45 @@ def test_the_gradient_of_a_model_lies_where_its_pixels_do(first: bool, high: flo
     weights = model.policy.weights.detach().numpy()  # type: ignore[attr-defined]
     np.testing.assert_allclose(found, -unit * (weights.transpose(1, 2, 0) if first else weights), rtol=1e-5)
     assert model.policy.weights.requires_grad  # type: ignore[attr-defined]
+
+
+class Sized:
+    """Says which frames it takes, and remembers what it was shown."""
+
+    frame_size = (16, 32)
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, ...]] = []
+
+    def act(self, frames: Any, elapsed: Any, starts: Any, envs: Any) -> Any:
+        self.shown.append(frames.shape)
+        return np.zeros(len(frames))
+
+
+@pytest.mark.parametrize("options", [DriverOptions(), DriverOptions(crop_top=4)])
+def test_an_object_gets_frames_of_the_size_that_it_names(options: DriverOptions):
+    made = Sized()
+    driver = wrap_driver(made, options)
+    driver.act(FRAMES, ONES, STARTS, ())
+    assert made.shown == [(2, 16, 32, 3)]
+    assert driver.frame_size == (None if options.crops else (16, 32)), "a crop is one of the camera's own frames"
+
+
+def test_a_model_with_a_memory_begins_new_episodes_of_another_number():
+    spaces = gymnasium.spaces
+    given: list[Any] = []
+
+    class Model:
+        policy = Net()
+        observation_space = spaces.Box(0, 255, (20, 40, 3), np.uint8)
+        action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+        def predict(self, seen: Any, state: Any, starts: Any, deterministic: bool) -> Any:
+            given.append(state)
+            return np.zeros((len(seen), 1)), np.ones((len(seen), 5))
+
+    driver = wrap_driver(Model())
+    driver.act(FRAMES, ONES, STARTS, ())
+    driver.act(FRAMES, ONES, np.array([False, True]), ())
+    driver.act(FRAMES[:1], ONES[:1], STARTS[:1], ())
+    assert given[0] is None and given[1].shape == (2, 5) and given[2] is None

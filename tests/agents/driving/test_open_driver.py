@@ -218,3 +218,61 @@ def test_a_module_that_answers_wrongly_is_told_what_was_expected():
     driver = wrap_driver(nn.Identity())
     with pytest.raises(ValueError, match="a batch of 2 frames"):
         driver.act(np.zeros((2, 4, 4, 3), np.uint8), np.ones(2, np.float32), np.ones(2, bool), ())
+
+
+def test_a_policy_driver_from_a_factory_keeps_its_crop_and_gain(tmp_path):
+    policy = kinds.policy("gru")
+    frames = np.random.default_rng(1).integers(0, 256, (2, 60, 96, 3)).astype(np.uint8)
+    own = replace(policy.config.preprocessing, source_height=60, crop_top=20)
+    made = PolicyDriver(policy, own, steering_gain=0.5)
+
+    def act(driver):
+        return driver.act(frames, np.ones(2, np.float32), np.ones(2, bool), ())
+
+    wrapped = wrap_driver(made)
+    assert wrapped.frame_size == (60, 96)
+    np.testing.assert_array_equal(act(wrapped), act(made))
+    twice = wrap_driver(made, DriverOptions(steering_gain=2.0))
+    np.testing.assert_allclose(act(twice), 2 * act(made), rtol=1e-6)
+    with pytest.raises(ValueError, match="say how to fit them"):
+        wrap_driver(made, camera=(48, 96))
+
+
+class Turned(PolicyDriver):
+    """A driver of somebody's own, built on ours."""
+
+    def act(self, frames, elapsed, starts, envs):
+        return -super().act(frames, elapsed, starts, envs)
+
+
+def test_a_driver_that_is_built_on_ours_drives_as_it_says():
+    policy, frames = kinds.policy("gru"), np.full((2, 48, 96, 3), 90, np.uint8)
+    given = frames, np.ones(2, np.float32), np.ones(2, bool), ()
+    wrapped = wrap_driver(Turned(policy))
+    np.testing.assert_array_equal(wrapped.act(*given), -PolicyDriver(policy).act(*given))
+    assert wrapped.frame_size == (48, 96) and wrapped.period_s == policy.config.nominal_period_s
+
+
+def test_new_episodes_may_be_fewer_than_those_before():
+    policy = kinds.policy("lstm")
+    driver = PolicyDriver(policy)
+    frames = np.random.default_rng(2).integers(0, 256, (3, 48, 96, 3)).astype(np.uint8)
+    driver.act(frames, np.ones(3, np.float32), np.ones(3, bool), ())
+    given = frames[:2], np.ones(2, np.float32), np.ones(2, bool), ()
+    np.testing.assert_array_equal(driver.act(*given), PolicyDriver(policy).act(*given))
+
+
+def test_frames_of_another_size_are_refused_by_our_onnx_file_as_by_the_policy_in_it(tmp_path):
+    pytest.importorskip("onnxruntime")
+    policy = kinds.policy("gru")
+    save_policy(policy, tmp_path / "policy")
+    sources = str(tmp_path / "policy"), str(kinds.export_policy(policy, tmp_path / "driver.onnx"))
+    for source in sources:
+        with pytest.raises(ValueError, match="takes frames of 96×48 pixels and these have 160×120.*--crop-top"):
+            open_driver(source, camera=(120, 160))
+    frames = np.random.default_rng(3).integers(0, 256, (1, 120, 160, 3)).astype(np.uint8)
+    given = frames, np.ones(1, np.float32), np.ones(1, bool), ()
+    fitted = [open_driver(source, DriverOptions(crop_top=40), (120, 160)).act(*given) for source in sources]
+    np.testing.assert_allclose(*fitted, atol=1e-6)
+    with pytest.raises(ValueError, match="sees frames of 48×96 pixels, got 120×160"):
+        open_driver(sources[1]).act(*given)
