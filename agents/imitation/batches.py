@@ -106,6 +106,8 @@ class Batch:
     """`[B, T]` False on padding and burn-in: these steps count in no loss."""
     episodes: NDArray[np.intp]
     """`[B]` number of the episode that a row begins with."""
+    of: NDArray[np.intp]
+    """`[B, T]` number of the episode that a step is of; 0 on padding."""
 
 
 class _Piece(NamedTuple):
@@ -189,6 +191,7 @@ class _Batches(ABC):
             starts=np.zeros(shape, bool),
             valid=np.zeros(shape, bool),
             episodes=np.array([pieces[0].episode if pieces else 0 for pieces in rows], np.intp),
+            of=np.zeros(shape, np.intp),
         )
         for row, pieces in enumerate(rows):
             for index, start, stop, column, counted in pieces:
@@ -198,6 +201,7 @@ class _Batches(ABC):
                 batch.steering[row, here] = episode.steering[start:stop]
                 batch.elapsed[row, here] = episode.elapsed(start, stop)
                 batch.starts[row, column] = start == 0
+                batch.of[row, here] = index
                 batch.valid[row, column + counted - start : here.stop] = True
         return batch
 

@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from scipy.ndimage import gaussian_filter1d
@@ -204,6 +205,7 @@ def train_imitation(
     optimizer = make_optimizer(policy, config)
     generator = torch.Generator().manual_seed(config.seed + 1)
     windows = make_windows(config, training, lambda batch: _changed(batch, config, synthesis, generator))
+    shares = weights_of_pieces(training, windows.episodes, weights)
     bfloat16 = head_in_bfloat16(config, device)
     total_steps = config.epochs * len(windows)
     decay = 1 - 1 / max(1.0, config.average * total_steps)
@@ -246,7 +248,7 @@ def train_imitation(
                 state = last_state.detach() if config.carry_state else None
                 weight = torch.from_numpy(batch.valid).float().to(device)
                 if weights is not None:
-                    weight = weight * torch.tensor([weights[number] for number in batch.episodes])[:, None].to(device)
+                    weight = weight * torch.from_numpy(shares[batch.of]).to(device)
                 if config.straight_share < 1:
                     weight = torch.where(steering.abs() < STRAIGHT, config.straight_share * weight, weight)
                 loss = weighted_squared_error(predicted[..., 0], steering, weight, config.steering_weight)
@@ -386,6 +388,14 @@ def make_windows(
         return Streams(pieces, config.window, config.batch_size, seed=config.seed, change=change)
     stride = config.stride or None
     return Windows(episodes, config.window, config.burn_in, stride, config.batch_size, seed=config.seed, change=change)
+
+
+def weights_of_pieces(training: EpisodeSet, pieces: EpisodeSet, weights: Sequence[float] | None) -> NDArray[np.float32]:
+    """Return the weight of each piece that episodes were cut into, in their order, by the weights of the episodes."""
+    whole = np.ones(len(training)) if weights is None else np.asarray(weights, np.float64)
+    by_frame = np.repeat(whole, [len(episode) for episode in training])
+    begins = np.cumsum([0, *(len(piece) for piece in pieces)])[:-1]
+    return np.asarray(by_frame[begins], np.float32)
 
 
 def make_optimizer(policy: DrivingPolicy, config: ImitationConfig) -> torch.optim.AdamW:

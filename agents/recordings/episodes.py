@@ -64,6 +64,11 @@ class EpisodeMeta:
         return cls(**{name: value for name, value in content.items() if name in names})
 
 
+def is_centre(meta: EpisodeMeta) -> bool:
+    """Return whether an episode is that of the camera by which the person steered, not of one at the side."""
+    return bool(meta.extra.get("camera", "centre") == "centre")
+
+
 class FrameSource(Protocol):
     """Where frames are read from: random access by index, nothing kept in memory."""
 
@@ -161,7 +166,7 @@ class Episode:
     @property
     def is_centre(self) -> bool:
         """Whether the labels are those of the person: those of a side camera are made up from them."""
-        return bool(self.meta.extra.get("camera", "centre") == "centre")
+        return is_centre(self.meta)
 
     def with_nominal_period(self, nominal_period_s: float) -> Episode:
         """Return the same episode, its elapsed times counted in another period."""

@@ -31,6 +31,7 @@ from agents.recordings.reading.clock import read_clock
 from agents.recordings.reading.columns import unit_of
 from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_json
 from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.line import Line
 from agents.recordings.reading.parquet import ParquetCells, parquet, picture_bytes
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 from agents.recordings.reading.video import VideoFile
@@ -94,7 +95,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     places = _places(layout) if layout.version >= 3 else {}
     episodes: list[Episode] = []
     films: dict[Path, VideoFile] = {}
-    start_s = 0.0
+    line = Line()
     for file in sorted((path / "data").glob("*/*.parquet")):
         try:
             columns = _columns(file, layout)
@@ -108,14 +109,12 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             meta = {} if metas is None else metas.get(int(number), {})
             try:
                 found = _episode(
-                    layout, int(number), rows, columns, file, places, films, meta, options, skipped, notices, start_s
+                    layout, int(number), rows, columns, file, places, films, meta, options, skipped, notices, line
                 )
             except (DamagedFile, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
                 skipped["episode with damaged files"] += 1
                 notices.append(f"episode {number} left out: {one_line(error)}")
                 continue
-            if found:
-                start_s = found[-1].meta.start_s + found[-1].duration_s
             episodes += found
     result = EpisodeSet(tuple(episodes), {k: n for k, n in skipped.items() if n}, tuple(dict.fromkeys(notices)))
     if episodes:
@@ -291,7 +290,7 @@ def _episode(
     options: ReadOptions,
     skipped: Counter[str],
     notices: list[str],
-    start_s: float,
+    line: Line,
 ) -> list[Episode]:
     """Read one episode; several where its clock has gaps."""
     rows = rows[np.argsort(columns["frame_index"][rows], kind="stable")]
@@ -317,6 +316,7 @@ def _episode(
     if layout.time is not None and not meta and options.period_s is None:
         period_s = clock.period_s  # of the time stamps, which may be another than the film's
     extras = {short: columns[long] for long, short in layout.extras.items() if long in columns and long != name}
+    start_s = line.begin(known)
     episodes = []
     for kept in cut_rows(np.flatnonzero(np.isfinite(steering)), clock, options):
         about = EpisodeMeta(
@@ -334,6 +334,8 @@ def _episode(
         chosen = {short: array[rows[kept]] for short, array in extras.items()}
         frames = PickedFrames(source, kept)
         episodes.append(Episode(steering[kept].astype(np.float32), time_s, about, frames, extras=chosen))
+    if episodes:
+        line.end(known, start_s, episodes[-1].meta.start_s + episodes[-1].duration_s)
     return episodes
 
 

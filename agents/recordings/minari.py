@@ -26,6 +26,7 @@ from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
 from agents.recordings.reading.files import DamagedFile, check_fetched, number, one_line
 from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.line import Line
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 
 EXPECTS = "a Minari data set (a directory with data/main_data.hdf5, or that file)"
@@ -78,7 +79,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     skipped: Counter[str] = Counter()
     notices: list[str] = []
     episodes: list[Episode] = []
-    start_s = 0.0
+    line = Line()
     try:
         content = h5().File(file, "r")
         names = sorted((name for name in content if name.startswith("episode_")), key=_numeral)
@@ -92,15 +93,13 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             raise DamagedFile(f"{file} holds no episode_0, episode_1, ... and is no Minari data set; in it: {inside}.")
         for name in names:
             try:
-                found = _episode(content[name], file, path, name, start_s, options, skipped, notices)
+                found = _episode(content[name], file, path, name, line, options, skipped, notices)
             except (_NotTold, ModuleNotFoundError):
                 raise
             except Exception as error:
                 skipped["episode with damaged data"] += 1
                 notices.append(f"{name} left out: {one_line(error)}")
                 continue
-            if found:
-                start_s = found[-1].meta.start_s + found[-1].duration_s
             episodes += found
     result = EpisodeSet(tuple(episodes), {k: n for k, n in skipped.items() if n}, tuple(dict.fromkeys(notices)))
     if episodes:
@@ -117,7 +116,7 @@ def _episode(
     file: Path,
     path: Path,
     name: str,
-    start_s: float,
+    line: Line,
     options: ReadOptions,
     skipped: Counter[str],
     notices: list[str],
@@ -165,6 +164,7 @@ def _episode(
         for key in infos
         if key != "time_s" and hasattr(infos[key], "dtype") and infos[key].dtype.kind in "fiub"
     }
+    start_s = line.begin(known)
     episodes = []
     for rows in cut_rows(np.flatnonzero(np.isfinite(steering)), clock, options):
         meta = EpisodeMeta(
@@ -184,6 +184,8 @@ def _episode(
                 steering[rows].astype(np.float32), clock.time_s[rows], meta, PickedFrames(frames, rows), extras=chosen
             )
         )
+    if episodes:
+        line.end(known, start_s, episodes[-1].meta.start_s + episodes[-1].duration_s)
     return episodes
 
 

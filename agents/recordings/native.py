@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet, FrameSource
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.files import check_regular, load_array, npy_header, one_line, read_json
+from agents.recordings.reading.line import Line
 
 FORMAT = "wormwheel-episodes"
 """Name of the format in `dataset.json`."""
@@ -84,11 +85,11 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     skipped: Counter[str] = Counter()
     notices: list[str] = []
     episodes: list[Episode] = []
-    start_s = 0.0
+    line = Line()
     first_directory: Path | None = None
     for directory in episode_directories(path):
         try:
-            episode = _read_episode(directory, str(path), start_s, skipped)
+            episode = _read_episode(directory, str(path), line, skipped)
         except (
             Exception
         ) as error:  # NumPy's header parser lets almost anything out: TokenError, SyntaxError, MemoryError.
@@ -104,7 +105,6 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
                 f"pictures of one size were expected, got {first.width}×{first.height} in {first_directory} "
                 f"and {episode.meta.width}×{episode.meta.height} in {directory}; keep them in two data sets."
             )
-        start_s += episode.duration_s
         episodes.append(episode)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
@@ -158,7 +158,7 @@ class PickedFrames:
         return frames[wanted - wanted[0]], good[wanted - wanted[0]]
 
 
-def _read_episode(directory: Path, source: str, start_s: float, skipped: Counter[str]) -> Episode | None:
+def _read_episode(directory: Path, source: str, line: Line, skipped: Counter[str]) -> Episode | None:
     """Read one episode; None when no step is left after the damaged ones are dropped."""
     arrays: dict[str, NDArray[Any]] = {
         file.stem: load_array(file) for file in directory.glob("*.npy") if file.name != "frames.npy"
@@ -193,8 +193,10 @@ def _read_episode(directory: Path, source: str, start_s: float, skipped: Counter
         source=source,
         height=raw.shape[1],
         width=raw.shape[2],
-        start_s=start_s,
+        start_s=line.begin(stored),
         extra={**stored.extra, "recorded_from": stored.source},
     )
     extras = {name: values[keep] for name, values in arrays.items()}
-    return Episode(steering[keep], time_s[keep], meta, frames, extras=extras)
+    episode = Episode(steering[keep], time_s[keep], meta, frames, extras=extras)
+    line.end(stored, meta.start_s, meta.start_s + episode.duration_s)
+    return episode

@@ -117,6 +117,20 @@ def test_each_window_has_the_weight_of_its_episode(tmp_path: Path):
     assert losses(SLOW, tmp_path, weights=weights) == pytest.approx(expected, rel=1e-4)
 
 
+def test_where_state_is_carried_each_frame_has_the_weight_of_its_episode(tmp_path: Path):
+    """Episodes are cut there, and a row goes from one to the next within a window."""
+    walk = replace(SLOW, carry_state=True, batch_size=2, window=24)
+    weights = [1.0, 3.0, 0.5, 2.0]
+    batch = first(walk)
+    labels = [set(one.steering.tolist()) for one in DATA]
+    of = [
+        [next(n for n, some in enumerate(labels) if value in some) for value in row] for row in batch.steering.tolist()
+    ]
+    assert any(len(set(row)) > 1 for row in of), "a row of this batch shows two episodes"
+    expected = squared(batch, np.array(weights)[of])
+    assert losses(walk, tmp_path, weights=weights) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_state_is_carried_from_window_to_window_if_asked_to(tmp_path: Path):
     walk = replace(SLOW, carry_state=True, batch_size=1)
     one, two = list(make_windows(walk, DATA))[:2]

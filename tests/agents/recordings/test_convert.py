@@ -13,6 +13,7 @@ import pytest
 from agents.recordings import load_episodes
 from agents.recordings.convert import MARK, TARGETS, convert
 from agents.recordings.episodes import EpisodeMeta, EpisodeSet
+from agents.recordings.splits import cut_into_blocks
 from agents.recordings.writer import EpisodeWriter
 from agents.recordings.writers.native import NativeTarget
 from tests.agents.recordings.makers import make_log, make_tub, one_line
@@ -405,3 +406,24 @@ def test_lerobot_itself_reads_what_is_written(tmp_path):
     except (ImportError, OSError, RuntimeError):
         return  # LeRobot cannot decode any film here; that ours can be decoded is tested above
     assert float(found[13]["action"]) == before[1].steering[1]
+
+
+@pytest.mark.parametrize("to", ["native", "lerobot", "minari"])
+def test_side_cameras_stay_beside_the_centre_on_the_time_line(tmp_path, to):
+    """Else a copy would be trained on at moments that are held out, through a side camera."""
+    make_log(tmp_path / "log", count=60)
+    rows = (tmp_path / "log" / "driving_log.csv").read_text().splitlines()
+    (tmp_path / "log" / "driving_log.csv").write_text("\n".join(rows[:20] + rows[40:]))  # two episodes a camera
+    convert(load_episodes(tmp_path / "log", side_cameras=True), tmp_path / "one", to)
+    convert(load_episodes(tmp_path / "one"), tmp_path / "two", "native")
+    for copy in ("one", "two"):
+        episodes = load_episodes(tmp_path / copy)
+        starts = {e.meta.extra["camera"]: [] for e in episodes}
+        for e in episodes:
+            starts[e.meta.extra["camera"]].append(round(e.meta.start_s, 6))
+        assert starts["left"] == starts["right"] == starts["centre"] and len(starts["left"]) == 2
+        for rest, held in cut_into_blocks(episodes, 3, 0.0):
+            held_s, trained_s = (
+                {round(e.meta.start_s + t - e.time_s[0], 4) for e in part for t in e.time_s} for part in (held, rest)
+            )
+            assert held_s and not held_s & trained_s
