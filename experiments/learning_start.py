@@ -41,14 +41,16 @@ class Start:
     policy: DrivingPolicy
     preprocessing: Preprocessing
 
-    def config(self, dropout: float, nominal_period_s: float, **fields: Any) -> PolicyConfig:
-        """Return what the driver that is trained is made of; `fields` of its config come on top."""
+    def config(self, dropout: float, **fields: Any) -> PolicyConfig:
+        """Return what the driver that is trained is made of; `fields` of its config come on top.
+
+        Its period stays: elapsed time is to be counted in that, as when it drives.
+        """
         mine = self.policy.config
         return replace(
             mine,
             head=replace(mine.head, dropout=dropout),
             preprocessing=self.preprocessing,
-            nominal_period_s=nominal_period_s,
             **fields,
         )
 
@@ -94,10 +96,11 @@ def start_from(path: Path, episodes: EpisodeSet, frames: FrameOptions, core: str
             f"{path} sees {fit.width}×{fit.height} pixels, got --width {frames.width} --height {frames.height}: leave "
             "them out."
         )
-    if episodes.frame_size == (fit.source_height, fit.source_width) and frames.crop_top is None:
+    given = frames.crop_top is not None or any((frames.crop_bottom, frames.crop_left, frames.crop_right))
+    if episodes.frame_size == (fit.source_height, fit.source_width) and not given:
         return Start(policy, fit)
     road = road_view(episodes)
-    if frames.crop_top is not None:
+    if given:
         shown = choose_preprocessing(episodes.frame_size, frames)
     else:
         rows, columns = episodes.frame_size

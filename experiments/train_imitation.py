@@ -174,7 +174,7 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
         if options.core_options:
             raise ValueError(f"{options.init_from} is trained as it is: leave out --core-options.")
         car = car_of_episodes(episodes)
-        policy_config = start.config(options.dropout, episodes.nominal_period_s, car=car)
+        policy_config = start.config(options.dropout, car=car)
     else:
         frames, why = crop_by_view(episodes, options.frames)
         if why:
@@ -187,6 +187,7 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
             nominal_period_s=episodes.nominal_period_s,
             car=car_of_episodes(episodes),
         )
+    split(episodes, options.split)  # what cannot be divided is said before anything is made
     preprocessing = policy_config.preprocessing
     extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, preprocessing, start)
     with open_run(out, VERB, options, options.resume, fingerprint=fingerprint(episodes)) as directory:
@@ -210,7 +211,8 @@ def _run_in(
     out, preprocessing = directory.path, policy_config.preprocessing
     _describe(episodes, preprocessing)
     fitted = fit_frames(episodes, preprocessing, out / "frames")
-    sets = split(fitted, options.split)
+    # Elapsed time counts in the driver's own period, whatever the recording's rate.
+    sets = split(fitted.with_nominal_period(policy_config.nominal_period_s), options.split)
     extras |= _episode_weights(options, sets)
     notes: dict[str, object] = {
         "data": [str(path) for path in options.data],

@@ -210,13 +210,22 @@ def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True
         episodes, held_out = part(episodes, options.hold_out)
     training, validation = part(episodes, options.validation)
     if refuse_leaks and held_out is not None:
-        copies, example = shared_files(training, held_out)
-        if copies > MOST_COPIES:
-            raise ValueError(
-                f"{copies:,} of {held_out.frame_count:,} held-out frames are copies of frames that are trained on, the "
-                f"first is {example}: the test would be flattered. See wormwheel data check, or mend by data fix."
-            )
+        check_apart(training, held_out)
     return Sets(training, validation, held_out)
+
+
+def check_apart(training: EpisodeSet, held_out: EpisodeSet) -> None:
+    """Check that what is tested on holds no copies of what is learnt from.
+
+    Raises:
+        ValueError: if there are more than chance would have.
+    """
+    copies, example = shared_files(training, held_out)
+    if copies > MOST_COPIES:
+        raise ValueError(
+            f"{copies:,} of {held_out.frame_count:,} held-out frames are copies of frames that are trained on, the "
+            f"first is {example}: the test would be flattered. See wormwheel data check, or mend by data fix."
+        )
 
 
 def _are_many(episodes: EpisodeSet) -> bool:

@@ -262,6 +262,8 @@ class Adaptation:
 
     def _stretch(self, episode: Episode, counts: NDArray[np.bool_]) -> Stretch:
         fit = self.policy.config.preprocessing
+        # Elapsed time counts in the driver's own period, whatever the recording's rate.
+        episode = episode.with_nominal_period(self.policy.config.nominal_period_s)
         frames = episode.frames()
         if frames.shape[1:3] == (fit.source_height, fit.source_width):
             frames = fit(torch.from_numpy(frames)).numpy()

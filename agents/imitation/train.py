@@ -330,7 +330,8 @@ def smoothed(episodes: EpisodeSet, deviation_s: float) -> EpisodeSet:
         return episodes
     kept = []
     for episode in episodes:
-        deviation = deviation_s / episode.meta.nominal_period_s
+        steps_s = np.diff(episode.time_s)  # the nominal period may be another recording's, or the driver's
+        deviation = deviation_s / (float(np.median(steps_s)) if len(steps_s) else episode.meta.nominal_period_s)
         steering = gaussian_filter1d(episode.steering.astype(np.float64), deviation, mode="nearest")
         kept.append(dataclasses.replace(episode, steering=np.clip(steering, -1, 1).astype(np.float32)))
     return dataclasses.replace(episodes, episodes=tuple(kept))

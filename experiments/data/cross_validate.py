@@ -49,6 +49,7 @@ from experiments.train_imitation import RECORDED, RECORDED_DROPOUT, SIMULATED
 from experiments.training_sets import (
     FrameOptions,
     are_simulated,
+    check_apart,
     choose_preprocessing,
     crop_by_view,
     fit_frames,
@@ -146,17 +147,21 @@ def run(options: CrossValidateOptions) -> Path:
         frames, why = crop_by_view(episodes, options.frames)
         fit = choose_preprocessing(episodes.frame_size, frames)
     say(f"frames lose {fit.crop_top} rows at the top and {fit.crop_bottom} at the bottom{why}")
+    for rest, held in cut_into_blocks(episodes, options.blocks, options.gap_s):
+        check_apart(rest, held)
     extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit, start)
     with open_run(out, VERB, options, options.resume, RESULTS, fingerprint(episodes)) as directory:
         fitted = fit_frames(episodes, fit, out / "frames")
-        folds = cut_into_blocks(fitted, options.blocks, options.gap_s)
-        targets = [np.concatenate([episode.steering for episode in held]) for _, held in folds]
         car = car_of_episodes(episodes)
         if start is not None:
-            config = start.config(options.dropout, episodes.nominal_period_s, car=car)
+            config = start.config(options.dropout, car=car)
         else:
             head = replace(HEADS["small"], dropout=options.dropout)
             config = PolicyConfig(head=head, preprocessing=fit, nominal_period_s=episodes.nominal_period_s, car=car)
+        # Elapsed time counts in the driver's own period, whatever the recording's rate.
+        folds = cut_into_blocks(fitted.with_nominal_period(config.nominal_period_s), options.blocks, options.gap_s)
+        targets = [np.concatenate([episode.steering for episode in held]) for _, held in folds]
+        tested = replace(fitted, episodes=tuple(episode for _, held in folds for episode in held))
         directory.begin()
         turning = by_turning(episodes, options.blocks)
         steered: dict[str, dict[int, list[NDArray[np.float32]]]] = {}
@@ -169,10 +174,10 @@ def run(options: CrossValidateOptions) -> Path:
                 ]
                 steered.setdefault(core, {})[seed] = one
                 figures = {name: summarise(list(by_seed.values()), targets) for name, by_seed in steered.items()}
-                _write(out / "results.json", options, episodes, steered, targets, figures, turning)
+                _write(out / "results.json", options, tested, steered, targets, figures, turning)
         shutil.rmtree(out / "frames", ignore_errors=True)
-    _show(options, episodes, steered, figures, turning)
-    _write(options.json, options, episodes, steered, targets, figures, turning)
+    _write(options.json, options, tested, steered, targets, figures, turning)
+    _show(options, tested, steered, figures, turning)
     return out
 
 
@@ -296,7 +301,7 @@ def _moments(run: Sequence[NDArray[np.floating]], targets: Sequence[NDArray[np.f
 def _write(
     path: Path | None,
     options: CrossValidateOptions,
-    episodes: EpisodeSet,
+    tested: EpisodeSet,
     steered: Mapping[str, Mapping[int, Sequence[NDArray[np.float32]]]],
     targets: Sequence[NDArray[np.float32]],
     figures: Mapping[str, Mapping[str, Estimate]],
@@ -307,7 +312,7 @@ def _write(
     for core, one in figures.items():
         seeds = {str(seed): _values(summarise([blocks], targets)) for seed, blocks in steered[core].items()}
         drivers[core] = {**_values(one), "seeds": seeds}
-    summary = {"frames": episodes.frame_count, "driving_s": episodes.duration_s, "drivers": drivers}
+    summary = {"frames": tested.frame_count, "driving_s": tested.duration_s, "drivers": drivers}
     summary["turning"] = None if turning is None else _values(turning)
     write_results(path, VERB, options, summary)
 
@@ -318,7 +323,7 @@ def _values(figures: Mapping[str, Estimate]) -> dict[str, Any]:
 
 def _show(
     options: CrossValidateOptions,
-    episodes: EpisodeSet,
+    tested: EpisodeSet,
     steered: Mapping[str, Mapping[int, object]],
     figures: Mapping[str, Mapping[str, Estimate]],
     turning: Mapping[str, Estimate] | None,
@@ -331,7 +336,7 @@ def _show(
     if turning is not None:
         rows.append([TURNING, "", "", *(show(turning[key], 2) for key in ("correlation", "r2_fitted"))])
     title = (
-        f"{options.path}: {episodes.frame_count:,} frames ({duration(episodes.duration_s)}) in {options.blocks} "
+        f"{options.path}: {tested.frame_count:,} frames ({duration(tested.duration_s)}) in {options.blocks} "
         "blocks, each steered by drivers trained on the others, with 95 % intervals"
     )
     table(title, ["driver", "seeds", "R²", "correlation", "R², gain and bias from other blocks"], rows)

@@ -11,14 +11,15 @@ import torch
 
 from agents.driving.open_loop import predict
 from agents.recordings import load_episodes
-from experiments import learning_start
+from agents.recordings.episodes import EpisodeSet
+from experiments import learning_start, train_imitation
 from experiments.data import cross_validate
 from experiments.evaluate.default_view import RoadView, crops_for, gain_for
 from experiments.learning_start import EPOCHS, RATE, start_from
 from experiments.train_imitation import RECORDED
 from experiments.training_sets import FrameOptions, fitter
 from policies.checkpoint import load_policy
-from policies.policy import DrivingPolicy
+from policies.policy import DrivingPolicy, PolicyConfig
 from tests.experiments.verbs import wormwheel, write_tub
 
 ROAD = RoadView(horizon=0.35, hfov_deg=80.0, lane_heights=3.0, is_lane_seen=True, lock_heights=0.3)
@@ -53,6 +54,10 @@ def test_it_begins_as_the_driver_would_be_shown_the_recording(
 def test_a_crop_that_is_given_is_taken_and_frames_that_fit_are_left_alone(trained: Path, foreign: Path, tub: Path):
     options = FrameOptions(height=24, width=48, crop_top=20)
     assert start_from(trained, load_episodes(foreign), options, "gru").preprocessing.crop_top == 20
+    options = FrameOptions(height=24, width=48, crop_bottom=4, crop_left=6)
+    for recording, rows in ((foreign, 48), (tub, 24)):
+        shown = start_from(trained, load_episodes(recording), options, "gru").preprocessing
+        assert (shown.source_height, shown.crop_bottom, shown.crop_left, shown.crop_right) == (rows, 4, 6, 0)
     known = start_from(trained, load_episodes(tub), FrameOptions(height=24, width=48), "gru")
     assert known.preprocessing.is_identity
 
@@ -122,3 +127,27 @@ def test_cross_validation_starts_every_block_from_it(
     options = (*options, "--out", tmp_path / "other")
     refused = wormwheel(capsys, "data", "cross-validate", foreign, *options, "--cores", "ltc", "lstm")
     assert refused.code == 2 and "got --cores ltc lstm: leave it out" in refused.complaint
+
+
+@pytest.mark.parametrize("verb", ["train imitation", "data cross-validate"])
+def test_time_counts_in_the_drivers_own_period_as_when_it_drives(
+    verb: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    trained: Path,
+    foreign: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    given = []
+
+    def stopped(learning: object, config: PolicyConfig, training: EpisodeSet, *_: object, **__: object) -> object:
+        given.append((config.nominal_period_s, training[0].elapsed()[1:]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_imitation if verb.startswith("train") else cross_validate, "train_imitation", stopped)
+    data = ("--data", foreign) if verb.startswith("train") else (foreign,)
+    options = ("--nominal-rate", 10, "--init-from", trained, "--gap-s", 0.1, "--out", tmp_path / "run")
+    wormwheel(capsys, *verb.split(), *data, *options)
+    ((period_s, elapsed),) = given
+    assert period_s == load_policy(trained / "policy").config.nominal_period_s == 0.05
+    np.testing.assert_allclose(elapsed, 2.0, rtol=1e-5)

@@ -163,6 +163,14 @@ def test_a_shifted_car_and_camera():
     assert icy.unwrapped.config.vehicle_params.friction == 0.2  # type: ignore[attr-defined]
 
 
+def test_time_in_what_is_replayed_counts_in_the_drivers_own_period():
+    slow = [replace(one, time_s=2.0 * one.time_s).with_nominal_period(0.1) for one in episodes(2, 40)]
+    old = replace(episodes(2, 40), episodes=tuple(slow))
+    adaptation = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), old, AdaptConfig())
+    for stretch in adaptation.replayed:
+        np.testing.assert_allclose(stretch.elapsed[1:], 2.0, rtol=1e-5)
+
+
 def test_driving_of_another_size_cannot_be_replayed():
     with pytest.raises(ValueError, match="replay what it learnt from"):
         Adaptation(

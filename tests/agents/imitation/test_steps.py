@@ -93,7 +93,9 @@ def test_the_seed_draws_weights_and_windows(tmp_path: Path):
 
 
 def test_labels_are_learnt_as_smoothed_over_seconds_whatever_the_period(tmp_path: Path):
-    slow = DATA.with_nominal_period(0.1)
+    slow = replace(DATA, episodes=tuple(replace(one, time_s=2.0 * one.time_s) for one in DATA))  # 0.1 s apart
+    for odd in (slow, slow.with_nominal_period(0.02)):
+        np.testing.assert_array_equal(smoothed(odd, 0.3)[0].steering, smoothed(slow, 0.3)[0].steering)
     smooth = [gaussian_filter1d(one.steering.astype(float), 0.3 / 0.1, mode="nearest") for one in slow]
     for one, expected in zip(smoothed(slow, 0.3), smooth, strict=True):
         np.testing.assert_allclose(one.steering, expected, atol=1e-6)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from policies.checkpoint import save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 from tests.agents.recordings.doctor.cars import turning_car
+from tests.agents.recordings.makers import make_log, make_tub, picture, save
 from tests.experiments.verbs import wormwheel
 
 RNG = np.random.default_rng(0)
@@ -123,3 +125,38 @@ def test_what_the_car_did_says_how_much_of_the_steering_there_is_to_learn():
     assert by_turning(turning_car(lag=4, count=200), 5) is None, "40 frames a block are too few"
     still = dataclasses.replace(episode, steering=-episode.steering)
     assert by_turning(EpisodeSet((still,)), 5) is None, "labels that the pictures turn against say nothing"
+
+
+def test_blocks_that_are_copies_of_others_are_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """As `train imitation` refuses them: else every frame is tested on by a driver that did see it."""
+    make_tub(tmp_path / "tub", count=80)  # every tenth record is the same one again
+    out = tmp_path / "cv"
+    ran = wormwheel(capsys, "data", "cross-validate", tmp_path / "tub", "--gap-s", 0.2, "--out", out)
+    assert ran.code == 2 and "16 of 16 held-out frames are copies of frames that are trained on" in ran.complaint
+    assert not out.exists()
+    ran = wormwheel(capsys, "train", "imitation", "--data", tmp_path / "tub", "--gap-s", 0.2, "--out", out)
+    assert ran.code == 2 and "16 of 16 held-out frames are copies" in ran.complaint
+    assert not out.exists()
+
+
+def test_figures_say_how_much_was_tested_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    log = tmp_path / "log"
+    make_log(log, count=60)
+    for number, place in enumerate(sorted((log / "IMG").iterdir())):
+        save(place, picture(level=number))
+
+    def steered(*arguments: Any) -> np.ndarray:
+        return np.linspace(0, 1, arguments[6]).astype(np.float32)  # as many as the block has frames
+
+    monkeypatch.setattr(cross_validate, "_steer", steered)
+    monkeypatch.setattr(cross_validate, "bootstrap", partial(cross_validate.bootstrap, resamples=20))
+    more = ("--crop-top", 2, "--gap-s", 0.2, "--json", tmp_path / "f.json", "--out", tmp_path / "cv")
+    ran = wormwheel(capsys, "data", "cross-validate", log, "--side-cameras", *more)
+    assert ran.code == 0, ran.err
+    figures = json.loads((tmp_path / "f.json").read_text())["figures"]
+    assert figures["frames"] == 60 and figures["driving_s"] == pytest.approx(60 * 0.07, abs=0.01)
+    assert " 60 frames" in ran.out and "180 frames" not in ran.out
