@@ -32,6 +32,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
+LEAST_ELAPSED, MOST_ELAPSED = 1e-30, 1e30
+"""Range of a time between two frames, nominal frame periods; beyond it single precision has no quotients of it."""
+
+
 def check_parameters(what: str, count: int) -> None:
     """Raise ValueError if there would be more than `MOST_PARAMETERS` numbers to learn."""
     if count > MOST_PARAMETERS:

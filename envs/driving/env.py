@@ -87,7 +87,7 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.render_mode = env.render_mode
         fps = _number((env.metadata or {}).get("render_fps") or 0.0)
         self.period_s = names.period_s or (1.0 / fps if 0.1 <= fps <= 1000.0 else PERIOD_S)
-        self.metadata = {**self.metadata, "render_fps": round(1.0 / self.period_s)}
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1.0 / self.period_s))}
         self._box = self._action_box(env.action_space)
         self.next_periods: float | None = None
         self._debt = 0.0

@@ -81,7 +81,7 @@ class LaneKeepingConfig:
     """The start is drawn within this angle of the direction of the road, rad."""
     lane_sign_delay_s: Annotated[tuple[_Wait, _Wait], Ordered] | None = None
     """A sign early in the episode says which lane to take when another sign says "now", so many seconds later
-    (`envs.lane_keeping.memory`); none when None."""
+    (`envs.lane_keeping.memory`); on two lanes, beginning in the right-hand one. None when None."""
     blackout_s: Annotated[tuple[_Dark, _Dark], Ordered] | None = None
     """The camera goes dark for so many seconds as a bend comes; never when None."""
     pixels_per_m: Annotated[float, Field(ge=1.0, le=256.0)] = 64.0
@@ -100,6 +100,11 @@ class LaneKeepingConfig:
         standing = [layout for layout in self.layouts if layout in STANDING]
         if self.renderer == "tiny" and standing:
             raise ValueError(f'markings "{standing[0]}" stand up, which the renderer "tiny" cannot draw: take "warp".')
+        if self.lane_sign_delay_s is not None and (self.keep != "right" or set(self.layouts) != {"two_lanes"}):
+            raise ValueError(
+                'lane_sign_delay_s needs two lanes, and the car begins in the right-hand one: markings "two_lanes" '
+                f'and keep "right", got markings {", ".join(self.layouts)} and keep "{self.keep}".'
+            )
         if not self.track:
             raise ValueError('track must be "random" or at least one CSV file, got nothing.')
 

@@ -129,7 +129,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
                 f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}."
             )
         self.render_mode = render_mode
-        self.metadata = {**type(self).metadata, "render_fps": round(1.0 / self.config.period_s)}
+        self.metadata = {**type(self).metadata, "render_fps": max(1, round(1.0 / self.config.period_s))}
         shape = (self.config.height, self.config.width, 3)
         self.observation_space: spaces.Space[Any] = spaces.Dict(
             {"camera": spaces.Box(0, 255, shape, np.uint8), "elapsed": spaces.Box(0.0, 10.0, (1,), np.float32)}

@@ -69,13 +69,13 @@ def wrap(angle: FloatArray) -> FloatArray:
     return -((-np.asarray(angle) + np.pi) % (2.0 * np.pi) - np.pi)
 
 
-def clearance(points: FloatArray, spacing_m: float, lane_width_m: float) -> float:
-    """Smallest distance between points that lie more than 3.5 lane widths apart along the curve, m."""
+def clearance(points: FloatArray, spacing_m: float, neighbours_m: float) -> float:
+    """Smallest distance between points that lie more than `neighbours_m` apart along the curve, m."""
     count, least = len(points), math.inf
     for start in range(0, count, 512):  # blocks, so that memory does not grow with the square of the length
         block = points[start : start + 512]
         square = ((block[:, None] - points[None]) ** 2).sum(axis=-1)
         apart = np.abs(np.arange(start, start + len(block))[:, None] - np.arange(count)[None])
         apart = np.minimum(apart, count - apart) * spacing_m
-        least = min(least, float(square[apart > 3.5 * lane_width_m].min(initial=math.inf)))
+        least = min(least, float(square[apart > neighbours_m].min(initial=math.inf)))
     return math.sqrt(least)

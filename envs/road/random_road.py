@@ -78,12 +78,12 @@ def random_track(generator: np.random.Generator, config: RandomRoadConfig | None
             continue
         track = Track(points[::-1] if mirrored else points, lane_width, "random")
         fits = 0.8 * config.length_m[0] <= track.length_m <= 1.1 * config.length_m[1]
-        if not fits or track.curvatures.max() > left or -track.curvatures.min() > right or track.clearance_m() < gap:
+        if not fits or track.curvatures.max() > left or -track.curvatures.min() > right or track.clearance_m(gap) < gap:
             continue
         return track
     raise TrackError(
         f"No road found in {_TRIES} tries: lanes of {lane_width:.2f} m leave no room in length_m={config.length_m}. "
-        "Widen length_m or narrow lane_width_m."
+        f"Widen length_m, or narrow lane_width_m or verge_m = {config.verge_m:g}."
     )
 
 

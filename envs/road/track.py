@@ -29,6 +29,8 @@ from envs.road.curves import FloatArray, clearance, headings_and_curvatures, res
 SPACING_M = 0.05
 """Distance between two samples of a centre line."""
 _FARTHEST_M = 1e9
+_STRAIGHTEST = 0.85
+"""Distance of the ends of a gentle bend, as a share of its length."""
 
 
 class TrackError(ValueError):
@@ -147,16 +149,23 @@ class Track:
             s.reshape(shape), lateral.reshape(shape), self.heading(s).reshape(shape), self.curvature(s).reshape(shape)
         )
 
-    def clearance_m(self) -> float:
+    def clearance_m(self, wanted_m: float = 0.0) -> float:
         """Smallest distance between two parts of the centre line that are not neighbours along it.
 
         The road does not touch itself when this exceeds twice the lane width, given that its curvature keeps the
         lanes from folding.
+
+        Args:
+            wanted_m: distance that is asked for. Neighbours are parts within 3.5 lane widths along the road; where only
+                the straightest parts would be so far from there on, within the half circle whose ends are.
         """
         stride = max(1, round(0.2 / self.spacing_m))
         points = self.points[::stride]
         spacing = self.length_m / len(points)
-        return clearance(points, spacing, self.lane_width_m)
+        neighbours_m = 3.5 * self.lane_width_m
+        if wanted_m > _STRAIGHTEST * neighbours_m:
+            neighbours_m = 0.5 * math.pi * wanted_m
+        return clearance(points, spacing, neighbours_m)
 
     @cached_property
     def _lane(self) -> list[tuple[float, float]]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from policies.limits import LEAST_ELAPSED, MOST_ELAPSED
+
 
 @dataclass(frozen=True)
 class CoreCost:
@@ -97,7 +99,7 @@ def prepare(
         state `[B, S]`, elapsed `[B, T]` in the dtype of the state, starts `[B, T]` bool.
 
     Raises:
-        ValueError: if a shape or dtype is wrong, or `elapsed` is not positive and finite.
+        ValueError: if a shape or dtype is wrong, or `elapsed` is not positive and finite (`policies.limits`).
     """
     if inputs.ndim != 3 or inputs.shape[2] != core.input_size or inputs.shape[1] < 1:
         raise ValueError(
@@ -119,10 +121,14 @@ def prepare(
                 f"elapsed must have shape [B, T] = {(batch_size, steps)}, got {tuple(elapsed.shape)}. "
                 "For a fixed frame rate leave it out."
             )
-        if not torch.compiler.is_compiling() and not bool(((elapsed > 0) & torch.isfinite(elapsed)).all()):
+        if not torch.compiler.is_compiling() and not bool(
+            ((elapsed >= LEAST_ELAPSED) & (elapsed <= MOST_ELAPSED)).all()
+        ):
+            least, most = (float(value) for value in torch.aminmax(elapsed.detach()))
             raise ValueError(
-                f"elapsed must be positive and finite, got a value of {float(elapsed.detach().min()):g} at the least. "
-                "It is the time since the previous frame in nominal frame periods: 1.0 when on time."
+                f"elapsed must be positive and finite, from {LEAST_ELAPSED:g} to {MOST_ELAPSED:g}, got values from "
+                f"{least:g} to {most:g}. It is the time since the previous frame in nominal frame periods: 1.0 when on "
+                "time."
             )
         elapsed = elapsed.to(state.dtype)
     if starts is None:

@@ -175,6 +175,7 @@ class NeuralODE(Core):
             def flow(_: Tensor, x: Tensor, held: Tensor = held, length: Tensor = length) -> Tensor:
                 return self._field(ops, weights, held, x) * length
 
-            state = odeint(flow, state, span, rtol=self.config.rtol, atol=self.config.atol, method="dopri5")[-1]
+            if len(state):  # with no sample the solver finds no step that is short enough
+                state = odeint(flow, state, span, rtol=self.config.rtol, atol=self.config.atol, method="dopri5")[-1]
             states.append(state)
         return torch.stack(states, dim=1)

@@ -221,6 +221,7 @@ def adaptive_sequence(
         def derivative(_: Tensor, v: Tensor, drive: Drive = drive, dt: Tensor = dt) -> Tensor:
             return dt * circuit.derivative(v, drive)
 
-        voltages = odeint(derivative, voltages, span, rtol=rtol, atol=atol)[-1]
+        if len(voltages):  # with no sample the solver finds no step that is short enough
+            voltages = odeint(derivative, voltages, span, rtol=rtol, atol=atol)[-1]
         outputs.append(voltages)
     return torch.stack(outputs, dim=1)

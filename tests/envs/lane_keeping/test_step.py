@@ -88,3 +88,4 @@ def test_starts_lie_on_both_sides_of_the_lane_and_within_what_is_asked_for() -> 
 
 def test_films_run_at_the_pace_of_the_camera() -> None:
     assert make(period_s=0.1).metadata["render_fps"] == 10
+    assert make(period_s=5.0).metadata["render_fps"] == 1  # the slowest that films have

@@ -92,6 +92,24 @@ def test_random_roads_never_touch_themselves_and_keep_to_the_bounds() -> None:
     assert 0.5 < left_turns / right_turns < 2.0
 
 
+@pytest.mark.parametrize(
+    ("verge_m", "seeds"), [(0.4, (0, 1)), (1.0, (0, 1)), (2.0, (2, 3)), (4.0, (3, 5, 8))], ids="{}".format
+)
+def test_stretches_that_pass_each_other_keep_the_verge_between_their_edges(
+    verge_m: float, seeds: tuple[int, ...]
+) -> None:
+    """The first roads that seeds draw come nearer than 2 and 4 m; verges from 1 m on are wider than a narrow bend."""
+    config = RandomRoadConfig(verge_m=verge_m, lane_width_m=(0.45, 0.5), length_m=(60.0, 120.0))
+    for seed in seeds:
+        track = random_track(np.random.default_rng(seed), config)
+        gap_m = 2.0 * track.lane_width_m + verge_m
+        # Whatever lies nearer than that is the same stretch: within half a circle across which it would be as far.
+        near = cKDTree(track.points).query_pairs(gap_m - 0.03, output_type="ndarray")
+        apart_m = np.abs(near[:, 0] - near[:, 1]) * track.spacing_m
+        apart_m = np.minimum(apart_m, track.length_m - apart_m)
+        assert apart_m.max() < 0.5 * math.pi * gap_m + 0.2, f"seed {seed}"
+
+
 def test_the_same_generator_state_draws_the_same_road() -> None:
     a, b = random_track(np.random.default_rng(11)), random_track(np.random.default_rng(11))
     assert np.array_equal(a.points, b.points) and a.lane_width_m == b.lane_width_m
@@ -131,5 +149,5 @@ def test_clearance_in_blocks_is_that_of_all_pairs() -> None:
     square = ((points[:, None] - points[None]) ** 2).sum(-1)
     apart = np.abs(np.arange(count)[:, None] - np.arange(count))
     far = np.minimum(apart, count - apart) * track.spacing_m > 3.5 * track.lane_width_m
-    assert clearance(points, track.spacing_m, track.lane_width_m) == math.sqrt(square[far].min())
+    assert clearance(points, track.spacing_m, 3.5 * track.lane_width_m) == math.sqrt(square[far].min())
     assert clearance(points[:20], track.spacing_m, 100.0) == math.inf

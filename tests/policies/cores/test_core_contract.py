@@ -164,6 +164,10 @@ def test_elapsed_left_out_is_one(variant):
         ({"elapsed": torch.zeros(3, 4)}, r"elapsed must be positive"),
         ({"elapsed": torch.full((3, 4), math.nan)}, r"elapsed must be positive"),
         ({"elapsed": torch.full((3, 4), math.inf)}, r"elapsed must be positive"),
+        # More than 0 and finite as it is given, but not in the precision of the weights, or not once it is divided by.
+        ({"elapsed": torch.full((3, 4), 1e-60, dtype=torch.float64)}, r"from 1e-30 to 1e\+30, got values from 1e-60"),
+        ({"elapsed": torch.full((3, 4), 1e60, dtype=torch.float64)}, r"from 1e-30 to 1e\+30, got .* to 1e\+60"),
+        ({"elapsed": torch.full((3, 4), 1e-38)}, r"from 1e-30 to 1e\+30, got values from 1e-38"),
         ({"starts": torch.zeros(3, 4)}, r"starts must be bool"),
         ({"starts": torch.zeros(3, dtype=torch.bool)}, r"starts must be bool"),
     ],

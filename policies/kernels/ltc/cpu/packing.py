@@ -21,6 +21,7 @@ from policies.kernels.ltc.cpu.layout import (
     WEIGHT_EREV,
 )
 from policies.kernels.simd import LARGEST, LOG2_E, get, get_int, put
+from policies.limits import LEAST_ELAPSED, MOST_ELAPSED
 
 TABLE = 13
 """Addresses in a table of parameters: the eleven of `Circuit`, in its order, then input_w and input_b or 0."""
@@ -202,8 +203,8 @@ refresh_pack = compiled(_refresh_pack, nogil=False)
 
 @compiled
 def all_positive(values, count):
-    """Return whether all floats are positive and finite."""
+    """Return whether all floats are times between two frames: positive and finite, and such that quotients are."""
     wrong = 0
     for k in range(count):
-        wrong += not (0.0 < get(values, k) < math.inf)
+        wrong += not (LEAST_ELAPSED <= get(values, k) <= MOST_ELAPSED)
     return wrong == 0
