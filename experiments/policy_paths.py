@@ -100,7 +100,24 @@ def name_drivers(sources: Iterable[str], options: DriverOptions) -> dict[str, Dr
         if name in found:
             raise ValueError(f"{given} was given twice; name each driver once.")
         found[name] = DriverSpec(source, options)
+    refuse_scale([spec.source for spec in found.values()], options)
     return found
+
+
+def refuse_scale(sources: Iterable[str], options: DriverOptions) -> None:
+    """Check that nobody says side and unit of the steering where all drivers are policies of ours, which say them.
+
+    Raises:
+        ValueError: if somebody does.
+    """
+    sources = list(sources)
+    words = [f"--positive {options.positive}"] if options.positive != DriverOptions.positive else []
+    words += [f"--degrees {options.degrees:g}"] if options.degrees is not None else []
+    if words and sources and all(Path(source).is_dir() for source in sources):
+        raise ValueError(
+            f"{' and '.join(words)}: policies of ours say what their steering means, and nobody else drives; leave it "
+            "out. Another car is --steering-gain."
+        )
 
 
 def open_drivers(

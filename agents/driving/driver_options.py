@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,9 +49,10 @@ class DriverOptions:
     """Row of the horizon, pixels of the camera or the recording: where rows are added at the bottom, lines of the road
     go on straight from the last row that there is, away from the middle of this one, instead of downwards."""
     positive: Literal["left", "right"] = "left"
-    """Side to which positive steering turns."""
+    """Side to which positive steering turns; our policies say it themselves."""
     degrees: Annotated[float, Field(ge=0.01, le=100_000.0)] | None = None
-    """Degrees of full lock, where the driver answers in degrees; without it, it answers in [−1, 1] of full lock."""
+    """Degrees of full lock, where the driver answers in degrees; without it, and for our policies, it answers in
+    [−1, 1] of full lock."""
     steering_gain: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
     """What the steering is multiplied with, for a car whose full lock turns it less or more; `wormwheel fit` suggests
     it."""
@@ -125,8 +127,26 @@ class DriverSpec:
             for name in ("config.json", "model.safetensors"):
                 digest.update((self.path / name).read_bytes())
         elif self.path.is_file():
-            digest.update(self.path.read_bytes())
+            content = self.path.read_bytes()
+            digest.update(content)
+            for name in sorted(_weight_files(content)) if self.path.suffix == ".onnx" else ():
+                file = self.path.parent / name
+                digest.update(name.encode() + (file.read_bytes() if file.is_file() else b""))
         return digest.hexdigest()[:16]
+
+
+def _weight_files(content: bytes) -> set[str]:
+    """Return the names of the files beside an ONNX file in which its weights lie; the file itself may be the same."""
+    names = set()
+    for entry in re.finditer(rb"\x0a\x08location\x12", content):  # protobuf: key "location", then its value
+        at, size, shift = entry.end(), 0, 0
+        while at < len(content):
+            size |= (content[at] & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if content[at - 1] < 0x80:
+                break
+        names.add(content[at : at + min(size, 4096)].decode("utf-8", "replace"))
+    return {name for name in names if "\0" not in name}
 
 
 def _plain(spec: DriverSpec) -> dict[str, Any]:

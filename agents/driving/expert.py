@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from agents.driving.rollout import perturbed_layer
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A number above 0."""
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -63,9 +65,13 @@ class Expert:
     def steer(self, env: Any) -> float:
         """Return the steering in [−1, 1], positive left, for the env's present state.
 
+        Where a perturbation exchanges left and right, so does it: the wheel is behind the mirror, too.
+
         Args:
             env: a `LaneKeeping` or a `Recorded` env, wrapped or not.
         """
+        layer = perturbed_layer(env)
+        side = -1.0 if layer is not None and layer.mirrors else 1.0
         world = env.unwrapped
         vehicle, track, params = world.vehicle_state, world.track, world.vehicle_params
         x, y, yaw = vehicle.x, vehicle.y, vehicle.yaw
@@ -74,7 +80,7 @@ class Expert:
         dx, dy = float(target_x) - x, float(target_y) - y
         left_m = -math.sin(yaw) * dx + math.cos(yaw) * dy
         angle_rad = math.atan2(2 * params.wheelbase_m * left_m, dx * dx + dy * dy)
-        return max(-1.0, min(1.0, angle_rad / params.steering_limit_rad))
+        return side * max(-1.0, min(1.0, angle_rad / params.steering_limit_rad))
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -92,12 +92,16 @@ class ReplayedLatency(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Wrap an env.
 
         Raises:
-            ValueError: if it is not LaneKeeping.
+            ValueError: if it is not LaneKeeping, or its periods are drawn.
         """
         super().__init__(env)
         inside = env.unwrapped
         if not isinstance(inside, LaneKeepingEnv):
             raise ValueError("measured latency can be replayed in LaneKeeping only.")
+        if inside.config.elapsed_jitter:
+            raise ValueError(
+                "measured latency says itself when the next picture is taken: leave --elapsed-jitter out, or --latency."
+            )
         self._inside, self._latency = inside, latency
         self._samples = np.asarray(latency.samples_s) / inside.config.period_s
         self._draws = np.random.default_rng(latency.seed)

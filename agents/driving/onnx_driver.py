@@ -105,7 +105,8 @@ class OnnxDriver(ForeignDriver):
         name = str(path)
         period_s = options.driver_period_s or checked_period(own.get("period_s"), name)
         motors = checked_motors(own.get("motors", self._answers), name)
-        super().__init__(frame_format, SteeringScale.of(options), period_s, motors, name)
+        scale = SteeringScale.of(options) if self._own is None else SteeringScale(gain=options.steering_gain or 1.0)
+        super().__init__(frame_format, scale, period_s, motors, name)
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

@@ -164,7 +164,8 @@ def policy_driver(
         fit = fit_preprocessing(fit, name, camera, options.crops)
     elif options.crops is not None:
         fit = replace(fit, **options.crops)
-    return PolicyDriver(policy, fit, steering_gain * SteeringScale.of(options).factor)
+    # Side and unit of its steering it says itself, whatever the options say of the drivers of others beside it.
+    return PolicyDriver(policy, fit, steering_gain * (options.steering_gain or 1.0))
 
 
 def _call(text: str) -> Any:

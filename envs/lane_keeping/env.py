@@ -98,7 +98,8 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
 
     `reset(options={"scenario": Scenario(...)})` makes one episode from another config, car, look or road
     (`envs.lane_keeping.scenario`); the next reset without it is back in the env's own. The attribute `next_periods`,
-    when set, is for how many nominal periods the next action is held, any number in (0, 10]; it counts for one step.
+    when set, is for how many nominal periods the next action is held, any number in (0, 10]; it counts for one step,
+    and is multiplied with what `elapsed_jitter` draws.
 
     ## Rendering
     `render_mode="rgb_array"`: 1280×720 RGB: the camera, a map with the car, steering, offset, speed and time.
@@ -256,7 +257,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             self._elapsed = float(np.float32(1.0 + config.elapsed_jitter * self.np_random.uniform(-1.0, 1.0)))
         parts = 1
         if self.next_periods is not None:
-            self._elapsed = _held(self.next_periods)
+            self._elapsed = min(float(np.float32(self._elapsed * _held(self.next_periods))), 10.0)
             self.next_periods, parts = None, max(1, math.ceil(self._elapsed - 1e-6))  # a crash between frames is seen
         dt_s = self._elapsed * config.period_s / parts
         way = 0.0

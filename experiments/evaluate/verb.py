@@ -159,7 +159,8 @@ def evaluate_driving(
     if options.expert:
         trials.append((EXPERT, Trial(None, world, runs)))  # it does not look at the frames, so noise is nothing to it
         for text in options.perturbations:
-            if not (parse(text).frames or parse(text).attacks):
+            wrong = parse(text)  # what is wrong with the frames alone is nothing to it
+            if not wrong.attacks and (wrong.changes_time or not wrong.frames):
                 trials.append((EXPERT, Trial(None, world, runs, 0.0, options.noise_seed, text)))
     for name, spec in drivers.items():
         for variance in options.noise_variance:

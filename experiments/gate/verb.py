@@ -32,7 +32,7 @@ from experiments.console import check_json, progress, say, write_results
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.gate.requirements import check_requirements, parse_requirement
 from experiments.gate.sequential import Plan
-from experiments.policy_paths import check_frame_size
+from experiments.policy_paths import check_frame_size, refuse_scale
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.jobs import PolicyRun
 from experiments.robustness.store import check_extra
@@ -175,6 +175,7 @@ def _find_world(options: GateOptions) -> LaneKeepingConfig | RecordedWorld:
 def _policy_runs(options: GateOptions, throttle: bool) -> tuple[PolicyRun, ...]:
     """Return who drives."""
     given = {POLICY: options.policy} | ({AGAINST: options.against} if options.against else {})
+    refuse_scale(given.values(), options.driver)
     found = []
     for name, source in given.items():
         (one,) = find_policy_runs([source], throttle=throttle, options=options.driver)

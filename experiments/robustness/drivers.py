@@ -31,7 +31,7 @@ def find_policy_runs(
     expert: bool = False,
     throttle: bool = False,
     options: DriverOptions | None = None,
-    fitted: bool = False,
+    fitted: bool = True,
 ) -> list[PolicyRun]:
     """Find the training runs of each driver.
 
@@ -41,7 +41,8 @@ def find_policy_runs(
         expert: add the geometric expert.
         throttle: whether a driver has a second motor, for the speed.
         options: what drivers of others cannot say.
-        fitted: let our policies drive with the crop and the gain of the options too; nobody looks into them then.
+        fitted: let our policies drive with the crop and the gain of the options too, where there are any; nobody looks
+            into them then. Not where crop and gain are for recordings beside the driving.
 
     Raises:
         ValueError: if a directory holds no policy, a pattern finds nothing, something is given twice, or a driver has

@@ -103,7 +103,7 @@ def test(
     """
     chosen = choose_suite(suite, perturbations, severities, roads)
     where = choose_world(world or LaneKeepingConfig(episode_s=chosen.episode_s))
-    run, gradient = _policy_run(driver, name, options)
+    run, gradient = _policy_run(driver, name, options, where)
     conditions = tuple(text for text in chosen.conditions() if gradient or not parse(text).attacks)
     seeds = tuple(range(seed, seed + chosen.roads))
     inside = run.policy is not None
@@ -125,12 +125,16 @@ def test(
 test.__test__ = False  # type: ignore[attr-defined]  # pytest must not take it for one of its own
 
 
-def _policy_run(driver: Any, name: str, options: DriverOptions | None) -> tuple[PolicyRun, bool]:
+def _policy_run(
+    driver: Any, name: str, options: DriverOptions | None, where: LaneKeepingConfig
+) -> tuple[PolicyRun, bool]:
     """Return who drives, and whether attacks can ask for its gradient."""
     if isinstance(driver, (str, os.PathLike)):
-        (run,) = find_policy_runs([os.fspath(driver)], options=options)
+        (run,) = find_policy_runs([os.fspath(driver)], throttle=where.throttle, options=options)
         run = replace(run, driver=name)
         return run, run.foreign is None or has_gradient(open_driver(run.foreign))
-    opened = wrap_driver(driver, options)
+    # A crop is one of the world's own frames; without any the world makes frames of the driver's size.
+    cropped = options is not None and options.resolved().crops is not None
+    opened = wrap_driver(driver, options, (where.height, where.width) if cropped else None)
     spec = DriverSpec(f"<{type(driver).__name__}>", options or DriverOptions())
     return PolicyRun(name, core=type(driver).__name__, foreign=spec, loaded=opened), has_gradient(opened)

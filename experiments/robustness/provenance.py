@@ -36,10 +36,13 @@ def fingerprint_env() -> str:
 
 
 def fingerprint_world(world: Place | None = None) -> str:
-    """Return a few letters that change with our code of envs, and with the code or the recordings that a world is."""
-    if world is None or isinstance(world, LaneKeepingConfig):
+    """Return a few letters that change with our envs, and with the road files, code or recordings of a world."""
+    if world is None or isinstance(world, LaneKeepingConfig) and world.track == "random":
         return fingerprint_env()
-    return f"{fingerprint_env()}-{world.code}"
+    if not isinstance(world, LaneKeepingConfig):
+        return f"{fingerprint_env()}-{world.code}"
+    files = (world.track,) if isinstance(world.track, str) else world.track
+    return f"{fingerprint_env()}-{_roads(tuple((file, Path(file).stat().st_mtime_ns) for file in files))}"
 
 
 def fingerprint_perturbation(perturbation: str) -> str:
@@ -59,6 +62,15 @@ def fingerprint_perturbation(perturbation: str) -> str:
 def fingerprint_code(perturbation: str, world: Place | None = None) -> str:
     """Return the fingerprints of the env and of a perturbation as one."""
     return f"{fingerprint_world(world)}-{fingerprint_perturbation(perturbation)}"
+
+
+@lru_cache(maxsize=8)
+def _roads(files: tuple[tuple[str, int], ...]) -> str:
+    """Fingerprint road files, each with the time of its last change."""
+    digest = hashlib.sha256()
+    for file, _ in files:
+        digest.update(Path(file).read_bytes() + b"\0")
+    return digest.hexdigest()[:LETTERS]
 
 
 @cache

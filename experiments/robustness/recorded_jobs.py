@@ -8,6 +8,7 @@ beside what the same perturbation does on the road. Rows are blocks of frames, t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -90,6 +91,8 @@ class RecordedJob:
     """How their frames fit the policy; None for drivers of others, whose options say it."""
     effect_seeds: tuple[int, ...] = (0,)
     """Seeds of the perturbation; a clean job is done once."""
+    steering_gain: float = 1.0
+    """What the policy's steering is multiplied with; drivers of others have it in their options."""
 
     @property
     def key(self) -> str:
@@ -98,8 +101,9 @@ class RecordedJob:
 
     @property
     def code(self) -> str:
-        """What it is made by and on; see `experiments.robustness.provenance`."""
-        return f"{fingerprint_code(self.perturbation)}-{self.data.code()}"
+        """What it is made by and on, and how the frames were fitted; see `experiments.robustness.provenance`."""
+        fitted = "" if self.preprocessing is None else repr((self.preprocessing, self.steering_gain))
+        return f"{fingerprint_code(self.perturbation)}-{self.data.code()}-{zlib.crc32(fitted.encode()):08x}"
 
     @property
     def weight(self) -> int:
@@ -125,7 +129,7 @@ class RecordedJob:
         episodes = self.data.load()
         if self.policy_run.policy is not None:
             policy = self.policy_run.opened()
-            driver: OpenedDriver = PolicyDriver(policy, self.preprocessing)
+            driver: OpenedDriver = PolicyDriver(policy, self.preprocessing, self.steering_gain)
         else:
             assert self.policy_run.foreign is not None
             driver = open_driver(self.policy_run.foreign, camera=episodes.frame_size)

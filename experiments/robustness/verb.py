@@ -40,7 +40,14 @@ from envs.perturbations import parse
 from experiments.console import check_json, progress, say, with_tracks, write_results
 from experiments.evaluate.recorded import world_along
 from experiments.evaluate.recordings import RecordingOptions
-from experiments.policy_paths import LANE_KEEPING, check_frame_size, has_gradient, refuse_lane_keeping, say_unknown
+from experiments.policy_paths import (
+    LANE_KEEPING,
+    check_frame_size,
+    has_gradient,
+    refuse_lane_keeping,
+    refuse_scale,
+    say_unknown,
+)
 from experiments.robustness.drivers import choose_baseline, find_policy_runs
 from experiments.robustness.jobs import CLEAN, DriveJob, DriveRow, JobResult, PolicyRun, drive_jobs
 from experiments.robustness.provenance import fingerprint_perturbation, fingerprint_world
@@ -152,6 +159,7 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     from experiments.robustness.recorded import find_recorded, publish_recorded
 
     world = _find_world(options)
+    refuse_scale([text.partition("=")[2] or text for text in options.policy], options.driver)
     # Else crop and gain are for the recordings.
     fitted = not options.recordings.data or options.env == RECORDED_WORLD
     policy_runs = find_policy_runs(options.policy, options.expert, world.throttle, options.driver, fitted)
@@ -181,7 +189,7 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
         changed = dict.fromkeys(job.perturbation or "clean" for job in jobs if job.key in stale)
         say(
             f"{len(stale)} of {len(jobs)} jobs were done by other code of the env, or with other doses or code of "
-            f"their perturbation, and are done again: {', '.join(changed)}."
+            f"their perturbation, other road files or another fit, and are done again: {', '.join(changed)}."
         )
     if done:
         say(f"{len(done)} of {len(jobs)} jobs are done already" + ("; doing the rest." if waiting else "."))
@@ -323,7 +331,7 @@ def make_jobs(
     if left_out and options.drive_in == "none":
         say(f"left out, because a recording cannot answer: {', '.join(left_out)}.")
     data = RecordedData(wanted.data, wanted.last, wanted.nominal_period_s, wanted.recording)
-    frame_size = data.load().frame_size
+    frame_size, fitted = data.load().frame_size, options.driver.resolved()
     for policy_run in policy_runs:
         if policy_run.is_expert:
             continue
@@ -332,9 +340,11 @@ def make_jobs(
             jobs += [RecordedJob(policy_run, condition, data, None, seeds) for condition in tried]
             continue
         own = policy_run.opened().config.preprocessing
-        fit = fit_preprocessing(own, policy_run.driver, frame_size, options.driver.crops)
+        fit = fit_preprocessing(own, policy_run.driver, frame_size, fitted.crops)
         jobs += [
-            RecordedJob(policy_run, condition, data, fit, seeds) for condition in conditions if parse(condition).frames
+            RecordedJob(policy_run, condition, data, fit, seeds, fitted.steering_gain or 1.0)
+            for condition in conditions
+            if parse(condition).frames
         ]
     return jobs
 

@@ -12,6 +12,7 @@ import envs
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert, ExpertConfig
 from agents.driving.metrics import Drive, closed_loop
 from agents.driving.rollout import rollout
+from envs.perturbations import PerturbedEnv
 from envs.vehicle.vehicle import VehicleParams, VehicleState
 
 
@@ -126,3 +127,11 @@ def test_jitter_wanders_with_a_time_constant_of_half_a_second():
     assert values.std() == pytest.approx(0.2, rel=0.05)
     lag = 10  # half a second
     assert np.corrcoef(values[:-lag], values[lag:])[0, 1] == pytest.approx(np.exp(-1), abs=0.05)
+
+
+def test_the_expert_steers_behind_a_mirror_too():
+    drives = rollout(Expert(), lambda slot: PerturbedEnv(make(slot), "mirrored:5"), range(2))
+    plain = rollout(Expert(), make, range(2))
+    for one, other in zip(drives, plain, strict=True):
+        np.testing.assert_array_equal(one.lateral_offset_m, other.lateral_offset_m)
+        np.testing.assert_array_equal(one.steering, -other.steering)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -134,3 +135,9 @@ def test_files_are_read_and_refused(tmp_path: Path):
         read_latency(path)
     with pytest.raises(ValueError, match="at least one"):
         Latency(())
+
+
+def test_periods_that_are_drawn_and_measured_latency_do_not_go_together():
+    env = gymnasium.make(LANE_KEEPING, config=replace(WORLD, elapsed_jitter=0.3), disable_env_checker=True)
+    with pytest.raises(ValueError, match="leave --elapsed-jitter out"):
+        ReplayedLatency(env, Latency((0.01,)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.driving.driver_options import DriverOptions
+from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.onnx_driver import WORMWHEEL_ENTRY, OnnxDriver
 from policies.preprocessing import Preprocessing
 
@@ -136,3 +136,16 @@ def test_the_output_that_is_called_so_steers(tmp_path: Path):
     assert steer(save(tmp_path / "a.onnx", [FRAME], outputs, nodes)) == pytest.approx(
         [m / 255 for m in MEANS], rel=1e-5
     )
+
+
+def test_weights_beside_the_file_belong_to_the_driver(tmp_path: Path):
+    path = tmp_path / "net.onnx"
+    make = onnx.helper
+    weight = onnx.numpy_helper.from_array(np.ones(300, np.float32), "w")
+    x, y = (make.make_tensor_value_info(name, FLOAT, [300]) for name in "xy")
+    graph = make.make_graph([make.make_node("Mul", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    for location in ("weights of mine.bin", "w" * 200):
+        onnx.save(make.make_model(graph), path, save_as_external_data=True, location=location, size_threshold=0)
+        before, content = DriverSpec(str(path)).fingerprint(), path.read_bytes()
+        (tmp_path / location).write_bytes(np.full(300, 2.0, np.float32).tobytes())
+        assert path.read_bytes() == content and DriverSpec(str(path)).fingerprint() != before

@@ -168,6 +168,15 @@ def test_time_is_reported_or_hidden(name: str) -> None:
     assert [entry[-1]["time_s"] for entry in hidden] == [entry[-1]["time_s"] for entry in told]
 
 
+def test_held_actions_are_held_for_drawn_periods_where_periods_are_drawn() -> None:
+    drawn = [entry[0]["elapsed"][0] for entry in drive(make(elapsed_jitter=0.4), 8)[1:]]
+    held = drive(make("lower_rate:2", elapsed_jitter=0.4), 8)[1:]
+    np.testing.assert_allclose([entry[0]["elapsed"][0] for entry in held], 2.0 * np.array(drawn), rtol=1e-6)
+    assert held[-1][-1]["time_s"] == pytest.approx(0.1 * float(np.sum(drawn)), rel=1e-6)
+    longest = drive(make("lower_rate:5+dropped_frames:5", elapsed_jitter=0.9), 12)[1:]
+    assert max(entry[0]["elapsed"][0] for entry in longest) == 10.0
+
+
 @pytest.mark.parametrize("name", ["frozen_frames", "latency", "frozen_frames:4+latency", "latency:3+frozen_frames"])
 def test_old_pictures_are_reported_by_their_age(name: str) -> None:
     env, bare = make(f"{name}:4"), gymnasium.make(envs.LANE_KEEPING, **BICYCLE)

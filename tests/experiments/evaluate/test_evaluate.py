@@ -145,3 +145,30 @@ def test_noise_has_the_variance_it_says():
     assert GaussianNoise(0.0)(grey, np.random.default_rng(0)) is grey
     with pytest.raises(ValueError, match="variance"):
         GaussianNoise(variance=-0.1)
+
+
+def test_the_expert_meets_what_is_not_of_the_frames_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    results = tmp_path / "e.json"
+    kinds = ("fog:3", "lower_rate:5", "mirrored:5", "friction:1", "fgsm:1")
+    words = ["evaluate", "--expert", *ROAD, "--episodes", 1, "--episode-s", 0.6, "--json", results]
+    ran = wormwheel(capsys, *words, "--perturbations", *kinds)
+    assert ran.code == 0, ran.err
+    rows = figures(results)["driving"]
+    assert [row["perturbation"] for row in rows] == ["", "lower_rate:5", "friction:1"]
+
+
+def test_the_side_of_the_steering_is_said_for_drivers_of_others_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path
+):
+    code = tmp_path / "net.py"
+    code.write_text("def make():\n    return lambda frame: 0.25\n")
+    words = ["evaluate", *ROAD, "--episodes", 1, "--episode-s", 0.3, "--json", tmp_path / "e.json"]
+    alone = wormwheel(capsys, *words, "--policy", trained, "--positive", "right")
+    assert alone.code == 2 and "--positive right: policies of ours say" in alone.complaint
+    for side in ("left", "right"):
+        ran = wormwheel(capsys, *words, "--policy", trained, f"{code}:make", "--positive", side)
+        assert ran.code == 0, ran.err
+        ours, theirs = (row["drives"][0]["mean_offset_m"] for row in figures(tmp_path / "e.json")["driving"])
+        if side == "left":
+            before = ours, theirs
+    assert ours == before[0] and theirs != before[1]

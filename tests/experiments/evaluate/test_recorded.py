@@ -111,3 +111,17 @@ def test_the_gate_judges_along_a_recording(recording: Path, driver: Path, tmp_pa
     assert set(rows.driver) == {"policy", "released"} and set(rows.perturbation) == {"", "fog:3"}
     (one, other) = (rows[rows.driver == name].lane_error.tolist() for name in ("policy", "released"))
     assert one == other, "the same driver drives the same"
+
+
+def test_the_gate_fits_the_frames_of_a_recording_as_it_is_asked_to(recording: Path, tmp_path: Path):
+    fit = Preprocessing(30, 48, height=24, width=48)
+    save_policy(DrivingPolicy.create(PolicyConfig(core="gru", preprocessing=fit)), tmp_path / "mine")
+    words = ["gate", "--policy", str(tmp_path / "mine"), "--require", "crashes <= 99", "--perturbations", "fog:3"]
+    words += ["--env", "Recorded", "--data", str(recording), "--workers", "1", "--budget", "3", "--episode-s", "0.5"]
+    words += ["--films", "0", "--out", str(tmp_path / "gate")]
+    assert main(words) == 2, "frames of another size"
+    steered = []
+    for gain in ("1", "0.25"):
+        assert main([*words, "--crop-top", "0", "--steering-gain", gain]) == 0
+        steered.append(pd.read_parquet(tmp_path / "gate" / "drives.parquet").steering_rate_per_s.sum())
+    assert steered[1] < 0.5 * steered[0]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from agents.driving.driver_options import DriverOptions
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments import robustness
+from policies.checkpoint import load_policy
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
 WORLD = LaneKeepingConfig(vehicle="bicycle", pixels_per_m=24.0, variety=0.2, episode_s=1.0, height=24, width=48)
@@ -58,3 +62,20 @@ def test_the_same_driver_gives_the_same_table():
 def test_what_is_no_driver_is_refused():
     with pytest.raises(ValueError, match="must be a Driver"):
         robustness.test(3, world=WORLD)
+
+
+def test_crop_and_gain_count_for_a_policy_in_a_directory_as_for_one_in_memory(trained: Path):
+    options = DriverOptions(crop_top=4, steering_gain=0.5)
+    given: dict[str, Any] = {
+        "perturbations": KINDS[:1],
+        "roads": 11,
+        "world": replace(WORLD, episode_s=0.3),
+        "options": options,
+    }
+    there = robustness.test(trained, **given)
+    here = robustness.test(load_policy(trained), **given)
+    plain = robustness.test(load_policy(trained), **{**given, "options": None})
+    assert len(here.drives) == 22, "eleven roads are driven in two groups"
+    columns = ["road_seed", "perturbation", "lane_error", "steering_rate_per_s"]
+    assert there.drives[columns].equals(here.drives[columns])
+    assert not here.drives.steering_rate_per_s.equals(plain.drives.steering_rate_per_s)

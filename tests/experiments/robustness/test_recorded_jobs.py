@@ -88,3 +88,10 @@ def test_another_recording_in_its_place_is_another_job(job: RecordedJob, tmp_pat
 def test_recordings_are_read_as_the_options_say(job: RecordedJob):
     second = replace(job, data=replace(job.data, recording=ReadOptions(episodes=(1,))))
     assert second.weight == 70 and len(second.run(lambda steps: None)) == 2
+
+
+def test_another_crop_or_gain_is_another_job(job: RecordedJob):
+    doubled = replace(job, steering_gain=2.0)
+    assert doubled.code != job.code != replace(job, preprocessing=replace(SEEN, crop_top=4)).code
+    rows, plain = doubled.run(lambda steps: None), job.run(lambda steps: None)
+    assert [row["squared_error"] for row in rows] != [row["squared_error"] for row in plain]

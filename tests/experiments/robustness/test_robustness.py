@@ -194,6 +194,24 @@ def test_recordings_alone_are_held_out_frames_and_speak_of_them(
     assert blocks[blocks.perturbation == ""].frames.sum() == 270
 
 
+def test_recordings_seen_otherwise_are_steered_through_again(
+    trained: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["robustness", "--policy", trained, "--world", "none", "--data", recording, "--workers", "1"]
+    words += ["--perturbations", "gaussian:5", "--out", tmp_path / "out"]
+    fit = {"crop_top": 4, "crop_bottom": 0, "crop_left": 0, "crop_right": 0, "steering_gain": 0.5}
+    (tmp_path / "fit.json").write_text(json.dumps({"fit": fit}))
+    errors = []
+    for more in ((), ("--steering-gain", "0.5"), ("--fit", tmp_path / "fit.json")):
+        ran = wormwheel(capsys, *words, *more)
+        assert ran.code == 0, ran.err
+        assert bool(more) == ("2 of 2 jobs were done by" in ran.err)
+        errors.append(read_table(tmp_path / "out/recordings.parquet").squared_error.sum())
+    assert len(set(errors)) == 3
+    again = wormwheel(capsys, *words, "--crop-top", "4", "--steering-gain", "0.5")
+    assert again.code == 0 and "2 of 2 jobs are done already." in again.err
+
+
 def test_on_recordings_too_a_run_that_learnt_nothing_is_named():
     rows = block_rows({"ltc": 0.05, "lstm": 0.2}, runs=3)
     good = find_recorded(make_table(rows, BlockRow), CONDITIONS)
@@ -248,6 +266,22 @@ def test_roads_from_files_are_driven_and_filmed(
     assert [row["lane_width_m"] for row in rows] == pytest.approx([0.4] * 4), "another road than that of the file"
     assert any(row["crashed"] for row in rows if row["perturbation"])
     assert f"--track {circle}" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_road_file_that_has_changed_is_driven_again(
+    trained: Path, circle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["robustness", "--policy", trained, "--perturbations", "fog:1", *WORLD, "--track", circle, "--films", "0"]
+    words += ["--workers", "1", "--episode-s", "0.3", "--out", tmp_path / "out"]
+    said = []
+    for _ in range(2):
+        ran = wormwheel(capsys, *words)
+        assert ran.code == 0, ran.err
+        said.append(ran.err)
+    assert "2 of 2 jobs are done already." in said[1]
+    circle.write_text(circle.read_text().replace(",4,4", ",5,5"))
+    ran = wormwheel(capsys, *words)
+    assert ran.code == 0 and "2 of 2 jobs were done by" in ran.err and "other road files" in ran.err
 
 
 @pytest.mark.parametrize("missing", ["pandas", "pyarrow.parquet"])
