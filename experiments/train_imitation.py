@@ -187,9 +187,9 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
             nominal_period_s=episodes.nominal_period_s,
             car=car_of_episodes(episodes),
         )
-    split(episodes, options.split)  # what cannot be divided is said before anything is made
     preprocessing = policy_config.preprocessing
     extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, preprocessing, start)
+    split(episodes, options.split)  # what cannot be divided is said before anything is made
     with open_run(out, VERB, options, options.resume, fingerprint=fingerprint(episodes)) as directory:
         with mirrored(directory, options.wandb, options):
             return _run_in(directory, options, episodes, policy_config, on_point, extras)

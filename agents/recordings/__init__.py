@@ -21,7 +21,7 @@ import numpy as np
 
 from agents.recordings import comma2k19, donkeycar, lerobot, minari, native, table, udacity
 from agents.recordings.episodes import EpisodeSet
-from agents.recordings.options import ReadOptions
+from agents.recordings.options import ANY_FORMAT, ReadOptions
 from agents.recordings.reading.locate import tables_in
 from agents.recordings.splits import centre_of
 
@@ -57,7 +57,8 @@ READERS: tuple[ModuleType, ...] = (
 )
 """The formats, in the order tried; installed packages bring more by entry points `wormwheel.recordings`. A reader is a
 module with `EXPECTS` (a line on what its paths look like), `recognises(path) -> bool` and
-`read(path, options) -> EpisodeSet`."""
+`read(path, options) -> EpisodeSet`; one with `TAKES` (the names of the options that mean something to it, besides
+`options.ANY_FORMAT`) has those said that mean nothing to it."""
 
 
 def load_episodes(
@@ -143,6 +144,11 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
     if len(episodes) == 0:
         reasons = "; ".join(episodes.warnings) or "it is empty"
         raise ValueError(f"{path} has no usable record: {reasons}. Record some driving or give another path.")
+    takes = getattr(reader, "TAKES", None)
+    if takes is not None and (idle := [name for name in options.given if name not in takes | ANY_FORMAT]):
+        named = " and ".join("--" + name.replace("_", "-") for name in idle)
+        notice = f"{named}: of no meaning for recordings of this format, and not used"
+        episodes = dataclasses.replace(episodes, notices=(*episodes.notices, notice))
     return _chosen(path, episodes, options)
 
 

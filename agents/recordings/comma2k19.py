@@ -31,6 +31,8 @@ from agents.recordings.reading.video import VideoFile
 
 EXPECTS = "comma2k19 (a segment with processed_log and global_pose, or a folder of such)"
 """What a path of this format looks like."""
+TAKES = frozenset({"max_gap_s", "full_lock_deg", "degrees", "straight", "positive"})
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
 USUAL_PERIOD_S = 0.05
 """The camera runs at 20 Hz."""
 LONGEST_SILENCE_S = 0.2
@@ -122,7 +124,7 @@ def _read_segment(segment: Path, options: ReadOptions, start_s: float, skipped: 
     if not filmed.all():
         skipped["frame that the film does not have"] += int((labelled & within & ~filmed).sum())
     episodes = []
-    for rows in cut_rows(np.flatnonzero(labelled & within & filmed), clock, options):
+    for rows in cut_rows(np.flatnonzero(labelled & within & filmed), clock):
         meta = {
             "source": str(segment.parent),
             "vehicle": "car",

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import EpisodeSet
-from agents.recordings.options import ReadOptions
+from agents.recordings.options import COLUMNS, ReadOptions
+from agents.recordings.options import STEERING as STEERING_OPTIONS
 from agents.recordings.reading.assemble import Records, picture_episodes
 from agents.recordings.reading.clock import arrange, since_first_s
+from agents.recordings.reading.columns import floats, speed_scale, unit_of
 from agents.recordings.reading.files import DamagedFile, number, parse_json
 from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.places import open_packed
@@ -37,6 +39,8 @@ EXPECTS = "a Donkeycar tub (a directory with manifest.json or record_*.json, or 
 """What a path of this format looks like."""
 USUAL_PERIOD_S = 0.05
 """Donkeycar's loop runs at 20 Hz unless set otherwise."""
+TAKES = STEERING_OPTIONS | COLUMNS | {"max_gap_s", "all_catalogs"}
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
 STEERING = ("user/angle", "user/steering", "steering", "angle", "user/steering_angle")
 """Names that the steering has had; the first that a record has counts."""
 PICTURE = ("cam/image_array", "cam/image", "image_array", "image", "cam/image_array_a")
@@ -94,6 +98,7 @@ def _read(
     names: list[str] = []
     angles: list[float] = []
     more: dict[str, list[float]] = {}
+    told: dict[str, list[Any]] = {name: [] for name in (options.time_column, options.speed_column) if name is not None}
     numbers: list[int] = []
     stamps_ms: list[float] = []
     sessions: list[str] = []
@@ -124,11 +129,17 @@ def _read(
         numbers.append(index)
         stamps_ms.append(_stamp_ms(record))
         sessions.append(str(record.get("_session_id")))
+        for field, cells in told.items():
+            cells.append(record.get(field))
     if not names:
         for what, times in lacking.items():
             if times:
                 raise ValueError(_lacks(path, what, wanted[what], fields))
         return EpisodeSet((), dict(skipped), tuple(notices))
+    for field, cells in told.items():
+        if all(cell is None for cell in cells):
+            present = ", ".join(repr(one[:60]) for one, _ in fields.most_common(12))
+            raise ValueError(f"{path}: no record has the field {field!r}; fields present: {present}.")
     raw = np.asarray(angles)
     steering_left = steering_fractions(raw, options, skipped, notices, name=path, usual_side="right")
     usable = np.flatnonzero(np.isfinite(steering_left))
@@ -137,7 +148,7 @@ def _read(
     files = [pictures / PurePosixPath(names[row].replace("\\", "/")).name for row in usable]
     order, clock = arrange(
         files,
-        since_first_s(stamps_ms)[usable],
+        _stamps_s(told, options, stamps_ms, notices)[usable],
         np.asarray(numbers, np.int64)[usable],
         [sessions[row] for row in usable],
         USUAL_PERIOD_S,
@@ -147,9 +158,12 @@ def _read(
     )
     rows = usable[order]
     extras = {name: _column(values, len(names))[rows] for name, values in more.items()}
+    if options.speed_column is not None:
+        scale = speed_scale(unit_of(options.speed_column))
+        extras["speed_mps"] = (scale * floats(told[options.speed_column])[rows]).astype(np.float32)
     records = Records([files[row] for row in order], steering_left[rows], extras, store, as_stored=True)
     meta = {"source": str(path), "vehicle": "donkeycar", "renderer": "camera"}
-    episodes = picture_episodes(records, clock, meta, options, skipped, notices)
+    episodes = picture_episodes(records, clock, meta, skipped, notices)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
@@ -286,6 +300,16 @@ def _whole(value: Any) -> int | None:
     """Return a running number, also where another program made a float or a text of it; None for anything else."""
     found = number(value)
     return int(found) if math.isfinite(found) and found == int(found) and 0 <= found < _TOO_LARGE else None
+
+
+def _stamps_s(
+    told: dict[str, list[Any]], options: ReadOptions, stamps_ms: list[float], notices: list[str]
+) -> NDArray[np.float64]:
+    """Return the records' clock: of the field that is named, else of those that the format has; NaN where it lacks."""
+    if options.time_column is None:
+        return since_first_s(stamps_ms)
+    cells = ["" if cell is None else str(cell) for cell in told[options.time_column]]
+    return read_stamps(cells, unit_of(options.time_column), None, notices).since_first_s
 
 
 def _stamp_ms(record: dict[str, Any]) -> float:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet, FrameSource
 from agents.recordings.native import PickedFrames
-from agents.recordings.options import ReadOptions
+from agents.recordings.options import COLUMNS, STEERING, ReadOptions
 from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
-from agents.recordings.reading.columns import unit_of
+from agents.recordings.reading.columns import speed_scale, unit_of
 from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_json
 from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.line import Line
@@ -38,6 +38,8 @@ from agents.recordings.reading.video import VideoFile
 
 EXPECTS = "a LeRobot data set, version 3.0 or 2.1 (a directory with meta/info.json)"
 """What a path of this format looks like."""
+TAKES = STEERING | COLUMNS | {"max_gap_s"}
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
 OWN_META = "meta/wormwheel.json"
 """Where `convert` keeps what the format has no place for."""
 
@@ -63,6 +65,7 @@ class _Layout:
     steering: tuple[str, int]
     time: str | None
     extras: Mapping[str, str]
+    speed: str | None
 
 
 def recognises(path: Path) -> bool:
@@ -172,6 +175,7 @@ def _layout(path: Path, options: ReadOptions) -> _Layout:
             and name != "time_s"
             and str(feature.get("dtype")).startswith(("float", "int", "bool"))
         },
+        None if options.speed_column is None else _feature(path, features, options.speed_column),
     )
 
 
@@ -218,9 +222,13 @@ def _steering(path: Path, features: Mapping[str, Any], options: ReadOptions) -> 
 def _time(path: Path, features: Mapping[str, Any], options: ReadOptions) -> str | None:
     if options.time_column is None:
         return "time_s" if "time_s" in features else None
-    if options.time_column not in features:
-        raise ValueError(f"{path} has no feature {options.time_column!r}; it has: {', '.join(features)}.")
-    return options.time_column
+    return _feature(path, features, options.time_column)
+
+
+def _feature(path: Path, features: Mapping[str, Any], name: str) -> str:
+    if name not in features:
+        raise ValueError(f"{path} has no feature {name!r}; it has: {', '.join(features)}.")
+    return name
 
 
 def _columns(file: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
@@ -317,8 +325,11 @@ def _episode(
         period_s = clock.period_s  # of the time stamps, which may be another than the film's
     extras = {short: columns[long] for long, short in layout.extras.items() if long in columns and long != name}
     start_s = line.begin(known)
+    if layout.speed is not None and layout.speed in columns:
+        scale = speed_scale(unit_of(layout.speed))
+        extras["speed_mps"] = (scale * columns[layout.speed].reshape(len(columns[layout.speed]))).astype(np.float32)
     episodes = []
-    for kept in cut_rows(np.flatnonzero(np.isfinite(steering)), clock, options):
+    for kept in cut_rows(np.flatnonzero(np.isfinite(steering)), clock):
         about = EpisodeMeta(
             source=str(layout.root),
             nominal_period_s=period_s,

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.native import PickedFrames
-from agents.recordings.options import ReadOptions
+from agents.recordings.options import COLUMNS, STEERING, ReadOptions
 from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
+from agents.recordings.reading.columns import speed_scale, unit_of
 from agents.recordings.reading.files import DamagedFile, check_fetched, number, one_line
 from agents.recordings.reading.labels import steering_fractions
 from agents.recordings.reading.line import Line
@@ -31,6 +32,8 @@ from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 
 EXPECTS = "a Minari data set (a directory with data/main_data.hdf5, or that file)"
 """What a path of this format looks like."""
+TAKES = STEERING | COLUMNS | {"max_gap_s"}
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
 USUAL_PERIOD_S = 0.05
 """Where nothing tells the time between frames."""
 
@@ -143,6 +146,8 @@ def _episode(
     )
     period_s = options.period_s or (known.nominal_period_s if known is not None else USUAL_PERIOD_S)
     timed = options.time_column is not None or "time_s" in infos
+    if options.time_column is not None and options.time_column not in infos:
+        raise _NotTold(f"{path} has no {options.time_column!r} among its infos; it has: {', '.join(infos) or 'none'}.")
     if timed:
         stamps_s = np.asarray(_small(infos[options.time_column or "time_s"])[:steps], np.float64).reshape(-1)
     elif isinstance(group["observations"], h5().Group) and "elapsed" in group["observations"]:
@@ -165,8 +170,14 @@ def _episode(
         if key != "time_s" and hasattr(infos[key], "dtype") and infos[key].dtype.kind in "fiub"
     }
     start_s = line.begin(known)
+    if options.speed_column is not None:
+        if options.speed_column not in extras:
+            known_names = ", ".join(extras) or "none"
+            raise _NotTold(f"{path} has no numbers {options.speed_column!r} among its infos; it has: {known_names}.")
+        speed = np.asarray(extras[options.speed_column], np.float64).reshape(steps)
+        extras["speed_mps"] = (speed_scale(unit_of(options.speed_column)) * speed).astype(np.float32)
     episodes = []
-    for rows in cut_rows(np.flatnonzero(np.isfinite(steering)), clock, options):
+    for rows in cut_rows(np.flatnonzero(np.isfinite(steering)), clock):
         meta = EpisodeMeta(
             source=str(path),
             nominal_period_s=period_s,

@@ -33,6 +33,9 @@ VERSION = 1
 EXPECTS = "a data set of this project (a directory with dataset.json)"
 """What a path of this format looks like."""
 
+TAKES = frozenset({"positive"})
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
+
 _EPISODE = re.compile(r"episode_(\d{6,})")
 
 
@@ -72,7 +75,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
 
     Args:
         path: Its directory.
-        options: Nothing in them concerns this format; the nominal period is changed by the caller.
+        options: Rate, and the side to which positive steering goes.
 
     Returns:
         The episodes in the order of their numbers. Steps with damaged labels and episodes with damaged files are
@@ -89,7 +92,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     first_directory: Path | None = None
     for directory in episode_directories(path):
         try:
-            episode = _read_episode(directory, str(path), line, skipped)
+            episode = _read_episode(directory, str(path), line, options, skipped)
         except (
             Exception
         ) as error:  # NumPy's header parser lets almost anything out: TokenError, SyntaxError, MemoryError.
@@ -158,7 +161,9 @@ class PickedFrames:
         return frames[wanted - wanted[0]], good[wanted - wanted[0]]
 
 
-def _read_episode(directory: Path, source: str, line: Line, skipped: Counter[str]) -> Episode | None:
+def _read_episode(
+    directory: Path, source: str, line: Line, options: ReadOptions, skipped: Counter[str]
+) -> Episode | None:
     """Read one episode; None when no step is left after the damaged ones are dropped."""
     arrays: dict[str, NDArray[Any]] = {
         file.stem: load_array(file) for file in directory.glob("*.npy") if file.name != "frames.npy"
@@ -188,15 +193,17 @@ def _read_episode(directory: Path, source: str, line: Line, skipped: Counter[str
     if len(keep) < steps:
         frames = PickedFrames(raw, keep)
     stored = EpisodeMeta.from_json(read_json(directory / "meta.json"))
+    kept_s = time_s[keep] if options.nominal_rate is None else keep / options.nominal_rate
     meta = dataclasses.replace(
         stored,
         source=source,
+        nominal_period_s=options.period_s or stored.nominal_period_s,
         height=raw.shape[1],
         width=raw.shape[2],
         start_s=line.begin(stored),
         extra={**stored.extra, "recorded_from": stored.source},
     )
     extras = {name: values[keep] for name, values in arrays.items()}
-    episode = Episode(steering[keep], time_s[keep], meta, frames, extras=extras)
+    episode = Episode(options.side("left") * steering[keep] + np.float32(0), kept_s, meta, frames, extras=extras)
     line.end(stored, meta.start_s, meta.start_s + episode.duration_s)
     return episode

@@ -9,6 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+ANY_FORMAT = frozenset({"nominal_period_s", "nominal_rate", "from_s", "to_s", "episodes"})
+"""Options that concern recordings of every format."""
+STEERING = frozenset({"degrees", "steering_unit", "straight", "positive"})
+"""Options on what numbers of steering mean."""
+COLUMNS = frozenset({"steering_column", "frame_column", "time_column", "speed_column"})
+"""Options that name a column, field or feature."""
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Period = Annotated[float, Field(ge=1e-4, le=3600)]
@@ -72,6 +78,13 @@ class ReadOptions:
         """Check what concerns more than one field."""
         if self.to_s is not None and self.to_s <= self.from_s:
             raise ValueError(f"to_s must be later than from_s = {self.from_s:g}, got {self.to_s:g}.")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that are not at their default."""
+        plain = ReadOptions()
+        names = (item.name for item in dataclasses.fields(self))
+        return tuple(name for name in names if getattr(self, name) != getattr(plain, name))
 
     def replaced(self, **changes: Any) -> ReadOptions:
         """Return the options with other values, checked."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames
-from agents.recordings.options import ReadOptions
+from agents.recordings.options import COLUMNS, STEERING, ReadOptions
 from agents.recordings.reading.assemble import Records, cut_rows, make_episode, picture_episodes
 from agents.recordings.reading.cameras import looking_ahead
 from agents.recordings.reading.clock import arrange, read_clock
@@ -57,6 +57,8 @@ from agents.recordings.reading.video import VideoFile
 
 EXPECTS = "a table (.csv or .parquet) beside pictures (also as .zip or .tar.gz) or a video, or a video with --table"
 """What a path of this format looks like."""
+TAKES = STEERING | COLUMNS | {"max_gap_s", "full_lock_deg", "table", "offset_s"}
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
 USUAL_PERIOD_S = 0.05
 """Where neither the table nor the video tells the time."""
 LONGEST_SILENCE_S = 0.5
@@ -198,6 +200,8 @@ def _with_pictures(
     notices: list[str],
 ) -> EpisodeSet:
     """Read rows that name a picture each, or whose pictures were found already."""
+    if options.offset_s:
+        raise ValueError(f"{path}: --offset-s is between a table's clock and a video's, and rows name pictures here.")
     named = np.arange(len(table.rows))
     if found.files is None:
         cells = table.column(columns.places["centre"])
@@ -231,7 +235,7 @@ def _with_pictures(
     chosen = usable[order]
     records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), found.store)
     meta = {"source": str(path), "renderer": "camera", "extra": {"format": "table"}}
-    episodes = picture_episodes(records, clock, meta, options, skipped, notices)
+    episodes = picture_episodes(records, clock, meta, skipped, notices)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
 
 
@@ -262,7 +266,8 @@ def _with_video(
         frame_s = np.zeros(0)
     if options.nominal_rate is not None or len(frame_s) == 0:
         count = len(frame_s) or _count(video)
-        frame_s = np.arange(count, dtype=np.float64) * (options.period_s or USUAL_PERIOD_S)
+        laid_s = options.period_s or USUAL_PERIOD_S if options.nominal_rate is None else 1 / options.nominal_rate
+        frame_s = np.arange(count, dtype=np.float64) * laid_s
     usable = np.flatnonzero(np.isfinite(steering))
     lasts_s = float(frame_s[-1]) if len(frame_s) else 0.0
     numbers = _counted(table, columns, len(frame_s), lasts_s, video_path, options, notices)
@@ -298,7 +303,7 @@ def _with_video(
     size = (video.height, video.width)
     episodes = [
         make_episode(values, extras, clock, rows, size, PickedFrames(video, source[rows]), meta)
-        for rows in cut_rows(np.arange(len(source)), clock, options)
+        for rows in cut_rows(np.arange(len(source)), clock)
     ]
     return EpisodeSet(tuple(episodes), clean, tuple(notices))
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeSet
-from agents.recordings.options import ReadOptions
+from agents.recordings.options import COLUMNS, STEERING, ReadOptions
 from agents.recordings.reading.assemble import Records, picture_episodes
 from agents.recordings.reading.cameras import looking_ahead
 from agents.recordings.reading.clock import Clock, arrange, since_first_s
@@ -41,6 +41,8 @@ from agents.recordings.reading.units import find_unit
 
 EXPECTS = "a Udacity log (a directory with driving_log.csv and IMG, or the .csv itself, or both as .zip or .tar.gz)"
 """What a path of this format looks like."""
+TAKES = STEERING | COLUMNS | {"max_gap_s", "side_cameras", "side_camera_correction"}
+"""Options that mean something in this format; see `agents.recordings.READERS`."""
 USUAL_PERIOD_S = 1 / 15
 """The simulator records close to 15 frames a second."""
 FULL_LOCK_DEG = 25.0
@@ -154,7 +156,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         missing: Counter[str] = Counter()
         pictures = [places.find(rows[row][columns.places[meaning]]) for row in chosen]
         records = Records(pictures, np.clip(steering[chosen] + shift, -1, 1), extras, store)
-        episodes += _camera(records, clock, str(path), camera, options, missing, notices if camera == "centre" else [])
+        episodes += _camera(records, clock, str(path), camera, missing, notices if camera == "centre" else [])
         if camera == "centre":
             skipped += missing
         elif missing:
@@ -196,13 +198,12 @@ def _camera(
     clock: Clock,
     source: str,
     camera: str,
-    options: ReadOptions,
     skipped: Counter[str],
     notices: list[str],
 ) -> list[Episode]:
     """Assemble the episodes of one camera."""
     meta = {"source": source, "vehicle": "udacity", "renderer": "camera", "extra": {"camera": camera}}
-    return picture_episodes(records, clock, meta, options, skipped, notices)
+    return picture_episodes(records, clock, meta, skipped, notices)
 
 
 def _extras(table: Table, columns: Columns, chosen: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

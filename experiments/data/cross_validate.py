@@ -147,9 +147,9 @@ def run(options: CrossValidateOptions) -> Path:
         frames, why = crop_by_view(episodes, options.frames)
         fit = choose_preprocessing(episodes.frame_size, frames)
     say(f"frames lose {fit.crop_top} rows at the top and {fit.crop_bottom} at the bottom{why}")
+    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit, start)
     for rest, held in cut_into_blocks(episodes, options.blocks, options.gap_s):
         check_apart(rest, held)
-    extras = learning_extras(options.learning, options.init_head_from, options.rig, episodes, fit, start)
     with open_run(out, VERB, options, options.resume, RESULTS, fingerprint(episodes)) as directory:
         fitted = fit_frames(episodes, fit, out / "frames")
         car = car_of_episodes(episodes)

@@ -312,7 +312,7 @@ def check_motion(motion: Motion) -> list[Finding]:
                 f"{1000 * latest_s:.0f} ms)"
             )
             figures["shift_frames"] = shift_of(lag, motion)
-            do = f"shift the labels: fix does so by {abs(figures['shift_frames'])} frames; for a table, --offset-s"
+            do = f"shift the labels: fix does so by {abs(figures['shift_frames'])} frames; beside a video, --offset-s"
             findings.append(Finding("lag", True, what, do, figures))
         if motion.by_pictures and abs(facts["offset"]) > MOST_OFFSET:
             what = f"steering is {facts['offset']:+.2f} where the car goes straight"

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import Episode, EpisodeMeta, FrameSource
-from agents.recordings.options import ReadOptions
 from agents.recordings.reading.clock import Clock
 from agents.recordings.reading.pictures import BadPicture, PictureFiles, bits_used, check_picture
 from agents.recordings.reading.store import Folder, Store
@@ -46,7 +45,6 @@ def picture_episodes(
     records: Records,
     clock: Clock,
     meta: Mapping[str, Any],
-    options: ReadOptions,
     skipped: Counter[str],
     notices: list[str],
 ) -> list[Episode]:
@@ -56,7 +54,6 @@ def picture_episodes(
         records: `[T]` labelled pictures.
         clock: Their time line.
         meta: Fields of `EpisodeMeta` besides size, period and start.
-        options: Longest gap.
         skipped: Counts of records left out; bad pictures are added.
         notices: What was decided is said here.
 
@@ -71,7 +68,7 @@ def picture_episodes(
         return []
     bits = _depth(records, keep, notices)
     episodes = []
-    for rows in cut_rows(keep, clock, options):
+    for rows in cut_rows(keep, clock):
         paths = [records.pictures[row] for row in rows]
         store = None if isinstance(records.store, Folder) else records.store
         source = PictureFiles(paths, *size, store, records.as_stored, bits)
@@ -91,11 +88,11 @@ def _depth(records: Records, keep: NDArray[np.int64], notices: list[str]) -> int
     return bits
 
 
-def cut_rows(keep: NDArray[np.int64], clock: Clock, options: ReadOptions) -> list[NDArray[np.int64]]:
+def cut_rows(keep: NDArray[np.int64], clock: Clock) -> list[NDArray[np.int64]]:
     """Cut the rows that are kept wherever one does not follow from the one before."""
     if len(keep) == 0:
         return []
-    cuts = (np.diff(clock.segment[keep]) > 0) | (np.diff(clock.time_s[keep]) > options.max_gap_s)
+    cuts = (np.diff(clock.segment[keep]) > 0) | (np.diff(clock.time_s[keep]) > clock.longest_s)
     return np.split(keep, np.flatnonzero(cuts) + 1)
 
 

@@ -40,6 +40,8 @@ class Clock:
     """Nominal period, seconds."""
     notice: str | None = None
     """What to tell a person, when the stamps were not used."""
+    longest_s: float = 1.0
+    """A longer step between frames is a gap, seconds."""
 
 
 def since_first_s(stamps_ms: Sequence[float]) -> NDArray[np.float64]:
@@ -202,7 +204,10 @@ def read_clock(
         period_s = options.period_s or median_s
         time_s = stamps_s
     step_s = np.diff(time_s)
-    cuts = breaks[1:] | (step_s <= 0) | (step_s > options.max_gap_s)
+    # Frames that were laid out farther apart than the longest gap still follow from one another.
+    laid_s = 0.0 if time_s is stamps_s else period_s if options.nominal_rate is None else 1 / options.nominal_rate
+    longest_s = max(options.max_gap_s, 1.5 * laid_s)
+    cuts = breaks[1:] | (step_s <= 0) | (step_s > longest_s)
     segment = np.concatenate([[0], np.cumsum(cuts)])
     line_s = np.concatenate([[0.0], np.cumsum(np.where(cuts, period_s, step_s))])
-    return Clock(time_s, segment, line_s, period_s, notice)
+    return Clock(time_s, segment, line_s, period_s, notice, longest_s)

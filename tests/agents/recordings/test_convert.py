@@ -427,3 +427,17 @@ def test_side_cameras_stay_beside_the_centre_on_the_time_line(tmp_path, to):
                 {round(e.meta.start_s + t - e.time_s[0], 4) for e in part for t in e.time_s} for part in (held, rest)
             )
             assert held_s and not held_s & trained_s
+
+
+@pytest.mark.parametrize(("to", "field"), [("lerobot", "observation.wheel_kmh"), ("minari", "wheel_kmh")])
+def test_the_speed_is_taken_from_what_is_named(tmp_path, to, field):
+    with EpisodeWriter(tmp_path / "set").episode(EpisodeMeta("a")) as recording:
+        for step in range(6):
+            recording.append(np.full((16, 24, 3), 9 * step, np.uint8), 0.1, 0.05 * step, wheel_kmh=3.6 * step)
+    convert(load_episodes(tmp_path / "set"), tmp_path / "out", to)
+    found = load_episodes(tmp_path / "out", speed_column=field)[0].extras["speed_mps"]
+    np.testing.assert_allclose(found, np.arange(6), rtol=1e-6)
+    for option in ({"speed_column": "pace"}, {"time_column": "pace"}):
+        with pytest.raises(ValueError, match="has no .*'pace'.*it has: .*wheel_kmh") as error:
+            load_episodes(tmp_path / "out", **option)
+        one_line(error)

@@ -303,6 +303,23 @@ def test_a_stated_rate_overrules_a_clock_that_lies(tmp_path):
     assert episodes.nominal_period_s == pytest.approx(0.1)
 
 
+def test_fields_of_time_and_speed_are_taken_where_they_are_named(tmp_path):
+    records = make_tub(tmp_path)
+    for record in records:
+        record["sensor/clock_us"] = 70_000 * record["_index"]
+        record["gps/speed_kmh"] = 3.6 * record["_index"]
+    write_catalog(tmp_path, records)
+    episodes = load_episodes(tmp_path, time_column="sensor/clock_us", speed_column="gps/speed_kmh")
+    np.testing.assert_allclose(episodes[0].time_s, 0.07 * np.arange(6))
+    np.testing.assert_allclose(episodes[0].extras["speed_mps"], np.arange(6), rtol=1e-6)
+    for option in ({"time_column": "clock"}, {"speed_column": "clock"}):
+        with pytest.raises(
+            ValueError, match="no record has the field 'clock'; fields present: .*'user/angle'"
+        ) as error:
+            load_episodes(tmp_path, **option)
+        one_line(error)
+
+
 @pytest.mark.parametrize(
     "content", ["", "not json\n\n", '{"paths": "catalog_0.catalog"}', '{"paths": [3]}', "[]\n[]\n{}\n{}\n{"]
 )

@@ -262,3 +262,37 @@ def test_a_format_of_others_that_does_not_import_is_told_and_left_out(monkeypatc
     assert recordings._of_others() == [good]
     assert "broken (theirs:reader) is left out: ZeroDivisionError" in caplog.text
     assert "empty (theirs:reader) is left out: it has no EXPECTS, recognises, read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "named"),
+    [
+        ("native", {"degrees": 25.0, "max_gap_s": 0.5}, "--max-gap-s and --degrees"),
+        ("donkeycar", {"side_cameras": True, "positive": "left"}, "--side-cameras"),
+        ("udacity", {"all_catalogs": True, "side_cameras": True}, "--all-catalogs"),
+        ("udacity", {"from_s": 0.1, "nominal_rate": 20.0, "steering_column": "4"}, None),
+    ],
+)
+def test_options_that_mean_nothing_in_a_format_are_said(tmp_path, name, options, named):
+    MAKERS[name](tmp_path / "data")
+    said = [line for line in load_episodes(tmp_path / "data", **options).warnings if "of no meaning" in line]
+    assert [line.removeprefix(f"{tmp_path / 'data'}: ") for line in said] == (
+        [] if named is None else [f"{named}: of no meaning for recordings of this format, and not used"]
+    )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_rate_and_side_are_taken_in_every_format(tmp_path, name):
+    """`data check` advises both, whatever the format."""
+    MAKERS[name](tmp_path / "data")
+    plain, told = load_episodes(tmp_path / "data", positive="left"), None
+    for rate in (8.0, 0.25):  # a frame in four seconds is not a gap where that is what is said
+        told = load_episodes(tmp_path / "data", positive="right", nominal_rate=rate)
+        assert [len(one) for one in told] == [len(one) for one in plain]
+        assert told.nominal_period_s == 1 / rate
+        for one in told:
+            np.testing.assert_allclose(np.diff(one.time_s), 1 / rate)
+            np.testing.assert_array_equal(one.elapsed(), 1.0)
+        assert told.duration_s == pytest.approx(told.frame_count / rate)
+    for one, other in zip(plain, told, strict=True):
+        np.testing.assert_array_equal(one.steering, -other.steering)

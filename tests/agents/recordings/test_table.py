@@ -54,6 +54,23 @@ def test_a_video_and_a_table_with_offset_and_degrees(tmp_path):
     assert turned.warnings == []
 
 
+def test_an_offset_between_clocks_is_refused_where_there_is_one_clock(tmp_path):
+    for index in range(6):
+        save(tmp_path / "img" / f"{index}.png", picture(level=index))
+    write(tmp_path / "log.csv", "image,steering,time", [f"img/{i}.png,{i / 10},{i / 20}" for i in range(6)])
+    with pytest.raises(ValueError, match="--offset-s is between a table's clock and a video's") as error:
+        load_episodes(tmp_path / "log.csv", offset_s=0.1)
+    one_line(error)
+
+
+def test_a_rate_lays_a_video_out_whatever_elapsed_time_is_counted_in(tmp_path):
+    make_film(tmp_path / "drive.mp4")
+    write(tmp_path / "drive.csv", "frame,steering", [f"{i},{STEERING[i]}" for i in range(COUNT)])
+    episode = load_episodes(tmp_path / "drive.mp4", positive="left", nominal_rate=10.0, nominal_period_s=0.05)[0]
+    np.testing.assert_allclose(np.diff(episode.time_s), 0.1)
+    np.testing.assert_allclose(episode.elapsed()[1:], 2.0)
+
+
 def test_frames_without_a_row_near_them_have_no_label(tmp_path):
     make_film(tmp_path / "drive.mp4")
     write(tmp_path / "drive.csv", "time,steering", [f"{i / 20},{STEERING[i]}" for i in range(20)])
