@@ -22,6 +22,7 @@ from agents.driving.record import with_vehicle
 from agents.imitation.adapt import Adaptation, AdaptConfig, Update
 from agents.imitation.shift import Shift
 from agents.recordings import load_episodes
+from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import new_checkpoint
 from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -46,6 +47,8 @@ class AdaptOptions:
     """Directory of the driver, or of its run."""
     replay: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Recordings from before, replayed against forgetting: what the driver learnt from, at its own frame size."""
+    recording: ReadOptions = ReadOptions()
+    """How these recordings are read."""
     shift: Annotated[Shift, arg(name="")] = Shift()
     """What has changed in the world."""
     adapting: Annotated[AdaptConfig, arg(name="")] = AdaptConfig()
@@ -71,7 +74,7 @@ def run(options: AdaptOptions) -> Path:
     check_json(options.json)
     source = find_policy(options.policy)
     policy = load_policy(source)
-    old = load_episodes(options.replay, to_test_on=True)
+    old = load_episodes(options.replay, options=options.recording, to_test_on=True)
     old = replace(old, episodes=old.episodes[:REPLAYED])
     world = with_vehicle(with_tracks(options.world))
     world = replace(world, period_s=policy.config.nominal_period_s)

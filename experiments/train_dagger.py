@@ -11,6 +11,7 @@ kilometre, round by round, are in results.json; `policy/` is that of the last ro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,11 @@ import torch
 from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
+from agents.driving.car import car_of_episodes
 from agents.driving.driver import PolicyDriver
 from agents.driving.expert import Expert, ExpertConfig
 from agents.driving.record import with_vehicle
-from agents.driving.recorded_world import RigOptions, World, recorded_world
+from agents.driving.recorded_world import RecordedWorld, RigOptions, World, episodes_of, recorded_world
 from agents.imitation.dagger import (
     DaggerConfig,
     MixedDriver,
@@ -43,7 +45,7 @@ from agents.runs.reading import damaged, read_object
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.options import check_resume, parse_core_options
-from experiments.training_sets import FrameOptions, choose_preprocessing, fit_frames
+from experiments.training_sets import FrameOptions, choose_preprocessing, crop_by_view, fit_frames
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -115,12 +117,16 @@ def run(options: TrainDaggerOptions) -> Path:
     if options.resume:
         check_resume(out, options, FREE)
     frames = Preprocessing(world.height, world.width, height=world.height, width=world.width)
-    if options.env == "Recorded":
-        frames = choose_preprocessing((world.height, world.width), options.fit)
+    if isinstance(world, RecordedWorld):
+        fit, why = crop_by_view(episodes_of(world), options.fit)
+        if why:
+            say(f"--fit.crop-top {fit.crop_top} --fit.crop-bottom {fit.crop_bottom} is taken{why}")
+        frames = choose_preprocessing((world.height, world.width), fit)
     config = PolicyConfig(
         core=options.core, core_options=core_options, preprocessing=frames, nominal_period_s=world.period_s
     )
-    with open_run(out, VERB, options, options.resume, KEPT) as directory:
+    code = world.code if isinstance(world, RecordedWorld) else None
+    with open_run(out, VERB, options, options.resume, KEPT, code) as directory:
         directory.begin()
         return _run_in(directory, options, world, config)
 
@@ -201,6 +207,7 @@ def _collect(out: Path, options: TrainDaggerOptions, world: World, policy: Drivi
 def _learn(place: Path, options: TrainDaggerOptions, config: PolicyConfig, out: Path) -> ImitationResult:
     """Learn from all data so far, from fresh weights: what a round begins with does not colour the next."""
     episodes = fit_frames(load_episodes(data_of(out)), config.preprocessing, place / "frames")
+    config = replace(config, car=car_of_episodes(episodes))
     training, validation = split_by_episode(episodes, VALIDATION, options.dagger.seed)
     run_directory = RunDirectory(place, VERB, options, resume=True)
     resume = options.resume and newest_whole(run_directory.last) is not None

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tyro.conf import arg
 
 from agents.driving.car import car_of_world
-from agents.driving.recorded_world import RigOptions, World, recorded_world
+from agents.driving.recorded_world import RecordedWorld, RigOptions, World, recorded_world
 from agents.ppo.actor_critic import ActorCritic, ActorCriticConfig, config_for
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.config import PPOConfig
@@ -29,6 +29,7 @@ from agents.ppo.envs import make_world
 from agents.ppo.evaluate import EVALUATION_SEED, MiddleAction, evaluate, mean_reward
 from agents.ppo.presets import preset_for
 from agents.ppo.replay import make_vector_env
+from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import newest_whole
 from agents.runs.device import check_device
 from agents.runs.directory import RunDirectory, check_directory, open_run, to_json
@@ -97,6 +98,8 @@ class TrainPPOOptions:
     """With --env Recorded: recordings to drive along."""
     rig: RigOptions = RigOptions()
     """With --env Recorded: camera and car of the recordings."""
+    reading: ReadOptions = ReadOptions()
+    """With --env Recorded: how they are read."""
     core: str = "ltc"
     """Recurrent core; `wormwheel info cores` lists them."""
     core_options: tuple[str, ...] = ()
@@ -226,7 +229,8 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
             "--imitator-kl-coef holds a policy near the driver that it starts from: give --init-from, or leave it out."
         )
     driver = _driver(options)
-    make_env = _env_maker(options, _world(options))
+    world = _world(options)
+    make_env = _env_maker(options, world)
     parts = _parts(options, driver, car_of_world(make_env))
     check_learnable(make_env, parts, driver)
     if options.workers > options.envs:
@@ -240,7 +244,8 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
     check_directory(out, VERB, options.resume)
     if options.resume:
         check_resume(out, options, FREE)
-    with open_run(out, VERB, options, options.resume) as directory:
+    code = world.code if isinstance(world, RecordedWorld) else None
+    with open_run(out, VERB, options, options.resume, fingerprint=code) as directory:
         say(f"everything goes to {out}")
         with mirrored(directory, options.wandb, options):
             model = _train(options, parts, driver, make_env, directory, on_point)
@@ -317,7 +322,7 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
 def _world(options: TrainPPOOptions) -> World:
     """Return where the driver learns."""
     if options.env == RECORDED:
-        return recorded_world(options.data, options.rig, note=say, episode_s=options.world.episode_s)
+        return recorded_world(options.data, options.rig, options.reading, say, episode_s=options.world.episode_s)
     return options.world
 
 

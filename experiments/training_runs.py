@@ -15,7 +15,7 @@ from typing import Any
 from agents.driving.metrics import Estimate
 from agents.runs.directory import RunDirectory, check_directory, open_run, to_json
 from agents.runs.reading import read_object
-from experiments.console import say
+from experiments.console import say, write_results
 from experiments.options import check_resume
 
 OnPoint = Callable[[int, float], None]
@@ -111,6 +111,8 @@ def run_seeds(
                 if place.exists():  # A run that was refused has left nothing, one that failed later has.
                     directory.begin()
             code = max(code, ended if isinstance(ended, int) else 0)
+    runs = {str(seed): read_object(out / f"seed-{seed}" / "results.json").get("figures") for seed in options.seeds}
+    write_results(options.json, verb, options, {"directory": str(out), "runs": runs})
     say(f"all runs of this driver: {out}")
     return code or out
 

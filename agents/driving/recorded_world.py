@@ -217,6 +217,11 @@ def make_world_env(world: World) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(RECORDED, footage=footage_of(world), config=config, disable_env_checker=True)
 
 
+def episodes_of(world: RecordedWorld) -> EpisodeSet:
+    """Return the recordings of a world; read once in a process."""
+    return _load(world.data, world.reading)
+
+
 def footage_of(world: RecordedWorld) -> tuple[Footage, ...]:
     """Return the recordings of a world as the env takes them; read once in a process."""
     return _footage(world.data, world.reading, world.rig)
@@ -264,11 +269,23 @@ def camera_of(episodes: EpisodeSet, rig: RigOptions) -> tuple[CameraParams, floa
     Args:
         episodes: with pictures, of one camera.
         rig: what is given of camera and car.
+
+    Raises:
+        ValueError: if they know of several cameras or cars.
     """  # noqa: D205
-    first, (fitted, words) = episodes[0], rig_from_frames(episodes, rig)
-    car = _car(first, rig_of(first, fitted))
-    camera = _camera(first, fitted, DEFAULT_HORIZON)
-    return camera, math.tan(car.steering_limit_rad) / car.wheelbase_m, words
+    fitted, words = rig_from_frames(episodes, rig)
+    cars = [_car(episode, rig_of(episode, fitted)) for episode in episodes]
+    found = {
+        (_camera(episode, fitted, DEFAULT_HORIZON), math.tan(car.steering_limit_rad) / car.wheelbase_m)
+        for episode, car in zip(episodes, cars, strict=True)
+    }
+    if len(found) > 1:
+        raise ValueError(
+            f"one camera and one car were expected, these recordings have {len(found)} different ones: take recordings "
+            "of one car, without --views.share for the others."
+        )
+    ((camera, curvature),) = found
+    return camera, curvature, words
 
 
 def rig_from_frames(episodes: EpisodeSet, rig: RigOptions) -> tuple[RigOptions, str]:

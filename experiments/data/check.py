@@ -15,7 +15,7 @@ from agents.recordings.options import ReadOptions
 from agents.runs.ours import check_ours
 from experiments.console import check_json, duration, say, screen, table, write_results
 from experiments.data.reading import load
-from experiments.data.step_picture import draw_step
+from experiments.data.step_picture import check_picture, draw_step
 from experiments.training_sets import SplitOptions, split
 
 FAULTS_FOUND = 1
@@ -46,6 +46,7 @@ def run(options: CheckOptions) -> int:
     """Examine; returns the exit code."""
     check_json(options.json)
     check_ours(options.picture)
+    check_picture(options.picture)
     episodes = load(options.path, options.reading)
     report = examine_split(episodes, options.split)
     rows = [
@@ -59,11 +60,15 @@ def run(options: CheckOptions) -> int:
         screen().print(f"{title}: nothing found.", markup=False, soft_wrap=True)
     for line in measured(report):
         screen().print(line, markup=False, soft_wrap=True)
-    if options.picture is not None and report.motion is not None:
-        draw_step(report.motion, options.picture, str(options.path))
-        say(f"picture: {options.picture}")
     figures = {"path": str(options.path), "findings": [f.to_json() for f in report.findings], "facts": report.facts}
     write_results(options.json, "data check", options, figures)
+    if options.picture is not None:
+        if report.motion is None:
+            raise ValueError(
+                f"{options.path} has no pictures and no yaw rate: there is nothing to compare steering with."
+            )
+        draw_step(report.motion, options.picture, str(options.path))
+        say(f"picture: {options.picture}")
     return FAULTS_FOUND if report.faults else 0
 
 

@@ -14,6 +14,16 @@ LONGEST_S = 30.0
 """Driving that is drawn, seconds: the stretch with most steering in it."""
 
 
+def check_picture(path: Path | None) -> None:
+    """Check before anything is measured that a picture can be written under a name.
+
+    Raises:
+        ValueError: if it does not end in .png.
+    """
+    if path is not None and path.suffix.lower() != ".png":
+        raise ValueError(f"the picture is written as PNG: give a name that ends in .png, got {str(path)!r}.")
+
+
 def draw_step(motion: Motion, path: Path, title: str) -> None:
     """Draw it.
 
@@ -26,8 +36,7 @@ def draw_step(motion: Motion, path: Path, title: str) -> None:
         ValueError: if the name does not end in .png, or nothing was measured.
         OSError: if it cannot be written.
     """
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"the picture is written as PNG: give a name that ends in .png, got {str(path)!r}.")
+    check_picture(path)
     if motion.frames == 0:
         raise ValueError("the recording is too short to be compared with its pictures.")
     from matplotlib.figure import Figure

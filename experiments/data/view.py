@@ -20,7 +20,7 @@ from agents.runs.ours import check_ours
 from envs.dashboard.canvas import text
 from experiments.console import check_json, progress, say, write_results
 from experiments.data.reading import load
-from experiments.data.step_picture import draw_step
+from experiments.data.step_picture import check_picture, draw_step
 from experiments.film.video import VideoWriter
 
 WIDTH = 640
@@ -62,6 +62,7 @@ def run(options: ViewOptions) -> Path:
     check_json(options.json)
     out = options.out or Path(f"{options.path.resolve().stem}.mp4")
     check_ours(out, options.step)
+    check_picture(options.step)
     episodes = load(options.path, options.reading)
     if any(episode.source is None for episode in episodes):
         raise ValueError(f"{options.path} has no pictures, only logs: there is nothing to show.")
@@ -82,10 +83,10 @@ def run(options: ViewOptions) -> Path:
             if left <= 0:
                 break
     say(f"film: {out}")
+    write_results(options.json, "data view", options, {"film": str(out), "frames": writer.frame_count})
     if options.step is not None:
         draw_step(measure_motion(episodes), options.step, str(options.path))
         say(f"picture: {options.step}")
-    write_results(options.json, "data view", options, {"film": str(out), "frames": writer.frame_count})
     return out
 
 

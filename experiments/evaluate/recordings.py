@@ -32,7 +32,8 @@ class RecordingOptions:
     data: tuple[Path, ...] = ()
     """Recordings to test on instead of driving: data sets, Donkeycar tubs, Udacity logs, ..."""
     last: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of each recording's time that counts, from its end, in (0, 1]; 0.2 is what training holds out."""
+    """Share of each recording's time that counts, from its end, in (0, 1]; 0.2 is what training holds out, but for
+    simulated sets of ten episodes or more, of which it draws whole ones."""
     nominal_period_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Time between frames of a recording whose time stamps are unusable, seconds."""
     recording: ReadOptions = ReadOptions()

@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from agents.recordings import load_episodes
+from agents.recordings.options import ReadOptions
 from agents.runs.directory import command
 from agents.runs.files import write_text
 from agents.runs.ours import check_ours
@@ -48,6 +49,8 @@ class ExplainOptions:
     """The policy: its directory, or a run directory that holds one."""
     data: tuple[Path, ...] = field(default_factory=tuple)
     """Recordings; the first episode is explained. Without any, the policy drives LaneKeeping."""
+    recording: ReadOptions = ReadOptions()
+    """How the recordings are read."""
     out: Path = Path("runs/explain")
     """Directory for `explain.html`, and of the films of --counterfactual."""
     seed: Annotated[int, Field(ge=0)] = 7
@@ -124,7 +127,7 @@ def run(options: ExplainOptions) -> None:
 def _drive(policy: DrivingPolicy, options: ExplainOptions) -> tuple[Watched, str]:
     """The drive to explain, and what it is in a few words."""
     if options.data:
-        episode = load_episodes(list(options.data), to_test_on=True)[0]
+        episode = load_episodes(list(options.data), options=options.recording, to_test_on=True)[0]
         fit = policy.config.preprocessing
         size = episode.frames(0, 1).shape[1:3]
         if size != (fit.source_height, fit.source_width):

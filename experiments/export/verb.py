@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 from agents.driving.driver import PolicyDriver
 from agents.driving.rollout import Step, rollout
 from agents.recordings import load_episodes
+from agents.recordings.options import ReadOptions
 from agents.runs.ours import check_ours
 from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -54,6 +55,8 @@ class ExportOptions:
     """Compute the conv head in int8; the circuit stays float. How far the steering moves is reported."""
     data: tuple[Path, ...] = field(default_factory=tuple)
     """Recordings from which --int8 takes its ranges; without any, the policy drives LaneKeeping for them."""
+    recording: ReadOptions = ReadOptions()
+    """How the recordings are read."""
     ros2: bool = False
     """Add the example of a ROS 2 node."""
     check_frames: Annotated[int, Field(gt=0, le=10_000_000)] = 1000
@@ -75,7 +78,7 @@ def run(options: ExportOptions) -> None:
     check_ours(*(options.out / name for name in FILES))
     check_place(options.out)
     out = options.out
-    frames = int8_frames(policy, options.data) if options.int8 else None
+    frames = int8_frames(policy, options.data, options.recording) if options.int8 else None
     say(f"exporting a policy with the core {policy.config.core}; the first export of a process takes some seconds")
     write_car(policy, out, options.numpy, frames, options.ros2, notes={"policy": path.resolve().parent.name})
     found = measure_parity(policy, out, options.check_frames)
@@ -99,7 +102,7 @@ def show(found: dict[str, Parity], int8: bool) -> None:
     table(f"{what}against the policy in torch over {frames:,} frames", columns, rows)
 
 
-def int8_frames(policy: DrivingPolicy, data: Sequence[Path]) -> NDArray[np.uint8]:
+def int8_frames(policy: DrivingPolicy, data: Sequence[Path], reading: ReadOptions | None = None) -> NDArray[np.uint8]:
     """Return uint8 `[n, h, w, 3]` frames as the head sees them, evenly from recordings or from a drive.
 
     Raises:
@@ -107,7 +110,7 @@ def int8_frames(policy: DrivingPolicy, data: Sequence[Path]) -> NDArray[np.uint8
     """
     fit = policy.config.preprocessing
     if data:
-        episodes = load_episodes(list(data))
+        episodes = load_episodes(list(data), options=reading)
         share = max(1, len(episodes))
         taken = []
         for episode in episodes:

@@ -22,6 +22,7 @@ from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.fit import CameraFit, fit_camera
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.options import ReadOptions
 from experiments.console import check_json, progress, say, table, write_results
 from experiments.policy_paths import name_drivers
 from policies.car import CarInfo
@@ -35,6 +36,8 @@ class FitOptions:
     """The driver: a policy or run directory, an .onnx file, a .zip of Stable-Baselines3, or file.py:factory."""
     data: tuple[Path, ...] = ()
     """Recordings from the new camera, with the steering that is right in the new car."""
+    recording: ReadOptions = ReadOptions()
+    """How the recordings are read."""
     frames: Annotated[int, Field(gt=0, le=10_000_000)] = 600
     """Frames that are looked at, from the beginning of each recording's episodes in turn."""
     curvature: str | None = None
@@ -63,7 +66,7 @@ def run(options: FitOptions) -> CameraFit:
     """Fit and show what was found."""
     check_json(options.json)
     ((name, spec),) = name_drivers([options.policy], options.driver).items()
-    episodes = _steered(load_episodes(options.data, to_test_on=True), options)
+    episodes = _steered(load_episodes(options.data, options=options.recording, to_test_on=True), options)
     chosen, left = [], options.frames
     for episode in episodes:
         if left > 1:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agents.driving.car import car_of_episodes
 from agents.driving.record import RecorderConfig, record
+from agents.driving.recorded_world import _load
 from agents.recordings import load_episodes
 from envs.lane_keeping.config import LaneKeepingConfig
+from experiments import train_dagger
 from experiments.cli import main
+from policies.checkpoint import load_policy
+from policies.policy import PolicyConfig
+from tests.experiments.verbs import wormwheel, write_tub
 
 SMALL = ["--height", "16", "--width", "32", "--vehicle", "bicycle", "--episode-s", "1", "--variety", "0"]
 
@@ -26,6 +33,9 @@ def test_dagger_grows_a_data_set_and_resumes(tmp_path: Path):
     assert results["rounds"][1]["interventions"]["driven_m"] > 0
     episodes = load_episodes(out / "data")
     assert {episode.meta.extra["round"] for episode in episodes} == {0, 1}
+    car = load_policy(out / "policy").config.car
+    assert car == load_policy(out / "round-1" / "policy").config.car == car_of_episodes(episodes)
+    assert car is not None and car.camera_height_m and car.full_lock_curvature_per_m, "as other trainings say it"
     before = (out / "data" / "episode_000000" / "frames.npy").stat().st_mtime_ns
     (out / "round-1" / "round.json").unlink()
     assert main([*words, "--resume"]) == 0
@@ -48,6 +58,29 @@ def test_dagger_grows_a_data_set_and_resumes(tmp_path: Path):
     assert len(figures["updates"]) == 1
     assert (adapted / "policy" / "config.json").is_file()
     assert main(["adapt", "--policy", str(out), "--replay", str(tmp_path / "old"), "--out", str(tmp_path / "x")]) == 2
+
+
+def test_along_a_recording_dagger_sees_the_road_as_training_does_and_resumes_with_that_recording_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    data, seen = write_tub(tmp_path / "tub", 40), []
+
+    def stopped(directory: object, options: object, world: object, config: PolicyConfig) -> object:
+        seen.append(config.preprocessing)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_dagger, "_run_in", stopped)
+    monkeypatch.setattr(train_dagger, "crop_by_view", lambda some, fit: (replace(fit, crop_top=9), ", for a reason"))
+    rig = ("--rig.horizon", 0.3, "--rig.camera-height-m", 0.2, "--rig.hfov-deg", 100, "--rig.speed-mps", 1)
+    rig += ("--rig.full-lock-curvature-per-m", 0.9)  # all is given: nothing is searched for in the frames
+    words = ("train", "dagger", "--env", "Recorded", "--data", data, *rig, "--out", tmp_path / "run")
+    assert wormwheel(capsys, *words).code == 130
+    assert seen[0].crop_top == 9
+    record_file = data / "catalog_0.catalog"
+    record_file.write_text(record_file.read_text().replace('"user/angle": 0.0', '"user/angle": 0.5', 1))
+    _load.cache_clear()
+    ran = wormwheel(capsys, *words, "--resume")
+    assert ran.code == 2 and len(seen) == 1 and "was started with other data" in ran.complaint
 
 
 def test_dagger_gets_a_quarter_of_the_frames_in_whole_episodes(tmp_path):

@@ -136,7 +136,10 @@ def test_a_dead_driver_ends_with_a_warning_and_the_code_that_was_asked_for(
 def test_several_seeds_are_one_driver(tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: Path):
     out = tmp_path / "gru"
     train = ("train", "imitation", "--data", recording, "--out", out, *QUICK, "--seeds", 3, 5)
-    assert wormwheel(capsys, *train).code == 0
+    assert wormwheel(capsys, *train, "--json", tmp_path / "f.json").code == 0
+    runs = json.loads((tmp_path / "f.json").read_text())["figures"]["runs"]
+    each = {seed: json.loads((out / f"seed-{seed}" / "results.json").read_text())["figures"] for seed in ("3", "5")}
+    assert runs == each and each["3"] != each["5"]
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "seed-3", "seed-5"]
     runs = find_policy_runs([str(out)])
     assert [(run.driver, run.run, run.training_seed) for run in runs] == [("gru", 0, 3), ("gru", 1, 5)]

@@ -150,7 +150,7 @@ def find_repeats(episodes: EpisodeSet, near: float, apart_s: float = 2.0) -> lis
     Returns:
         bool `[T]` for each episode.
     """
-    line_s = [e.meta.start_s + e.time_s - e.time_s[0] for e in episodes]
+    line_s = apart_by_source(episodes)
     marks = [np.zeros(len(episode), bool) for episode in episodes]
     seen: dict[int, float] = {}
     for episode, times, mark in zip(episodes, line_s, marks, strict=True):
@@ -175,6 +175,13 @@ def find_repeats(episodes: EpisodeSet, near: float, apart_s: float = 2.0) -> lis
             number, step = where[start + int(row)]
             marks[number][step] = True
     return marks
+
+
+def apart_by_source(episodes: EpisodeSet) -> list[NDArray[np.float64]]:
+    """Return the moments of all frames, seconds: on the time line of their source, sources far from one another."""
+    far_s = 1e6 + max((e.meta.start_s + e.duration_s for e in episodes), default=0.0)
+    number = {source: index for index, source in enumerate(dict.fromkeys(e.meta.source for e in episodes))}
+    return [far_s * number[e.meta.source] + e.meta.start_s + e.time_s - e.time_s[0] for e in episodes]
 
 
 def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:

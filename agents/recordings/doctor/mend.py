@@ -22,6 +22,10 @@ def mend(episodes: EpisodeSet, report: Report) -> tuple[EpisodeSet, list[str]]:
         The mended episodes (frames stay where they are), and a line for each thing done or left.
     """
     lines: list[str] = []
+    if any(finding.about in ("sign", "offset") for finding in report.faults):
+        # The labels of side cameras are the person's plus what brings the car back, which does not turn round.
+        whole, episodes = episodes, episodes.centre
+        lines += episodes.notices[len(whole.notices) :]
     for finding in report.faults:
         if finding.about == "sign":
             episodes = relabelled(episodes, -1.0, 0.0)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.doctor.finding import Finding
-from agents.recordings.doctor.leaks import thumbnail
+from agents.recordings.doctor.leaks import apart_by_source, thumbnail
 from agents.recordings.episodes import EpisodeSet
 
 STRETCHES = 12
@@ -76,10 +76,9 @@ def check_repeats(episodes: EpisodeSet) -> list[Finding]:
     """Look for driving that stands in the recording twice: runs of pictures that are copies of earlier ones."""
     seen: dict[int, float] = {}
     count, runs = 0, 0
-    for episode in episodes:
+    for episode, times in zip(episodes, apart_by_source(episodes), strict=True):
         if episode.digests is None:
             continue
-        times = episode.meta.start_s + episode.time_s - episode.time_s[0]
         run: list[int] = []
         for time_s, digest in zip(times.tolist(), episode.digests.tolist(), strict=True):
             if abs(time_s - seen.setdefault(digest, time_s)) >= APART_S:

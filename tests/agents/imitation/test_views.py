@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 
+from agents.driving.recorded_world import RigOptions, camera_of
 from agents.imitation.views import ViewsConfig, ViewSynthesis
+from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from envs.camera.lens import CameraParams
 from envs.camera.plane import Pose, View
 from envs.recorded.line import reckon
@@ -73,3 +78,18 @@ def test_bends_at_full_lock_are_seen_from_both_sides():
 def test_a_camera_without_a_road_is_refused():
     with pytest.raises(ValueError, match="no road"):
         ViewSynthesis(View(CameraParams(pitch_deg=-60.0), 48, 96), CURVATURE, ViewsConfig())
+
+
+def test_recordings_of_several_cameras_are_not_redrawn_as_if_by_the_first():
+    def seen(height_m: float, limit_rad: float = 0.5) -> Episode:
+        camera, car = CameraParams(height_m=height_m), VehicleParams(steering_limit_rad=limit_rad)
+        extra = {"camera_params": asdict(camera), "vehicle_params": asdict(car)}
+        poses = {name: np.zeros(4) for name in ("x_m", "y_m", "yaw_rad")}
+        meta = EpisodeMeta("sim", height=24, width=48, extra=extra)
+        return Episode(np.zeros(4, np.float32), np.arange(4) / 20, meta, extras=poses)
+
+    camera, curvature, _ = camera_of(EpisodeSet((seen(0.2), seen(0.2))), RigOptions())
+    assert camera.height_m == 0.2 and curvature == pytest.approx(math.tan(0.5) / VehicleParams().wheelbase_m)
+    for other in (seen(0.3), seen(0.2, 0.4)):
+        with pytest.raises(ValueError, match="one camera and one car were expected, these recordings have 2"):
+            camera_of(EpisodeSet((seen(0.2), other)), RigOptions())

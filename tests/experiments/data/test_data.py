@@ -145,3 +145,20 @@ def test_clocks_that_no_camera_has_are_refused(option, value, words, capsys, tub
     for verb in ("info", "check"):
         ran = wormwheel(capsys, "data", verb, tub, option, value)
         assert ran.code == 2 and words in ran.complaint
+
+
+def test_what_was_found_is_written_where_no_picture_can_be_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    make_tub(tmp_path / "tub", count=10)
+    for verb, option in (("check", "--picture"), ("view", "--step")):
+        words = ("data", verb, "tub", "--json", "f.json", option)
+        ran = wormwheel(capsys, *words, "step.jpg")
+        assert ran.code == 2 and "a name that ends in .png" in ran.complaint
+        assert [path.name for path in tmp_path.iterdir()] == ["tub"], "refused before anything was looked at"
+        ran = wormwheel(capsys, *words, "step.png")
+        assert ran.code == 2 and "too short to be compared with its pictures" in ran.complaint
+        assert json.loads((tmp_path / "f.json").read_text())["verb"] == f"data {verb}"
+        for path in (tmp_path / "f.json", tmp_path / "tub.mp4"):
+            path.unlink(missing_ok=True)

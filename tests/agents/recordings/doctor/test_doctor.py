@@ -15,10 +15,11 @@ import pytest
 
 from agents.recordings import load_episodes
 from agents.recordings.doctor import Report, examine, view
+from agents.recordings.doctor.finding import Finding
 from agents.recordings.doctor.leaks import find_leak, find_repeats
 from agents.recordings.doctor.mend import mend
 from agents.recordings.doctor.motion import lags, measure_motion, peak
-from agents.recordings.doctor.order import check_order
+from agents.recordings.doctor.order import check_order, check_repeats
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.reading import pictures
 from agents.recordings.splits import split_by_time_block
@@ -348,3 +349,31 @@ def test_a_motorway_is_no_fault_and_equal_labels_with_a_little_noise_are():
 def test_the_real_motorway_is_clean():
     report = look(real("comma2k19_segment"))
     assert report.faults == []
+
+
+@pytest.mark.parametrize(("about", "expected"), [("sign", -0.5), ("offset", 0.4)])
+def test_made_up_labels_are_left_out_where_the_persons_are_changed(about, expected):
+    """A left camera's label is the person's minus what brings the car back: turned round it would lead away."""
+    centre, left = (
+        Episode(np.full(30, value, np.float32), np.arange(30) * PERIOD_S, EpisodeMeta("log", extra={"camera": camera}))
+        for camera, value in (("centre", 0.5), ("left", 0.3))
+    )
+    finding = Finding(about, True, "", "", {"offset": 0.1})
+    mended, lines = mend(EpisodeSet((centre, left)), Report((finding,)))
+    assert [one.meta.extra["camera"] for one in mended] == ["centre"]
+    np.testing.assert_allclose(mended[0].steering, expected)
+    assert lines[0] == "30 frames of side cameras are left out: their labels are made up" and len(lines) == 2
+    both, _ = mend(EpisodeSet((centre, left)), Report(()))
+    assert len(both) == 2
+
+
+def test_a_copy_is_found_under_the_name_of_another_drive():
+    """Each drive has a time line of its own: the same moment on two of them is not the same time."""
+    digests = np.arange(1, 31, dtype=np.uint64)
+    drives = tuple(
+        Episode(np.zeros(30, np.float32), np.arange(30) * PERIOD_S, EpisodeMeta(name), digests=digests)
+        for name in ("one", "another")
+    )
+    assert [mark.tolist() for mark in find_repeats(EpisodeSet(drives), 0.0)] == [[False] * 30, [True] * 30]
+    (finding,) = check_repeats(EpisodeSet(drives))
+    assert finding.figures == {"frames": 30}

@@ -1,0 +1,67 @@
+"""Every verb that reads recordings says how: what a reader advises can be given there."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.recordings.options import ReadOptions
+from tests.experiments.verbs import wormwheel
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("fit.verb", "fit --policy {policy} --data d --recording.degrees 25"),
+        ("adapt", "adapt --policy {policy} --replay d --steering-gain 0.5 --recording.degrees 25"),
+        ("explain.verb", "explain --policy {policy} --data d --recording.degrees 25 --out o"),
+        ("export.verb", "export --policy {policy} --int8 --data d --recording.degrees 25 --out o"),
+        ("evaluate.recordings", "evaluate --policy {policy} --data d --recording.degrees 25"),
+        ("film.verb", "render --policy {policy} --data d --recording.degrees 25 --out o.mp4"),
+        ("robustness.recorded_jobs", "robustness --policy {policy} --data d --recording.degrees 25 --out o"),
+        ("train_imitation", "train imitation --data d --degrees 25 --out o"),
+        ("data.reading", "data info d --degrees 25"),
+        ("data.reading", "data check d --degrees 25"),
+        ("data.reading", "data view d --degrees 25"),
+        ("data.reading", "data cross-validate d --degrees 25 --out o"),
+        ("data.convert", "data convert d --degrees 25 --out o"),
+        ("data.fix", "data fix d --degrees 25 --out o"),
+    ],
+)
+def test_recordings_are_read_as_the_options_say(
+    module: str,
+    words: str,
+    tmp_path: Path,
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked: list[ReadOptions] = []
+
+    def load(*_: Any, options: ReadOptions, **__: Any) -> Any:
+        asked.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    monkeypatch.setattr(import_module(f"experiments.{module}"), "load_episodes", load)
+    ran = wormwheel(capsys, *words.format(policy=trained).split())
+    assert asked and asked[0].degrees == 25, ran.err
+
+
+@pytest.mark.parametrize("verb", ["train dagger", "train ppo"])
+def test_a_world_of_recordings_is_read_as_the_options_say(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[ReadOptions] = []
+
+    def make(data: object, rig: object, reading: ReadOptions, *_: object, **__: object) -> object:
+        asked.append(reading)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"experiments.{verb.replace(' ', '_')}"), "recorded_world", make)
+    ran = wormwheel(capsys, *verb.split(), "--env", "Recorded", "--data", tmp_path, "--reading.degrees", 25)
+    assert asked and asked[0].degrees == 25, ran.err
