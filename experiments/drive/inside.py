@@ -160,14 +160,14 @@ class Accounts:
 _policy: DrivingPolicy | None = None
 
 
-def open_there(path: Path) -> None:
+def open_there(path: Path, trust: bool = False) -> None:
     """Load the policy in the process that makes accounts; its initializer.
 
     It makes an account of nothing too: the first one takes much longer than the others.
     """
     global _policy
     torch.set_num_threads(1)
-    _policy = load_policy(path).eval()
+    _policy = load_policy(path, trust=trust).eval()
     fit = _policy.config.preprocessing
     frames = np.zeros((FRAMES, fit.source_height, fit.source_width, 3), np.uint8)
     explain_there(frames, np.zeros((1, _policy.core.state_size), np.float32), np.ones(FRAMES, np.float32))

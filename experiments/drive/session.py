@@ -103,6 +103,7 @@ class DriveSession:
         take_overs: times that the person took the wheel from the policy.
         crashes: drives that ended off the road.
         drive: number of the drive.
+        step_s: what the last step took in simulated time, s; more than a period where actions are held.
         notice: what went wrong last, for the person; "" where nothing did.
         inside: looks into the policy; None where that is not possible.
     """
@@ -160,6 +161,7 @@ class DriveSession:
             )
         self.has_gradient = gradient is not None
         self._number, self._seed = 0, seed - 1
+        self.step_s = self.period_s
         self._looked = -LOOK_EVERY_LATE
         self.wanted_mps = self._usual_mps
         self.restart()
@@ -208,6 +210,7 @@ class DriveSession:
         scenario = Scenario(replace(self.world, variety=self.variety))
         self._observation, self._info = self._env.reset(seed=self._seed, options={"scenario": scenario})
         self._rest = 0
+        self.step_s = self.period_s
         self._ended, self._start = "", True
         self._glimpse: Glimpse | None = None
         self._steering = 0.0
@@ -307,7 +310,7 @@ class DriveSession:
             if self._rest <= 0:
                 self.restart()
             return self._seen(time.time())
-        steering = self.wheel.step(self.period_s)
+        steering = self.wheel.step(self.step_s)  # since the frame before, by which the person steers
         throttle = self.wanted_mps / self._usual_mps - 1.0
         if self.who == POLICY:
             steering = float(self._planned[0])
@@ -315,12 +318,14 @@ class DriveSession:
         self._note(steering)
         made_s = time.time()
         action = np.array([steering, throttle], np.float32)
+        before_s = float(self._info["time_s"])
         observation, _, terminated, truncated, info = self._env.step(action)
+        self.step_s = float(info["time_s"]) - before_s
         self._observation, self._info, self._steering, self._start = observation, info, steering, False
         self._number += 1
         if terminated or truncated:
             self._ended = "off the road" if terminated else "time is up"
-            self._rest = round(REST_S / self.period_s)
+            self._rest, self.step_s = round(REST_S / self.period_s), self.period_s
             self.crashes += terminated
             self._cut(crashed=terminated)
         self._plan()

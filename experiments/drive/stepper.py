@@ -96,7 +96,7 @@ class Stepper:
                 next_s = time.monotonic() + period_s  # commands are taken meanwhile
             else:
                 self._publish(self.session.step())
-                next_s += period_s
+                next_s += self.session.step_s
                 self.session.look(late=time.monotonic() > next_s - period_s / 2)
             now_s = time.monotonic()
             if now_s - next_s > period_s:

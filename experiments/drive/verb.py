@@ -168,7 +168,7 @@ def _accounts(options: DriveOptions, driver: OpenedDriver | None) -> Iterator[Ac
     if not path.is_dir():
         yield None
         return
-    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), open_there, (path,))
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), open_there, (path, options.driver.trust))
     try:
         say("loading what accounts for the steering")
         with contextlib.suppress(BrokenExecutor):  # the page says so when the first account is asked for

@@ -23,6 +23,19 @@ EXPERT = "expert"
 """Name of the geometric driver in tables."""
 
 
+def check_rig(env: str | None, rig: RigOptions) -> None:
+    """Check that camera and car of recordings are not told where nobody drives along any.
+
+    Raises:
+        ValueError: if they are.
+    """
+    if env != RECORDED_WORLD and rig != RigOptions():
+        raise ValueError(
+            f"--rig.… are camera and car of recordings that are driven along: give --env {RECORDED_WORLD}, or leave "
+            "them out."
+        )
+
+
 @checked_dataclass(frozen=True, config={"extra": "forbid"})
 class EvaluateOptions:
     """Drive policies on roads they have not seen, or test them on recorded driving."""
@@ -73,6 +86,11 @@ class EvaluateOptions:
         """Check perturbations, and that options go together."""
         for text in self.perturbations:
             parse(text)
+        check_rig(self.env, self.rig)
+        if self.latency is None and self.latency_scale != 1.0:
+            raise ValueError("--latency-scale is a factor on what --latency measured: give both, or leave it out.")
+        if self.laps != 1.0 and self.world.track == "random":
+            raise ValueError("--laps are for the roads of --track: name some, or give --episode-s.")
         if self.latency is not None and self.recordings.data:
             raise ValueError("--latency is for driving, --data is for recordings: leave one of them out.")
         if self.env == RECORDED_WORLD and not self.recordings.data:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from agents.driving.driver_options import DriverSpec
 from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions, recorded_world
 from agents.driving.trials import Run, Trial, open_for
+from envs.driving.names import DrivingNames
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.console import say
 from experiments.evaluate.options import EXPERT, EvaluateOptions
 from experiments.evaluate.recordings import RecordingOptions
-from experiments.policy_paths import has_gradient
+from experiments.policy_paths import has_gradient, refuse_lane_keeping
 
 STRAIGHT, REPLAYED = "always straight", "recorded steering"
 """Names of what every driver is measured beside."""
@@ -73,6 +74,9 @@ def replayed() -> Replayed:
 
 def world_of(options: EvaluateOptions) -> RecordedWorld:
     """Return the recordings of --data as a world."""
+    refuse_lane_keeping(RECORDED_WORLD, options.world, ("episode_s",))
+    if options.env_names != DrivingNames():
+        raise ValueError("--env-names say where things are in another env; a recording has none: leave them out.")
     return world_along(options.recordings, options.rig, options.world.episode_s)
 
 

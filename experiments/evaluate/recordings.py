@@ -39,6 +39,18 @@ class RecordingOptions:
     recording: ReadOptions = ReadOptions()
     """How the recordings are read."""
 
+    def __post_init__(self) -> None:
+        """Check that nothing is said of recordings where there are none."""
+        said = [f"--{name}" for name in ("last", "nominal_period_s") if getattr(self, name) != _USUAL[name]]
+        said += ["--recording.…"] if self.recording != ReadOptions() else []
+        if said and not self.data:
+            words = ", ".join(said).replace("_", "-")
+            raise ValueError(f"{words} are for recordings: give --data with recordings, or leave them out.")
+
+
+_USUAL = {"last": 1.0, "nominal_period_s": None}
+"""What `RecordingOptions` are where nothing is said."""
+
 
 def evaluate_recordings(
     drivers: dict[str, DriverSpec],

@@ -107,6 +107,7 @@ def run(options: EvaluateOptions) -> None:
         write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
         return
     if options.recordings.data:
+        refuse_lane_keeping("a recording", options.world)
         figures: Any = evaluate_recordings(
             drivers, options.recordings, options.noise_variance, options.noise_seed, options.perturbations
         )

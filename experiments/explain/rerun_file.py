@@ -54,7 +54,7 @@ def write_rerun(path: Path, found: dict[str, Any], name: str) -> None:
                 stream.log(place, rerun.SeriesLines(names=names), static=True)
         for number in range(len(found["frames"])):
             stream.set_time("frame", sequence=number)
-            stream.set_time("time", duration=number * found["period_s"])
+            stream.set_time("time", duration=found["times_s"][number])
             for place, key in (
                 ("seen", "frames"),
                 ("saliency/visual_back_prop", "glow"),

@@ -113,14 +113,14 @@ def run(options: ExplainOptions) -> None:
                 policy, drive, options.frames, options.reference, options.every, silence, lambda: bar.advance()
             )
     ended = "it left the road" if drive.crashed else "it stayed on the road" if not options.data else "beside a human"
-    title = f"{name} ({policy.config.core.upper()}) {about}: {len(drive.frames) * drive.period_s:.1f} s, {ended}"
+    title = f"{name} ({policy.config.core.upper()}) {about}: {drive.duration_s:.1f} s, {ended}"
     page = out / PAGE
     write_text(page, explain_page(found, title, command()))
+    keep = ("accounts", "roles", "silence", "components", "largest_step", "crashed")
+    write_results(options.json, "explain", options, {key: found[key] for key in keep})
     if options.rerun is not None:
         write_rerun(options.rerun, found, name)
         say(f"for the Rerun viewer: {options.rerun}")
-    keep = ("accounts", "roles", "silence", "components", "largest_step", "crashed")
-    write_results(options.json, "explain", options, {key: found[key] for key in keep})
     say(f"page: {page}")
 
 
@@ -152,9 +152,8 @@ def _silence(policy: DrivingPolicy, options: ExplainOptions, plain: Watched) -> 
             with silenced(policy, neuron):
                 drive = watch_drive(policy, options.seed, options.seconds, options.perturbation)
             here = float(np.abs(drive.quantities["offset"]).mean())
-            seconds = len(drive.frames) * drive.period_s
             if drive.crashed and not plain.crashed:
-                found[neuron] = f"the car leaves the road after {seconds:.1f} s"
+                found[neuron] = f"the car leaves the road after {drive.duration_s:.1f} s"
             else:
                 found[neuron] = f"mean offset {100 * here:.1f} cm instead of {100 * offset:.1f} cm"
             bar.advance()
@@ -168,11 +167,11 @@ def _counterfactual(policy: DrivingPolicy, options: ExplainOptions, out: Path, n
         found = smallest_dose(
             policy, options.counterfactual, options.seed, options.seconds, on_drive=lambda: bar.advance()
         )
+    write_results(options.json, "explain", options, _figures(found))
     film = out / f"{found.name}.mp4"
     period_s = WORLD.period_s
     with progress("filming", round(options.seconds / period_s), "pictures") as bar:
         film_pair(found, policy, name, options.seed, options.seconds, film, on_frame=lambda: bar.advance())
-    write_results(options.json, "explain", options, _figures(found))
     if found.dose is None:
         say(
             f"{found.name}: stayed on the road at the largest dose there is, {found.survived:g} ({found.unit}), on the "

@@ -40,7 +40,9 @@ class Watched:
         quantities: `[T]` each: curvature (1/m), offset (m), speed (m/s) in a world; the human's steering in a
             recording.
         crashed: whether it left the road.
-        period_s: between two frames, s.
+        period_s: nominal, between two frames, s.
+        time_s: `[T]` when each frame was seen, s since the first; by the period where nothing else is said.
+        duration_s: until the last action had acted, s; likewise.
     """
 
     frames: NDArray[np.uint8]
@@ -49,6 +51,13 @@ class Watched:
     quantities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     crashed: bool = False
     period_s: float = 0.05
+    time_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    duration_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.time_s):
+            self.time_s = np.arange(len(self.frames), dtype=np.float64) * self.period_s
+        self.duration_s = self.duration_s or len(self.frames) * self.period_s
 
 
 class _Tap:
@@ -112,10 +121,12 @@ def watch_drive(
     fit = policy.config.preprocessing
     world = world or WORLD
     world = replace(world, height=fit.source_height, width=fit.source_width, episode_s=seconds)
+    world = replace(world, throttle=policy.config.motors == 2)
     if stop is not None:
         world = replace(world, episode_s=min(seconds, stop * world.period_s))
     tap = _Tap(PolicyDriver(policy), world.period_s / policy.config.nominal_period_s, cover, without)
     rows: list[tuple[float, float, float]] = []
+    times_s: list[float] = []
 
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
         env: gymnasium.Env[Any, Any] = gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
@@ -124,6 +135,7 @@ def watch_drive(
     def look(step: Step) -> None:
         inside: Any = step.env.unwrapped
         speed_mps = float(inside.vehicle_state.speed)
+        times_s.append(float(step.seen_info["time_s"]))
         rows.append((float(step.info["curvature_per_m"]), float(step.info["lateral_offset_m"]), speed_mps))
 
     (drive,) = rollout(tap, make_env, [seed], side_by_side=1, observer=look)
@@ -136,6 +148,8 @@ def watch_drive(
         {name: table[:, k] for k, name in enumerate(names)},
         drive.crashed,
         world.period_s,
+        np.asarray(times_s),
+        drive.duration_s,
     )
 
 
@@ -153,4 +167,8 @@ def watch_recording(policy: DrivingPolicy, episode: Episode, seconds: float) -> 
     with torch.inference_mode():
         steering, _ = policy.eval()(torch.from_numpy(frames)[None], None, torch.from_numpy(elapsed)[None])
     human = np.asarray(episode.steering[:count], np.float32)
-    return Watched(frames, elapsed, steering[0, :, 0].numpy(), {"human steering": human}, False, period_s)
+    time_s = np.asarray(episode.time_s[:count], np.float64) - float(episode.time_s[0])
+    ended_s = float(time_s[-1]) + period_s
+    return Watched(
+        frames, elapsed, steering[0, :, 0].numpy(), {"human steering": human}, False, period_s, time_s, ended_s
+    )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from agents.driving.driver import PolicyDriver
+from agents.driving.driver import PolicyDriver, RescaledTime
 from agents.driving.rollout import Step, rollout
 from agents.recordings import load_episodes
 from agents.recordings.options import ReadOptions
@@ -125,7 +125,14 @@ def int8_frames(policy: DrivingPolicy, data: Sequence[Path], reading: ReadOption
 def _drive(policy: DrivingPolicy) -> NDArray[np.uint8]:
     """Return what the policy sees on four roads, every few steps."""
     fit = policy.config.preprocessing
-    world = LaneKeepingConfig(height=fit.source_height, width=fit.source_width, episode_s=25.0, vehicle="bicycle")
+    world = LaneKeepingConfig(
+        height=fit.source_height,
+        width=fit.source_width,
+        episode_s=25.0,
+        vehicle="bicycle",
+        throttle=policy.config.motors == 2,
+    )
+    driver = RescaledTime(PolicyDriver(policy), world.period_s / policy.config.nominal_period_s)
     seen: list[NDArray[np.uint8]] = []
     count = 0
 
@@ -138,5 +145,5 @@ def _drive(policy: DrivingPolicy) -> NDArray[np.uint8]:
     def make_env(slot: int) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(LANE_KEEPING, config=world, disable_env_checker=True)
 
-    rollout(PolicyDriver(policy), make_env, range(500, 504), observer=look)
+    rollout(driver, make_env, range(500, 504), observer=look)
     return np.stack(seen)

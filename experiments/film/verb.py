@@ -94,6 +94,8 @@ class RenderOptions:
                 f"policy must be one directory, or two with --side-by-side, got {len(self.policy)}"
                 f"{' with' if self.side_by_side else ' without'} it."
             )
+        if self.world.episode_s != LaneKeepingConfig().episode_s:
+            raise ValueError("--seconds is the length of a film: leave --episode-s out.")
         if self.side_by_side and self.recordings.data:
             raise ValueError("--side-by-side films drives on simulated roads; leave --data out.")
         if self.side_by_side and len(self.policy) == 1 and not (self.perturbation or self.noise_variance):

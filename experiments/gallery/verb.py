@@ -188,9 +188,9 @@ def _frame(perturbation: str, options: GalleryOptions, driver: PolicyDriver) -> 
     env.gradient = partial(driver.steering_gradient, 0)
     expert = Expert()
     observation, _ = env.reset(seed=options.seed)
-    for _ in range(WARM_UP):
+    for step in range(WARM_UP):
         if composition.attacks:
-            driver.act(observation["camera"][None], observation["elapsed"], np.array([False]), [env])
+            driver.act(observation["camera"][None], observation["elapsed"], np.array([step == 0]), [env])
         observation, *_ = env.step(np.array([expert.steer(env)], np.float32))
     env.close()
     frame: Picture = observation["camera"]

@@ -215,6 +215,9 @@ def _require(drives: pd.DataFrame, requirement: Requirement, level: float, count
         value, (low, high) = crashes / max(kilometres, 1e-9), rate_bounds(crashes, kilometres, level)
     else:
         value, (low, high) = crashes / total, share_bounds(crashes, total, level)
+    if not math.isfinite(value):
+        says = f"not decided: {requirement.metric} is not known in {total} drives; the world does not tell it"
+        return Check(requirement.text, "requirement", Outcome.UNDECIDED, math.nan, -math.inf, math.inf, says, counted)
     worst, best = (high, low) if requirement.at_most else (low, high)
     found = Outcome.UNDECIDED
     if requirement.holds(worst):

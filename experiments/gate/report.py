@@ -6,7 +6,7 @@ write_report(Path("runs/gate"), plan, result, origin, films=3)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,9 +24,14 @@ from experiments.robustness.store import write_table
 
 
 def write_report(
-    directory: Path, plan: GatePlan, result: GateResult, origin: Mapping[str, Any], films: int
-) -> dict[str, Any]:
-    """Print the answers and write everything; returns what `summary.json` holds.
+    directory: Path,
+    plan: GatePlan,
+    result: GateResult,
+    origin: Mapping[str, Any],
+    films: int,
+    on_summary: Callable[[dict[str, Any]], None],
+) -> None:
+    """Print the answers and write everything, first what nothing can be lost of: filming may fail.
 
     Args:
         directory: of the gate.
@@ -34,14 +39,14 @@ def write_report(
         result: what came of it.
         origin: command, time and versions.
         films: how many drives to film.
+        on_summary: called with what `summary.json` holds before anything is filmed, and again with the films.
 
     Raises:
         OSError: if something cannot be written.
     """
     headline = _headline(plan, result)
-    filmed = _film(directory, plan, result, films)
     write_table(directory / "drives.parquet", result.drives)
-    summary = {
+    summary: dict[str, Any] = {
         "format": "wormwheel-gate",
         "format_version": 1,
         "outcome": result.outcome.value,
@@ -51,12 +56,18 @@ def write_report(
         "drives": len(result.drives),
         "responses": plain(result.responses.to_dict("records")),
         "checks": [_to_json(check) for check in result.checks],
-        "films": [{"path": str(film.path), "command": film.command} for film in filmed],
+        "films": [],
         "plan": plain(plan),
         "origin": dict(origin),
     }
     write_json(directory / "summary.json", summary)
     _write_junit(directory / "junit.xml", result, float(origin["seconds"]))
+    on_summary(summary)
+    filmed = _film(directory, plan, result, films)
+    if filmed:
+        summary["films"] = [{"path": str(film.path), "command": film.command} for film in filmed]
+        write_json(directory / "summary.json", summary)
+        on_summary(summary)
     text = render(
         "gate/templates/summary.md",
         result=result,
@@ -75,7 +86,6 @@ def write_report(
         if check.group != "family" or check.outcome is Outcome.FAILED:
             screen().print(f"{check.outcome.value:>9}  {check.name}: {check.says}", markup=False, soft_wrap=True)
     screen().print(headline, markup=False, soft_wrap=True)
-    return summary
 
 
 def _headline(plan: GatePlan, result: GateResult) -> str:

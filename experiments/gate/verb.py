@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,7 @@ from agents.runs.directory import command, open_run, versions
 from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, progress, say, write_results
+from experiments.evaluate.options import check_rig
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.gate.requirements import check_requirements, parse_requirement
 from experiments.gate.sequential import Plan
@@ -99,6 +101,7 @@ class GateOptions:
 
     def __post_init__(self) -> None:
         """Check that world and recordings go together."""
+        check_rig(self.env, self.rig)
         if (self.env == RECORDED_WORLD) != bool(self.recordings.data):
             raise ValueError("--env Recorded and --data go together: it drives along recordings.")
 
@@ -158,8 +161,8 @@ def run(options: GateOptions) -> int:
             )
         directory.begin()
         origin = {"command": command(), "seconds": round(time.monotonic() - begun_s, 1), **versions()}
-        summary = write_report(options.out, plan, result, origin, options.films)
-    write_results(options.json, "gate", options, summary)
+        keep = partial(write_results, options.json, "gate", options)
+        write_report(options.out, plan, result, origin, options.films, keep)
     say(f"summary: {options.out / 'summary.md'}")
     return EXIT_CODES[result.outcome]
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from agents.driving.driver_options import DriverSpec
 from agents.driving.trials import Place
-from experiments.robustness.films import SECONDS_MORE, FailureFilm, driver_arguments, world_arguments
+from experiments.robustness.films import (
+    SECONDS_MORE,
+    FailureFilm,
+    driver_arguments,
+    size_arguments,
+    world_arguments,
+)
 from experiments.robustness.findings import Findings
 
 if TYPE_CHECKING:
@@ -54,7 +60,9 @@ def drives_json(
         for row in table.itertuples()
     ]
     begin = {
-        f"{driver} {run}": shlex.join(["wormwheel", "render", *driver_arguments(policy)])
+        f"{driver} {run}": shlex.join(
+            ["wormwheel", "render", *driver_arguments(policy), *size_arguments(policy, world)]
+        )
         for (driver, run), policy in policies.items()
     }
     return {

@@ -29,7 +29,7 @@ from experiments.robustness.findings import Failure
 SECONDS_MORE = 1.0
 """Time after the moment in which the test saw the car leave the road at which a film ends at the latest, s."""
 _OWN = ("height", "width", "episode_s")
-"""What `render` takes from the policy or has an option of its own for."""
+"""What `render` takes from the policy, or where it cannot by `size_arguments`, or has an option of its own for."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def replay_command(policy: Path | DriverSpec, failure: Failure, world: Place, se
     which, path, *options = driver_arguments(policy)
     words = ["wormwheel", "render", which, path, "--perturbation", failure.condition.perturbation, *options]
     words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed)]
-    where = world_arguments(world)
+    where = [*world_arguments(world), *size_arguments(policy, world)]
     if isinstance(world, RecordedWorld):  # there is no film of it at the command line: its figures
         words = ["wormwheel", "evaluate", which, path, "--perturbations", failure.condition.perturbation, *options]
         words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed), "--episodes", "1"]
@@ -125,6 +125,16 @@ def world_arguments(world: Place) -> list[str]:
         return ["--env", world.name, "--data", *map(str, world.data), *how]
     plain = LaneKeepingConfig()
     return _arguments(replace(world, **{name: getattr(plain, name) for name in _OWN}), plain, "")
+
+
+def size_arguments(policy: Path | DriverSpec, world: Place) -> list[str]:
+    """Return the options for the size of the frames, where a driver gets those of the world, whole or cropped."""
+    plain = LaneKeepingConfig()
+    if not isinstance(world, LaneKeepingConfig) or (world.height, world.width) == (plain.height, plain.width):
+        return []
+    if open_for(policy, world).frame_size not in (None, (world.height, world.width)):
+        return []
+    return ["--height", str(world.height), "--width", str(world.width)]
 
 
 def _arguments(value: Any, usual: Any, prefix: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,9 @@ def publish(
     world: Place,
     films: int,
     drives: pd.DataFrame | None = None,
-) -> dict[str, Any]:
-    """Print the ranking, and write summary and report; returns the findings as JSON values.
+    on_figures: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Print the ranking, and write summary, films and report.
 
     Args:
         directory: of the test.
@@ -50,6 +51,7 @@ def publish(
         world: where.
         films: failures to film.
         drives: the table of drives, which cells and points of the page then open.
+        on_figures: called with the findings as JSON values before anything is drawn or filmed, which may fail.
 
     Raises:
         OSError: if something cannot be written.
@@ -70,6 +72,8 @@ def publish(
             "findings": values,
         },
     )
+    if on_figures is not None:
+        on_figures(values)
     shots = draw_shots(findings.conditions)
     filmed = _film(directory, findings, policy_runs, world, films)
     behind = None if drives is None else drives_json(drives, findings, _policies(policy_runs), world, filmed)
@@ -79,7 +83,6 @@ def publish(
     )
     for name in ("results.parquet", "summary.json", "report.html"):
         say(f"{name}: {directory / name}")
-    return dict(values)
 
 
 def show_ranking(findings: Findings) -> None:

@@ -9,7 +9,7 @@ steering (root mean square, full locks) in open loop: the recorded car does not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -183,9 +183,13 @@ def _behind(driver: pd.DataFrame, first: pd.DataFrame, seed: int, resamples: int
 
 
 def publish_recorded(
-    directory: Path, found: RecordedFindings, plan: Mapping[str, Any], recordings: RecordingOptions
-) -> dict[str, Any]:
-    """Print what was found, and write summary and page; returns the findings as JSON values.
+    directory: Path,
+    found: RecordedFindings,
+    plan: Mapping[str, Any],
+    recordings: RecordingOptions,
+    on_figures: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Print what was found, and write summary and page; arguments as those of `publish`.
 
     Raises:
         OSError: if something cannot be written.
@@ -221,6 +225,8 @@ def publish_recorded(
             "recordings": values,
         },
     )
+    if on_figures is not None:
+        on_figures(values)
     kinds: dict[str, list[Condition]] = {}
     for condition in found.conditions:
         kinds.setdefault(condition.name, []).append(condition)
@@ -239,4 +245,3 @@ def publish_recorded(
     write_text(directory / "report.html", content)
     for name in ("recordings.parquet", "summary.json", "report.html"):
         say(f"{name}: {directory / name}")
-    return dict(values)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,7 @@ from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.console import check_json, progress, say, with_tracks, write_results
+from experiments.evaluate.options import check_rig
 from experiments.evaluate.recorded import world_along
 from experiments.evaluate.recordings import RecordingOptions
 from experiments.policy_paths import (
@@ -123,6 +125,7 @@ class RobustnessOptions:
 
     def __post_init__(self) -> None:
         """Check what must be given."""
+        check_rig(self.env, self.rig)
         if not self.policy:
             raise ValueError("nothing to test: give --policy with one or more policy directories.")
         if self.env == RECORDED_WORLD and not self.recordings.data:
@@ -202,17 +205,17 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
     blocks = [
         row for job, result in zip(jobs, results, strict=True) if isinstance(job, RecordedJob) for row in result.rows
     ]
+    keep = partial(write_results, options.json, "robustness", options)
     drive_table, block_table = make_table(drives, DriveRow), make_table(blocks, BlockRow)
     if blocks:
         write_table(options.out / "recordings.parquet", block_table)
     if options.drive_in == "none":
         found = find_recorded(block_table, suite.conditions())
-        summary = publish_recorded(options.out, found, plan, options.recordings)
+        publish_recorded(options.out, found, plan, options.recordings, keep)
     else:
         write_table(options.out / "results.parquet", drive_table)
         findings = find(drive_table, block_table, suite.conditions(), baseline)
-        summary = publish(options.out, findings, plan, policy_runs, world, options.films, drive_table)
-    write_results(options.json, "robustness", options, summary)
+        publish(options.out, findings, plan, policy_runs, world, options.films, drive_table, keep)
     return options.out
 
 

@@ -115,7 +115,7 @@
     regions.textContent = back.textContent = through.textContent = "";
     if (found === null) { sentence.textContent = "The drive is too short for an account."; return; }
     var a = D.accounts[found], rows = D.grid[0], columns = D.grid[1];
-    sentence.textContent = "At " + (found * D.period_s).toFixed(2) + " s it steered " + signed(a.steering) + ", and would have steered " + signed(a.reference)
+    sentence.textContent = "At " + D.times_s[found].toFixed(2) + " s it steered " + signed(a.steering) + ", and would have steered " + signed(a.reference)
       + (D.reference === "held" ? " had the picture stood still for the last " : " had it seen nothing for the last ") + D.back + " frames: "
       + signed(a.change) + ", to the " + side(a.change) + ". The shares below sum to that.";
     byId("under").src = D.frames[found];
@@ -133,7 +133,7 @@
     a.back.forEach(function (share, k) {
       var tall = 55 * Math.abs(share) / top;
       make(back, "rect", { x: 12 + k * wide, y: share >= 0 ? 65 - tall : 65, width: wide - 5, height: Math.max(tall, 0.5), fill: tone(share), rx: 2 });
-      var age = 1000 * (a.back.length - 1 - k) * D.period_s;
+      var age = 1000 * (D.times_s[found] - D.times_s[found - (a.back.length - 1 - k)]);
       if ((a.back.length - 1 - k) % Math.ceil(a.back.length / 4) === 0) {
         make(back, "text", { x: 12 + (k + 0.5) * wide, y: 143, "text-anchor": "middle" }, age ? "−" + age.toFixed(0) + " ms" : "now");
       }
@@ -157,7 +157,7 @@
   function draw() {
     byId("seen").src = D.frames[now];
     byId("glow").src = D[document.querySelector("input[name=glow]:checked").value][now];
-    byId("clock").textContent = (now * D.period_s).toFixed(2) + " s  " + signed(D.steering[now], 2);
+    byId("clock").textContent = D.times_s[now].toFixed(2) + " s  " + signed(D.steering[now], 2);
     var x = (720 * now / Math.max(count - 1, 1)).toFixed(1);
     cursor.setAttribute("d", "M" + x + " 0L" + x + " 90");
     drawCircuit();

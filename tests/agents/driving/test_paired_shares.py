@@ -32,6 +32,25 @@ def test_sign_symmetry_and_pairing():
         paired_share_difference([True], [True, False])
 
 
+def test_the_correlation_is_corrected_for_continuity_as_newcombe_has_it():
+    both, first, second, neither = 12, 5, 1, 2
+    n, z = 20, 1.959964
+
+    def wilson(count: int) -> tuple[float, float]:
+        spread = z * np.sqrt(z * z + 4 * count * (n - count) / n)
+        return (2 * count + z * z - spread) / (2 * (n + z * z)), (2 * count + z * z + spread) / (2 * (n + z * z))
+
+    p, q = (both + first) / n, (both + second) / n
+    (p_low, p_high), (q_low, q_high) = wilson(both + first), wilson(both + second)
+    phi = (both * neither - first * second - n / 2) / np.sqrt(
+        (both + first) * (second + neither) * (both + second) * (first + neither)
+    )
+    down = np.sqrt((p - p_low) ** 2 - 2 * phi * (p - p_low) * (q_high - q) + (q_high - q) ** 2)
+    up = np.sqrt((p_high - p) ** 2 - 2 * phi * (p_high - p) * (q - q_low) + (q - q_low) ** 2)
+    found = paired_share_difference(*pairs(both, first, second, neither))
+    assert (found.low, found.value, found.high) == pytest.approx((p - q - down, p - q, p - q + up), abs=1e-6)
+
+
 @pytest.mark.parametrize(("p", "q", "alike"), [(0.1, 0.1, 0.5), (0.3, 0.1, 0.0), (0.05, 0.02, 0.3)])
 def test_it_holds_the_true_difference_about_19_times_of_20(p: float, q: float, alike: float):
     rng = np.random.default_rng(1)

@@ -23,6 +23,8 @@ from envs.perturbations import (
     CameraInfo,
     Composition,
     Effect,
+    Moment,
+    Perturbation,
     PerturbedEnv,
     RecordedEpisode,
     declare_perturbation,
@@ -430,6 +432,49 @@ def test_each_effect_begins_once_an_episode() -> None:
     env = PerturbedEnv(LaneKeepingEnv(vehicle="bicycle"), Composition(parts))
     env.reset(seed=0)
     assert sorted(begun) == ["one", "three", "two"]
+
+
+class Noting(Effect):
+    """Changes nothing, and notes the moments that it is told of."""
+
+    def __init__(self) -> None:
+        self.moments: list[Moment] = []
+
+    def frame(self, frame: np.ndarray, moment: Moment) -> np.ndarray:
+        self.moments.append(moment)
+        return frame
+
+
+def noting() -> tuple[Perturbation, Noting]:
+    effect = Noting()
+    return declare_perturbation("ours", unit="nothing", doses=(1.0, 2.0, 3.0, 4.0, 5.0))(lambda *given: effect)(
+        3
+    ), effect
+
+
+def test_an_action_passes_from_the_last_to_the_first_and_the_turning_is_mirrored_behind_a_mirror() -> None:
+    (trim,), (mirror,) = parse("steering_bias:5").parts, parse("mirrored:5").parts
+    outer, before = noting()
+    _, after = noting()
+    camera = CameraInfo(8, 16, 0.05)
+    (bias,) = (
+        float(one.action(np.zeros(1, np.float32), 1.0)[0]) for one in Composition((trim,)).begin(1, camera).effects
+    )
+    for parts, wanted in (((trim, mirror), -0.5 + bias), ((mirror, trim), -(0.5 + bias))):
+        running = Composition(parts).begin(1, camera)
+        assert running.action(np.array([0.5], np.float32), 1.0)[0] == pytest.approx(wanted, abs=1e-6)
+    running = Composition((outer, mirror)).begin(1, camera)
+    running.effects.append(after)
+    running.see(np.zeros((8, 16, 3), np.uint8), Moment(0.1, yaw_rate_radps=0.7))
+    assert [one.moments[0].yaw_rate_radps for one in (before, after)] == [0.7, -0.7]
+
+
+def test_a_recording_has_the_clock_of_its_time_stamps() -> None:
+    part, effect = noting()
+    frames = np.zeros((5, 8, 16, 3), np.uint8)
+    perturb_recording(frames, np.array([1.0, 3.0, 1.0, 0.5, 1.0]), Composition((part,)), 1, 0.05)
+    assert [moment.time_s for moment in effect.moments] == pytest.approx([0.0, 0.15, 0.2, 0.225, 0.275])
+    assert [moment.elapsed for moment in effect.moments] == [1.0, 3.0, 1.0, 0.5, 1.0]
 
 
 def test_kinds_are_values_that_travel_between_processes() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -292,3 +294,38 @@ def test_the_clock_steps_only_while_somebody_looks(tmp_path: Path, monkeypatch: 
     stepper.stop()
     assert len(seen) == 4 and stepper.failure is None
     assert [frame.number for frame in seen] == [1, 2, 3, 4]
+
+
+def test_time_runs_as_long_as_an_action_is_held(tmp_path: Path):
+    one = session(tmp_path)
+    one.perturb({"timing": ("lower_rate", 5)})
+    one.wheel.hold(1)
+    first, second = one.step(), one.step()
+    assert one.step_s == pytest.approx(6 * one.period_s) == second.info["time_s"] - first.info["time_s"]
+    turned = TURN_PER_S * np.array([1, 7]) * one.period_s
+    np.testing.assert_allclose([first.steering, second.steering], turned, rtol=1e-5)
+    one.restart()
+    assert one.step_s == one.period_s
+    one.close()
+
+
+def test_the_clock_waits_as_long_as_a_step_has_taken():
+    class Slow:
+        period_s, step_s = 0.002, 0.05
+
+        def step(self) -> int:
+            return 0
+
+        def look(self, late: bool) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    shown: list[Any] = []
+    stepper = Stepper(Slow(), shown.append)  # type: ignore[arg-type]
+    stepper.shown()
+    stepper.start()
+    time.sleep(0.3)
+    stepper.stop()
+    assert stepper.failure is None and 1 <= len(shown) <= 8

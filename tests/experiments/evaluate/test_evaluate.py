@@ -172,3 +172,24 @@ def test_the_side_of_the_steering_is_said_for_drivers_of_others_alone(
         if side == "left":
             before = ours, theirs
     assert ours == before[0] and theirs != before[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--data", "DATA", "--markings", "line"), "--markings: these are options of LaneKeeping, a recording has"),
+        (("--env", "Recorded", "--data", "DATA", "--throttle"), "--throttle: these are options of LaneKeeping"),
+        (("--env", "Recorded", "--data", "DATA", "--env-names.positive", "right"), "--env-names say where"),
+        (("--rig.hfov-deg", "90"), "--rig.… are camera and car of recordings"),
+        (("--last", "0.5"), "--last are for recordings: give --data"),
+        (("--recording.from-s", "5"), "--recording.… are for recordings: give --data"),
+        (("--latency-scale", "2"), "--latency-scale is a factor"),
+        (("--laps", "3"), "--laps are for the roads of --track"),
+    ],
+)
+def test_what_nothing_would_heed_is_refused(
+    words: tuple[str, ...], says: str, trained: Path, recording: Path, capsys: pytest.CaptureFixture[str]
+):
+    filled = [str(recording) if word == "DATA" else word for word in words]
+    ran = wormwheel(capsys, "evaluate", "--policy", trained, *filled)
+    assert ran.code == 2 and says in ran.complaint

@@ -205,3 +205,17 @@ def test_what_does_not_go_together_is_refused(saved: Path, tmp_path: Path, capsy
     assert ran.code == 2 and "frames" in ran.complaint
     ran = wormwheel(capsys, "explain", "--policy", saved, "--out", tmp_path, "--seconds", 0.2)
     assert ran.code == 2 and "--seconds" in ran.complaint
+
+
+def test_times_are_those_of_the_drive_where_actions_are_held():
+    drive = watch_drive(driver("gru"), 2, 0.9, "lower_rate:5", world=WORLD)
+    assert drive.duration_s == pytest.approx(0.9)
+    np.testing.assert_allclose(drive.time_s, [0.0, 0.3, 0.6], atol=1e-6)
+    found = explain(driver("gru"), drive, frames=2, every=2)
+    assert found["times_s"] == pytest.approx([0.0, 0.3, 0.6]) and found["duration_s"] == pytest.approx(0.9)
+
+
+def test_a_driver_that_works_the_pedal_is_watched_too():
+    config = replace(driver("gru").config, motors=2)
+    drive = watch_drive(DrivingPolicy.create(config, seed=3), 2, 0.3, world=WORLD)
+    assert len(drive.steering) >= 3

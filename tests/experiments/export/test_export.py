@@ -15,8 +15,11 @@ from agents.driving.driver import PolicyDriver
 from agents.driving.rollout import rollout
 from envs import LANE_KEEPING
 from envs.lane_keeping.env import LaneKeepingConfig
+from experiments.export.verb import int8_frames
 from policies.checkpoint import load_policy
 from policies.export.car_driver import Driver
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
 from tests.experiments.verbs import wormwheel
 
 pytest.importorskip("onnxruntime")
@@ -97,3 +100,18 @@ def test_latency_is_measured_and_replayed(trained: Path, tmp_path: Path, capsys:
     assert [row["latency"] is None for row in rows] == [True, False, False]
     ran = wormwheel(capsys, "evaluate", "--policy", trained, "--latency", f"{file}:numpy", *options)
     assert ran.code == 2 and "torch" in ran.complaint
+
+
+def test_int8_ranges_come_from_a_drive_of_any_driver_in_its_own_time(monkeypatch: pytest.MonkeyPatch):
+    heard: list[float] = []
+    act = PolicyDriver.act
+
+    def hear(self: PolicyDriver, frames: Any, elapsed: Any, starts: Any, envs: Any) -> Any:
+        heard.extend(elapsed.tolist())
+        return act(self, frames, elapsed, starts, envs)
+
+    monkeypatch.setattr(PolicyDriver, "act", hear)
+    fit = Preprocessing(24, 48, height=24, width=48)
+    config = PolicyConfig(core="gru", preprocessing=fit, motors=2, nominal_period_s=0.1)
+    frames = int8_frames(DrivingPolicy.create(config), ())
+    assert len(frames) >= 4 and frames.shape[1:] == (24, 48, 3) and set(heard) == {0.5}

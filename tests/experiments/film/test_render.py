@@ -212,6 +212,7 @@ def test_film_of_a_recording_by_any_core(core: str, tmp_path: Path):
         (["--out", "DIRECTORY.mp4"], "is a directory"),
         (["--preview", "drive.png"], ".webp or .gif"),
         (["--seconds", "0"], "seconds must be a positive number"),
+        (["--episode-s", "5"], "--seconds is the length of a film"),
         (["--noise-variance", "-1"], "at least 0"),
         (["--data", "nothing-here"], "nothing-here"),
         (["--data", "DATA"], "say how to fit them"),

@@ -113,3 +113,10 @@ def test_a_plot_of_time_shows_a_draw_in_which_something_happens():
     for name in ("frozen_frames", "dropped_frames_hidden"):
         clean, *drawn = thumbnails(name, options)
         assert all((picture != clean).any() for picture in drawn), name
+
+
+def test_an_attack_is_drawn_alike_whatever_was_drawn_before():
+    size = {"height": 16, "width": 32, "zoom": 1}
+    alone = thumbnails("pgd", GalleryOptions(severities=(5,), **size))[-1]
+    after_another = thumbnails("pgd", GalleryOptions(severities=(1, 5), **size))[-1]
+    np.testing.assert_array_equal(alone, after_another)

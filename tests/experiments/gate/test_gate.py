@@ -52,6 +52,21 @@ def test_a_policy_passes_against_itself_and_its_files_agree(
     assert "| ✅ | as good as released |" in (tmp_path / "out/summary.md").read_text(encoding="utf-8")
 
 
+def test_the_answer_is_kept_where_a_film_cannot_be_made(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("experiments.gate.report._film", full)
+    words = ("--require", "crashes >= 999", "--budget", "3", "--episode-s", "0.3", "--json", tmp_path / "gate.json")
+    ran = gate(capsys, trained, tmp_path / "out", *words)
+    assert ran.code == 2 and "No space left" in ran.complaint
+    summary = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
+    assert summary["outcome"] == "undecided" and len(read_table(tmp_path / "out/drives.parquet")) == summary["drives"]
+    assert json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))["figures"] == summary
+
+
 def test_a_broken_requirement_is_exit_code_1_and_filmed(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

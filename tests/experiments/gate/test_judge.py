@@ -137,3 +137,8 @@ def test_looking_often_does_not_raise_the_error_rate():
 
 def test_exit_codes():
     assert {one.value: code for one, code in EXIT_CODES.items()} == {"passed": 0, "failed": 1, "undecided": 3}
+
+
+def test_what_the_world_does_not_tell_is_open_and_says_so():
+    found = checks(lambda condition, road: 0.0, ("mean_offset_lane <= 0.1",), mean_offset_lane=None)
+    assert found[-1].outcome is Outcome.UNDECIDED and "the world does not tell it" in found[-1].says

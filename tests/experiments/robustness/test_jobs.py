@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.driving.metrics import Drive
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.robustness.jobs import (
     CLEAN,
@@ -91,6 +92,14 @@ def test_the_time_after_leaving_the_road_counts_as_a_lane(policy_run: PolicyRun)
         not kept["crashed"] and kept["lane_error"] == pytest.approx(kept["mean_offset_lane"]) and kept["autonomy"] == 1
     )
     assert kept["state_step"] is None and kept["saliency_ssim"] is None
+
+
+def test_a_drive_that_ends_early_on_the_road_has_lost_nothing(policy_run: PolicyRun):
+    offsets = np.full(40, 0.1)
+    drive = Drive(5, "random", 3.0, 2.0, False, 0.5, offsets, np.zeros(40), 0.05)
+    job = DriveJob(policy_run, CLEAN, replace(WORLD, episode_s=8.0), (5,))
+    kept, lost = (job._row(replace(drive, crashed=crashed), 0, np.nan, np.nan) for crashed in (False, True))
+    assert kept.lane_error == pytest.approx(0.2) and lost.lane_error == pytest.approx((0.2 * 2.0 + 6.0) / 8.0)
 
 
 def test_news_add_up_to_the_weight_and_end_with_the_result(policy_run: PolicyRun):

@@ -12,14 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.statistics import Estimate
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.film.video import VideoWriter
 from experiments.reports.page import environment
 from experiments.robustness.drives_data import drives_json
-from experiments.robustness.films import FailureFilm, replay_command, world_arguments
+from experiments.robustness.films import FailureFilm, replay_command, size_arguments, world_arguments
 from experiments.robustness.findings import Condition, Failure, Findings
 from experiments.robustness.report import Report, Shot, write_robustness_report
+from policies.checkpoint import save_policy
+from policies.policy import DrivingPolicy, PolicyConfig
+from policies.preprocessing import Preprocessing
 from tests.experiments.browser import look
 from tests.experiments.demo.test_report import check
 from tests.experiments.robustness.made_up_drives import CONDITIONS, block_rows, drive_rows, find_in
@@ -215,3 +219,14 @@ def test_a_cell_opens_its_drives_and_their_commands_can_be_pasted(tmp_path: Path
         assert not window.errors
     finally:
         window.close()
+
+
+def test_the_command_of_a_film_makes_the_frames_that_were_cropped(tmp_path: Path):
+    fit = Preprocessing(24, 48, height=24, width=48)
+    place = save_policy(DrivingPolicy.create(PolicyConfig(core="gru", preprocessing=fit)), tmp_path / "policy")
+    world = LaneKeepingConfig(height=60, width=100)
+    cropped = DriverSpec(str(place), DriverOptions(crop_top=20))
+    assert size_arguments(cropped, world) == ["--height", "60", "--width", "100"]
+    assert size_arguments(place, world) == [] == size_arguments(cropped, LaneKeepingConfig())
+    failure = Failure("ltc", 0, Condition.of("fog:3"), 7, 1, 4.0)
+    assert "--height 60 --width 100" in replay_command(cropped, failure, world, 5.0, "out.mp4")

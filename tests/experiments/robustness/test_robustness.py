@@ -108,6 +108,21 @@ def test_a_broken_cell_is_done_again_alone(
     assert (out / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
 
 
+def test_figures_are_kept_where_a_film_cannot_be_made(
+    trained: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    shutil.copytree(whole, tmp_path / "copy")
+    monkeypatch.setattr("experiments.robustness.publish._film", full)
+    results = tmp_path / "figures.json"
+    ran = wormwheel(capsys, *arguments(trained, tmp_path / "copy", "--workers", 1, "--json", results))
+    assert ran.code == 2 and "No space left" in ran.complaint
+    before = json.loads((whole.parent / "figures.json").read_text(encoding="utf-8"))
+    assert json.loads(results.read_text(encoding="utf-8"))["figures"] == before["figures"]
+
+
 def test_another_dose_and_another_env_are_driven_again(
     trained: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 
 from agents.driving.driver import PolicyDriver
 from agents.driving.trials import Run, Trial, drive_together
-from envs.lane_keeping.env import LaneKeepingConfig
+from envs.camera.info import CameraInfo
+from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
+from envs.perturbations import PerturbedEnv, RecordedEpisode
 from envs.road.random_road import RandomRoadConfig
 from experiments.robustness.stability import SAMPLES, StateWatch, clean_footage, saliency_ssim, ssim
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -118,3 +122,22 @@ def test_late_pictures_are_compared_with_the_ones_that_should_have_come(policy: 
     for late in ("latency:5", "lower_rate:5", "frozen_frames:5"):
         found = saliency_ssim(policy, footage, late, 0)
         assert np.isfinite(found).all() and (found <= 1).all() and found.min() < 1
+
+
+def test_saliency_is_looked_at_under_the_draws_of_the_drive(policy: DrivingPolicy, monkeypatch: pytest.MonkeyPatch):
+    seeds: list[int] = []
+
+    class Spied(RecordedEpisode):
+        def __init__(self, perturbation: Any, seed: int, camera: CameraInfo):
+            seeds.append(seed)
+            super().__init__(perturbation, seed, camera)
+
+    monkeypatch.setattr("experiments.robustness.stability.RecordedEpisode", Spied)
+    footage = clean_footage(policy, replace(TRIAL, world=replace(WORLD, episode_s=0.3)))
+    saliency_ssim(policy, footage, "fog:3", effect_seed=2)
+    env = PerturbedEnv(LaneKeepingEnv(replace(WORLD, height=24, width=48)), "fog:3", seed=2)
+    drawn = []
+    for run in TRIAL.runs:
+        env.reset(seed=run.seed)
+        drawn.append(env.perturbation_seed)
+    assert seeds == drawn
