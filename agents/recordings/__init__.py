@@ -97,12 +97,16 @@ def load_episodes(
     listed = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     if not listed:
         raise ValueError("at least one path to recorded driving was expected, got none.")
+    twice = next((path for path, times in Counter(map(os.path.realpath, listed)).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is named twice: what is learnt from and what is tested on would be copies.")
     sets = [_load(path, options) for path in listed]
     skipped: Counter[str] = Counter()
     for one in sets:
         skipped.update(one.skipped)
     notices = [f"{path}: {notice}" for path, one in zip(listed, sets, strict=True) for notice in one.notices]
-    merged = EpisodeSet(tuple(episode for one in sets for episode in one), dict(skipped), ())
+    read = sum(one.read for one in sets)
+    merged = EpisodeSet(tuple(episode for one in sets for episode in one), dict(skipped), (), read)
     if not mixed_sizes:
         _ = merged.frame_size
     periods_s = [episode.meta.nominal_period_s for episode in merged]
@@ -154,6 +158,8 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
 
 def _chosen(path: Path, episodes: EpisodeSet, options: ReadOptions) -> EpisodeSet:
     """Return the part of a recording that the options ask for."""
+    if options.episodes or options.from_s > 0 or options.to_s is not None:
+        episodes = dataclasses.replace(episodes, read=sum(len(one) for one in episodes if one.is_centre))
     if options.episodes:
         beyond = [number for number in options.episodes if number >= len(episodes)]
         if beyond:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.reading.files import read_json
 from agents.recordings.writers.donkeycar import DonkeycarTarget
@@ -111,11 +113,13 @@ def convert(
 
 
 def _fingerprint(episodes: EpisodeSet, to: str, exact: bool) -> str:
-    """Return what tells one conversion from another: the labels and the clock of what is converted."""
+    """Return what tells one conversion from another: the labels, the clock and the columns of what is converted."""
     digest = hashlib.blake2b(f"{to} {exact}".encode(), digest_size=16)
     for episode in episodes:
         digest.update(json.dumps(episode.meta.to_json(), sort_keys=True, default=str).encode("utf-8", "replace"))
         digest.update(episode.steering.tobytes() + episode.time_s.tobytes())
+        for name, values in sorted(episode.extras.items()):
+            digest.update(name.encode("utf-8", "replace") + np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

@@ -189,6 +189,8 @@ class EpisodeSet:
     """Records left out, by reason."""
     notices: tuple[str, ...] = ()
     """Things the reader had to decide, one line each."""
+    read: int = 0
+    """Frames of the centre camera in all of the recording, where a part of it was chosen."""
 
     def __len__(self) -> int:
         return len(self.episodes)

@@ -176,7 +176,7 @@ def check_directory(path: Path, verb: str, resume: bool = False, results: Sequen
         return
     if not path.is_dir():
         raise ValueError(f"{path} is a file; give --out the name of a directory.")
-    owner = _owner(path)
+    owner = owner_of(path)
     if owner != verb:
         foreign = [entry.name for entry in sorted(path.iterdir()) if not is_leftover(entry)]
         if foreign:
@@ -260,7 +260,7 @@ def claim(path: Path, verb: str, options: Any) -> Iterator[RunDirectory]:
         ValueError: if something else is in it, or another process writes there.
         OSError: if nothing can be written there.
     """
-    with open_run(path, verb, options, resume=_owner(path) == verb, results=()) as directory:
+    with open_run(path, verb, options, resume=owner_of(path) == verb, results=()) as directory:
         directory.begin()
         yield directory
 
@@ -319,7 +319,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _owner(path: Path) -> str | None:
+def owner_of(path: Path) -> str | None:
     """Return the verb of the run that a directory belongs to."""
     verb = _read(path).get("verb")
     return verb if isinstance(verb, str) else None

@@ -88,3 +88,14 @@ def test_dagger_gets_a_quarter_of_the_frames_in_whole_episodes(tmp_path):
 
     with pytest.raises(ValueError, match="no whole episodes of 120: take a multiple of 1920"):
         run(DaggerFramesOptions(out=tmp_path, frames=8000))
+
+
+def test_what_was_made_with_other_options_is_not_passed_off_as_made_with_these(tmp_path, monkeypatch):
+    from experiments import dagger_frames
+    from experiments.dagger_frames import DaggerFramesOptions, run
+
+    monkeypatch.setattr(dagger_frames, "_compare", lambda options: {"epochs": options.epochs})
+    options = DaggerFramesOptions(out=tmp_path / "run")
+    assert run(options) == run(replace(options, seeds=(0,), roads=3)) == {"epochs": options.epochs}
+    with pytest.raises(ValueError, match="was started with epochs = 8, not 9"):
+        run(replace(options, epochs=9))

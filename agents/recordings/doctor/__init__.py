@@ -85,7 +85,9 @@ def check_reading(episodes: EpisodeSet) -> list[Finding]:
     findings = []
     lost = sum(episodes.skipped.values())
     if lost:
-        share = lost / (lost + episodes.frame_count)
+        # A record that was left out would have been one frame of the centre camera, anywhere in the recording.
+        centre = sum(len(episode) for episode in episodes if episode.is_centre) or episodes.frame_count
+        share = lost / (lost + max(centre, episodes.read))
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in episodes.skipped.items())
         what = f"{lost:,} records ({share:.1%}) are left out: {reasons}"
         findings.append(

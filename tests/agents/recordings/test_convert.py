@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +442,22 @@ def test_the_speed_is_taken_from_what_is_named(tmp_path, to, field):
         with pytest.raises(ValueError, match="has no .*'pace'.*it has: .*wheel_kmh") as error:
             load_episodes(tmp_path / "out", **option)
         one_line(error)
+
+
+def test_a_conversion_is_not_finished_with_other_columns(tmp_path):
+    before = make_noise(tmp_path / "set")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(frames: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        convert(before, tmp_path / "out", "native", on_progress=stop)
+    faster = tuple(replace(one, extras={"speed_mps": 2 * one.extras["speed_mps"]}) for one in before)
+    fewer = tuple(replace(one, extras={}) for one in before)
+    for other in (faster, fewer):
+        with pytest.raises(ValueError, match="a conversion of other recordings, or with other options"):
+            convert(replace(before, episodes=other), tmp_path / "out", "native")
+    assert convert(before, tmp_path / "out", "native").episodes == 2

@@ -109,6 +109,16 @@ def test_recordings_just_below_a_path_are_pointed_out(tmp_path):
     one_line(error)
 
 
+def test_a_recording_that_is_named_twice_is_refused(tmp_path, monkeypatch):
+    """Its copies would stand on both sides of a split, and count twice in an interval."""
+    make_native(tmp_path / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    for again in ("set", "link"):
+        with pytest.raises(ValueError, match="set is named twice"):
+            load_episodes([tmp_path / "set", again])
+
+
 def test_no_path_is_an_error():
     with pytest.raises(ValueError, match="at least one path"):
         load_episodes([])

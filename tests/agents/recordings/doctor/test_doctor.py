@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
-from agents.recordings.doctor import Report, examine, view
+from agents.recordings.doctor import Report, check_reading, examine, view
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.doctor.leaks import find_leak, find_repeats
 from agents.recordings.doctor.mend import mend
@@ -24,7 +24,7 @@ from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.reading import pictures
 from agents.recordings.splits import split_by_time_block
 from tests.agents.recordings.doctor.cars import turning_car
-from tests.agents.recordings.makers import make_tub, real, write_catalog, write_manifest
+from tests.agents.recordings.makers import make_log, make_tub, real, write_catalog, write_manifest
 
 PERIOD_S = 0.05
 
@@ -377,3 +377,15 @@ def test_a_copy_is_found_under_the_name_of_another_drive():
     assert [mark.tolist() for mark in find_repeats(EpisodeSet(drives), 0.0)] == [[False] * 30, [True] * 30]
     (finding,) = check_repeats(EpisodeSet(drives))
     assert finding.figures == {"frames": 30}
+
+
+@pytest.mark.parametrize("options", [{}, {"side_cameras": True}, {"to_s": 2.0}, {"episodes": (0,)}])
+def test_records_that_are_left_out_are_a_share_of_all_of_them(tmp_path, options):
+    """Not of what side cameras add, nor of the part that is looked at."""
+    make_log(tmp_path / "log", count=100)
+    rows = (tmp_path / "log" / "driving_log.csv").read_text().splitlines()
+    (tmp_path / "log" / "driving_log.csv").write_text(
+        "\n".join([*rows[:92], *(r.rsplit(",", 4)[0] for r in rows[92:])])
+    )
+    (finding,) = [f for f in check_reading(load_episodes(tmp_path / "log", **options)) if f.about == "records"]
+    assert finding.fault and "8 records (8.0%)" in finding.what
