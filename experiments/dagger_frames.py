@@ -26,12 +26,11 @@ from agents.driving.trials import Run, Trial, drive_trials
 from agents.imitation.dagger import DaggerConfig
 from agents.imitation.train import ImitationConfig
 from agents.recordings import load_episodes
-from agents.runs.directory import claim, owner_of
 from agents.runs.files import write_json
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.cli import run_script
 from experiments.console import say, table
-from experiments.options import check_resume
+from experiments.options import claim_alike
 from experiments.train_dagger import VALIDATION, WORLD, TrainDaggerOptions
 from experiments.train_dagger import run as train_dagger
 from experiments.train_imitation import TrainOptions
@@ -80,9 +79,7 @@ class DaggerFramesOptions:
 def run(options: DaggerFramesOptions) -> dict[str, Any]:
     """Train both for every seed, drive, compare."""
     _check_rounds(options)
-    if owner_of(options.out) == VERB:
-        check_resume(options.out, options, FREE)  # what stands there was made with the options of the first run
-    with claim(options.out, VERB, options):
+    with claim_alike(options.out, VERB, options, FREE):
         return _compare(options)
 
 

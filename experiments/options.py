@@ -1,16 +1,17 @@
 """Options beyond what their dataclass says: those of a core (`--core-options units=32 solver=rk4`), and whether a run
-that is resumed is given the options of its first start.
+that is resumed, by `--resume` or by the same command, is given the options of its first start.
 """  # noqa: D205
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from agents.runs.directory import MARKER, to_json
+from agents.runs.directory import MARKER, RunDirectory, check_directory, claim, to_json
 from agents.runs.reading import one_line, read_object
 from agents.runs.renamed import options_as_they_are_now
 from policies.cores import import_core, make_config
@@ -49,6 +50,32 @@ def check_resume(directory: Path, options: Any, free: Sequence[str]) -> None:
                 f"{directory} was started with {place} = {one_line(was)}, not {one_line(is_now)}; resume with the "
                 "options of the first run."
             )
+
+
+@contextmanager
+def claim_alike(path: Path, verb: str, options: Any, free: Sequence[str]) -> Iterator[RunDirectory]:
+    """Open a run that the same command resumes, as `agents.runs.directory.claim`, with the options of its first start.
+
+    What is there is kept and not made again, so it must be what these options would make.
+
+    Args:
+        path: the directory.
+        verb: what runs.
+        options: dataclass of resolved options.
+        free: as for `check_resume`.
+
+    Yields:
+        The directory.
+
+    Raises:
+        ValueError: if something else is in it, another process writes there, or another option differs.
+        OSError: if nothing can be written there.
+    """
+    check_directory(path, verb, results=())
+    if path.exists():
+        check_resume(path, options, free)
+    with claim(path, verb, options) as directory:
+        yield directory
 
 
 def _defaults(options: Any) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
     | `lane_width_m` | m | width of one lane |
     | `curvature_per_m` | 1/m | of the middle of the lane where the car is, positive to the left |
     | `steering` | | the last steering action, in [−1, 1] |
+    | `lane_signed` | | −1 where the arrow points to the right, 1 left; with `lane_sign_delay_s` only |
     | `lane_to_keep` | | −1 right, 1 left, between while it changes; with `lane_sign_delay_s` only |
     | `lane_due` | | whether the car should be in the lane of the sign by now; with `lane_sign_delay_s` only |
     | `dark` | | whether the camera is; with `blackout_s` only |
@@ -399,6 +400,7 @@ class LaneKeepingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]
             "steering": self._steering,
         }
         if self._sign is not None:
+            info["lane_signed"] = 1.0 if self._sign.left else -1.0
             info["lane_to_keep"] = self._sign.lane(self._time)
             info["lane_due"] = self._sign.due(self._time)
         if self._blackouts is not None:

@@ -21,14 +21,21 @@ import numpy as np
 
 from agents.driving.driver_options import DriverSpec
 from agents.driving.statistics import Estimate, student_mean
-from agents.runs.directory import claim, versions
+from agents.runs.directory import versions
 from agents.runs.files import write_json
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, plain, say, table, write_results
 from experiments.evaluate.options import EvaluateOptions
 from experiments.evaluate.verb import Outcome, evaluate_driving
+from experiments.options import claim_alike
 from experiments.ppo_curves.runs import PPOCurves, Run, quickened, read_curve, seconds_of, train
 from experiments.reports.plots import LIGHT, Curves, curves_figure, save
+
+FREE = (
+    *("cores", "seeds", "steps", "widen", "widen_steps", "roads", "road_seed", "workers", "out", "publish", "json"),
+    *("train", "quick"),
+)
+"""Options that may change from one start to the next; not those of the points of a curve."""
 
 
 def run(options: PPOCurves) -> None:
@@ -36,7 +43,7 @@ def run(options: PPOCurves) -> None:
     if options.quick:
         options = quickened(options)
     check_json(options.json)
-    with claim(options.out, "ppo_curves", options):
+    with claim_alike(options.out, "ppo_curves", options, FREE):
         _compare(options)
 
 

@@ -36,13 +36,14 @@ from agents.imitation.train import ImitationConfig, train_imitation
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.splits import split_by_episode
-from agents.runs.directory import claim, open_run
+from agents.runs.directory import open_run
 from agents.runs.files import write_json
 from envs import LANE_KEEPING
 from envs.lane_keeping.config import LaneKeepingConfig
 from envs.road.random_road import RandomRoadConfig
 from experiments.cli import run_script
 from experiments.console import check_json, plain, progress, say, table, write_results
+from experiments.options import claim_alike
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
@@ -51,6 +52,8 @@ AFTER_DARK_S = 1.0
 """Time after a blackout that still counts, seconds."""
 
 VERB = "tasks memory_driving"
+FREE = ("cores", "seeds", "workers", "out", "json")
+"""Options that may change from one start to the next; all others shape the recording, a training or its score."""
 ROAD_SEED = 1_000_000
 """Seed of the first road that is driven; those of the recording are far from it."""
 
@@ -121,7 +124,7 @@ class Options:
     workers: PositiveInt = 1
     """Processes that record."""
     out: Path = Path("runs/tasks/memory_driving")
-    """Directory of recording, trainings and figures; what is there is used again."""
+    """Directory of recording, trainings and figures; what is there is used again, by the same options."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """Where to write the figures as well."""
     quick: bool = False
@@ -180,7 +183,7 @@ class Tally:
             decisive = self.lit_s[step.order] <= AFTER_DARK_S
         else:
             decisive = info["lane_due"]
-            self.left[step.order] = info["lane_to_keep"] > 0.0
+            self.left[step.order] = info["lane_signed"] > 0.0  # known however early the car leaves the road
         if decisive:
             errors.append(min(1.0, abs(info["lateral_offset_m"]) / info["lane_width_m"]))
         if step.terminated:
@@ -204,7 +207,7 @@ def run(options: Options) -> dict[str, Any]:
             options, seeds=1, frames=240, epochs=1, episode_s=6.0, delay_s=(1.0, 1.5), roads=2, cores=options.cores[:2]
         )
     check_json(options.json)
-    with claim(options.out / options.task, VERB, options) as directory:
+    with claim_alike(options.out / options.task, VERB, options, FREE) as directory:
         figures = _compare(options, directory.path)
     straight = float(np.mean([100 * score for score in _expert_scores(options)]))
     show(figures, options, straight)

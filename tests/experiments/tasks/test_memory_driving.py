@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import envs
 from agents.driving.expert import Expert
+from agents.driving.rollout import Step, rollout
 from experiments.tasks import memory_driving
 from experiments.tasks.memory_driving import Options
 
@@ -68,6 +71,49 @@ def test_what_was_driven_with_these_options_is_not_done_again(tmp_path: Path, mo
         score, _ = memory_driving.learn_and_drive("ltc", seed, options, (), tmp_path / f"seed-{seed}")
         assert score == 0.25 + seed
     assert trained == [0, 0, 1], "other epochs and another seed are trained, the same options are read"
+
+
+def test_a_drive_that_ends_before_the_lane_changes_counts_for_the_lane_that_the_arrow_said():
+    """Straight on from the start, off the road in the first bend: the second sign has not come yet."""
+
+    class Straight:
+        def act(self, frames: object, elapsed: object, starts: object, envs: list) -> NDArray[np.float32]:
+            return np.zeros((len(envs), 1), np.float32)
+
+    options = replace(SIGN, delay_s=(6.0, 6.0), episode_s=9.0, roads=8)
+    arrows: dict[int, bool] = {}
+    tally = memory_driving.Tally(options.period_s)
+
+    def note(step: Step) -> None:
+        tally.note(step)
+        arrows[step.order] = step.env.unwrapped._sign.left
+        ended[step.order] = step.info["time_s"]
+
+    ended: dict[int, float] = {}
+    rollout(
+        Straight(),
+        lambda slot: gymnasium.make(envs.LANE_KEEPING, config=options.world, disable_env_checker=True),
+        range(options.roads),
+        observer=note,
+    )
+    assert any(left and ended[order] < 7.5 for order, left in arrows.items())
+    assert tally.left == arrows
+
+
+def test_another_recording_is_not_learnt_from_under_other_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory_driving, "learn_and_drive", lambda *given: (0.5, 1.0))
+    options = replace(SIGN, cores=("feedforward",), seeds=1, frames=140, roads=1, out=tmp_path)
+    memory_driving.run(options)
+    before = {file: file.read_bytes() for file in sorted(tmp_path.rglob("*")) if file.is_file()}
+    for other, place in (
+        (replace(options, period_s=0.2), "period_s = 0.1, not 0.2"),
+        (replace(options, delay_s=(2.0, 2.0)), r"delay_s = \[1.0, 1.0\], not \[2.0, 2.0\]"),
+        (replace(options, frames=280), "frames = 140, not 280"),
+    ):
+        with pytest.raises(ValueError, match=place):
+            memory_driving.run(other)
+    assert {file: file.read_bytes() for file in sorted(tmp_path.rglob("*")) if file.is_file()} == before
+    memory_driving.run(replace(options, cores=("feedforward", "lstm"), seeds=2))
 
 
 def test_either_lane_counts_half_however_many_drives_it_has():
