@@ -273,18 +273,21 @@ def say_unknown(world: OtherWorld) -> None:
         say(f"note: {world.name} does not tell {'; '.join(lost[name] for name in world.unknown)}")
 
 
-def refuse_lane_keeping(env: str, given: LaneKeepingConfig, but: Sequence[str] = ()) -> None:
+def refuse_lane_keeping(
+    env: str, given: LaneKeepingConfig, but: Sequence[str] = (), plain: LaneKeepingConfig | None = None
+) -> None:
     """Check that nobody sets LaneKeeping's options for another world.
 
     Args:
         env: the world.
         given: the options.
         but: those that may be set.
+        plain: the defaults; LaneKeeping's own when None.
 
     Raises:
         ValueError: if an option differs from its default.
     """
-    plain = LaneKeepingConfig()
+    plain = plain or LaneKeepingConfig()
     names = [item.name for item in fields(plain) if item.name not in but]
     set_here = [name for name in names if getattr(given, name) != getattr(plain, name)]
     if set_here:

@@ -45,6 +45,7 @@ from agents.runs.reading import damaged, read_object
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.options import check_resume, parse_core_options
+from experiments.policy_paths import refuse_lane_keeping
 from experiments.training_sets import FrameOptions, choose_preprocessing, crop_by_view, fit_frames
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -100,6 +101,12 @@ class TrainDaggerOptions:
         """Check that options go together."""
         if (self.env == "Recorded") != bool(self.data):
             raise ValueError("--env Recorded and --data go together: give both or none.")
+        if self.env == "Recorded":
+            refuse_lane_keeping(self.env, self.world, ("episode_s",), WORLD)
+        elif (self.rig, self.reading, self.fit) != (RigOptions(), ReadOptions(), FrameOptions()):
+            raise ValueError(
+                "--rig…, --reading… and --fit… are for recordings: leave them out, or give --env Recorded."
+            )
         if self.world.throttle:
             raise ValueError("the expert steers and leaves the speed to the cruise controller: leave out --throttle.")
 

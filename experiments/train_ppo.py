@@ -9,6 +9,7 @@ The best policy on episodes with other seeds is `policy/` in the run directory, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from agents.runs.checkpoints import newest_whole
 from agents.runs.device import check_device
 from agents.runs.directory import RunDirectory, check_directory, open_run, to_json
 from agents.runs.events import write_hyperparameters
+from envs.driving.env import period_of
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, show, table, write_results
 from experiments.options import check_resume, parse_core_options
@@ -56,9 +58,18 @@ is compared by."""
 
 
 def check_learnable(
-    make_env: Callable[[], gymnasium.Env[Any, Any]], parts: ActorCriticConfig, driver: DrivingPolicy | None
+    make_env: Callable[[], gymnasium.Env[Any, Any]],
+    parts: ActorCriticConfig,
+    driver: DrivingPolicy | None,
+    period_s: float,
 ) -> None:
     """Check that a world can be made and that networks of some parts fit it, and a driver to start from them.
+
+    Args:
+        make_env: makes the world.
+        parts: of the networks.
+        driver: to start from, or None.
+        period_s: time between two frames of the world, s.
 
     Raises:
         ValueError: if it cannot, its observations or actions are of a kind that no driver has, or the driver is used to
@@ -77,6 +88,12 @@ def check_learnable(
                 f"shows {shown[0]}×{shown[1]}: start from a driver of this world."
             )
         networks.adopt(driver)
+        used_to_s = driver.config.nominal_period_s
+        if not math.isclose(used_to_s, period_s, rel_tol=1e-3):
+            raise ValueError(
+                f"the driver to start from is used to a frame every {used_to_s:g} s, this world shows one every "
+                f"{period_s:g} s: start from a driver of this world."
+            )
 
 
 FILM_S = 20.0
@@ -173,6 +190,10 @@ class TrainPPOOptions:
         """Check that recordings are given where they are driven along, and that every episode has its own road."""
         if (self.env == RECORDED) != bool(self.data):
             raise ValueError("--env Recorded and --data go together: give both or none.")
+        if self.env != RECORDED and (self.rig, self.reading) != (RigOptions(), ReadOptions()):
+            raise ValueError(
+                f"--rig… and --reading… are for recordings, not for {self.env}: leave them out, or give --env Recorded."
+            )
         if self.world.resets_per_road != 1:
             raise ValueError(
                 "--resets-per-road: every episode of PPO has a seed, and so a road, of its own; leave it out."
@@ -222,17 +243,18 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
     check_mirror(options.wandb)
     if options.resume and options.out is None:
         raise ValueError("--resume needs --out: the directory of the run.")
-    if options.env not in (LANE_KEEPING, RECORDED):
-        refuse_lane_keeping(options.env, options.world)
+    if options.env != LANE_KEEPING:
+        refuse_lane_keeping(options.env, options.world, ("episode_s",) if options.env == RECORDED else ())
     if options.learning.imitator_kl_coef and options.init_from is None:
         raise ValueError(
             "--imitator-kl-coef holds a policy near the driver that it starts from: give --init-from, or leave it out."
         )
     driver = _driver(options)
-    world = _world(options)
+    world = _world(options, driver)
     make_env = _env_maker(options, world)
-    parts = _parts(options, driver, car_of_world(make_env))
-    check_learnable(make_env, parts, driver)
+    period_s = _period_s(options, world, make_env)
+    parts = _parts(options, driver, car_of_world(make_env), period_s)
+    check_learnable(make_env, parts, driver, period_s)
     if options.workers > options.envs:
         raise ValueError(
             f"workers must be at most the {options.envs} envs that they step, got {options.workers}; 0 steps them in "
@@ -245,11 +267,12 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
     if options.resume:
         check_resume(out, options, FREE)
     code = world.code if isinstance(world, RecordedWorld) else None
+    judge = _env_maker(options, _judged_in(options, world))
     with open_run(out, VERB, options, options.resume, fingerprint=code) as directory:
         say(f"everything goes to {out}")
         with mirrored(directory, options.wandb, options):
-            model = _train(options, parts, driver, make_env, directory, on_point)
-            return _conclude(options, directory, model)
+            model = _train(options, parts, driver, make_env, judge, directory, on_point)
+            return _conclude(options, directory, model, judge)
 
 
 def _with_seed(options: TrainPPOOptions, seed: int, out: Path, resume: bool) -> TrainPPOOptions:
@@ -261,10 +284,11 @@ def _train(
     parts: ActorCriticConfig,
     driver: DrivingPolicy | None,
     make_env: Callable[[], gymnasium.Env[Any, Any]],
+    judge: Callable[[], gymnasium.Env[Any, Any]],
     directory: RunDirectory,
     on_point: OnPoint | None,
 ) -> LiquidPPO:
-    """Train in a directory; returns the learner at its last step."""
+    """Train in a directory; returns the learner at its last step. `judge` makes the envs of the evaluations."""
     vector: VecEnv = make_vector_env(make_env, options.envs, options.workers, options.replay_failed_prob)
     try:
         if options.normalize_reward:
@@ -274,7 +298,6 @@ def _train(
         directory.begin()
         with progress(f"training {model.actor_critic_config.core}", options.steps, "steps") as bar:
             notes = {"env": options.env, "seed": options.seed}
-            judge = _env_maker(options, _judged_in(options))
             keeper = EvalCheckpointCallback(
                 judge,
                 directory,
@@ -319,11 +342,25 @@ def _driver(options: TrainPPOOptions) -> DrivingPolicy | None:
     return driver
 
 
-def _world(options: TrainPPOOptions) -> World:
-    """Return where the driver learns."""
+def _world(options: TrainPPOOptions, driver: DrivingPolicy | None) -> World:
+    """Return where the driver learns; along recordings, one to start from acts at the period that it is used to."""
     if options.env == RECORDED:
-        return recorded_world(options.data, options.rig, options.reading, say, episode_s=options.world.episode_s)
+        more: dict[str, Any] = {} if driver is None else {"period_s": driver.config.nominal_period_s}
+        return recorded_world(
+            options.data, options.rig, options.reading, say, episode_s=options.world.episode_s, **more
+        )
     return options.world
+
+
+def _period_s(options: TrainPPOOptions, world: World, make_env: Callable[[], gymnasium.Env[Any, Any]]) -> float:
+    """Return the time between two actions, s, in which a driver's elapsed time counts: the preset's, or the env's."""
+    if options.env in (LANE_KEEPING, RECORDED):
+        return world.period_s
+    env = make_env()
+    try:
+        return float(preset_for(options.env).networks.get("nominal_period_s", period_of(env)))
+    finally:
+        env.close()
 
 
 def _env_maker(options: TrainPPOOptions, world: World) -> Callable[[], gymnasium.Env[Any, Any]]:
@@ -333,26 +370,25 @@ def _env_maker(options: TrainPPOOptions, world: World) -> Callable[[], gymnasium
     return lambda: make_world(name, world, noise_variance, perturbations, largest, trust)
 
 
-def _judged_in(options: TrainPPOOptions) -> World:
+def _judged_in(options: TrainPPOOptions, world: World) -> World:
     """Where the preset makes LaneKeeping easier or harder to learn from, a driver is judged in LaneKeeping as it is."""
-    if options.env == RECORDED:
-        return _world(options)
+    if isinstance(world, RecordedWorld):
+        return world
     plain, harder = LaneKeepingConfig(), preset_for(options.env).world
-    world = options.world
     eased = {name: getattr(plain, name) for name, value in harder.items() if getattr(world, name) == value}
     eased |= {"episode_s": options.evaluate_s, "height": world.height, "width": world.width}
     return replace(world, **eased)
 
 
-def _parts(options: TrainPPOOptions, driver: DrivingPolicy | None, car: CarInfo | None) -> ActorCriticConfig:
-    """Return what the networks are made of; a driver to start from brings its own core and head."""
+def _parts(
+    options: TrainPPOOptions, driver: DrivingPolicy | None, car: CarInfo | None, period_s: float
+) -> ActorCriticConfig:
+    """Return what the networks are made of; a driver to start from brings its own core, head and period."""
     own: dict[str, Any] = {"critic": options.critic, "log_std_init": options.log_std_init, "use_sde": options.use_sde}
     own |= {"car": car} if car is not None else {}
     if driver is not None:
         return config_for(driver, **own)
-    networks = {**preset_for(options.env).networks, **own}
-    if options.env in (LANE_KEEPING, RECORDED):
-        networks["nominal_period_s"] = _world(options).period_s
+    networks = {**preset_for(options.env).networks, **own, "nominal_period_s": period_s}
     chosen = parse_core_options(options.core, options.core_options)
     return ActorCriticConfig(core=options.core, core_options=chosen, **networks)
 
@@ -385,7 +421,9 @@ def _make_learner(
     return model
 
 
-def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPPO) -> Path | int:
+def _conclude(
+    options: TrainPPOOptions, directory: RunDirectory, model: LiquidPPO, judge: Callable[[], gymnasium.Env[Any, Any]]
+) -> Path | int:
     """Show the best score, write the results, film the driver; returns the directory or an exit code."""
     line = model.record["best_line"]
     reward = saved_estimate({"value": line["reward"], "low": line["reward_low"], "high": line["reward_high"]})
@@ -395,14 +433,14 @@ def _conclude(options: TrainPPOOptions, directory: RunDirectory, model: LiquidPP
         columns, row = [*columns, "crashes"], [*row, f"{line['crashes']} of {line['episodes']}"]
     table(f"{options.env}: best of the evaluations on {line['episodes']} episodes, 95 % intervals", columns, [row])
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.evaluate_episodes)
-    straight = mean_reward(evaluate(MiddleAction(model.action_space), _env_maker(options, _judged_in(options)), seeds))
+    straight = mean_reward(evaluate(MiddleAction(model.action_space), judge, seeds))
     dead = dead_learner(model.actor_critic_config.core, line["reward"], straight.value)
     figures = {"directory": str(directory.path), "best": line, "steps": model.num_timesteps}
     figures |= {"straight": straight, "dead": bool(dead)}
     measured = {"best_reward": line["reward"], "best_at": line["steps"]}
     write_hyperparameters(directory.tensorboard, to_json(options), measured)
     if options.env == LANE_KEEPING:
-        figures["judged_in"] = to_json(_judged_in(options))
+        figures["judged_in"] = to_json(_judged_in(options, options.world))
     write_results(directory.path / "results.json", VERB, options, figures)
     write_results(options.json, VERB, options, figures)
     if options.film and model.policy.is_driver and options.env != RECORDED:

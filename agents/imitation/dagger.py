@@ -235,7 +235,7 @@ def collect(
     def note(step: Step) -> None:
         row = rows[id(step.env)]
         if step.order not in open_episodes:
-            meta = _meta(step.env, world, step.seed, step.seen_info, round_number)
+            meta = _meta(step.env, world, step.seed, step.seen_info, round_number, mixed.expert)
             open_episodes[step.order] = EpisodeWriter(directory).episode(meta, wanted[step.order])
         recording = open_episodes[step.order]
         recording.append(
@@ -297,14 +297,15 @@ def share_of_round(config: DaggerConfig, round_number: int) -> float:
 
 
 def _meta(
-    env: gymnasium.Env[Any, Any], world: World, seed: int, info: dict[str, Any], round_number: int
+    env: gymnasium.Env[Any, Any], world: World, seed: int, info: dict[str, Any], round_number: int, expert: Expert
 ) -> EpisodeMeta:
     lane_width_m = float(info["lane_width_m"])
     extra: dict[str, Any] = {"lane_width_m": lane_width_m, "round": round_number}
     vehicle, renderer = "recorded", "reprojected"
     if isinstance(world, LaneKeepingConfig):
         vehicle, renderer = world.vehicle, world.renderer
-        extra |= {"car": car_of_env(env, lane_width_m).to_json(), **rig_of_env(env)}
+        car = car_of_env(env, lane_width_m).to_json() | {"lookahead_s": expert.config.lookahead_s}
+        extra |= {"car": car, **rig_of_env(env)}
     return EpisodeMeta("dagger", world.period_s, vehicle=vehicle, renderer=renderer, seed=seed, extra=extra)
 
 

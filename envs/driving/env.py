@@ -85,8 +85,7 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.names = self.config = names = replace(names, **overrides)
         self._inner: Any = env
         self.render_mode = env.render_mode
-        fps = _number((env.metadata or {}).get("render_fps") or 0.0)
-        self.period_s = names.period_s or (1.0 / fps if 0.1 <= fps <= 1000.0 else PERIOD_S)
+        self.period_s = names.period_s or period_of(env)
         self.metadata = {**self.metadata, "render_fps": max(1, round(1.0 / self.period_s))}
         self._box = self._action_box(env.action_space)
         self.next_periods: float | None = None
@@ -404,6 +403,15 @@ class DrivingEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             "steering": self._steering,
         }
         return {key: value for key, value in known.items() if value == value}
+
+
+def period_of(env: gymnasium.Env[Any, Any]) -> float:
+    """Return the time between two actions of an env, s: as it says itself, by the pace of its films, or `PERIOD_S`."""
+    said = _number(getattr(env.unwrapped, "period_s", None))
+    if said > 0.0 and math.isfinite(said):
+        return said
+    fps = _number((env.metadata or {}).get("render_fps") or 0.0)
+    return 1.0 / fps if 0.1 <= fps <= 1000.0 else PERIOD_S
 
 
 def _inside(space: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class DrivingNames:
     crashed: Place = ""
     """Whether the car has crashed."""
     period_s: Annotated[float, Field(ge=0.001, le=10.0)] | None = None
-    """Time between two actions, s; from the env's render_fps when left out."""
+    """Time between two actions, s; the env's own `period_s`, or from its render_fps, when left out."""
     episode_s: Annotated[float, Field(gt=0, le=86_400.0)] = 60.0
     """Length of an episode, s; it is truncated then."""
     ends_with_env: bool = True

@@ -36,6 +36,7 @@ def test_dagger_grows_a_data_set_and_resumes(tmp_path: Path):
     car = load_policy(out / "policy").config.car
     assert car == load_policy(out / "round-1" / "policy").config.car == car_of_episodes(episodes)
     assert car is not None and car.camera_height_m and car.full_lock_curvature_per_m, "as other trainings say it"
+    assert car.lookahead_s == 0.3, "the expert's own"
     before = (out / "data" / "episode_000000" / "frames.npy").stat().st_mtime_ns
     (out / "round-1" / "round.json").unlink()
     assert main([*words, "--resume"]) == 0
@@ -81,6 +82,19 @@ def test_along_a_recording_dagger_sees_the_road_as_training_does_and_resumes_wit
     _load.cache_clear()
     ran = wormwheel(capsys, *words, "--resume")
     assert ran.code == 2 and len(seen) == 1 and "was started with other data" in ran.complaint
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--env", "Recorded", "--data", "tub", "--height", "24"], "--height: these are options of LaneKeeping"),
+        (["--rig.hfov-deg", "90"], "are for recordings"),
+        (["--reading.nominal-rate", "20"], "are for recordings"),
+    ],
+)
+def test_options_of_the_other_world_are_refused(more: list[str], words: str, tmp_path, capsys):
+    assert main(["train", "dagger", "--out", str(tmp_path / "run"), *more]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_dagger_gets_a_quarter_of_the_frames_in_whole_episodes(tmp_path):

@@ -14,10 +14,13 @@ from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.checkpoint import read_learner
 from agents.ppo.envs import make_world
 from agents.ppo.presets import PRESETS
+from agents.recordings import load_episodes
 from envs.lane_keeping.env import LaneKeepingConfig
+from experiments import train_ppo
 from experiments.train_ppo import TrainPPOOptions, defaults_for
 from experiments.train_ppo_callback import EvalCheckpointCallback
-from policies.checkpoint import load_policy
+from policies.checkpoint import load_policy, save_policy
+from policies.policy import DrivingPolicy, PolicyConfig
 from tests.experiments.verbs import wormwheel
 
 SMALL = ("--envs", "2", "--n-steps", "16", "--chunk", "8", "--batch-size", "16", "--n-epochs", "1", "--no-film")
@@ -87,6 +90,57 @@ def test_from_an_imitator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert other.code == 2 and "driver with core cfc" in other.complaint
     size = wormwheel(capsys, "train", "ppo", *SMALL, *roads, *options, "--height", "48", "--out", tmp_path / "a")
     assert size.code == 2 and "24×48 pixels" in size.complaint
+
+
+def test_along_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: Path) -> None:
+    out, data = tmp_path / "run", recording
+    options = ("train", "ppo", "--env", "Recorded", "--data", data, "--core", "gru", *SMALL, "--evaluate-episodes", 1)
+    options += ("--envs", 1, "--episode-s", 1)
+    ran = wormwheel(capsys, *options, "--steps", 32, "--out", out)
+    assert ran.code == 0, ran.err
+    assert load_policy(out / "policy").config.nominal_period_s == load_episodes(data).nominal_period_s
+    for words, more in (
+        ("--height: these are options of LaneKeeping, Recorded has none of them", ("--height", 24)),
+        ("--period-s, --variety: these are options of LaneKeeping", ("--period-s", 0.2, "--variety", 0)),
+    ):
+        refused = wormwheel(capsys, *options, *more, "--out", tmp_path / "other")
+        assert refused.code == 2 and words in refused.complaint and not (tmp_path / "other").exists()
+    rig = wormwheel(capsys, "train", "ppo", "--rig.hfov-deg", 90, "--out", tmp_path / "other")
+    assert rig.code == 2 and "are for recordings, not for LaneKeeping" in rig.complaint
+    # A driver that is used to another pace than the recording's acts at its own.
+    slow = PolicyConfig("gru", preprocessing=load_policy(out / "policy").config.preprocessing, nominal_period_s=0.2)
+    along = train_ppo._world(TrainPPOOptions(env="Recorded", data=(data,)), DrivingPolicy.create(slow))
+    assert along.period_s == 0.2
+    # As if another recording lay there by now: the envs could not be put back where they were.
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "fingerprint": "of another recording"}))
+    resumed = wormwheel(capsys, *options, "--steps", 64, "--out", out, "--resume")
+    assert (
+        resumed.code == 2
+        and "was started with other data: their fingerprint was of another recording" in resumed.complaint
+    )
+
+
+def test_the_period_of_a_driver_is_that_of_the_env_in_which_it_learns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "from envs.driving.env import DrivingEnv\n"
+        "from envs.lane_keeping.env import LaneKeepingEnv\n\n\n"
+        "def make():\n"
+        "    env = LaneKeepingEnv(vehicle='bicycle', height=24, width=48, period_s=0.25)\n"
+        "    return DrivingEnv(env, camera='observation.camera', crashed='info.crashed', period_s=0.25)\n"
+    )
+    options = ("train", "ppo", "--env", f"{tmp_path / 'slow.py'}:make", "--trust", "--core", "gru", *SMALL)
+    options += ("--envs", 1, "--steps", 16, "--evaluate-episodes", 1)
+    ran = wormwheel(capsys, *options, "--out", tmp_path / "run")
+    assert ran.code == 0, ran.err
+    assert load_policy(tmp_path / "run").config.nominal_period_s == 0.25
+    usual = PolicyConfig("gru", preprocessing=load_policy(tmp_path / "run").config.preprocessing)
+    save_policy(DrivingPolicy.create(usual), tmp_path / "usual")
+    refused = wormwheel(capsys, *options[:4], "--trust", "--init-from", tmp_path / "usual", "--out", tmp_path / "other")
+    assert refused.code == 2 and "used to a frame every 0.05 s" in refused.complaint
+    assert "this world shows one every 0.25 s" in refused.complaint and not (tmp_path / "other").exists()
 
 
 def test_cartpole_without_velocities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
+from agents.runs.directory import to_json
 from agents.runs.files import write_json
 from experiments import cli
 from experiments.ppo_curves import runs as ppo_runs
@@ -97,7 +98,7 @@ def test_a_run_that_fails_says_why(tmp_path):
     (tmp_path / "feedforward-0").mkdir()
     (tmp_path / "feedforward-0" / "config.json").write_text("{}")
     options = PPOCurves(cores=("feedforward",), seeds=1, steps=2048, widen=(), out=tmp_path)
-    write_json(tmp_path / "config.json", {"verb": "ppo_curves"})
+    write_json(tmp_path / "config.json", {"verb": "ppo_curves", "options": to_json(options)})
     with pytest.raises(OSError, match="feedforward-0 ended with code 2: .*holds no run to resume"):
         run(options)
 
