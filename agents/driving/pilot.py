@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.driving.driver import OpenedDriver
+from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.open_driver import open_driver, wrap_driver
 from agents.recordings.episodes import ELAPSED_RANGE
@@ -63,11 +63,13 @@ class Pilot:
         if isinstance(policy, DriverSpec):
             options = policy.options.resolved()
         self._source: Any = policy
-        if isinstance(policy, (str, os.PathLike)) and os.path.isdir(policy):
-            self._source = load_policy(os.fspath(policy), trust=options.trust)
+        place = policy.source if isinstance(policy, DriverSpec) else policy
+        if isinstance(place, (str, os.PathLike)) and os.path.isdir(place):
+            self._source = load_policy(os.fspath(place), trust=options.trust)
         self.steering_gain = options.steering_gain or 1.0
         if car is not None and options.steering_gain is None:
-            learnt = self._source.config.car if isinstance(self._source, DrivingPolicy) else None
+            inside = self._source.policy if isinstance(self._source, PolicyDriver) else self._source
+            learnt = inside.config.car if isinstance(inside, DrivingPolicy) else None
             self.steering_gain = (learnt or CarInfo()).steering_gain(car)
         self._options = replace(options, steering_gain=self.steering_gain)
         self._driver: OpenedDriver | None = None

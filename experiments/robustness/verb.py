@@ -32,7 +32,7 @@ from agents.driving.open_driver import open_driver
 from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.record import with_vehicle
 from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions
-from agents.driving.trials import Place
+from agents.driving.trials import Place, open_for
 from agents.runs.directory import RunDirectory, open_run, versions
 from agents.runs.workers import run_jobs
 from envs.driving.names import DrivingNames
@@ -175,6 +175,9 @@ def _run_in(directory: RunDirectory, options: RobustnessOptions) -> Path:
 
         check_cluster(options.ray)
     baseline = choose_baseline(policy_runs, options.baseline)
+    for one in policy_runs if options.drive_in != "none" else ():
+        if one.source is not None:
+            open_for(one.source, world)  # what does not fit is told before anything is written
     suite = choose_suite(options.suite, options.perturbations, options.severities, options.roads)
     suite = without_attacks(replace(suite, episode_s=world.episode_s), policy_runs)
     if not isinstance(world, LaneKeepingConfig):
@@ -339,6 +342,8 @@ def make_jobs(
         if policy_run.is_expert:
             continue
         if policy_run.policy is None:
+            assert policy_run.foreign is not None
+            open_driver(policy_run.foreign, camera=frame_size)  # likewise
             tried = [condition for condition in conditions if parse(condition).frames]
             jobs += [RecordedJob(policy_run, condition, data, None, seeds) for condition in tried]
             continue

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from agents.driving.driver import PolicyDriver
-from agents.driving.driver_options import DriverOptions
+from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.pilot import PAUSE_S, Pilot
 from policies.car import CarInfo
 from policies.checkpoint import load_policy, save_policy
@@ -52,8 +54,6 @@ def test_steering_is_converted_to_the_same_curvature_per_lane_width(tmp_path):
     policy = kinds.policy()
     home = CarInfo(full_lock_curvature_per_m=1.6, lane_width_m=0.5, speed_mps=1.5, camera_height_m=0.2)
     here = CarInfo(full_lock_curvature_per_m=0.2, lane_width_m=3.2)
-    from dataclasses import replace
-
     policy.config = replace(policy.config, car=home)
     save_policy(policy, tmp_path / "policy")
     loaded = load_policy(tmp_path)
@@ -74,3 +74,15 @@ def test_policies_of_earlier_versions_load_without_a_car(tmp_path):
     save_policy(kinds.policy(), tmp_path)
     assert '"car"' not in (tmp_path / "config.json").read_text()
     assert load_policy(tmp_path).config.car is None
+
+
+def test_a_policy_knows_its_car_however_it_is_given(tmp_path):
+    policy = kinds.policy()
+    home = CarInfo(full_lock_curvature_per_m=1.6, lane_width_m=0.5)
+    policy.config = replace(policy.config, car=home)
+    place = save_policy(policy, tmp_path / "policy")
+    here = CarInfo(full_lock_curvature_per_m=0.2, lane_width_m=3.2)
+    gains = [
+        Pilot(given, 0.05, car=here).steering_gain for given in (place, DriverSpec(str(place)), PolicyDriver(policy))
+    ]
+    assert gains == pytest.approx([1.25] * 3)

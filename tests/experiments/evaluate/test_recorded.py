@@ -125,3 +125,13 @@ def test_the_gate_fits_the_frames_of_a_recording_as_it_is_asked_to(recording: Pa
         assert main([*words, "--crop-top", "0", "--steering-gain", gain]) == 0
         steered.append(pd.read_parquet(tmp_path / "gate" / "drives.parquet").steering_rate_per_s.sum())
     assert steered[1] < 0.5 * steered[0]
+
+
+def test_frames_that_do_not_fit_are_told_before_anything_is_written(recording: Path, tmp_path: Path):
+    fit = Preprocessing(30, 48, height=24, width=48)
+    save_policy(DrivingPolicy.create(PolicyConfig(core="gru", preprocessing=fit)), tmp_path / "mine")
+    words = ["robustness", "--policy", str(tmp_path / "mine"), "--perturbations", "fog:3", "--env", "Recorded"]
+    words += ["--data", str(recording), "--workers", "1", "--roads", "1", "--episode-s", "0.3", "--films", "0"]
+    words += ["--out", str(tmp_path / "out")]
+    assert main(words) == 2 and not (tmp_path / "out").exists()
+    assert main([*words, "--crop-top", "0"]) == 0, "its own correction"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
 
+from agents.driving.driver import PolicyDriver
 from agents.driving.metrics import Drive
 from agents.recordings.episodes import EpisodeMeta
 from agents.recordings.writer import EpisodeWriter
@@ -143,7 +145,6 @@ def test_two_drives_side_by_side(policy: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_one_policy_beside_itself_has_two_states(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from agents.driving.driver import PolicyDriver
 
     world = LaneKeepingConfig(vehicle="bicycle", episode_s=0.5)
     clean = Take(PolicyDriver(DrivingPolicy.create(PolicyConfig(), seed=1)), "ltc")
@@ -272,3 +273,18 @@ def test_text_is_clipped_at_the_edges_and_aligned():
     text(right, "ab", 58, 5, anchor="r")
     lit = np.flatnonzero(right.max((0, 2)) > 60)
     assert 58 - text_width("ab") <= lit.min() and lit.max() <= 58
+
+
+def test_a_driver_on_film_counts_time_in_its_own_period(monkeypatch: pytest.MonkeyPatch):
+    heard: list[float] = []
+    act = PolicyDriver.act
+
+    def hear(self: PolicyDriver, frames: Any, elapsed: Any, starts: Any, envs: Any) -> Any:
+        heard.extend(elapsed.tolist())
+        return act(self, frames, elapsed, starts, envs)
+
+    monkeypatch.setattr(PolicyDriver, "act", hear)
+    config = PolicyConfig(core="gru", nominal_period_s=0.1)
+    world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=0.2, pixels_per_m=24.0)
+    drive_take(Take(DrivingPolicy.create(config), "slow"), world, 1, lambda *moment: None)
+    assert heard == [0.5] * 4

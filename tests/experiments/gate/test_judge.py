@@ -142,3 +142,11 @@ def test_exit_codes():
 def test_what_the_world_does_not_tell_is_open_and_says_so():
     found = checks(lambda condition, road: 0.0, ("mean_offset_lane <= 0.1",), mean_offset_lane=None)
     assert found[-1].outcome is Outcome.UNDECIDED and "the world does not tell it" in found[-1].says
+
+
+def test_families_share_the_rate_of_false_alarms():
+    found = checks(lambda condition, road: 0.01 * (road + 1) * (condition == "fog:2"))
+    (weather,) = (check for check in found if check.name == "weather")
+    values = 0.01 * np.arange(1, 5)
+    wanted = mean_bounds(values, PLAN.level(0.05 / 3, 0) / 3)
+    assert (weather.low, weather.high) == pytest.approx(wanted) and weather.low < mean_bounds(values, 0.05 / 9)[0]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from agents.driving.driver import PolicyDriver
 from agents.driving.record import RecorderConfig, record
 from agents.recordings.options import ReadOptions
 from envs.lane_keeping.config import LaneKeepingConfig
@@ -95,3 +97,29 @@ def test_another_crop_or_gain_is_another_job(job: RecordedJob):
     assert doubled.code != job.code != replace(job, preprocessing=replace(SEEN, crop_top=4)).code
     rows, plain = doubled.run(lambda steps: None), job.run(lambda steps: None)
     assert [row["squared_error"] for row in rows] != [row["squared_error"] for row in plain]
+
+
+def test_behind_a_mirror_the_targets_spread_as_they_did(job: RecordedJob):
+    clean = job.run(lambda steps: None)
+    mirrored = replace(job, perturbation="mirrored:5", effect_seeds=(0,)).run(lambda steps: None)
+    wanted = [row["squared_target"] for row in clean]
+    assert [row["squared_target"] for row in mirrored] == pytest.approx(wanted, rel=1e-6)
+    assert max(wanted) > 0 and [row["squared_error"] for row in mirrored] != [row["squared_error"] for row in clean]
+
+
+def test_a_policy_counts_the_time_of_a_recording_in_its_own_period(
+    job: RecordedJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    heard: list[float] = []
+    steer = PolicyDriver.steer_sequences
+
+    def hear(self: PolicyDriver, frames: Any, elapsed: Any, state: Any) -> Any:
+        heard.extend(elapsed[elapsed != 1.0].tolist())
+        return steer(self, frames, elapsed, state)
+
+    monkeypatch.setattr(PolicyDriver, "steer_sequences", hear)
+    config = PolicyConfig(core="gru", core_options={"hidden_size": 8}, preprocessing=SEEN, nominal_period_s=0.1)
+    place = save_policy(DrivingPolicy.create(config, seed=1), tmp_path / "slow")
+    slow = PolicyRun("slow", 0, "gru", 0, place, fingerprint(place))
+    replace(job, policy_run=slow).run(lambda steps: None)
+    assert len(heard) >= 138 and np.allclose(heard, 0.5, atol=1e-3)
