@@ -322,8 +322,9 @@ def _directory(options: TrainOptions) -> Path:
 
 def _describe(episodes: EpisodeSet, fit: Preprocessing) -> None:
     """Say what was read and how the driver sees it."""
+    driven = episodes.centre if len(episodes.centre) else episodes
     say(
-        f"{episodes.frame_count:,} frames in {len(episodes)} episodes, {duration(episodes.duration_s)} of driving, "
+        f"{episodes.frame_count:,} frames in {len(episodes)} episodes, {duration(driven.duration_s)} of driving, "
         f"one frame every {1000 * episodes.nominal_period_s:.4g} ms"
     )
     sides = ""

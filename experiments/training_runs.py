@@ -111,8 +111,9 @@ def run_seeds(
                 if place.exists():  # A run that was refused has left nothing, one that failed later has.
                     directory.begin()
             code = max(code, ended if isinstance(ended, int) else 0)
-    runs = {str(seed): read_object(out / f"seed-{seed}" / "results.json").get("figures") for seed in options.seeds}
-    write_results(options.json, verb, options, {"directory": str(out), "runs": runs})
+    if options.json is not None:
+        runs = {str(seed): read_object(out / f"seed-{seed}" / "results.json").get("figures") for seed in options.seeds}
+        write_results(options.json, verb, options, {"directory": str(out), "runs": runs})
     say(f"all runs of this driver: {out}")
     return code or out
 

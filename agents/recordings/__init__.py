@@ -149,9 +149,11 @@ def _load(path: Path, options: ReadOptions) -> EpisodeSet:
         reasons = "; ".join(episodes.warnings) or "it is empty"
         raise ValueError(f"{path} has no usable record: {reasons}. Record some driving or give another path.")
     takes = getattr(reader, "TAKES", None)
+    if "side_camera_correction" in options.given and not options.side_cameras:
+        takes = None if takes is None else takes - {"side_camera_correction"}
     if takes is not None and (idle := [name for name in options.given if name not in takes | ANY_FORMAT]):
         named = " and ".join("--" + name.replace("_", "-") for name in idle)
-        notice = f"{named}: of no meaning for recordings of this format, and not used"
+        notice = f"{named}: of no meaning for this recording, and not used"
         episodes = dataclasses.replace(episodes, notices=(*episodes.notices, notice))
     return _chosen(path, episodes, options)
 

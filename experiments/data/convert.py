@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from agents.recordings import load_episodes
 from agents.recordings.convert import Converted, Format, convert
+from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from experiments.console import check_json, progress, say, table, write_results
 
@@ -32,12 +33,17 @@ class ConvertOptions:
     """File for what was written, as JSON."""
 
 
+def say_what_is_lost(episodes: EpisodeSet, to: Format) -> None:
+    """Say what a format has no place for."""
+    if to == "donkeycar" and len(episodes.centre) < len(episodes):
+        say("note: a tub cannot say which frames are of side cameras: their made-up labels will pass for a person's")
+
+
 def run(options: ConvertOptions) -> Path:
     """Convert; returns the directory."""
     check_json(options.json)
     episodes = load_episodes(options.path, options=options.reading)
-    if options.to == "donkeycar" and len(episodes.centre) < len(episodes):
-        say("note: a tub cannot say which frames are of side cameras: their made-up labels will pass for a person's")
+    say_what_is_lost(episodes, options.to)
 
     def keep(made: Converted) -> None:
         write_results(options.json, "data convert", options, {**asdict(made), "directory": str(options.out)})

@@ -14,6 +14,7 @@ from agents.recordings.doctor.mend import mend
 from agents.recordings.options import ReadOptions
 from experiments.console import check_json, progress, screen, write_results
 from experiments.data.check import examine_split
+from experiments.data.convert import say_what_is_lost
 from experiments.training_sets import SplitOptions
 
 
@@ -47,6 +48,8 @@ def run(options: FixOptions) -> Path:
     mended, lines = mend(episodes, report)
     if len(mended) == 0:
         raise ValueError(f"{options.path}: nothing is left after mending; see wormwheel data check.")
+
+    say_what_is_lost(mended, options.to)
 
     def keep(made: Converted) -> None:
         write_results(options.json, "data fix", options, {**asdict(made), "done": lines, "directory": str(options.out)})

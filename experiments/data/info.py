@@ -37,12 +37,13 @@ def run(options: InfoOptions) -> None:
     check_json(options.json)
     episodes = load(options.path, options.reading)
     clock, steering = clock_facts(episodes), steering_facts(episodes)
+    driven_s = (episodes.centre if len(episodes.centre) else episodes).duration_s
     sizes = sorted({f"{e.meta.width}×{e.meta.height}" if e.meta.width else "no pictures" for e in episodes})
     facts: dict[str, Any] = {
         "format": format_of(options.path) if options.reading.table is None else "table",
         "episodes": len(episodes),
         "frames": episodes.frame_count,
-        "of driving": f"{duration(episodes.duration_s)} ({episodes.duration_s / 3600:.3f} h)",
+        "of driving": f"{duration(driven_s)} ({driven_s / 3600:.3f} h)",
         "frame size": " and ".join(sizes),
         "nominal period": f"{1000 * episodes[0].meta.nominal_period_s:.4g} ms",
     }

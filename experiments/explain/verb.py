@@ -78,6 +78,8 @@ class ExplainOptions:
     def __post_init__(self) -> None:
         """Check what does not go together."""
         parse(self.perturbation)
+        if not self.data and self.recording != ReadOptions():
+            raise ValueError("--recording.… say how recordings are read: give --data, or leave them out.")
         if self.data and (self.perturbation or self.counterfactual):
             raise ValueError("--perturbation and --counterfactual drive LaneKeeping: leave --data out.")
         if self.counterfactual and self.rerun:

@@ -66,6 +66,8 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Check that nothing is asked for in vain."""
+        if not self.data and self.recording != ReadOptions():
+            raise ValueError("--recording.… say how recordings are read: give --data, or leave them out.")
         if self.data and not self.int8:
             raise ValueError("--data gives frames for --int8: give both, or leave --data out.")
 

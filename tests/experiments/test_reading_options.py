@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from agents.recordings.options import ReadOptions
+from experiments.train_dagger import WORLD, TrainDaggerOptions
+from experiments.training_sets import FrameOptions
 from tests.experiments.verbs import wormwheel
 
 
@@ -65,3 +68,39 @@ def test_a_world_of_recordings_is_read_as_the_options_say(
     monkeypatch.setattr(import_module(f"experiments.{verb.replace(' ', '_')}"), "recorded_world", make)
     ran = wormwheel(capsys, *verb.split(), "--env", "Recorded", "--data", tmp_path, "--reading.degrees", 25)
     assert asked and asked[0].degrees == 25, ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("train dagger --fit.crop-top 10 --rig.lens 1", "--rig…, --reading… and --fit… are for recordings"),
+        (
+            "train dagger --reading.from-s 3",
+            "are for recordings",
+        ),
+        (
+            "train dagger --env Recorded --data d --height 24",
+            "--height: these are options of LaneKeeping, Recorded has",
+        ),
+        ("train ppo --reading.from-s 3", "are for recordings"),
+        ("train ppo --env Recorded --data d --height 24", "--height: these are options of LaneKeeping, Recorded has"),
+        ("explain --policy {policy} --recording.from-s 3", "--recording.… say how recordings are read: give --data"),
+        ("export --policy {policy} --recording.from-s 3", "--recording.… say how recordings are read: give --data"),
+    ],
+)
+def test_what_nothing_would_heed_is_refused(
+    words: str,
+    says: str,
+    tmp_path: Path,
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    ran = wormwheel(capsys, *words.format(policy=trained).split())
+    assert ran.code == 2 and says in ran.complaint
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_may_be_set_along_a_recording_passes():
+    TrainDaggerOptions(env="Recorded", data=(Path("d"),), world=replace(WORLD, episode_s=3.0), fit=FrameOptions(24, 48))

@@ -47,9 +47,22 @@ def test_views_are_not_made_of_side_cameras(log, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_driving_is_counted_once_however_many_cameras_saw_it(log, tmp_path, capsys):
+    found = []
+    for more in ((), ("--side-cameras",)):
+        ran = wormwheel(capsys, "data", "info", log, *more, "--json", tmp_path / "i.json")
+        assert ran.code == 0, ran.err
+        found.append(json.loads((tmp_path / "i.json").read_text())["figures"])
+    plain, sides = found
+    assert (plain["frames"], sides["frames"]) == (FRAMES, 3 * FRAMES)
+    assert sides["of driving"] == plain["of driving"] and sides["clock"] == plain["clock"]
+
+
 def test_a_tub_cannot_mark_side_cameras_and_that_is_said(log, tmp_path, capsys):
     for format_ in ("donkeycar", "native"):
         ran = wormwheel(capsys, "data", "convert", log, "--side-cameras", "--to", format_, "--out", tmp_path / format_)
         assert ran.code == 0, ran.err
         assert ("will pass for a person's" in ran.out + ran.err) == (format_ == "donkeycar")
     assert load_episodes(tmp_path / "native").centre.frame_count == FRAMES
+    ran = wormwheel(capsys, "data", "fix", log, "--side-cameras", "--to", "donkeycar", "--out", tmp_path / "fixed")
+    assert ran.code == 0 and "will pass for a person's" in ran.out + ran.err, ran.err

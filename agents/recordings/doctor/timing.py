@@ -104,7 +104,8 @@ def _change(steps: NDArray[np.float64]) -> float:
 
 
 def clock_facts(episodes: EpisodeSet) -> dict[str, Any]:
-    """Return rate, jitter and gaps."""
+    """Return rate, jitter and gaps, of the centre camera where there are others at its side."""
+    episodes = episodes.centre if len(episodes.centre) else episodes
     steps = steps_of(episodes)
     if len(steps) == 0:
         return {}

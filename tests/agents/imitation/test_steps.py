@@ -103,6 +103,16 @@ def test_labels_are_learnt_as_smoothed_over_seconds_whatever_the_period(tmp_path
     assert losses(config, tmp_path, data=slow) == pytest.approx(squared(first(SLOW, smoothed(slow, 0.3))), rel=1e-4)
 
 
+def test_dropout_is_drawn_anew_in_every_epoch(tmp_path: Path):
+    """One window, shown in each of two epochs: what differs is what was dropped."""
+    once = episodes(1, 10)
+    plain = losses(replace(SLOW, epochs=2), tmp_path / "plain", 2, data=once)
+    assert plain[0] == pytest.approx(plain[1], rel=1e-6)
+    policy = replace(toy_policy(), head=replace(toy_policy().head, dropout=0.5))
+    dropped = losses(replace(SLOW, epochs=2), tmp_path / "dropped", 2, policy=policy, data=once)
+    assert dropped[0] != pytest.approx(dropped[1], rel=1e-3)
+
+
 def test_straight_frames_weigh_their_share_and_bends_to_either_side_weigh_one(tmp_path: Path):
     batch = first(SLOW)
     straight = np.abs(batch.steering) < STRAIGHT

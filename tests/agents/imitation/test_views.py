@@ -93,3 +93,16 @@ def test_recordings_of_several_cameras_are_not_redrawn_as_if_by_the_first():
     for other in (seen(0.3), seen(0.2, 0.4)):
         with pytest.raises(ValueError, match="one camera and one car were expected, these recordings have 2"):
             camera_of(EpisodeSet((seen(0.2), other)), RigOptions())
+
+
+def test_places_beside_the_line_and_turns_are_drawn_apart_and_to_both_ends(monkeypatch: pytest.MonkeyPatch):
+    synthesis = ViewSynthesis(VIEW, CURVATURE, ViewsConfig(share=1.0, most_yaw_rad=0.2))
+    poses: list[Pose] = []
+    monkeypatch.setattr(synthesis.reprojector, "map", lambda pose: poses.append(pose))
+    monkeypatch.setattr(synthesis.reprojector, "warp", lambda frame, pose, places: frame)
+    synthesis(torch.zeros(400, 1, 48, 96, 3, dtype=torch.uint8), torch.zeros(400, 1), torch.Generator().manual_seed(0))
+    left, yaw = (np.array([getattr(pose, name) for pose in poses]) for name in ("left_m", "yaw_rad"))
+    assert abs(np.corrcoef(left, yaw)[0, 1]) < 0.2
+    for drawn, most in ((left, synthesis.most_left_m), (yaw, 0.2)):
+        assert -most <= drawn.min() < -0.97 * most and 0.97 * most < drawn.max() <= most
+        assert drawn.std() == pytest.approx(most / 3**0.5, rel=0.1)

@@ -280,6 +280,7 @@ def test_a_format_of_others_that_does_not_import_is_told_and_left_out(monkeypatc
         ("native", {"degrees": 25.0, "max_gap_s": 0.5}, "--max-gap-s and --degrees"),
         ("donkeycar", {"side_cameras": True, "positive": "left"}, "--side-cameras"),
         ("udacity", {"all_catalogs": True, "side_cameras": True}, "--all-catalogs"),
+        ("udacity", {"side_camera_correction": 0.3}, "--side-camera-correction"),
         ("udacity", {"from_s": 0.1, "nominal_rate": 20.0, "steering_column": "4"}, None),
     ],
 )
@@ -287,7 +288,7 @@ def test_options_that_mean_nothing_in_a_format_are_said(tmp_path, name, options,
     MAKERS[name](tmp_path / "data")
     said = [line for line in load_episodes(tmp_path / "data", **options).warnings if "of no meaning" in line]
     assert [line.removeprefix(f"{tmp_path / 'data'}: ") for line in said] == (
-        [] if named is None else [f"{named}: of no meaning for recordings of this format, and not used"]
+        [] if named is None else [f"{named}: of no meaning for this recording, and not used"]
     )
 
 
