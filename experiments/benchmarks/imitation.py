@@ -15,7 +15,6 @@ pictures.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,6 +42,7 @@ from agents.recordings.writer import EpisodeWriter
 from agents.runs.directory import RunDirectory
 from experiments.cli import run_script
 from experiments.console import check_json, write_results
+from experiments.peak_memory import peak_mib
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
@@ -312,12 +312,6 @@ def rate_of(batches: Iterator[int], seconds: float) -> float:
     while (passed := time.perf_counter() - started_s) < seconds:
         frames += next(batches)
     return frames / passed
-
-
-def peak_mib() -> float:
-    """Return the largest resident memory of this process so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 def measure_memory(place: Path, config: ImitationBenchmark) -> dict[str, float]:

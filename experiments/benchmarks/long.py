@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import resource
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ import tyro
 
 from experiments.cli import run_script
 from experiments.console import check_json, progress, say, table, write_results
+from experiments.peak_memory import peak_mib
 from policies.cores import make_core
 
 INPUTS = 32
@@ -166,7 +166,7 @@ def _measure_here(name: str, lengths: tuple[int, ...], config: LongBenchmark) ->
             started_s = time.process_time()
             _train(model, inputs)
             times_s.append(time.process_time() - started_s)
-        found.append((steps, statistics.median(times_s), _peak_mib() - before_mib))
+        found.append((steps, statistics.median(times_s), peak_mib() - before_mib))
         if found[-1][1] > config.longest_s:
             break
     return found
@@ -186,18 +186,7 @@ def _reset_peak_mib() -> float:
         library.malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _peak_mib()
-
-
-def _peak_mib() -> float:
-    """Return the largest resident size that this process has had, MiB."""
-    # Linux hands `ru_maxrss` on from the parent to the program that it starts; VmHWM is the program's own.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 2**10
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size / 2**20 if sys.platform == "darwin" else size / 2**10
+    return peak_mib()
 
 
 def show(figures: list[Figure], lengths: tuple[int, ...]) -> None:
