@@ -8,7 +8,7 @@ import pytest
 
 import envs
 from agents.driving.expert import Expert
-from envs.lane_keeping.memory import BEND_PER_M, CHANGE_S, SIGN_FROM_S, SIGN_S, LaneSign
+from envs.lane_keeping.memory import BEND_PER_M, CHANGE_S, SIGN_FROM_S, SIGN_S, Blackouts, LaneSign
 
 SMALL = {"vehicle": "bicycle", "height": 24, "width": 48, "variety": 0.0, "pixels_per_m": 32.0}
 
@@ -78,6 +78,32 @@ def test_the_expert_takes_the_lane_of_the_arrow_when_told_to():
         if len(lanes) == 2:
             return
     pytest.fail("eight arrows all pointed the same way")
+
+
+def test_the_lane_is_due_once_it_has_been_changed():
+    for seed in range(6):
+        sign = LaneSign(np.random.default_rng(seed), (1.0, 2.0))
+        side, times = 1.0 if sign.left else -1.0, np.arange(0.0, 8.0, 0.05)
+        due = [time for time in times if sign.due(time)]
+        assert due[0] == pytest.approx(sign.now_s + CHANGE_S, abs=0.05) and sign.due(times[-1])
+        assert {sign.lane(time) for time in due} == {side}
+        under_way = [time for time in times if sign.now_s < time < due[0] - 0.1]
+        assert not any(sign.due(time) for time in under_way)
+        assert not sign.left or all(-1.0 < sign.lane(time) < 1.0 for time in under_way)
+
+
+@pytest.mark.parametrize(("length_s", "speed_mps"), [(0.6, 2.0), (3.0, 0.8)])
+def test_a_bend_begins_in_the_middle_of_the_darkness(length_s: float, speed_mps: float):
+    """A straight of 12 m, then a bend; the car at a steady speed."""
+    period_s, bend_m = 0.02, 12.0
+    blackouts, dark = Blackouts(0, (length_s, length_s)), []
+    for step in range(round(2 * bend_m / speed_mps / period_s)):
+        at_m = step * period_s * speed_mps
+        ahead_m = at_m + blackouts.ahead_m(speed_mps)
+        blackouts.step(step * period_s, BEND_PER_M * (at_m >= bend_m), BEND_PER_M * (ahead_m >= bend_m))
+        dark += [step * period_s] if blackouts.dark else []
+    assert dark[-1] - dark[0] == pytest.approx(length_s, abs=2 * period_s)
+    assert 0.5 * (dark[0] + dark[-1]) == pytest.approx(bend_m / speed_mps, abs=2 * period_s)
 
 
 def test_it_is_dark_where_a_bend_begins_and_nowhere_else():
