@@ -11,8 +11,19 @@ import pytest
 import torch
 
 from agents.driving.expert import Expert
-from agents.driving.metrics import Estimate
-from agents.imitation.adapt import Adaptation, AdaptConfig, Stretch, is_not_worse, learn_batch, learn_gain, learn_online
+from agents.driving.metrics import Drive, Estimate
+from agents.imitation.adapt import (
+    Adaptation,
+    AdaptConfig,
+    Stretch,
+    _lane_error,
+    _window_loss,
+    is_not_worse,
+    learn_batch,
+    learn_gain,
+    learn_online,
+)
+from agents.imitation.dagger import Interventions
 from agents.imitation.shift import Shift, ShiftedEnv, ShiftedExpert, shifted_env
 from envs.lane_keeping.config import LaneKeepingConfig
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -161,6 +172,37 @@ def test_a_shifted_car_and_camera():
     assert knowing.steer(plain) == pytest.approx(np.clip(2 * expert.steer(plain), -1, 1))
     icy = shifted_env(WORLD, Shift(friction=0.2))
     assert icy.unwrapped.config.vehicle_params.friction == 0.2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("shifted", "old", "taken"), [(0, 0, True), (1, 0, False), (0, 1, False)])
+def test_an_update_has_to_be_no_worse_in_both_worlds(shifted: int, old: int, taken: bool, tmp_path: Path):
+    adaptation = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(1, 40), AdaptConfig(updates=1))
+    found = Estimate(-0.1, -0.2, 0.0), Estimate(0.1, 0.05, 0.2)
+    candidate = policy()
+    adaptation._drive = lambda *_: Interventions()  # type: ignore[method-assign]
+    adaptation._candidates = lambda: iter([("gain 1.50", candidate)])  # type: ignore[method-assign]
+    adaptation._compare = lambda *_: (found[shifted], found[old])  # type: ignore[method-assign]
+    (update,) = adaptation.run(tmp_path)
+    assert update.accepted == taken == (adaptation.policy is candidate)
+
+
+def test_time_after_a_crash_counts_as_a_lane_off():
+    offset = np.full(40, -0.05)
+    drive = Drive(1, "road", 2.0, 2.0, True, 0.5, offset, np.zeros(40), 0.05)
+    assert _lane_error(drive, 10.0) == pytest.approx((0.1 * 2.0 + 1.0 * 8.0) / 10.0)
+    assert _lane_error(replace(drive, crashed=False), 10.0) == pytest.approx(0.1), "its road ended there"
+
+
+def test_frames_at_the_head_of_a_replayed_window_warm_up_alone():
+    driver, config = policy(), AdaptConfig(window=20, warm_up=8, windows=2)
+    (one,) = (replace(stretch, counts=np.ones(40, bool)) for stretch in stretches()[:1])
+    one = Stretch(one.frames[:20], one.steering[:20], one.elapsed[:20], one.counts[:20])
+    odd = replace(one, steering=np.where(np.arange(20) < 8, 9.0, one.steering).astype(np.float32))
+    with torch.no_grad():
+        steered, _ = driver(torch.from_numpy(one.frames)[None])
+        expected = float(np.square(steered[0, 8:, 0].numpy() - one.steering[8:]).mean())
+        for stretch in (one, odd):
+            assert float(_window_loss(driver, [stretch], config, np.random.default_rng(0))) == pytest.approx(expected)
 
 
 def test_time_in_what_is_replayed_counts_in_the_drivers_own_period():

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,30 @@ def test_figures_say_how_much_was_tested_on(
     figures = json.loads((tmp_path / "f.json").read_text())["figures"]
     assert figures["frames"] == 60 and figures["driving_s"] == pytest.approx(60 * 0.07, abs=0.01)
     assert " 60 frames" in ran.out and "180 frames" not in ran.out
+
+
+def test_each_seed_trains_its_own_driver_for_each_block(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tub: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained = []
+
+    def moments(part: EpisodeSet) -> set[float]:
+        return {round(e.meta.start_s + t, 3) for e in part for t in e.time_s - e.time_s[0]}
+
+    def train(learning: Any, config: Any, training: EpisodeSet, validation: EpisodeSet, *_: Any, **__: Any) -> Any:
+        trained.append((config.core, learning.seed, moments(training), moments(validation)))
+        return SimpleNamespace(policy=None, progress=SimpleNamespace(best_epoch=1))
+
+    def predict(policy: None, held: EpisodeSet, preprocessed: bool) -> list[np.ndarray]:
+        *_, learnt, chosen_by = trained[-1]
+        assert not learnt & moments(held) and not chosen_by & moments(held) and not learnt & chosen_by
+        return [episode.steering for episode in held]
+
+    monkeypatch.setattr(cross_validate, "train_imitation", train)
+    monkeypatch.setattr(cross_validate, "predict", predict)
+    monkeypatch.setattr(cross_validate, "bootstrap", partial(cross_validate.bootstrap, resamples=20))
+    options = ("--blocks", 3, "--out", tmp_path / "cv", "--cores", "ltc", "gru", "--seeds", 4, 9, "--gap-s", 0.2)
+    ran = wormwheel(capsys, "data", "cross-validate", tub, *options, "--height", 16, "--width", 32)
+    assert ran.code == 0, ran.err
+    wanted = [(core, seed) for seed in (4, 9) for core in ("ltc", "gru") for _ in range(3)]
+    assert [one[:2] for one in trained] == wanted
