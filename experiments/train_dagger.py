@@ -10,6 +10,7 @@ kilometre, round by round, are in results.json; `policy/` is that of the last ro
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -223,7 +224,7 @@ def _learn(place: Path, options: TrainDaggerOptions, config: PolicyConfig, out: 
         def on_step(state: Progress, total: int, loss: float) -> None:
             bar.update(state.step, f"epoch {state.epoch + 1} of {options.learning.epochs}, loss {loss:.4f}", total)
 
-        return train_imitation(
+        result = train_imitation(
             options.learning,
             config,
             training,
@@ -233,3 +234,5 @@ def _learn(place: Path, options: TrainDaggerOptions, config: PolicyConfig, out: 
             on_step,
             device=options.device,
         )
+    shutil.rmtree(place / "frames", ignore_errors=True)
+    return result

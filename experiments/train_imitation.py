@@ -160,7 +160,10 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
     check_device(options.device)
     check_mirror(options.wandb)
     if options.seeds:
-        return run_seeds(VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)))
+        same = fingerprint(load_episodes(options.data, options=options.reading))
+        return run_seeds(
+            VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)), same
+        )
     core_options = parse_core_options(options.core, options.core_options)
     out = _directory(options)
     if options.data_weights and len(options.data_weights) != len(options.data):

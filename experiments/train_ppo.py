@@ -260,13 +260,15 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
             f"workers must be at most the {options.envs} envs that they step, got {options.workers}; 0 steps them in "
             "the learner's own process."
         )
+    code = world.code if isinstance(world, RecordedWorld) else None
     if options.seeds:
-        return run_seeds(VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)))
+        return run_seeds(
+            VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)), code
+        )
     out = new_directory(options.out, f"runs/ppo-{options.env.replace('/', '-')}-{options.core}")
     check_directory(out, VERB, options.resume)
     if options.resume:
         check_resume(out, options, FREE)
-    code = world.code if isinstance(world, RecordedWorld) else None
     judge = _env_maker(options, _judged_in(options, world))
     with open_run(out, VERB, options, options.resume, fingerprint=code) as directory:
         say(f"everything goes to {out}")

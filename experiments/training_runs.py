@@ -73,6 +73,7 @@ def run_seeds(
     options: Any,
     free: Sequence[str],
     one: Callable[[int, Path, bool], Path | int],
+    fingerprint: str | None = None,
 ) -> Path | int:
     """Train once for each of `options.seeds`, each in a directory `seed-N` of its own.
 
@@ -81,6 +82,7 @@ def run_seeds(
         options: of all of them, with `seeds`, `out` and `resume`.
         free: names of options that may change when they are resumed.
         one: trains with a seed in a directory, resuming what is there or not; returns what the verb does.
+        fingerprint: of the data that all of them learn from; runs of one driver that learnt from other data are none.
 
     Returns:
         The directory of them all, or the largest exit code if one of them had one.
@@ -97,7 +99,7 @@ def run_seeds(
     if options.resume:
         check_resume(out, options, (*free, "seeds"))
     code = 0
-    with open_run(out, several, options, options.resume, SEED_RUNS) as directory:
+    with open_run(out, several, options, options.resume, SEED_RUNS, fingerprint) as directory:
         for seed in options.seeds:
             place = out / f"seed-{seed}"
             if (place / "results.json").exists():

@@ -76,7 +76,7 @@ class ViewEstimate:
 
 
 def frames_of(episodes: EpisodeSet, count: int = LOOKS) -> NDArray[np.uint8]:
-    """Take frames, evenly spread over a recording.
+    """Take frames, evenly spread over what a recording's centre camera saw.
 
     Args:
         episodes: with pictures of one size.
@@ -85,6 +85,7 @@ def frames_of(episodes: EpisodeSet, count: int = LOOKS) -> NDArray[np.uint8]:
     Returns:
         uint8 `[N, H, W, 3]`.
     """
+    episodes = episodes.centre if len(episodes.centre) else episodes
     ends = np.cumsum([len(episode) for episode in episodes])
     chosen = np.unique(np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).astype(int))
     taken = []

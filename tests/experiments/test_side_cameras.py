@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
+from agents.recordings.view_estimate import frames_of
 from experiments.robustness import recorded_jobs
 from tests.agents.recordings.makers import make_log
 from tests.experiments.verbs import wormwheel
@@ -33,6 +35,12 @@ def test_evaluate_scores_the_centre_camera_alone(log, trained, tmp_path, capsys)
         assert ("120 frames of side cameras are left out" in ran.out + ran.err) == bool(more)
         figures.append(json.loads(file.read_text())["figures"])
     assert figures[0]["recordings"]["rows"] == figures[1]["recordings"]["rows"]
+
+
+def test_horizon_and_lane_are_looked_for_in_what_the_centre_camera_saw(log):
+    np.testing.assert_array_equal(
+        frames_of(load_episodes(log, side_cameras=True), 20), frames_of(load_episodes(log), 20)
+    )
 
 
 def test_robustness_on_recordings_takes_the_centre_camera_alone(log):

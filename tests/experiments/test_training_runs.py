@@ -134,8 +134,9 @@ def test_a_dead_driver_ends_with_a_warning_and_the_code_that_was_asked_for(
 
 
 def test_several_seeds_are_one_driver(tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: Path):
-    out = tmp_path / "gru"
-    train = ("train", "imitation", "--data", recording, "--out", out, *QUICK, "--seeds", 3, 5)
+    out, data = tmp_path / "gru", tmp_path / "data"
+    shutil.copytree(recording, data)
+    train = ("train", "imitation", "--data", data, "--out", out, *QUICK, "--seeds", 3, 5)
     assert wormwheel(capsys, *train, "--json", tmp_path / "f.json").code == 0
     runs = json.loads((tmp_path / "f.json").read_text())["figures"]["runs"]
     each = {seed: json.loads((out / f"seed-{seed}" / "results.json").read_text())["figures"] for seed in ("3", "5")}
@@ -149,6 +150,10 @@ def test_several_seeds_are_one_driver(tmp_path: Path, capsys: pytest.CaptureFixt
     more = wormwheel(capsys, *train, 7, "--resume")
     assert more.code == 0 and "seed 3: done already" in more.err
     assert (out / "seed-7" / "policy").is_dir() and (out / "seed-3" / "results.json").read_bytes() == before
+    steering = data / "episode_000000" / "steering.npy"
+    np.save(steering, 0.5 * np.load(steering))
+    other = wormwheel(capsys, *train, 9, "--resume")
+    assert other.code == 2 and "was started with other data" in other.complaint and not (out / "seed-9").exists()
     twice = wormwheel(capsys, *train[:-2], 3, 3, "--out", tmp_path / "twice")
     assert twice.code == 2 and "seeds must differ" in twice.complaint and not (tmp_path / "twice").exists()
 
