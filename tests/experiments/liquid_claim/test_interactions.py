@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from agents.driving.statistics import Estimate
 from agents.runs.ours import is_ours
@@ -68,6 +69,24 @@ def test_a_decision_needs_bounds_that_leave_zero_out():
     assert set(found) == {"worse", "same"}
     assert found["worse"].decided and found["worse"].difference.low == pytest.approx(0.1, abs=1e-6)
     assert not found["same"].decided
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_the_level_of_a_look_is_shared_by_its_comparisons_and_their_two_sides(others: int):
+    away, level = np.array([0.0, 0.02, 0.05, 0.01, -0.02, 0.03]), 0.03
+    rows = [
+        drive_row(driver, run, condition, road, lane_error=0.2 + (away[road] if driver != "base" else 0.0))
+        for driver in ("base", *(f"other-{number}" for number in range(others)))
+        for run in range(2)
+        for road in range(6)
+        for condition in (*ERRORS, *TOGETHER)
+    ]
+    found = decide(make_table(rows, DriveRow), CONDITIONS, "base", level)
+    half = stats.t.ppf(1 - level / (2 * others), 5) * away.std(ddof=1) / np.sqrt(6)
+    assert [one.driver for one in found] == [f"other-{number}" for number in range(others)]
+    for one in found:
+        low, high = one.difference.low, one.difference.high
+        assert (low, high) == pytest.approx((away.mean() - half, away.mean() + half), abs=1e-6)
 
 
 @pytest.mark.parametrize(("worse", "roads"), [(0.2, 4), (0.0, 9)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,10 +17,18 @@ from experiments.liquid_claim import experiment as claim
 from experiments.liquid_claim import training as drivers
 from experiments.liquid_claim.__main__ import main
 from experiments.liquid_claim.comparisons import Claim, Comparison, claims, clocks
-from experiments.liquid_claim.training import CONTENDERS, Outcome, Training, choose_rates
+from experiments.liquid_claim.training import (
+    CONTENDERS,
+    WIRING_SEED,
+    Outcome,
+    Training,
+    choose_rates,
+    train_some,
+)
 from experiments.robustness import verb
-from experiments.robustness.jobs import DriveRow
+from experiments.robustness.jobs import CLEAN, DriveRow
 from experiments.robustness.store import make_table
+from policies.policy import PolicyConfig
 from tests.experiments.robustness.made_up_drives import drive_row, drive_rows
 
 TINY = replace(claim.QUICK, films=0, cores=("ltc-ncp", "feedforward"), frames=240, episode_s=1.0)
@@ -164,6 +173,21 @@ def test_claims_see_who_is_better():
     assert shift.outcome == "contradicted throughout"
 
 
+def test_a_loss_by_shift_is_measured_against_the_drivers_own_clean_drives():
+    errors = {"ltc-ncp": (0.2, 0.25), "lstm": (0.02, 0.15)}  # clean, and under fog: worse, but it loses less
+    rows = [
+        drive_row(label, run, condition, road, lane_error=error + 0.001 * road)
+        for label, both in errors.items()
+        for run in range(5)
+        for road in range(4)
+        for condition, error in zip((CLEAN, "fog:3"), both, strict=True)
+    ]
+    found = {one.title: one for one in claims(table(rows), ("fog:3",), list(errors))}
+    (shift,), (loss,) = found["Under shift"].comparisons, found["Loss by shift"].comparisons
+    assert (shift.verdict, loss.verdict) == ("worse", "better")
+    assert (shift.difference.value, loss.difference.value) == pytest.approx((0.1, 0.05 - 0.13))
+
+
 def test_the_clock_is_compared_within_each_training_run():
     # Runs differ by far more than the clock does; only pairing can show it.
     rows = [
@@ -179,6 +203,32 @@ def test_the_clock_is_compared_within_each_training_run():
     assert clock.comparison.verdict == "better"
     assert difference.value == pytest.approx(-0.02) and difference.high - difference.low < 1e-9
     assert clock.known.high - clock.known.low > 0.1
+
+
+def test_each_training_run_has_its_own_weights_and_where_it_is_drawn_its_own_wiring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[str, ImitationConfig, PolicyConfig]] = []
+
+    def diverge(learning: ImitationConfig, policy: PolicyConfig, *others: Any) -> None:
+        asked.append((others[2].path.parts[-3], learning, policy))
+        raise ValueError("the loss is no longer finite")
+
+    sets = SimpleNamespace(frame_size=(24, 48), nominal_period_s=0.05)
+    monkeypatch.setattr(drivers, "load_sets", lambda data: (sets, sets))
+    monkeypatch.setattr(drivers, "steps_of", lambda training: 1)
+    monkeypatch.setattr(drivers, "train_imitation", diverge)
+    some = [
+        Training(label, 0.01, seed, tmp_path, tmp_path, ImitationConfig())
+        for label in ("ltc-ncp", "cfc-wired", "cfc-full")
+        for seed in (0, 1)
+    ]
+    train_some(some, lambda steps: None)
+    assert [(label, learning.seed, learning.core_learning_rate) for label, learning, _ in asked] == [
+        (one.label, one.seed, 0.01) for one in some
+    ]
+    wirings = [policy.core_options.get("wiring_seed") for _, _, policy in asked]
+    assert wirings == [WIRING_SEED, WIRING_SEED + 1, WIRING_SEED, WIRING_SEED + 1, None, None]
 
 
 def test_every_contender_can_be_made():
