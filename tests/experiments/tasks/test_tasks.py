@@ -132,6 +132,22 @@ def test_cheetah_baselines_on_a_system_whose_answer_is_known():
     assert figures["same state again"] == pytest.approx(moved, rel=0.1)
 
 
+def test_cheetah_is_split_by_rollouts_and_measured_by_those_that_train():
+    options = half_cheetah.Options(rollouts=25, rollout_steps=12, window=4, stride=4)
+    rollouts = np.arange(25, dtype=np.float32)[:, None, None] + np.random.default_rng(0).random(
+        (25, 12, 17), np.float32
+    )
+    problem, mean, scale = half_cheetah.make_problem(rollouts, options)
+    np.testing.assert_allclose(mean, rollouts[15:].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(scale, rollouts[15:].std((0, 1), ddof=1), rtol=1e-5)
+
+    def whole(batch):
+        return sorted({int(number) for number in (batch.inputs * scale + mean).floor().flatten().tolist()})
+
+    parts = problem.validation, problem.test, problem.train
+    assert [whole(part) for part in parts] == [[*range(5)], [*range(5, 15)], [*range(15, 25)]]
+
+
 def test_cheetah_without_mujoco_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"\[mujoco\]"):
