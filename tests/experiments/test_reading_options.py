@@ -7,8 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 from experiments.train_dagger import WORLD, TrainDaggerOptions
 from experiments.training_sets import FrameOptions
@@ -104,3 +106,17 @@ def test_what_nothing_would_heed_is_refused(
 
 def test_what_may_be_set_along_a_recording_passes():
     TrainDaggerOptions(env="Recorded", data=(Path("d"),), world=replace(WORLD, episode_s=3.0), fit=FrameOptions(24, 48))
+
+
+def test_elapsed_time_counts_in_the_drivers_own_period_in_a_test(
+    tub: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[np.ndarray] = []
+
+    def look(driver: object, episodes: EpisodeSet, *_: object, **__: object) -> object:
+        seen.append(episodes[0].elapsed()[1:])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.evaluate.recordings.evaluate_open_loop", look)
+    wormwheel(capsys, "evaluate", "--policy", trained, "--data", tub, "--recording.nominal-rate", 10)
+    np.testing.assert_allclose(seen[0], 2.0, rtol=1e-5)

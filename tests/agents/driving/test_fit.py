@@ -13,7 +13,7 @@ from agents.driving.fit import fit_camera
 from agents.driving.open_driver import open_driver
 from agents.driving.rollout import rollout
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
-from tests.agents.toys import HEIGHT, WIDTH, ArrayFrames, BarEnv
+from tests.agents.toys import HEIGHT, WIDTH, ArrayFrames, BarEnv, bar
 
 TOP, SIDE, GAIN = 12, 10, 2.5
 """Rows above and columns beside what the driver knows, and by how much less full lock turns the new car."""
@@ -67,8 +67,6 @@ def recording(spec: DriverSpec, steps: int = 100) -> EpisodeSet:
     rng = np.random.default_rng(5)
     home = open_driver(spec)
     places = np.clip(np.cumsum(rng.normal(0, 0.08, steps)), -0.5, 0.5)
-    from tests.agents.toys import bar
-
     frames = np.stack([bar(float(place)) for place in places])
     answers = home.act(frames, np.ones(steps, np.float32), np.zeros(steps, bool), ())[:, 0]
     right = np.clip(GAIN * answers + rng.normal(0, 0.02, steps), -1, 1).astype(np.float32)
@@ -123,3 +121,19 @@ def test_frames_that_say_nothing_are_refused(spec):
     shuffled = np.random.default_rng(0).permutation(episodes[0].steering)
     lost = EpisodeSet((Episode(shuffled, episodes[0].time_s, episodes[0].meta, episodes[0].source),))
     assert fit_camera(spec, lost).is_weak
+
+
+def test_frames_at_full_lock_do_not_count_for_the_gain(spec):
+    """There the known steering no longer says how much was wanted: a slope through it would be too small."""
+    rng = np.random.default_rng(6)
+    frames = np.stack([bar(float(place)) for place in rng.uniform(-0.5, 0.5, 120)])
+    answers = open_driver(spec).act(frames, np.ones(120, np.float32), np.zeros(120, bool), ())[:, 0]
+    wanted = 4.0 * answers
+    locked = np.abs(wanted) > 1
+    assert 0.3 < locked.mean() < 0.6
+    meta = EpisodeMeta(source="other", nominal_period_s=0.05, height=HEIGHT, width=WIDTH)
+    known = np.clip(wanted, -1, 1).astype(np.float32)
+    episodes = EpisodeSet((Episode(known, np.arange(120) * 0.05, meta, ArrayFrames(frames)),))
+    found = fit_camera(DriverSpec(spec.source, DriverOptions(frame=spec.options.frame, crop_top=0)), episodes)
+    assert found.by == "given" and found.frames == int((~locked).sum())
+    assert found.steering_gain.value == pytest.approx(4.0, rel=0.02) and abs(found.offset) < 0.01
