@@ -40,6 +40,8 @@ from pydantic.dataclasses import dataclass
 from tyro.conf import Positional
 
 from agents.driving.metrics import Estimate
+from agents.recordings import load_episodes
+from agents.recordings.fingerprint import fingerprint
 from agents.runs.directory import check_directory, open_run
 from agents.runs.reading import DamagedFile, damaged, one_line, parse_json, read_bytes, read_object
 from experiments.cli import VERBS, describe, parse_options
@@ -404,8 +406,11 @@ def _show(rows: list[dict[str, Any]], space: Space) -> None:
 
 
 def _fingerprint(space: Space) -> str:
-    """Return a digest of what a sweep's file says, but for the number of trials."""
+    """Return a digest of what a sweep's file says, but for the number of trials, and of what all trials learn from."""
     content = {"verb": space.verb, "options": space.options, "space": {n: repr(k) for n, k in space.space.items()}}
+    if space.verb == "train imitation":
+        options = options_of(space, {name: _ends(kind)[0] for name, kind in space.space.items()})
+        content["data"] = fingerprint(load_episodes(options.data, options=options.reading))
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -111,12 +111,16 @@ def test_what_may_be_set_along_a_recording_passes():
 def test_elapsed_time_counts_in_the_drivers_own_period_in_a_test(
     tub: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    seen: list[np.ndarray] = []
+    seen: list[EpisodeSet] = []
 
     def look(driver: object, episodes: EpisodeSet, *_: object, **__: object) -> object:
-        seen.append(episodes[0].elapsed()[1:])
+        seen.append(episodes)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("experiments.evaluate.recordings.evaluate_open_loop", look)
-    wormwheel(capsys, "evaluate", "--policy", trained, "--data", tub, "--recording.nominal-rate", 10)
-    np.testing.assert_allclose(seen[0], 2.0, rtol=1e-5)
+    words = ("evaluate", "--policy", trained, "--data", tub, "--recording.nominal-rate", 10)
+    for last in (1.0, 0.25):
+        wormwheel(capsys, *words, "--last", last)
+    whole, part = seen
+    np.testing.assert_allclose(whole[0].elapsed()[1:], 2.0, rtol=1e-5)
+    np.testing.assert_array_equal(part[0].steering, whole[0].steering[90:])

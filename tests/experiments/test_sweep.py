@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments import sweep
@@ -82,6 +84,7 @@ def test_a_logarithmic_range_is_above_zero():
 def test_a_sweep_that_is_stopped_resumes_and_ends_in_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    recording = Path(shutil.copytree(recording, tmp_path / "data"))
     path, out = write_space(tmp_path / "space.toml", recording), tmp_path / "out"
     trained: list[Any] = []
     tell = sweep._outcome
@@ -109,4 +112,9 @@ def test_a_sweep_that_is_stopped_resumes_and_ends_in_a_table(
         assert row["pruned"] or row["value"] == min(line["validation_rmse"] for line in lines)
     write_space(path, recording, **{"epochs = 1": "epochs = 2"})
     other = wormwheel(capsys, "sweep", path, "--out", out, "--resume")
+    assert other.code == 2 and "started with other data" in other.complaint
+    write_space(path, recording)
+    steering = recording / "episode_000000" / "steering.npy"
+    np.save(steering, 0.5 * np.load(steering))  # trials of two recordings are not to be compared
+    other = wormwheel(capsys, "sweep", path, "--out", out, "--resume", "--trials", 4)
     assert other.code == 2 and "started with other data" in other.complaint
