@@ -30,6 +30,7 @@ from envs.driving.make import make_env
 from envs.foreign_code import ForeignCodeError, foreign_code
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import FAMILIES, SEVERITIES, GaussianNoise, PerturbedEnv, parse
+from envs.perturbations.registry import split_severity
 
 PEDAL_FRAMES = 4
 """Frames of CarRacing-v3, of 20 ms, that one action is held for."""
@@ -248,7 +249,8 @@ class DrawnPerturbations(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not parse(entry).parts:
             return ""
         drawn = [
-            part if ":" in part else f"{part}:{int(draws.integers(1, self._largest + 1))}" for part in entry.split("+")
+            part if split_severity(part)[1] else f"{part}:{int(draws.integers(1, self._largest + 1))}"
+            for part in entry.split("+")
         ]
         return "+".join(drawn)
 

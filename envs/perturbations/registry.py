@@ -81,7 +81,7 @@ def make_perturbation(text: str) -> Perturbation:
     Raises:
         ValueError: if the name or the severity does not exist; it lists what does.
     """
-    name, severity = _split(text.strip())
+    name, severity = split_severity(text.strip())
     kind = PERTURBATIONS.get(name) or _own(name)
     if kind is None:
         raise ValueError(f"there is no perturbation {name!r}. {_known(name)}")
@@ -92,8 +92,8 @@ def make_perturbation(text: str) -> Perturbation:
     return kind(int(severity))
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Split a name from its severity, which may be missing; names of one's own hold a colon themselves."""
+def split_severity(text: str) -> tuple[str, str]:
+    """Split a name from its severity, "" where none is named; names of one's own hold a colon themselves."""
     first, _, rest = text.partition(":")
     if first.strip() in PERTURBATIONS or ":" not in rest and rest.strip().lstrip("-").isdigit():
         return first.strip(), rest.strip()

@@ -17,7 +17,6 @@ from agents.driving.driver_options import DriverSpec
 from agents.driving.recorded_world import RECORDED_WORLD, RecordedWorld, RigOptions, recorded_world
 from agents.driving.trials import Run, Trial, open_for
 from envs.driving.names import DrivingNames
-from envs.lane_keeping.config import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.console import say
 from experiments.evaluate.options import EXPERT, EvaluateOptions
@@ -86,7 +85,7 @@ def world_along(given: RecordingOptions, rig: RigOptions, episode_s: float) -> R
     Args:
         given: which recordings, and how they are read.
         rig: camera and car, where the recordings do not know them.
-        episode_s: length of a drive, s; `EPISODE_S` where it is LaneKeeping's default.
+        episode_s: length of a drive, s.
 
     Raises:
         ValueError: if there is no recording, or one cannot be driven along.
@@ -98,8 +97,7 @@ def world_along(given: RecordingOptions, rig: RigOptions, episode_s: float) -> R
     reading = given.recording
     if given.nominal_period_s is not None:
         reading = replace(reading, nominal_period_s=given.nominal_period_s)
-    length_s = EPISODE_S if episode_s == LaneKeepingConfig().episode_s else episode_s
-    return recorded_world(given.data, rig, reading, say, episode_s=length_s)
+    return recorded_world(given.data, rig, reading, say, episode_s=episode_s)
 
 
 def recorded_trials(drivers: dict[str, DriverSpec], options: EvaluateOptions) -> list[tuple[str, Trial]]:

@@ -32,8 +32,8 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.console import check_json, progress, say, table, write_results
 from experiments.evaluate.options import EXPERT, RECORDED_WORLD, EvaluateOptions
-from experiments.evaluate.recorded import recorded_trials
-from experiments.evaluate.recordings import condition, condition_title, evaluate_recordings
+from experiments.evaluate.recorded import EPISODE_S, recorded_trials
+from experiments.evaluate.recordings import RecordingOptions, condition, condition_title, evaluate_recordings
 from experiments.policy_paths import (
     LANE_KEEPING,
     common_world,
@@ -87,6 +87,14 @@ class Outcome:
                 for drive in self.drives
             ],
         }
+
+
+def defaults_for(options: EvaluateOptions) -> EvaluateOptions:
+    """Return the options with the length of a drive that the world brings."""
+    if options.env != RECORDED_WORLD:
+        return EvaluateOptions()
+    along = RecordingOptions(data=options.recordings.data)
+    return EvaluateOptions(env=options.env, recordings=along, world=LaneKeepingConfig(episode_s=EPISODE_S))
 
 
 def run(options: EvaluateOptions) -> None:

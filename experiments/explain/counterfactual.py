@@ -19,7 +19,7 @@ from agents.driving.metrics import Drive
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations.composition import Composition
 from envs.perturbations.perturbation import LARGE_ROWS, Perturbation
-from envs.perturbations.registry import PERTURBATIONS, make_perturbation
+from envs.perturbations.registry import make_perturbation
 from experiments.explain.watch import WORLD, watch_drive
 from experiments.film.drive import Take, film_two
 from policies.policy import DrivingPolicy
@@ -57,7 +57,7 @@ def at_dose(name: str, dose: float) -> Perturbation:
     Raises:
         ValueError: if there is no such perturbation.
     """
-    kind = make_perturbation(name.partition(":")[0]).kind
+    kind = make_perturbation(name).kind
     return replace(kind, doses=(dose,) * 5, large_doses=None if kind.large_doses is None else (dose,) * 5)(3)
 
 
@@ -85,10 +85,9 @@ def smallest_dose(
         ValueError: if there is no such perturbation, its dose means nothing between severities, or the driver crashes
             without it.
     """
-    if name not in PERTURBATIONS:
-        make_perturbation(name.partition(":")[0])  # says what there is, or that the severity is too much
+    kind = make_perturbation(name).kind
+    if kind.name != name:
         raise ValueError(f"--counterfactual looks for the dose itself: give the name alone, got {name!r}.")
-    kind = PERTURBATIONS[name]
     large = kind.large_doses is not None and policy.config.preprocessing.source_height > LARGE_ROWS
     doses = kind.large_doses if large and kind.large_doses is not None else kind.doses
     tried: list[tuple[float, bool]] = []

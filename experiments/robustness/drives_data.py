@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.driving.driver_options import DriverSpec
+from agents.driving.recorded_world import RecordedWorld
 from agents.driving.trials import Place
 from experiments.robustness.films import (
     SECONDS_MORE,
@@ -44,7 +45,7 @@ def drives_json(
     Returns:
         `drives`: rows of driver, run, perturbation, road, draw, lane error, seconds, whether it left the road;
         `kinds`: of each perturbation its name, family and severity; `begin` and `end`: of the command, for each driver
-        and run; `films`: number of the film by the drive's key; `most_s`: longest film.
+        and run; `filmed`: whether it films; `films`: number of the film by the drive's key; `most_s`: longest film.
     """
     rows = [
         [
@@ -59,10 +60,9 @@ def drives_json(
         ]
         for row in table.itertuples()
     ]
+    verb = "evaluate" if isinstance(world, RecordedWorld) else "render"  # no film of a recording at the command line
     begin = {
-        f"{driver} {run}": shlex.join(
-            ["wormwheel", "render", *driver_arguments(policy), *size_arguments(policy, world)]
-        )
+        f"{driver} {run}": shlex.join(["wormwheel", verb, *driver_arguments(policy), *size_arguments(policy, world)])
         for (driver, run), policy in policies.items()
     }
     return {
@@ -70,6 +70,7 @@ def drives_json(
         "kinds": {one.perturbation: [one.name, one.family, one.severity] for one in findings.conditions},
         "begin": begin,
         "end": shlex.join(world_arguments(world)),
+        "filmed": verb == "render",
         "most_s": world.episode_s,
         "more_s": SECONDS_MORE,
         "films": {

@@ -70,7 +70,9 @@ def film_failures(
     films = []
     for failure in failures:
         policy = policies[failure.driver, failure.run]
-        seconds = min(world.episode_s, np.ceil(failure.duration_s + SECONDS_MORE))
+        # Where a drive along a recording begins is drawn by its length, which stays as it was.
+        longest_s = world.episode_s if isinstance(world, RecordedWorld) else failure.duration_s + SECONDS_MORE
+        seconds = min(world.episode_s, np.ceil(longest_s))
         name = f"{failure.driver}-{failure.run}-{failure.condition.perturbation.replace(':', '-')}"
         path = directory / f"{name}-road-{failure.road_seed}-{failure.effect_seed}.mp4"
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,8 +104,8 @@ def replay_command(policy: Path | DriverSpec, failure: Failure, world: Place, se
     where = [*world_arguments(world), *size_arguments(policy, world)]
     if isinstance(world, RecordedWorld):  # there is no film of it at the command line: its figures
         words = ["wormwheel", "evaluate", which, path, "--perturbations", failure.condition.perturbation, *options]
-        words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed), "--episodes", "1"]
-        return shlex.join([*words, "--episode-s", f"{seconds:g}", *where])
+        words += ["--seed", str(failure.road_seed), "--noise-seed", str(failure.effect_seed)]
+        return shlex.join([*words, *where])
     words += ["--seconds", f"{seconds:g}", *where, "--out", out]
     return shlex.join(words)
 
@@ -122,7 +124,8 @@ def world_arguments(world: Place) -> list[str]:
         return ["--env", world.name, *_arguments(names, DrivingNames(), "env-names.")]
     if isinstance(world, RecordedWorld):
         how = _arguments(world.reading, ReadOptions(), "recording.") + _arguments(world.rig, RigOptions(), "rig.")
-        return ["--env", world.name, "--data", *map(str, world.data), *how]
+        alone = ["--episodes", "1", "--episode-s", f"{world.episode_s:g}"]
+        return ["--env", world.name, "--data", *map(str, world.data), *how, *alone]
     plain = LaneKeepingConfig()
     return _arguments(replace(world, **{name: getattr(plain, name) for name in _OWN}), plain, "")
 

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.driving.driver import PolicyDriver
+from agents.driving.recorded_world import RecordedWorld
 from agents.driving.rollout import Step
 from agents.driving.trials import Trial, drive_together
 from envs.camera.info import CameraInfo
@@ -126,7 +127,10 @@ def clean_footage(policy: DrivingPolicy, trial: Trial) -> list[Footage]:
         trial: says the world and the roads.
     """
     seconds = min(FOOTAGE_S, trial.world.episode_s)
-    trial = replace(trial, world=replace(trial.world, episode_s=seconds), perturbation="", noise_variance=0.0)
+    most = max(1, round(seconds / trial.world.period_s))
+    trial = replace(trial, perturbation="", noise_variance=0.0)
+    if not isinstance(trial.world, RecordedWorld):  # where a drive along a recording begins is drawn by its length
+        trial = replace(trial, world=replace(trial.world, episode_s=seconds))
     seen: dict[int, list[NDArray[np.uint8]]] = {run.seed: [] for run in trial.runs}
     turns: dict[int, list[float]] = {run.seed: [] for run in trial.runs}
     speeds: dict[int, list[float]] = {run.seed: [] for run in trial.runs}
@@ -135,6 +139,8 @@ def clean_footage(policy: DrivingPolicy, trial: Trial) -> list[Footage]:
     def observe(step: Step) -> None:
         seed, frame, inside = step.seed, step.frame, step.env.unwrapped
         assert isinstance(inside, CameraCar)
+        if len(seen[seed]) >= most:
+            return
         motion = inside.motion()
         seen[seed].append(frame.copy())
         speeds[seed].append(motion.speed_mps)

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from agents.runs.reading import one_line, read_json
 from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, parse
+from envs.perturbations.registry import split_severity
 from experiments.cli import describe
 
 FILE_KEYS = ("perturbations", "severities", "roads", "episode_s")
@@ -56,11 +57,11 @@ class Suite:
             if not parse(text).parts:
                 raise ValueError(f"clean drives are always part of a test; leave {text!r} out of the perturbations.")
             parts = [part.strip() for part in text.split("+")]
-            if all(":" in part for part in parts):
+            if all(split_severity(part)[1] for part in parts):
                 found[str(parse(text))] = None
                 continue
             for severity in self.severities:
-                whole = "+".join(part if ":" in part else f"{part}:{severity}" for part in parts)
+                whole = "+".join(part if split_severity(part)[1] else f"{part}:{severity}" for part in parts)
                 found[str(parse(whole))] = None
         return tuple(found)
 

@@ -9,7 +9,9 @@
     var begin = DRIVES.begin[row[0] + " " + row[1]];
     if (!begin) { return ""; }
     var seconds = Math.min(DRIVES.most_s, Math.ceil(row[6] + (row[7] ? DRIVES.more_s : 0)));
-    var wrong = row[2] ? " --perturbation " + quoted(row[2]) + " --noise-seed " + row[4] : "";
+    var option = DRIVES.filmed ? " --perturbation " : " --perturbations ";
+    var wrong = row[2] ? option + quoted(row[2]) + " --noise-seed " + row[4] : "";
+    if (!DRIVES.filmed) { return begin + wrong + " --seed " + row[3] + " " + DRIVES.end; }
     var name = (row[0] + "-" + row[1] + "-" + (row[2] || "clean").replace(/[^\w.+-]/g, "-") + "-road-" + row[3] + ".mp4").replace(/\s/g, "-");
     return begin + wrong + " --seed " + row[3] + " --seconds " + seconds + (DRIVES.end ? " " + DRIVES.end : "") + " --out " + quoted(name);
   }

@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.ppo.envs import DrawnPerturbations
 from envs.camera.info import CameraInfo
 from envs.foreign_code import ForeignCodeError
+from envs.lane_keeping.env import LaneKeepingEnv
 from envs.perturbations import FAMILIES, PERTURBATIONS, own, parse
 from envs.perturbations.composition import Running
 from envs.perturbations.perturbation import Effect, Moment, PerturbationKind
+from experiments.explain.counterfactual import at_dose
+from experiments.robustness.suites import Suite
 
 HAZE = """
 import numpy as np
@@ -140,3 +144,12 @@ def test_a_start_that_fails_or_gives_no_effect_is_one_line():
     ):
         with pytest.raises(ForeignCodeError, match=words):
             start(function)
+
+
+def test_one_that_names_no_severity_is_taken_at_each_as_those_of_ours_are(haze: str):
+    suite = Suite((haze, f"{haze}:2", f"fog+{haze}"), (1, 5))
+    assert suite.conditions() == (f"{haze}:1", f"{haze}:5", f"{haze}:2", f"fog:1+{haze}:1", f"fog:5+{haze}:5")
+    env = DrawnPerturbations(LaneKeepingEnv(vehicle="bicycle", height=8, width=16), (haze,), 5)
+    drawn = {env.reset(seed=seed)[1]["perturbation"] for seed in range(12)}
+    assert len(drawn) >= 3 and all(text.startswith(f"{haze}:") for text in drawn)
+    assert at_dose(haze, 0.35).dose == 0.35

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from agents.driving.metrics import Drive
 from agents.driving.record import RecorderConfig, record
-from agents.driving.recorded_world import RigOptions, recorded_world
+from agents.driving.recorded_world import RecordedWorld, RigOptions, recorded_world
+from agents.driving.rollout import Step
+from agents.driving.trials import Run, Trial, drive_together
 from agents.ppo.envs import make_world
 from agents.recordings import load_episodes
 from agents.recordings.convert import convert
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.cli import main
+from experiments.cli import main, parse_options
+from experiments.evaluate.options import EvaluateOptions
+from experiments.evaluate.recorded import world_of
+from experiments.evaluate.recordings import RecordingOptions
+from experiments.evaluate.verb import defaults_for
+from experiments.film.reel import Filmed
+from experiments.robustness.drives_data import drives_json
+from experiments.robustness.films import film_failures
+from experiments.robustness.findings import Condition, Failure
 from experiments.robustness.provenance import fingerprint_world
-from policies.checkpoint import save_policy
+from experiments.robustness.stability import clean_footage
+from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
@@ -135,3 +150,50 @@ def test_frames_that_do_not_fit_are_told_before_anything_is_written(recording: P
     words += ["--out", str(tmp_path / "out")]
     assert main(words) == 2 and not (tmp_path / "out").exists()
     assert main([*words, "--crop-top", "0"]) == 0, "its own correction"
+
+
+def test_a_failure_along_a_recording_is_shown_from_where_it_began(
+    recording: Path, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lengths: list[float] = []
+
+    def film(take: Any, world: RecordedWorld, seed: int, path: Path) -> Filmed:
+        lengths.append(world.episode_s)
+        made = Drive(seed, "", 1.0, 1.0, True, 0.5, np.zeros(2), np.zeros(2), 0.05)
+        return Filmed(1, np.zeros((2, 2, 3), np.uint8), [], made)
+
+    monkeypatch.setattr("experiments.robustness.films.film_other_world", film)
+    world = recorded_world([recording], episode_s=3.0)
+    failure = Failure("mine", 0, Condition.of("fog:3"), 7, 1, 0.5)
+    (made,) = film_failures([failure], {("mine", 0): driver}, world, tmp_path)
+    assert lengths == [3.0], "where it begins is drawn by the length of the drive"
+    words = shlex.split(made.command)
+    options = parse_options(EvaluateOptions, "wormwheel evaluate", words[2:])
+    assert words[1] == "evaluate" and options.perturbations == ("fog:3",) and options.episodes == 1
+    assert (options.seed, options.noise_seed) == (7, 1) and world_of(options) == world
+    table = pd.DataFrame([], columns=["driver"])
+    found = SimpleNamespace(conditions=[])
+    page = drives_json(table, found, {("mine", 0): driver}, world, [])  # type: ignore[arg-type]
+    assert page["begin"]["mine 0"].startswith("wormwheel evaluate") and not page["filmed"]
+
+
+def test_a_minute_along_a_recording_is_a_minute(recording: Path):
+    given = RecordingOptions(data=(recording,))
+    minute = EvaluateOptions(env="Recorded", recordings=given, world=LaneKeepingConfig(episode_s=60.0))
+    assert world_of(minute).episode_s == 60.0 and defaults_for(minute).world.episode_s == 20.0
+
+
+def test_saliency_is_that_of_the_drive_itself(recording: Path, driver: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("experiments.robustness.stability.FOOTAGE_S", 0.5)
+    world = recorded_world([recording], episode_s=1.5)
+    trial = Trial(driver, world, (Run(1), Run(2), Run(5)))
+    begun: dict[int, np.ndarray] = {}
+
+    def note(step: Step) -> None:
+        begun.setdefault(step.seed, step.frame.copy())
+
+    drive_together(trial, lambda _: None, observer=note)
+    footage = clean_footage(load_policy(driver), trial)
+    for one in footage:
+        np.testing.assert_array_equal(one.frames[0], begun[one.seed])
+        assert len(one.frames) <= 10
