@@ -237,10 +237,12 @@ def with_tracks(world: LaneKeepingConfig) -> LaneKeepingConfig:
 
     Raises:
         FileNotFoundError: if a road file is not there.
-        ValueError: if one cannot be driven.
+        ValueError: if one cannot be driven, or a road is to be kept over resets: each episode of a verb has a seed.
     """
     from envs.road.files import load_track
 
+    if world.resets_per_road != 1:
+        raise ValueError("--resets-per-road: every episode here has a seed, and so a road, of its own; leave it out.")
     named = replace(world, track=expand_tracks(world.track))
     for file in () if named.track == "random" else named.track:
         load_track(file, named.track_scale, named.track_lane_width_m, named.track_min_radius_m, named.track_reverse)

@@ -71,3 +71,13 @@ def test_records_on_roads_from_files(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert ran.code == 0, ran.err
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["options"]["world"]["track"] == [str(circle)]
+
+
+@pytest.mark.parametrize("verb", [("record",), ("train", "dagger"), ("evaluate", "--expert", "--episodes", 1)])
+def test_a_road_kept_over_resets_is_refused_where_every_episode_has_its_seed(
+    verb: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = ("--json",) if verb[0] == "evaluate" else ("--out",)
+    ran = wormwheel(capsys, *verb, "--resets-per-road", 5, *out, tmp_path / "new")
+    assert ran.code == 2 and "--resets-per-road: every episode here has a seed" in ran.complaint
+    assert not (tmp_path / "new").exists()
