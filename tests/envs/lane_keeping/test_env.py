@@ -22,6 +22,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
 from envs.camera.info import CameraInfo
+from envs.camera.lens import CameraRanges
 from envs.lane_keeping.env import LaneKeepingConfig, LaneKeepingEnv
 from envs.lane_keeping.scenario import Scenario
 from envs.road.random_road import RandomRoadConfig, random_track
@@ -446,6 +447,22 @@ def test_each_line_of_the_road_is_drawn_in_its_own_style() -> None:
     assert along(edge, 0) > 0.98 and along(edge, 1) < 0.01
     assert 0.4 < along(-edge, 1) < 0.6 and along(-edge, 0) < 0.01
     assert along(0.0, 0) + along(0.0, 1) < 0.01
+
+
+def test_variety_is_how_far_cameras_and_looks_differ_from_one_road_to_the_next() -> None:
+    heights, looks = {}, {}
+    for variety in (0.0, 0.5, 1.0):
+        env = LaneKeepingEnv(vehicle="bicycle", variety=variety, height=16, width=32, pixels_per_m=8.0)
+        heights[variety], looks[variety] = [], set()
+        for seed in range(14):
+            env.reset(seed=seed)
+            heights[variety].append(env.scene.params.height_m)
+            looks[variety].add(replace(env.scene.look, seed=0))
+    low, high = CameraRanges().height_m
+    spread = {variety: float(np.ptp(some)) for variety, some in heights.items()}
+    assert spread[0.0] == 0.0 and len(looks[0.0]) == 1
+    assert 0.25 * (high - low) < spread[0.5] <= 0.5 * (high - low) < spread[1.0] <= high - low
+    assert 1 < len(looks[0.5]) <= len(looks[1.0]) == 14
 
 
 def test_the_camera_is_known_from_the_first_reset_on() -> None:
