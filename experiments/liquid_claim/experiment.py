@@ -301,7 +301,12 @@ def _suite(options: LiquidClaim) -> Suite:
 def _drive(options: LiquidClaim, rates: dict[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drive the suite and the timing test; returns the tables of both."""
     root = options.out / "training"
-    policies = tuple(f"{label}={root / label / f'rate-{rate:g}' / 'seed-*'}" for label, rate in rates.items())
+    # Named one by one: where more seeds were trained before, only those that are asked for now count.
+    policies = tuple(
+        f"{label}={root / label / f'rate-{rate:g}' / f'seed-{seed}'}"
+        for label, rate in rates.items()
+        for seed in range(options.seeds)
+    )
     policy_runs = find_policy_runs(policies)
     test = verb.RobustnessOptions(
         policy=policies,

@@ -231,6 +231,25 @@ def test_each_training_run_has_its_own_weights_and_where_it_is_drawn_its_own_wir
     assert wirings == [WIRING_SEED, WIRING_SEED + 1, WIRING_SEED, WIRING_SEED + 1, None, None]
 
 
+def test_only_the_seeds_that_are_asked_for_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    options = replace(claim.QUICK, out=tmp_path, seeds=2, cores=("ltc-ncp", "feedforward"))
+    for label in options.cores:
+        for seed in range(12):  # of an earlier start with more of them
+            (tmp_path / "training" / label / "rate-0.02" / f"seed-{seed}").mkdir(parents=True)
+    driven: list[verb.RobustnessOptions] = []
+    monkeypatch.setattr(claim.verb, "run", driven.append)
+    monkeypatch.setattr(claim, "find_policy_runs", lambda policies: [])
+    monkeypatch.setattr(claim, "choose_baseline", lambda runs, named: "feedforward")
+    monkeypatch.setattr(claim, "read_table", lambda path: pd.DataFrame())
+    claim._drive(options, dict.fromkeys(options.cores, 0.02))
+    wanted = tuple(
+        f"{label}={tmp_path / 'training' / label / 'rate-0.02' / f'seed-{seed}'}"
+        for label in options.cores
+        for seed in (0, 1)
+    )
+    assert [one.policy for one in driven] == [wanted, wanted], "under the suite, and under irregular time"
+
+
 def test_every_contender_can_be_made():
     from policies.cores import make_core
 
