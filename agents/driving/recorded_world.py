@@ -12,6 +12,7 @@ same picture, in a larger world.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +116,8 @@ RECORDED_WORLD = "Recorded"
 """Name of the world that recordings are."""
 POSE = {"x_m", "y_m", "yaw_rad"}
 """Columns of an episode that knows where the car was."""
+DRIVEN_ALONG = POSE | {"speed_mps", "lateral_offset_m", "heading_error_rad"}
+"""Columns of an episode that decide how it is driven along."""
 HFOV_SHARES = (0.7, 0.85, 1.0, 1.15, 1.3)
 """Fields of view that the frames choose from, shares of that of the kind of car."""
 DEFAULT_HORIZON = 0.35
@@ -198,7 +201,7 @@ def recorded_world(
     fitted, words = _whole_rig(world.data, replace(world.reading, from_s=0.0, to_s=None, episodes=()), world.rig)
     if note is not None and words:
         note(words)
-    given |= {"period_s": more.get("period_s", episodes.nominal_period_s), "code": fingerprint(episodes)}
+    given |= {"period_s": more.get("period_s", episodes.nominal_period_s), "code": _code(episodes)}
     return replace(world, rig=fitted, **given)
 
 
@@ -224,7 +227,7 @@ def episodes_of(world: RecordedWorld) -> EpisodeSet:
 
 def footage_of(world: RecordedWorld) -> tuple[Footage, ...]:
     """Return the recordings of a world as the env takes them; read once in a process."""
-    return _footage(world.data, world.reading, world.rig)
+    return _footage(world.data, world.reading, world.rig, bool(world.code))
 
 
 def footage_of_episode(episode: Episode, rig: RigOptions, horizon: float = DEFAULT_HORIZON) -> Footage:
@@ -416,6 +419,18 @@ def _car(episode: Episode, known: RigOptions) -> VehicleParams:
     )
 
 
+def _code(episodes: EpisodeSet) -> str:
+    """Return what changes when the recordings do: with labels, times and pixels, what else the car drives along."""
+    code = fingerprint(episodes)
+    columns = [(name, one.extras[name]) for one in episodes for name in sorted(DRIVEN_ALONG) if name in one.extras]
+    if not columns:
+        return code
+    digest = hashlib.sha256(code.encode())
+    for name, values in columns:
+        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[: len(code)]
+
+
 @lru_cache(maxsize=8)
 def _load(data: tuple[Path, ...], reading: ReadOptions) -> EpisodeSet:
     return load_episodes(data, options=reading)
@@ -427,12 +442,13 @@ def _whole_rig(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) ->
 
 
 @lru_cache(maxsize=8)
-def _footage(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) -> tuple[Footage, ...]:
+def _footage(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions, asked: bool) -> tuple[Footage, ...]:
     episodes = _load(data, reading)
     kept = [episode for episode in episodes if len(episode) > 1 and episode.is_centre and episode.meta.height]
     if not kept:
         raise ValueError(
             f"{data[0]} has no episode of two frames or more with pictures: there is nothing to drive along."
         )
-    fitted, _ = rig_from_frames(replace(episodes, episodes=tuple(kept)), rig)
+    # What `recorded_world` has asked all frames and said is not asked again of the part that is driven along.
+    fitted = rig if asked else rig_from_frames(replace(episodes, episodes=tuple(kept)), rig)[0]
     return tuple(footage_of_episode(episode, fitted) for episode in kept)
