@@ -6,15 +6,16 @@ The recorded car does not react. Episodes run from their first frame to their la
     for response in respond(driver, episodes, "fog:3"):  # what a driver steered on some frames of one episode
         error = response.steering - response.recorded
 
-Frames may be perturbed. Blur, fog and shadows move as fast as the ground does: at so many camera heights a second. A
-recording names the speed at best, so the height of the camera is guessed from the kind of vehicle, and the speed from
-that where it is missing.
+Frames may be perturbed. Blur, fog and shadows move as fast as the ground does: at so many camera heights a second. Most
+recordings name the speed at best, so the height of the camera is guessed from the kind of vehicle, and the speed from
+that where it is missing; those of ours know the whole camera.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from numpy.typing import NDArray
 from agents.driving.driver import Driver, PolicyDriver
 from agents.driving.metrics import Estimate, open_loop
 from agents.recordings.episodes import ELAPSED_RANGE, Episode, EpisodeSet
+from agents.runs.reading import damaged
+from envs.camera.info import camera_info
+from envs.camera.lens import CameraParams
 from envs.perturbations import CameraInfo, PerturbedFrames, RecordedEpisode
 from policies.policy import DrivingPolicy
 
@@ -46,10 +50,7 @@ class PerturbedRecording:
         Raises:
             ValueError: if the perturbation does not exist, or cannot be applied to a recording.
         """
-        meta = episode.meta
-        self.clip = CameraInfo(meta.height, meta.width, meta.nominal_period_s)
-        if meta.vehicle in CAMERA_M:
-            self.clip = CameraInfo(meta.height, meta.width, meta.nominal_period_s, height_m=CAMERA_M[meta.vehicle])
+        self.clip = _camera_of(episode)
         self._episode = episode
         self._effects = RecordedEpisode(perturbation, seed, self.clip)
 
@@ -78,6 +79,17 @@ class PerturbedRecording:
         speed = self._episode.extras.get("speed_mps")
         mean = float("nan") if speed is None else float(np.mean(np.asarray(speed[start:stop], np.float64)))
         return mean if np.isfinite(mean) else HEIGHTS_PER_S * self.clip.height_m
+
+
+def _camera_of(episode: Episode) -> CameraInfo:
+    """Describe the camera: as the recording knows it, else a guess by the kind of vehicle."""
+    meta = episode.meta
+    known = meta.extra.get("camera_params")
+    if isinstance(known, Mapping):
+        with damaged(Path(meta.source), "its camera_params should be those of a camera; record it again"):
+            return camera_info(CameraParams(**known), meta.height, meta.width, meta.nominal_period_s)
+    guess = CameraInfo(meta.height, meta.width, meta.nominal_period_s)
+    return replace(guess, height_m=CAMERA_M[meta.vehicle]) if meta.vehicle in CAMERA_M else guess
 
 
 def episode_seed(seed: int, number: int) -> int:

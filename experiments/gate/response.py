@@ -30,7 +30,7 @@ from agents.driving.recorded_world import RecordedWorld
 from agents.driving.rollout import STEERING_STEP, Step
 from agents.driving.trials import Trial, drive_together, expected_steps
 from envs.lane_keeping.config import LaneKeepingConfig
-from experiments.robustness.jobs import CLEAN, DriveJob, PolicyRun
+from experiments.robustness.jobs import CLEAN, DriveJob, PolicyRun, Row
 from experiments.robustness.provenance import fingerprint_code
 
 SETTLING_S = 0.5
@@ -48,7 +48,7 @@ Wrap = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class ResponseRow:
+class ResponseRow(Row):
     """One road: a row of the table of responses."""
 
     road_seed: int

@@ -86,8 +86,12 @@ class PolicyRun:
         return self.loaded if self.policy is None else cached_policy(self.policy, self.fingerprint, self.trust)
 
 
+class Row:
+    """A row of a table of results, as a finished job keeps it; dataclasses of plain values."""
+
+
 @dataclass(frozen=True)
-class ConditionRow:
+class ConditionRow(Row):
     """Who was tested under what: the first columns of every table of results."""
 
     driver: str

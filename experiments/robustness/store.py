@@ -20,7 +20,7 @@ from agents.runs.directory import MARKER, is_leftover
 from agents.runs.files import make_directory, replacing, write_json
 from agents.runs.reading import DamagedFile, damaged, one_line, read_object
 from experiments.console import plain
-from experiments.robustness.jobs import ConditionRow, JobResult
+from experiments.robustness.jobs import JobResult, Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +193,7 @@ def _checked_row(row: Any) -> dict[str, Any]:
     Raises:
         ValueError: if it has not, as after damage or in a file of an earlier version.
     """
-    for kind in _kinds(ConditionRow):
+    for kind in filter(dataclasses.is_dataclass, _kinds(Row)):
         types = {item.name: str(item.type) for item in dataclasses.fields(kind)}
         if isinstance(row, dict) and row.keys() == types.keys():
             if all(_is(value, types[name]) for name, value in row.items()):

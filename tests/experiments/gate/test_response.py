@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from experiments.gate.response import ResponseJob, ResponseRow, compare_steering
 from experiments.gate.sequential import Plan
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.findings import Condition
-from experiments.robustness.jobs import DriveRow
-from experiments.robustness.store import make_table
+from experiments.robustness.jobs import DriveRow, JobResult
+from experiments.robustness.store import Store, make_table
 from tests.experiments.robustness.made_up_drives import drive_row
 
 pytest.importorskip("pandas", reason="the extra robustness is not installed")
@@ -114,3 +114,11 @@ def test_late_steering_is_the_same_steering_late():
     late = DelayedSteering(Counting(), frames=2)
     given = [late.act(np.zeros(1), np.ones(1), np.array([step == 0]), ())[0].tolist() for step in range(5)]
     assert given == [[0, 1], [0, 2], [1, 3], [2, 4], [3, 5]], "steering is late, the pedals are not"
+
+
+def test_finished_responses_are_found_again(tmp_path: Path):
+    store = Store(tmp_path, {"policies": [], "perturbations": [], "code": {}})
+    rows = (asdict(ResponseRow(7, 0.9, 0.05, 80)), asdict(ResponseRow(8, float("nan"), float("nan"), 80)))
+    store.save(JobResult("mine-0/response", rows, 1.0, "code"))
+    found, stale = store.finished({"mine-0/response": "code"})
+    assert not stale and [row["road_seed"] for row in found["mine-0/response"].rows] == [7, 8]
