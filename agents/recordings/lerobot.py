@@ -30,7 +30,7 @@ from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
 from agents.recordings.reading.columns import speed_scale, unit_of
 from agents.recordings.reading.files import DamagedFile, check_regular, one_line, read_json
-from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.labels import UnitNotTold, steering_fractions
 from agents.recordings.reading.line import Line
 from agents.recordings.reading.parquet import ParquetCells, parquet, picture_bytes
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
@@ -114,6 +114,8 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
                 found = _episode(
                     layout, int(number), rows, columns, file, places, films, meta, options, skipped, notices, line
                 )
+            except UnitNotTold:
+                raise
             except (DamagedFile, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
                 skipped["episode with damaged files"] += 1
                 notices.append(f"episode {number} left out: {one_line(error)}")

@@ -26,7 +26,7 @@ from agents.recordings.reading.assemble import cut_rows
 from agents.recordings.reading.clock import read_clock
 from agents.recordings.reading.columns import speed_scale, unit_of
 from agents.recordings.reading.files import DamagedFile, check_fetched, number, one_line
-from agents.recordings.reading.labels import steering_fractions
+from agents.recordings.reading.labels import UnitNotTold, steering_fractions
 from agents.recordings.reading.line import Line
 from agents.recordings.reading.pictures import MOST_PIXELS, decode_picture
 
@@ -97,7 +97,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
         for name in names:
             try:
                 found = _episode(content[name], file, path, name, line, options, skipped, notices)
-            except (_NotTold, ModuleNotFoundError):
+            except (_NotTold, UnitNotTold, ModuleNotFoundError):
                 raise
             except Exception as error:
                 skipped["episode with damaged data"] += 1

@@ -35,6 +35,10 @@ _FEW = 10  # of so few labels all may lie on one side
 _MISSING = {"nan", "-nan", "none", "null", "na", "n/a", "-", "?"}
 
 
+class UnitNotTold(ValueError):
+    """Labels are in a unit that nothing tells: this concerns all of a recording, not the episode where it shows."""
+
+
 def labels(table: Table, columns: Columns, name: PurePath | str) -> NDArray[np.float64]:
     """Return the steering column as float64 `[n]`; NaN where the cell is empty or says that there is none.
 
@@ -86,7 +90,7 @@ def steering_fractions(
         `[n]` in [-1, 1]; NaN where the record is to be left out.
 
     Raises:
-        ValueError: if the values are in a unit that nothing tells.
+        UnitNotTold: if the values are in a unit that nothing tells.
     """
     if options.steering_unit != "auto":
         unit = UNITS[options.steering_unit]
@@ -97,7 +101,7 @@ def steering_fractions(
         return raw
     if options.straight:
         if options.degrees is None:
-            raise ValueError(
+            raise UnitNotTold(
                 f"{name}: with --straight {options.straight:g} the value at full lock, counted from there, is needed: "
                 "give it by --degrees (0.5 where 0 and 1 are full lock, 500 where 1000 and 2000 are)."
             )
@@ -108,7 +112,7 @@ def steering_fractions(
     lock: float | None = None
     if unit == "rad":
         if options.degrees is None:
-            raise ValueError(
+            raise UnitNotTold(
                 f"{name}: steering is in radians (up to {most:.3g}); give the angle at full lock by --degrees."
             )
         lock = math.radians(options.degrees)
@@ -128,13 +132,13 @@ def steering_fractions(
         robust = float(np.quantile(np.abs(raw[finite]), 1 - MOST_OUTLIERS))
         if lock is None or robust > lock * (1 + STEERING_SLACK):
             car = "" if lock is None else f", beyond the {lock:g}° of this format's car"
-            raise ValueError(
+            raise UnitNotTold(
                 f"{name}: steering seems to be in degrees (up to {most:.4g}{car}); give the angle at full lock by "
                 f"--degrees{_and_straight(raw[finite])}."
             )
         notices.append(f"steering is taken to be in degrees, {lock:g}° at full lock; --degrees sets another angle")
     elif other_unit:
-        raise ValueError(
+        raise UnitNotTold(
             f"{name}: steering should lie within [-1, 1], {int(beyond.sum()):,} of {int(finite.sum()):,} labels lie "
             f"outside (up to {most:.4g}); if it is in degrees give the angle at full lock by --degrees"
             f"{_and_straight(raw[finite])}."
@@ -144,7 +148,7 @@ def steering_fractions(
     if n := int(out.sum()):
         skipped["steering outside [-1, 1]"] += n
     if lock is not None and out.sum() > 0.5 * finite.sum():
-        raise ValueError(
+        raise UnitNotTold(
             f"{name}: {int(out.sum()):,} of {int(finite.sum()):,} labels are beyond a full lock of "
             f"{math.degrees(lock) if unit == 'rad' else lock:g}° (up to {most:.4g}); give a larger --degrees"
             f"{_and_straight(raw[finite])}."

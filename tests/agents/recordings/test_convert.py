@@ -461,3 +461,36 @@ def test_a_conversion_is_not_finished_with_other_columns(tmp_path):
         with pytest.raises(ValueError, match="a conversion of other recordings, or with other options"):
             convert(replace(before, episodes=other), tmp_path / "out", "native")
     assert convert(before, tmp_path / "out", "native").episodes == 2
+
+
+@pytest.mark.parametrize("to", ["lerobot", "minari"])
+def test_a_unit_that_one_episode_shows_is_that_of_all(tmp_path, to):
+    """On a straight way angles stay below 1: they would pass for shares of full lock, and bends count as damage."""
+    before = make_noise(tmp_path / "set", (30, 30))
+    degrees = [replace(before[0], steering=0.02 * before[0].steering), before[1]]
+    convert(replace(before, episodes=tuple(degrees)), tmp_path / "out", to)
+    turn_into_degrees(tmp_path / "out", to)
+    with pytest.raises(ValueError, match="degrees") as error:
+        load_episodes(tmp_path / "out")
+    one_line(error)
+    both = load_episodes(tmp_path / "out", degrees=25.0)
+    for one, wanted in zip(both, degrees, strict=True):
+        np.testing.assert_allclose(one.steering, wanted.steering, atol=1e-6)
+
+
+def turn_into_degrees(directory: Path, to: str) -> None:
+    """Multiply all labels of a set by 25."""
+    if to == "minari":
+        import h5py
+
+        with h5py.File(directory / "data" / "main_data.hdf5", "r+") as file:
+            for episode in file.values():
+                episode["actions"][:] = 25 * episode["actions"][:]
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for place in (directory / "data").glob("*/*.parquet"):
+        table = pq.read_table(place)
+        action = pa.array(25 * table.column("action").to_numpy(), pa.float32())
+        pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", action), place)
