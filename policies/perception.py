@@ -116,8 +116,11 @@ class ConvHead(nn.Module):
         nn.init.zeros_(self.readout_bias)
 
     def feature_maps(self, frames: Tensor) -> list[Tensor]:
-        """Return the map after each convolution, `[N, C, h, w]`, for `[N, 3, H, W]` whitened frames."""
-        maps = []
+        """Return the map after each convolution, `[N, C, h, w]`, for `[N, 3, H, W]` whitened frames.
+
+        Computed in the precision of the weights, whatever that of the frames.
+        """
+        maps, frames = [], frames.to(self.readout_weight.dtype)
         for convolution in self.convolutions:
             frames = torch.relu_(convolution(frames))  # In place: nothing needs what was there before.
             maps.append(frames)

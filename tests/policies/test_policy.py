@@ -34,6 +34,22 @@ def test_one_call_of_many_frames_equals_many_calls_of_one(core: str):
     assert whole.shape == (2, 5, 1)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("core", ["ltc", "lstm", "transformer"])
+def test_a_driver_in_double_precision_steers_as_in_single(core: str, grad: bool):
+    config = PolicyConfig(core=core)
+    single, double = DrivingPolicy.create(config, 3), DrivingPolicy.create(config, 3).double()
+    draws = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 5, 48, 96, 3), dtype=torch.uint8, generator=draws)
+    elapsed = 0.5 + 2 * torch.rand(2, 5, generator=draws)
+    starts = torch.rand(2, 5, generator=draws) < 0.3
+    with torch.set_grad_enabled(grad):
+        near, _ = single(frames, None, elapsed, starts)
+        steering, state = double(frames, None, elapsed, starts)
+    assert steering.dtype == state.dtype == torch.float64
+    torch.testing.assert_close(steering, near.double(), atol=1e-4, rtol=1e-4)
+
+
 def test_steering_stays_within_full_lock():
     policy = DrivingPolicy.create(PolicyConfig(core="lstm"), seed=0)
     with torch.no_grad():
