@@ -6,13 +6,14 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.checkpoint import read_learner
-from agents.ppo.envs import make_world
+from agents.ppo.envs import DrawnPerturbations, NoisyCamera, make_world
 from agents.ppo.presets import PRESETS
 from agents.recordings import load_episodes
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -141,6 +142,27 @@ def test_the_period_of_a_driver_is_that_of_the_env_in_which_it_learns(
     refused = wormwheel(capsys, *options[:4], "--trust", "--init-from", tmp_path / "usual", "--out", tmp_path / "other")
     assert refused.code == 2 and "used to a frame every 0.05 s" in refused.complaint
     assert "this world shows one every 0.25 s" in refused.complaint and not (tmp_path / "other").exists()
+
+
+def test_what_goes_wrong_does_so_in_training_and_in_the_evaluations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[Any] = []
+
+    def stopped(options: object, parts: object, driver: object, make_env: object, judge: object, *others: object):
+        makers.extend((make_env, judge))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_ppo, "_train", stopped)
+    wrong = ("--noise-variance", 0.07, "--perturbations", "clean", "fog", "--largest-severity", 2)
+    ran = wormwheel(capsys, "train", "ppo", "--core", "gru", *SMALL, *WORLD, *wrong, "--out", tmp_path / "run")
+    assert ran.code == 130 and len(makers) == 2
+    for make in makers:
+        noisy = make()
+        assert isinstance(noisy, NoisyCamera) and noisy._largest == 0.07
+        assert isinstance(noisy.env, DrawnPerturbations)
+        assert (noisy.env._entries, noisy.env._largest) == (("clean", "fog"), 2)
+        noisy.close()
 
 
 def test_cartpole_without_velocities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
