@@ -21,6 +21,7 @@ from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.options import check_resume
+from experiments.robustness.provenance import fingerprint_roads
 
 WORLD = LaneKeepingConfig(episode_s=6.0, start_offset=0.4, start_heading_rad=0.25)
 """Where the expert drives unless told otherwise: short episodes, so that the data see many roads, and starts well off
@@ -64,7 +65,8 @@ def run(options: RecordOptions) -> Path:
     check_directory(out, "record", options.resume and out.exists(), RESULTS)
     if options.resume:
         check_resume(out, options, FREE)
-    with open_run(out, "record", options, options.resume and out.exists(), RESULTS) as directory:
+    resume = options.resume and out.exists()
+    with open_run(out, "record", options, resume, RESULTS, fingerprint_roads(world)) as directory:
         EpisodeWriter(out)
         directory.begin()
         return _record(out, world, options)

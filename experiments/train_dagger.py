@@ -47,6 +47,7 @@ from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.options import check_resume, parse_core_options
 from experiments.policy_paths import refuse_lane_keeping
+from experiments.robustness.provenance import fingerprint_roads
 from experiments.training_sets import FrameOptions, choose_preprocessing, crop_by_view, fit_frames
 from policies.checkpoint import load_policy, save_policy
 from policies.policy import DrivingPolicy, PolicyConfig
@@ -133,7 +134,7 @@ def run(options: TrainDaggerOptions) -> Path:
     config = PolicyConfig(
         core=options.core, core_options=core_options, preprocessing=frames, nominal_period_s=world.period_s
     )
-    code = world.code if isinstance(world, RecordedWorld) else None
+    code = world.code if isinstance(world, RecordedWorld) else fingerprint_roads(world)
     with open_run(out, VERB, options, options.resume, KEPT, code) as directory:
         directory.begin()
         return _run_in(directory, options, world, config)

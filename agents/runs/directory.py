@@ -219,7 +219,7 @@ def open_run(
     if resume and fingerprint is not None and (saved := _read(path).get("fingerprint")) not in (None, fingerprint):
         raise ValueError(
             f"{path} was started with other data: their fingerprint was {saved} and is {fingerprint} now; resume with "
-            "the same recordings, or start a run of its own."
+            "the same recordings or road files, or start a run of its own."
         )
     made = [place for place in (path, *path.parents) if not place.exists()]
     make_directory(path)

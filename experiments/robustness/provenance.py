@@ -41,8 +41,7 @@ def fingerprint_world(world: Place | None = None) -> str:
         return fingerprint_env()
     if not isinstance(world, LaneKeepingConfig):
         return f"{fingerprint_env()}-{world.code}"
-    files = (world.track,) if isinstance(world.track, str) else world.track
-    return f"{fingerprint_env()}-{_roads(tuple((file, Path(file).stat().st_mtime_ns) for file in files))}"
+    return f"{fingerprint_env()}-{fingerprint_roads(world)}"
 
 
 def fingerprint_perturbation(perturbation: str) -> str:
@@ -62,6 +61,14 @@ def fingerprint_perturbation(perturbation: str) -> str:
 def fingerprint_code(perturbation: str, world: Place | None = None) -> str:
     """Return the fingerprints of the env and of a perturbation as one."""
     return f"{fingerprint_world(world)}-{fingerprint_perturbation(perturbation)}"
+
+
+def fingerprint_roads(world: LaneKeepingConfig) -> str | None:
+    """Return a few letters that change when the road files of a world do; None where its roads are random."""
+    if world.track == "random":
+        return None
+    files = (world.track,) if isinstance(world.track, str) else world.track
+    return _roads(tuple((file, Path(file).stat().st_mtime_ns) for file in files))
 
 
 @lru_cache(maxsize=8)

@@ -81,3 +81,14 @@ def test_a_road_kept_over_resets_is_refused_where_every_episode_has_its_seed(
     ran = wormwheel(capsys, *verb, "--resets-per-road", 5, *out, tmp_path / "new")
     assert ran.code == 2 and "--resets-per-road: every episode here has a seed" in ran.complaint
     assert not (tmp_path / "new").exists()
+
+
+def test_a_recording_is_not_resumed_on_other_roads_of_the_same_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], circle: Path
+):
+    same = ("record", "--out", tmp_path / "a", "--frames", 4, "--episode-s", 0.1, *ROAD, "--track", circle)
+    assert wormwheel(capsys, *same).code == 0
+    assert wormwheel(capsys, *same, "--resume").code == 0
+    circle.write_text(circle.read_text().replace(",4,4", ",5,5"))
+    ran = wormwheel(capsys, *same, "--resume")
+    assert ran.code == 2 and "the same recordings or road files" in ran.complaint
