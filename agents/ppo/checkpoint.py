@@ -36,7 +36,7 @@ from agents.ppo.actor_critic import ActorCriticConfig
 from agents.ppo.config import PPOConfig
 from agents.ppo.learner import Learner
 from agents.ppo.observations import space_from_json, space_to_json
-from agents.ppo.replay import is_replayable
+from agents.ppo.replay import episode_seed, is_replayable, seed_envs
 from agents.runs.files import clear_errors, make_directory, write_bytes
 from agents.runs.reading import DamagedFile, damaged, one_line, read_tensors
 from agents.runs.training_state import optimizer_tensors, part_of, restore_optimizer
@@ -256,6 +256,8 @@ class SavedLearner:
                 learner.imitator_state = tensors["imitator_state"].to(learner.device)
         elif "state" in tensors:
             logger.warning("the envs cannot be put back where they were: training continues with new episodes.")
+            # Not those that it began with, which the seed of the run alone would give once more.
+            seed_envs(env, episode_seed(self.books.seed, 1 + int(self.books.counters["num_timesteps"])))
         version, internal, gauss = values["python_generator"]
         random.setstate((version, tuple(internal), gauss))
         kind, *rest = values["numpy_generator"]

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.ppo import update
 from agents.ppo.algorithm import LiquidPPO
@@ -59,6 +60,27 @@ def test_the_seed_decides_the_episodes_and_no_two_envs_or_runs_share_one() -> No
     everyone = [*first, *other]
     assert all(len(seen) == 8 for seen in everyone)  # 40 steps of episodes of five.
     assert len(set.union(*everyone)) == 8 * len(everyone)
+
+
+def test_a_learner_whose_envs_cannot_be_put_back_begins_episodes_that_it_has_not_seen(tmp_path: Path) -> None:
+    class Drawn(Levels):
+        """Draws what an episode shows from the generator that the first seed has set, as most envs do."""
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+            gymnasium.Env.reset(self, seed=seed)
+            self.steps, self.shown = 0, self.np_random.random(1, np.float32)
+            return self.shown, {}
+
+    def rollout(model: LiquidPPO) -> set[float]:
+        model.learn(16, reset_num_timesteps=False)
+        return set(model.rollout_buffer.content.flatten().tolist())
+
+    plain, sizes = [Drawn, Drawn], {"n_steps": 8, "chunk": 8, "batch_size": 16}
+    model = LiquidPPO("gru", DummyVecEnv(plain), seed=3, **sizes)
+    seen = rollout(model)
+    model.save(tmp_path / "saved")
+    further = [rollout(LiquidPPO.load(tmp_path / "saved", DummyVecEnv(plain))) for _ in range(2)]
+    assert further[0] == further[1] and not seen & further[0]
 
 
 def test_an_evaluation_has_as_many_roads_as_episodes() -> None:
