@@ -99,7 +99,9 @@ def load_episodes(
         raise ValueError("at least one path to recorded driving was expected, got none.")
     twice = next((path for path, times in Counter(map(os.path.realpath, listed)).items() if times > 1), None)
     if twice is not None:
-        raise ValueError(f"{twice} is named twice: what is learnt from and what is tested on would be copies.")
+        raise ValueError(
+            f"{twice} is named twice, and what is learnt from and what is tested on would be copies: name it once."
+        )
     sets = [_load(path, options) for path in listed]
     skipped: Counter[str] = Counter()
     for one in sets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,9 @@ def test_defaults_follow_the_data_and_the_command_line_comes_first(
 def test_several_recordings_train_one_driver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path, recording: Path
 ):
+    other = shutil.copytree(recording, tmp_path / "other")
     ran = wormwheel(
-        capsys, "train", "imitation", "--data", recording, recording, "--out", tmp_path / "b", *DRIVER, "--no-baseline"
+        capsys, "train", "imitation", "--data", recording, other, "--out", tmp_path / "b", *DRIVER, "--no-baseline"
     )
     assert ran.code == 0, ran.err
     one = json.loads((trained / "results.json").read_text())["figures"]["frames"]
