@@ -164,6 +164,8 @@ def test_whole_episodes_are_held_out_by_seed():
     [
         (lambda: split_by_episode(make_set([5])), "at least 2 episodes"),
         (lambda: split_by_episode(make_set([5, 5]), 1.0), "between 0 and 1"),
+        (lambda: split_by_episode(make_set([5, 5]), 0.0), "between 0 and 1"),
+        (lambda: split_by_time_block(make_set([100]), 0.0), "between 0 and 1"),
         (lambda: split_by_time_block(make_set([5]), gap_s=1.0), "too short to hold out 20% with a gap of 1 s"),
         (lambda: split_by_time_block(make_set([5]), gap_s=-1.0), "at least 0 seconds"),
         (lambda: split_by_time_block(make_set([5]), float("nan")), "between 0 and 1"),
