@@ -257,7 +257,7 @@ NAMED = (
         "agents/ppo/update.py",
         "1.5 * config.target_kl",
         "150 * config.target_kl",
-        (f"{_AGENTS}/ppo/test_update.py",),
+        (f"{_AGENTS}/ppo/test_line.py",),
     ),
     Named(
         "the number of rollouts is lost on resume",
