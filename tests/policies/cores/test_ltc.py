@@ -517,3 +517,18 @@ def test_saved_core_has_weights_only() -> None:
     core = LTC(SMALL)
     assert set(core.state_dict()) == {name for name, _ in core.named_parameters()}
     assert sum(p.numel() for p in core.parameters()) == 3 * 12 + 4 * SMALL.synapse_count + 2 * 5 + 2 * 2
+
+
+def test_every_synapse_shortens_the_time_constant_of_its_neuron() -> None:
+    """It is cm / (gleak + Σ a), each a from the current a · (erev − v) that the synapse sends."""
+    rng = torch.Generator().manual_seed(3)
+    core = LTC(SMALL).double()
+    inputs, voltages = torch.randn(5, generator=rng).double(), torch.rand(12, generator=rng).double()
+    with torch.no_grad():
+        circuit = core.circuit()
+        sensory, recurrent = core.synaptic_currents(inputs, voltages)
+        total = circuit.gleak.index_add(
+            0, circuit.sensory_target, sensory / (circuit.sensory_erev - voltages[circuit.sensory_target])
+        )
+        total = total.index_add(0, circuit.target, recurrent / (circuit.erev - voltages[circuit.target]))
+        torch.testing.assert_close(core.time_constants(inputs, voltages), circuit.cm / total)
