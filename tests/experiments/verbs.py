@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from agents.driving.driver import PolicyDriver
 from experiments import cli
 
 ROAD = (
@@ -95,3 +96,16 @@ def write_tub(path: Path, frames: int = 120, height: int = 24, width: int = 48, 
 def tree(path: Path) -> dict[str, bytes]:
     """The content of every file below a directory."""
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def hear_elapsed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list to which every policy at the wheel adds the elapsed times that it is told."""
+    heard: list[float] = []
+    act = PolicyDriver.act
+
+    def hear(self: PolicyDriver, frames: Any, elapsed: Any, starts: Any, envs: Any) -> Any:
+        heard.extend(elapsed.tolist())
+        return act(self, frames, elapsed, starts, envs)
+
+    monkeypatch.setattr(PolicyDriver, "act", hear)
+    return heard

@@ -20,7 +20,7 @@ from policies.checkpoint import load_policy
 from policies.export.car_driver import Driver
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
-from tests.experiments.verbs import wormwheel
+from tests.experiments.verbs import hear_elapsed, wormwheel
 
 pytest.importorskip("onnxruntime")
 
@@ -103,14 +103,7 @@ def test_latency_is_measured_and_replayed(trained: Path, tmp_path: Path, capsys:
 
 
 def test_int8_ranges_come_from_a_drive_of_any_driver_in_its_own_time(monkeypatch: pytest.MonkeyPatch):
-    heard: list[float] = []
-    act = PolicyDriver.act
-
-    def hear(self: PolicyDriver, frames: Any, elapsed: Any, starts: Any, envs: Any) -> Any:
-        heard.extend(elapsed.tolist())
-        return act(self, frames, elapsed, starts, envs)
-
-    monkeypatch.setattr(PolicyDriver, "act", hear)
+    heard = hear_elapsed(monkeypatch)
     fit = Preprocessing(24, 48, height=24, width=48)
     config = PolicyConfig(core="gru", preprocessing=fit, motors=2, nominal_period_s=0.1)
     frames = int8_frames(DrivingPolicy.create(config), ())

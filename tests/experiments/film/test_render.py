@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -28,6 +27,7 @@ from experiments.film.video import VideoWriter
 from policies.checkpoint import save_policy
 from policies.cores import CORES
 from policies.policy import DrivingPolicy, PolicyConfig
+from tests.experiments.verbs import hear_elapsed
 
 WORLD = ["--vehicle", "bicycle", "--variety", "0.3"]
 
@@ -276,14 +276,7 @@ def test_text_is_clipped_at_the_edges_and_aligned():
 
 
 def test_a_driver_on_film_counts_time_in_its_own_period(monkeypatch: pytest.MonkeyPatch):
-    heard: list[float] = []
-    act = PolicyDriver.act
-
-    def hear(self: PolicyDriver, frames: Any, elapsed: Any, starts: Any, envs: Any) -> Any:
-        heard.extend(elapsed.tolist())
-        return act(self, frames, elapsed, starts, envs)
-
-    monkeypatch.setattr(PolicyDriver, "act", hear)
+    heard = hear_elapsed(monkeypatch)
     config = PolicyConfig(core="gru", nominal_period_s=0.1)
     world = LaneKeepingConfig(vehicle="bicycle", variety=0.0, episode_s=0.2, pixels_per_m=24.0)
     drive_take(Take(DrivingPolicy.create(config), "slow"), world, 1, lambda *moment: None)
