@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
-from experiments.help.declared import read_options
+from experiments.help.declared import Declared, read_options
 from experiments.help.page import help_page
+from experiments.help.refusals import in_own_words
 from experiments.interrupts import INTERRUPTED, LINE, at_once, is_command, may_say, raised
 from experiments.option_values import impossible
 from experiments.outputs import check_outputs
@@ -242,6 +243,8 @@ def _describe_field(found: Mapping[str, Any]) -> str:
     if found["type"] in bounds:
         words, key = bounds[found["type"]]
         wanted = f"must be {words} {found['ctx'][key]:g}"
+    elif found["type"] == "too_short":
+        return f"{name} must have {found['ctx']['min_length']} or more values, got {found['ctx']['actual_length']}."
     else:
         message = str(found["msg"])
         wanted = (
@@ -368,8 +371,12 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
         cause = leaving.__context__
         if cause is not None and _is_validation(cause.__context__):
             cause = cause.__context__  # Of a config in the options, whose words tyro has put into its own.
-        words = describe(cause) if isinstance(cause, ValueError) else _gist(message.getvalue())
-        raise ValueError(f"{words}{_meant(kind, arguments, 'config' in more)} See {program} --help.") from None
+        declared = _declared(kind, "config" in more)
+        if isinstance(cause, ValueError):
+            words = describe(cause)
+        else:
+            words = in_own_words(_gist(message.getvalue()), declared)
+        raise ValueError(f"{words}{_meant(arguments, declared)} See {program} --help.") from None
 
 
 def with_words(arguments: list[str]) -> list[str]:
@@ -387,15 +394,20 @@ def with_words(arguments: list[str]) -> list[str]:
     return words
 
 
-def _meant(kind: Any, arguments: list[str], omit_prefixes: bool) -> str:
-    """Return what may have been meant by options that there are not."""
+def _declared(kind: Any, omit_prefixes: bool) -> Declared:
+    """Return what the source of the options says; nothing where it cannot be read."""
     module = sys.modules[kind.__module__]
     name = module.__spec__.name if module.__spec__ is not None else kind.__module__
     try:
-        known = read_options(name, kind.__name__, omit_prefixes).names()
+        return read_options(name, kind.__name__, omit_prefixes)
     except (KeyError, OSError):
-        return ""
-    for word in arguments:
+        return Declared("", "", ())
+
+
+def _meant(arguments: list[str], declared: Declared) -> str:
+    """Return what may have been meant by options that there are not."""
+    known = declared.names()
+    for word in arguments if known else ():
         option = word.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             return did_you_mean(option, known)

@@ -247,9 +247,34 @@ def test_version(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["record", "--frames", "many"], "--frames: invalid literal for int() with base 10: 'many'."),
+        (["record", "--frames", "many"], "expected --frames INT (greater than 0, at most 1000000000), got 'many'."),
+        (["record", "--workers="], "expected --workers INT (at least 1, at most 1024), got ''."),
+        (["record", "--frames"], "expected --frames INT (greater than 0, at most 1000000000), got nothing."),
+        (
+            ["record", "--speed-mps", "1"],
+            "expected --speed-mps NUMBER NUMBER (at least 0.01, at most 100.0), got too few",
+        ),
+        (
+            ["record", "--speed-mps", "a", "2"],
+            "expected --speed-mps NUMBER NUMBER (at least 0.01, at most 100.0), got 'a' '2'.",
+        ),
+        (["robustness", "--severities", "a", "2"], "expected --severities INT ..."),
+        (["data", "info", "x", "--nominal-rate", "a"], "10000.0), got 'a'."),
         (["record", "--nonsense", "3"], "--nonsense"),
-        (["train", "imitation"], "--data"),
+        (
+            ["train", "imitation"],
+            "this needs --data PATH ... (Recordings to learn from, one or more: data sets of wormwheel",
+        ),
+        (["train", "imitation", "--data"], "data must have 1 or more values, got 0."),
+        (
+            ["data", "fix"],
+            "this needs PATH (The recording: a data set, a tub, a log, a table, a video with --table, ...) and --out",
+        ),
+        (["data", "fix", "x"], "this needs --out PATH (Directory of the copy; empty or absent). See"),
+        (
+            ["info", "coers"],
+            "expected WHAT (one of cores, policy, data, env, perturbations, versions), got 'coers'. Did you mean",
+        ),
         (["record", "--out", ""], "out must name a file or directory, got nothing"),
         (["record", "--out="], "out must name a file or directory, got nothing"),
         (["data", "info", ""], "must name a file or directory, got nothing"),
