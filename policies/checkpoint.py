@@ -86,9 +86,13 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / "config.json"
     try:
         if not path.is_file():
+            there = Path(directory)
+            wrong = (
+                "it has no config.json" if there.is_dir() else "it is a file" if there.exists() else "nothing is there"
+            )
             raise CheckpointError(
-                f"{directory} is not a policy directory: it has no config.json. Give the directory that training "
-                "wrote, such as runs/NAME/policy."
+                f"{directory} is not a policy directory: {wrong}. Give the directory that training wrote, such as "
+                "runs/NAME or runs/NAME/policy."
             )
         if path.stat().st_size > LARGEST_CONFIG:
             raise CheckpointError(f"{path} is corrupt: {path.stat().st_size:,} bytes are more than a config has.")

@@ -47,7 +47,7 @@ def test_a_failed_save_leaves_the_old_policy_whole(saved: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", None, "not a policy directory"),
+        ("config.json", None, "not a policy directory: it has no config.json"),
         ("config.json", b"{", "corrupt"),
         ("config.json", b"\xff\xfe\x00", "corrupt"),
         ("config.json", b"[" * 100_000 + b"]" * 100_000, "corrupt"),
@@ -71,6 +71,14 @@ def test_broken_files_are_named(saved: Path, name: str, content: bytes | None, m
         (saved / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         load_policy(saved)
+
+
+def test_what_is_no_directory_is_said(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="mine is not a policy directory: nothing is there"):
+        load_policy(tmp_path / "mine")
+    (tmp_path / "net.pt").touch()
+    with pytest.raises(CheckpointError, match=r"net\.pt is not a policy directory: it is a file"):
+        load_policy(tmp_path / "net.pt")
 
 
 def test_newer_versions_and_unknown_fields_are_refused(saved: Path):
