@@ -157,13 +157,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], lef
     shown = screen()
     if title:
         shown.print(Text(title, style="bold"), soft_wrap=True)
+    room = shown.width - 3 * len(columns) - 1  # without lines and padding
     least = [_narrowest(name, [row[number] for row in rows], number < left) for number, name in enumerate(columns)]
-    if sum(least) + 3 * len(columns) + 1 > shown.width:
+    if sum(least) > room:
         _print_blocks(shown, columns, rows)
         return
+    most = [max(map(cell_len, (name, *(row[number] for row in rows)))) for number, name in enumerate(columns)]
     grid = Table(show_header=any(columns), header_style="bold")
-    for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number < left else "right", overflow="fold", min_width=least[number])
+    for number, (column, width) in enumerate(zip(columns, _shared(room, least, most), strict=True)):
+        grid.add_column(column, justify="left" if number < left else "right", overflow="fold", width=width)
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))  # Text: what looks like rich's markup stays as it is
     shown.print(grid)
@@ -173,6 +175,15 @@ def _narrowest(heading: str, cells: Sequence[str], is_text: bool) -> int:
     """Return the width of a column in which no word and no figure is broken, as far as that is at most `WORD` wide."""
     pieces = [word for cell in (heading, *(cells if is_text else ())) for word in cell.split()]
     return max((min(cell_len(piece), WORD) for piece in (*pieces, *(() if is_text else cells))), default=0)
+
+
+def _shared(room: int, least: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Share the room among columns, evenly beyond what each needs at least; rich gives them more than there is."""
+    widths = list(least)
+    while sum(widths) < room and any(width < wanted for width, wanted in zip(widths, most, strict=True)):
+        for number, wanted in enumerate(most):
+            widths[number] += widths[number] < wanted and sum(widths) < room
+    return widths
 
 
 def _print_blocks(shown: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -127,6 +127,19 @@ def test_tables_are_as_wide_as_columns_says(
     assert ("┃" in shown) is (columns >= 60)
 
 
+def test_no_width_cuts_a_table_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    heads = ["driver", "crashes", "km", "crashes per km [95 %]", "offset, % of lane [95 %]"]
+    rows = [["expert (knows the road)", "0 of 4", "0.09", "0.00 (below 32.84)", "0.7 [0.5, 1.1]"]]
+    rows.append(["noise 0.2", "2 of 4", "0.06", "35.50 [4.30, 128.25]", "26.6 [17.3, 54.0]"])
+    for columns in range(60, 131):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        table("", heads, rows)
+        shown = capsys.readouterr().out
+        assert all(cell in shown for row in rows for cell in row[1:]), columns
+        assert max(map(len, shown.splitlines())) <= columns and ("┓" in shown) is ("┏" in shown), columns
+    assert "│ expert (knows the road) │" in shown
+
+
 def test_a_pipe_without_columns_gets_eighty(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.delenv("COLUMNS", raising=False)
     table("", ["text"], [["word " * 60]], left=1)
