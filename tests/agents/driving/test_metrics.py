@@ -69,6 +69,12 @@ def test_open_loop_agrees_with_the_definitions():
     assert figures["rmse_of_mean"].value == pytest.approx(np.sqrt(((y - 0.2) ** 2).mean()))
 
 
+def test_errors_of_a_driver_that_steers_nearly_as_recorded_are_small():
+    targets = np.sin(np.arange(20.0)) / 2
+    figures = open_loop([targets + 0.01], [targets], training_mean=0.0)
+    assert figures["rmse"].value == figures["mae"].value == pytest.approx(0.01)
+
+
 def test_open_loop_of_a_constant_has_no_correlation():
     figures = open_loop([np.full(100, 0.3)], [np.sin(np.arange(100.0))], training_mean=0.0)
     assert np.isnan(figures["correlation"].value)

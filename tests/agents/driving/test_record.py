@@ -233,6 +233,7 @@ def test_a_kill_keeps_what_is_complete(tmp_path: Path):
     more = RecorderConfig(frames=30 * len(episodes) + 10)
     result = record(tmp_path / "data", WORLD, more)
     assert (result.frames, result.kept_frames) == (more.frames, 30 * len(episodes))
+    assert result.episodes == len(episodes) + 1
     assert not list((tmp_path / "data").glob(".episode*"))
 
 
