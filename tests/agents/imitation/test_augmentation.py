@@ -101,6 +101,15 @@ def test_draws_reach_from_end_to_end_of_their_ranges():
     assert draws.flipped.all()
 
 
+@pytest.mark.parametrize("part", ["brightness", "contrast", "colour", "noise", "shift"])
+def test_every_window_has_draws_of_its_own(part: str):
+    frames = torch.full((1, 1, 24, 24, 3), 60, dtype=torch.uint8) + torch.arange(24, dtype=torch.uint8)[:, None, None]
+    chances = {"noise": {"noise": 1.0, "noise_std": 0.2}, "shift": {"shift": 0.3}}
+    config = AugmentationConfig(**{**OFF, **chances.get(part, {part: 0.5})})
+    out, _ = augment(frames.repeat(8, 1, 1, 1, 1), torch.zeros(8, 1), config, generator())
+    assert len({window.numpy().tobytes() for window in out}) >= 4
+
+
 def test_a_shadow_has_an_edge_in_any_direction_and_darkens_one_side():
     gains = torch.stack([_shadow(24, 48, generator(seed)) for seed in range(60)])
     assert gains.shape == (60, 24, 48) and 0.34 < gains.min() and gains.max() <= 1
