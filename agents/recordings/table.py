@@ -19,25 +19,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.recordings.episodes import EpisodeSet
-from agents.recordings.native import PickedFrames
 from agents.recordings.options import COLUMNS, STEERING, ReadOptions
-from agents.recordings.reading.assemble import Records, cut_rows, make_episode, picture_episodes
+from agents.recordings.reading.assemble import Records, picture_episodes
 from agents.recordings.reading.cameras import looking_ahead
-from agents.recordings.reading.clock import arrange, read_clock
-from agents.recordings.reading.columns import (
-    Columns,
-    find_columns,
-    floats,
-    plain_name,
-    speed_scale,
-    stamps_of,
-)
+from agents.recordings.reading.clock import arrange
+from agents.recordings.reading.columns import Columns, extras_of, find_columns, floats, stamps_of
+from agents.recordings.reading.filmed import USUAL_PERIOD_S, with_video
 from agents.recordings.reading.labels import check_sides, labels, steering_fractions
 from agents.recordings.reading.locate import holds_table, locate_table, video_beside
 from agents.recordings.reading.numbered import (
@@ -53,20 +45,13 @@ from agents.recordings.reading.store import Store, is_archive
 from agents.recordings.reading.tables import Table, read_table
 from agents.recordings.reading.units import find_unit
 from agents.recordings.reading.video import SUFFIXES as VIDEOS
-from agents.recordings.reading.video import VideoFile
 
 EXPECTS = "a table (.csv or .parquet) beside pictures (also as .zip or .tar.gz) or a video, or a video with --table"
 """What a path of this format looks like."""
 TAKES = STEERING | COLUMNS | {"max_gap_s", "full_lock_deg", "table", "offset_s"}
 """Options that mean something in this format; see `agents.recordings.READERS`."""
-USUAL_PERIOD_S = 0.05
-"""Where neither the table nor the video tells the time."""
-LONGEST_SILENCE_S = 0.5
-"""A frame of a video further than this from the next row has no label, seconds."""
-_FAR_S = 1e6
 _IN_WORDS = {"rad": "radians", "deg": "degrees", "percent": "per cent"}
 _CHALLENGE = {"frame_id", "filename", "angle", "torque"}  # columns of interpolated.csv
-_COUNTERS = ("frame", "frame id", "frame index", "frame number", "frame no", "video frame")
 
 
 def recognises(path: Path) -> bool:
@@ -158,7 +143,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
             "it and give the path of its folder."
         )
     video = place.video or video_beside(Path(place.table))
-    return _with_video(path, table, columns, steering, video, options, skipped, notices)
+    return with_video(path, table, columns, steering, video, options, skipped, notices)
 
 
 @dataclass
@@ -233,7 +218,7 @@ def _with_pictures(
     sittings = None if np.isfinite(stamps_s).any() else folders_of(files).tolist()
     order, clock = arrange(files, stamps_s, index, sittings, USUAL_PERIOD_S, options, skipped, notices)
     chosen = usable[order]
-    records = Records([files[row] for row in order], steering[chosen], _extras(table, columns, chosen), found.store)
+    records = Records([files[row] for row in order], steering[chosen], extras_of(table, columns, chosen), found.store)
     meta = {"source": str(path), "renderer": "camera", "extra": {"format": "table"}}
     episodes = picture_episodes(records, clock, meta, skipped, notices)
     return EpisodeSet(tuple(episodes), dict(skipped), tuple(notices))
@@ -244,178 +229,3 @@ def _all_different(values: NDArray[np.float64]) -> bool:
     if not np.isfinite(values).all() or (np.abs(values) >= 2**53).any():
         return False
     return len(np.unique(values)) == len(values)
-
-
-def _with_video(
-    path: Path,
-    table: Table,
-    columns: Columns,
-    steering: NDArray[np.float64],
-    video_path: Path,
-    options: ReadOptions,
-    skipped: Counter[str],
-    notices: list[str],
-) -> EpisodeSet:
-    """Give every frame of a video its label: by frame number, or interpolated on the time line."""
-    video = VideoFile(video_path)
-    try:
-        frame_s = video.stamps_s()
-    except ValueError:
-        if options.period_s is None:
-            raise
-        frame_s = np.zeros(0)
-    if options.nominal_rate is not None or len(frame_s) == 0:
-        count = len(frame_s) or _count(video)
-        laid_s = options.period_s or USUAL_PERIOD_S if options.nominal_rate is None else 1 / options.nominal_rate
-        frame_s = np.arange(count, dtype=np.float64) * laid_s
-    usable = np.flatnonzero(np.isfinite(steering))
-    lasts_s = float(frame_s[-1]) if len(frame_s) else 0.0
-    numbers = _counted(table, columns, len(frame_s), lasts_s, video_path, options, notices)
-    if numbers is not None:
-        numbers = numbers[usable]
-        within = (numbers >= 0) & (numbers < len(frame_s))
-        skipped["row of a frame that the video does not have"] += int((~within).sum())
-        usable, numbers = usable[within], numbers[within]
-        numbers, first = np.unique(numbers, return_index=True)
-        skipped["repeat of an earlier record"] += len(usable) - len(first)
-        rows, source = usable[first], numbers.astype(np.int64)
-        values, extras = steering[rows], _extras(table, columns, rows)
-        if options.offset_s:
-            raise ValueError(f"{path}: --offset-s needs time stamps, and the table counts frames; leave it out.")
-    else:
-        stamps_s = _video_stamps(table, columns, lasts_s, notices)[usable] - options.offset_s
-        known = stamps_s[np.isfinite(stamps_s)]
-        if len(known) and (known.min() > lasts_s + LONGEST_SILENCE_S or known.max() < -LONGEST_SILENCE_S):
-            raise ValueError(
-                f"{path}: the table's clock runs from {known.min():.6g} to {known.max():.6g} s, the video from 0 to "
-                f"{lasts_s:.6g} s, and they do not meet: give --offset-s {known.min() + options.offset_s:.10g} if the "
-                "table's first row belongs to the video's first frame."
-            )
-        source, values, extras = _at_frames(table, columns, steering, usable, stamps_s, frame_s, skipped)
-    skipped += Counter()  # reasons counted as zero go
-    clean = {reason: times for reason, times in skipped.items() if times}
-    if len(source) == 0:
-        return EpisodeSet((), clean, tuple(notices))
-    clock = read_clock(frame_s[source], source, np.zeros(len(source), bool), USUAL_PERIOD_S, options)
-    if clock.notice:
-        notices.append(clock.notice)
-    meta = {"source": str(path), "renderer": "camera", "extra": {"format": "table", "video": video_path.name}}
-    size = (video.height, video.width)
-    episodes = [
-        make_episode(values, extras, clock, rows, size, PickedFrames(video, source[rows]), meta)
-        for rows in cut_rows(np.arange(len(source)), clock)
-    ]
-    return EpisodeSet(tuple(episodes), clean, tuple(notices))
-
-
-def _at_frames(
-    table: Table,
-    columns: Columns,
-    steering: NDArray[np.float64],
-    usable: NDArray[np.int64],
-    stamps_s: NDArray[np.float64],
-    frame_s: NDArray[np.float64],
-    skipped: Counter[str],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, NDArray[Any]]]:
-    """Interpolate the table's rows to the frames; return frames with a label, labels, and more columns."""
-    known = np.isfinite(stamps_s)
-    skipped["row without a time stamp"] += int((~known).sum())
-    usable, stamps_s = usable[known], stamps_s[known]
-    stamps_s, first = np.unique(stamps_s, return_index=True)
-    skipped["row with the time stamp of another"] += len(usable) - len(first)
-    usable = usable[first]
-    if len(usable) == 0:
-        return np.zeros(0, np.int64), np.zeros(0), {}
-    after = np.clip(np.searchsorted(stamps_s, frame_s), 0, len(stamps_s) - 1)
-    before = np.maximum(after - 1, 0)
-    silence_s = np.minimum(np.abs(stamps_s[after] - frame_s), np.abs(stamps_s[before] - frame_s))
-    source = np.flatnonzero(silence_s <= LONGEST_SILENCE_S + 1e-6)
-    skipped["frame without a row near it"] += len(frame_s) - len(source)
-    at = frame_s[source]
-    extras = {
-        name: np.interp(at, stamps_s, values).astype(np.float32)
-        for name, values in _extras(table, columns, usable).items()
-    }
-    return source, np.interp(at, stamps_s, steering[usable]), extras
-
-
-def _extras(table: Table, columns: Columns, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return throttle, brake and speed of chosen rows, where the table has them."""
-    extras: dict[str, NDArray[Any]] = {}
-    for name, meaning in (("throttle", "throttle"), ("brake", "brake"), ("speed_mps", "speed")):
-        place = {str(key): index for key, index in columns.places.items()}.get(meaning)
-        if place is not None:
-            scale = speed_scale(columns.units.get("speed", "")) if meaning == "speed" else 1.0
-            extras[name] = (floats(table.column(place))[rows] * scale).astype(np.float32)
-    return extras
-
-
-def _video_stamps(table: Table, columns: Columns, lasts_s: float, notices: list[str]) -> NDArray[np.float64]:
-    """Return the rows' time stamps on the video's clock; those of a calendar are counted from the earliest."""
-    stamps = stamps_of(table, columns, notices, lasts_s)
-    if abs(stamps.first_s) > _FAR_S or (stamps.written and stamps.first_s > lasts_s):
-        notices.append("the table's clock is that of a calendar: its first row is taken to be the video's first frame")
-        return stamps.since_first_s
-    return stamps.since_first_s + stamps.first_s
-
-
-def _counted(
-    table: Table,
-    columns: Columns,
-    frames: int,
-    lasts_s: float,
-    video: Path,
-    options: ReadOptions,
-    notices: list[str],
-) -> NDArray[np.float64] | None:
-    """Return the frame that each row belongs to, by its column or row by row; None where time stamps tell it.
-
-    A column that counts frames comes before time stamps whose zero is not the video's.
-
-    Raises:
-        ValueError: if rows can be no frames.
-    """
-    if "frame" not in columns:
-        if "time" in columns:
-            return None
-        if abs(len(table.rows) - frames) <= 1:
-            return np.arange(len(table.rows), dtype=np.float64)
-        raise ValueError(_not_told(video, frames, len(table.rows)))
-    name = columns.names[columns.places["frame"]]
-    counter = is_frame_counter(name) or options.frame_column is not None
-    numbers = floats(table.column(columns.places["frame"]))
-    known = numbers[np.isfinite(numbers)]
-    beyond = int((known > frames).sum() + (known < 0).sum())
-    if "time" in columns:
-        first_s = stamps_of(table, columns, [], lasts_s).first_s
-        whole = len(known) > 0 and bool((known == np.floor(known)).all())
-        if not (counter and whole and not beyond and first_s > lasts_s) or options.time_column is not None:
-            return None
-    elif not counter and beyond > max(2, 0.01 * len(known)):
-        raise ValueError(_not_told(video, frames, len(table.rows)))
-    if len(known) and known.min() == 1 and known.max() == frames:
-        notices.append(f"frames are counted from 1 in the column {name!r}")
-        numbers = numbers - 1
-    return numbers
-
-
-def is_frame_counter(name: str) -> bool:
-    """Say whether a column counts the frames of a video, rather than the rows of a table."""
-    return plain_name(name) in _COUNTERS
-
-
-def _not_told(video: Path, frames: int, rows: int) -> str:
-    return (
-        f"{video} has {frames:,} frames and the table {rows:,} rows: say by --time-column or --frame-column "
-        "which row belongs to which frame."
-    )
-
-
-def _count(video: VideoFile) -> int:
-    """Count the frames of a video that keeps no times, by decoding it."""
-    low, step = 0, 256
-    while True:
-        _, good = video.read(low, low + step)
-        if not good.all():
-            return low + int(good.sum())
-        low += step

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -296,3 +296,14 @@ def stamps_of(table: Table, columns: Columns, notices: list[str], lasts_s: float
         return Stamps(np.full(len(table.rows), np.nan))
     fractions = table.column(columns.places["nanoseconds"]) if "nanoseconds" in columns else None
     return read_stamps(table.column(columns.places["time"]), columns.units.get("time", ""), fractions, notices, lasts_s)
+
+
+def extras_of(table: Table, columns: Columns, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return throttle, brake and speed of chosen rows, where the table has them."""
+    extras: dict[str, NDArray[Any]] = {}
+    for name, meaning in (("throttle", "throttle"), ("brake", "brake"), ("speed_mps", "speed")):
+        place = {str(key): index for key, index in columns.places.items()}.get(meaning)
+        if place is not None:
+            scale = speed_scale(columns.units.get("speed", "")) if meaning == "speed" else 1.0
+            extras[name] = (floats(table.column(place))[rows] * scale).astype(np.float32)
+    return extras

@@ -46,6 +46,38 @@ def test_frames_that_are_counted_from_one(film):
     check_film(episodes)
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("timestamp,steering", lambda i, s: f"{EPOCH_S + 0.08 * i:.3f},{s}"),
+        ("time,steering", lambda i, s: f"{0.08 * i:.3f},{s}"),
+        ("frame,time,steering", lambda i, s: f"{i},{0.08 * i:.3f},{s}"),
+        ("frame,timestamp,steering", lambda i, s: f"{i + 1},{EPOCH_S + 0.08 * i:.3f},{s}"),
+    ],
+)
+def test_a_film_written_at_another_rate_has_the_clock_of_its_rows(film, header, row):
+    """Programs fix a film's rate before they know the camera's: its own clock would move every label."""
+    episodes = load_episodes(table(film, header, row))
+    assert episodes.frame_count == COUNT and any("another rate" in line for line in episodes.warnings)
+    check_film(episodes)
+    assert episodes[0].meta.nominal_period_s == pytest.approx(0.08, abs=1e-3)
+    np.testing.assert_allclose(np.diff(episodes[0].time_s), 0.08, atol=1e-3)
+
+
+def test_a_log_of_another_rate_than_the_film_is_on_its_clock(film):
+    row = lambda i, s: f"{i // 2},{0.05 * i:.3f},{s}"  # noqa: E731
+    episodes = load_episodes(table(film, "frame,time,steering", row, range(0, COUNT, 2)))
+    np.testing.assert_allclose(episodes[0].steering[::2], STEERING[::2], atol=1e-3)
+    assert episodes[0].meta.nominal_period_s == pytest.approx(0.05)
+
+
+def test_frames_whose_first_has_no_row_are_counted_from_zero_and_it_is_said(film):
+    row = lambda i, s: f"{i},{s}"  # noqa: E731
+    episodes = load_episodes(table(film, "frame,steering", row, range(1, COUNT)))
+    assert any("there is no row of frame 0" in line for line in episodes.warnings)
+    check_film(episodes)
+
+
 def test_moments_of_a_calendar_begin_with_the_film(film):
     check_film(load_episodes(table(film, "time,steering", lambda i, s: f"{at(i, '%H:%M:%S.%f')},{s}"), nominal_rate=10))
 
