@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -54,6 +55,16 @@ def side_screen() -> Console:
 def say(text: str) -> None:
     """Print a line for the person who waits; not part of the results."""
     side_screen().print(text, markup=False, soft_wrap=True)
+
+
+def say_next(purpose: str, *words: str | Path) -> None:
+    """Print the command that comes next, as it can be pasted.
+
+    Args:
+        purpose: what it is for, such as "to train on it".
+        *words: what follows `wormwheel`.
+    """
+    say(f"{purpose}: {shlex.join(['wormwheel', *map(str, words)])}")
 
 
 class Bar:

@@ -19,7 +19,7 @@ from agents.driving.record import RecorderConfig, RecordingProgress, RecordingSu
 from agents.recordings.writer import EpisodeWriter
 from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
+from experiments.console import check_json, new_directory, progress, say, say_next, table, with_tracks, write_results
 from experiments.options import check_resume
 from experiments.robustness.provenance import fingerprint_roads
 
@@ -98,7 +98,13 @@ def _record(out: Path, world: LaneKeepingConfig, options: RecordOptions) -> Path
         left=0,
     )
     if recorded.redrawn:
-        say(f"note: {recorded.redrawn} drives ended off the road and were driven again, pushed less")
+        drives = (
+            "1 drive ended off the road and was"
+            if recorded.redrawn == 1
+            else f"{recorded.redrawn} drives ended off the road and were"
+        )
+        say(f"note: {drives} driven again, pushed less")
+    say_next("to train on it", "train", "imitation", "--data", out)
     write_results(options.json, "record", options, {**figures, "directory": str(out)})
     return out
 

@@ -33,7 +33,7 @@ from agents.recordings.options import ReadOptions
 from agents.runs.checkpoints import new_checkpoint, newest_whole
 from agents.runs.device import check_device, gains_by_bfloat16
 from agents.runs.directory import RunDirectory, check_directory, open_run
-from experiments.console import check_json, duration, new_directory, progress, say, show, table, write_results
+from experiments.console import check_json, duration, new_directory, progress, say, say_next, show, table, write_results
 from experiments.learning_extras import learning_extras
 from experiments.learning_start import gently, shape_of, start_from
 from experiments.options import check_resume, parse_core_options
@@ -267,6 +267,10 @@ def _run_in(
     say(f"policy: {directory.policy}")
     if dead:
         say(dead)
+    elif are_simulated(options.data):
+        say_next("to drive it on roads that it has not seen", "evaluate", "--policy", out)
+    elif options.reading == ReadOptions():
+        say_next("to see it steer", "render", "--policy", out, "--data", *options.data)
     return options.dead_exit_code if dead and options.dead_exit_code else out
 
 

@@ -37,7 +37,7 @@ from agents.runs.directory import RunDirectory, check_directory, open_run, to_js
 from agents.runs.events import write_hyperparameters
 from envs.driving.env import period_of
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, new_directory, progress, say, show, table, write_results
+from experiments.console import check_json, new_directory, progress, say, say_next, show, table, write_results
 from experiments.options import check_resume, parse_core_options
 from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
 from experiments.train_ppo_callback import EvalCheckpointCallback, reconcile_logs
@@ -458,4 +458,9 @@ def _conclude(
     say(f"policy: {directory.policy}")
     if dead:
         say(dead)
+    elif options.env == RECORDED:
+        say_next("to drive it", "evaluate", "--policy", directory.path, "--env", RECORDED, "--data", *options.data)
+    else:
+        trust = ["--trust"] if options.trust else []
+        say_next("to drive it on other seeds", "evaluate", "--policy", directory.path, *trust)
     return options.dead_exit_code if dead and options.dead_exit_code else directory.path

@@ -12,7 +12,7 @@ from agents.recordings import load_episodes
 from agents.recordings.convert import Converted, Format, convert
 from agents.recordings.doctor.mend import mend
 from agents.recordings.options import ReadOptions
-from experiments.console import check_json, progress, screen, write_results
+from experiments.console import check_json, progress, say_next, screen, write_results
 from experiments.data.check import examine_split
 from experiments.data.convert import say_what_is_lost
 from experiments.training_sets import SplitOptions
@@ -59,4 +59,5 @@ def run(options: FixOptions) -> Path:
     for line in lines or ["nothing had to be mended beyond what is left out when it is read"]:
         screen().print(line, markup=False, soft_wrap=True)
     screen().print(f"{made.frames:,} frames in {made.episodes:,} episodes: {options.out}", markup=False, soft_wrap=True)
+    say_next("to look at it again", "data", "check", options.out)
     return options.out

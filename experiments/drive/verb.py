@@ -31,7 +31,7 @@ from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions
 from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, new_directory, say, table, with_tracks, write_results
+from experiments.console import check_json, new_directory, say, say_next, table, with_tracks, write_results
 from experiments.drive.guard import ADDRESS
 from experiments.drive.inside import Accounts, explain_there, open_there
 from experiments.drive.keeping import HUMAN, POLICY
@@ -202,4 +202,4 @@ def _tell(session: DriveSession, ages_ms: Any, options: DriveOptions) -> None:
     }
     write_results(options.json, "drive", options, figures)
     if keeper.frames[HUMAN]:
-        say(f"to train on it: wormwheel train imitation --data {keeper.out / HUMAN}")
+        say_next("to train on it", "train", "imitation", "--data", keeper.out / HUMAN)

@@ -17,6 +17,7 @@ def test_records_and_says_what(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ran = wormwheel(capsys, "record", "--out", out, *options)
     assert ran.code == 0, ran.err
     assert "50 of 50 frames" in ran.err and "recorded to" in ran.out
+    assert f"to train on it: wormwheel train imitation --data {out}\n" in ran.err
     episodes = load_episodes(out)
     assert [len(episode) for episode in episodes] == [30, 20]
     assert episodes.frame_size == (24, 64)

@@ -43,6 +43,8 @@ def test_leaves_a_policy_figures_and_a_log(tmp_path: Path, capsys: pytest.Captur
     assert read_config(out / "policy")["notes"]["data"] == [str(tub)]
 
     written = json.loads(figures.read_text())["figures"]
+    comes_next = f"to see it steer: wormwheel render --policy {out} --data {tub}\n"
+    assert (comes_next in ran.err) is not written["dead"]
     assert set(written["held_out"]) == {"gru", "feedforward", "mean", "straight"}
     assert written["held_out"]["mean"]["r2"]["value"] <= 0
     assert written["frames"]["held_out"] == pytest.approx(24, abs=1)

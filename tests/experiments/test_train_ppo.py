@@ -42,7 +42,10 @@ def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: py
     assert learnt.car.full_lock_curvature_per_m == pytest.approx(1.681, abs=0.001)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["steps"] for line in lines] == [64, 96]
-    assert json.loads((out / "results.json").read_text())["figures"]["steps"] == 96
+    written = json.loads((out / "results.json").read_text())["figures"]
+    assert written["steps"] == 96
+    comes_next = f"to drive it on other seeds: wormwheel evaluate --policy {out}\n"
+    assert (comes_next in ran.err) is not written["dead"]
     assert list((out / "tensorboard").rglob("events.out.tfevents.*"))
     # The vehicle is the preset's, so it is LaneKeeping's own there; the rest is what was asked for.
     judged_in = json.loads((out / "results.json").read_text())["figures"]["judged_in"]

@@ -59,6 +59,7 @@ def test_convert_to_every_format_and_fix(tub: Path, tmp_path: Path, capsys: pyte
     again = wormwheel(capsys, "data", "convert", tub, "--out", tmp_path / "native")
     assert again.code == 2 and "is not empty" in again.complaint
     fixed = wormwheel(capsys, "data", "fix", tub, "--out", tmp_path / "fixed", "--nominal-rate", "10")
+    assert f"to look at it again: wormwheel data check {tmp_path / 'fixed'}\n" in fixed.err
     assert fixed.code == 0, fixed.err
     assert load_episodes(tmp_path / "fixed").nominal_period_s == pytest.approx(0.1)
 
