@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -116,12 +116,15 @@ def choose_preprocessing(frame_size: tuple[int, int], options: FrameOptions) -> 
     )
 
 
-def crop_by_view(episodes: EpisodeSet, options: FrameOptions) -> tuple[FrameOptions, str]:
+def crop_by_view(
+    episodes: EpisodeSet, options: FrameOptions, view: dict[str, Any] | None = None
+) -> tuple[FrameOptions, str]:
     """Take the crop from the frames where none was given: what lies above the horizon goes, and the car's own bonnet.
 
     Args:
         episodes: recordings, as they were read.
         options: what the user wants.
+        view: what the camera sees, as `view_facts` returns it; looked at when None.
 
     Returns:
         The options with that crop, and why it was taken; unchanged and "" where a crop was given, the pictures were
@@ -130,7 +133,7 @@ def crop_by_view(episodes: EpisodeSet, options: FrameOptions) -> tuple[FrameOpti
     drawn = all(episode.meta.seed is not None for episode in episodes)
     if options.crop_top is not None or drawn or not episodes.frame_size[0]:
         return options, ""
-    view = view_facts(episodes)
+    view = view_facts(episodes) if view is None else view
     rows = episodes.frame_size[0]
     bottom = max(options.crop_bottom, view.get("crop_bottom") or 0)
     if view.get("crop_top") is None or rows - view["crop_top"] - bottom < rows // 4:

@@ -16,7 +16,7 @@ from agents.runs.ours import check_ours
 from experiments.console import check_json, duration, say, screen, table, write_results
 from experiments.data.reading import load
 from experiments.data.step_picture import check_picture, draw_step
-from experiments.training_sets import SplitOptions, split
+from experiments.training_sets import FrameOptions, SplitOptions, crop_by_view, split
 
 FAULTS_FOUND = 1
 """Exit code when something should be mended first."""
@@ -58,7 +58,7 @@ def run(options: CheckOptions) -> int:
         table(title, ["", "about", "found", "what to do"], rows, left=4)
     else:
         screen().print(f"{title}: nothing found.", markup=False, soft_wrap=True)
-    for line in measured(report):
+    for line in measured(report, episodes):
         screen().print(line, markup=False, soft_wrap=True)
     figures = {"path": str(options.path), "findings": [f.to_json() for f in report.findings], "facts": report.facts}
     write_results(options.json, "data check", options, figures)
@@ -84,7 +84,7 @@ def examine_split(episodes: EpisodeSet, options: SplitOptions) -> Report:
     return examine(episodes, training, held_out)
 
 
-def measured(report: Report) -> list[str]:
+def measured(report: Report, episodes: EpisodeSet) -> list[str]:
     """Say in words what was measured."""
     lines = []
     motion = report.facts.get("motion", {})
@@ -93,7 +93,8 @@ def measured(report: Report) -> list[str]:
             f"steering and turning in the pictures: correlation {motion['correlation']:.2f}, turning "
             f"{1000 * motion['lag_s']:.0f} ms after the steering, offset {motion['offset']:+.3f} of full lock"
         )
-    crop = suggestion(report.facts.get("view", {}))
+    view = report.facts.get("view", {})
+    crop = suggestion(view, taken=bool(crop_by_view(episodes, FrameOptions(), view)[1]))
     if crop:
         lines.append(f"view: {crop}")
     return lines

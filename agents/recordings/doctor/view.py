@@ -117,11 +117,20 @@ def check_view(view: dict[str, Any]) -> list[Finding]:
     return findings
 
 
-def suggestion(view: dict[str, Any]) -> str | None:
-    """Say which crop suits the camera; None where the horizon cannot be seen."""
+def suggestion(view: dict[str, Any], taken: bool) -> str | None:
+    """Say which crop suits the camera; None where the horizon cannot be seen.
+
+    Args:
+        view: as `view_facts` returns it.
+        taken: whether training takes that crop where none is given.
+    """
     if not view or view["crop_top"] is None:
         return None
     bonnet = f", the car itself fills the lowest {view['bonnet']:.0%}" if view["bonnet"] else ""
     options = f"--crop-top {view['crop_top']}" + (f" --crop-bottom {view['crop_bottom']}" if view["bonnet"] else "")
     where = f"the horizon lies at {view['horizon']:.0%} of the height, by {view['horizon_by']}{bonnet}"
-    return f"{where}: {options} is what training takes unless another crop is given"
+    return f"{where}: {options} is " + (
+        "what training takes unless another crop is given"
+        if taken
+        else "what suits it, and not taken unless it is given"
+    )

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
+from agents.recordings.doctor import Report
+from experiments.data.check import measured
 from experiments.training_sets import SplitOptions, split
 from tests.agents.recordings.makers import make_log, make_native, make_tub, picture, save
 from tests.experiments.verbs import wormwheel
@@ -44,6 +46,14 @@ def test_check_ends_with_1_when_something_is_wrong(tmp_path: Path, capsys: pytes
     assert "labels are all equal" in " ".join(ran.out.split())
     findings = json.loads((tmp_path / "c.json").read_text())["figures"]["findings"]
     assert [finding["about"] for finding in findings if finding["fault"]] == ["labels"]
+
+
+def test_a_crop_is_promised_where_training_takes_it(tub: Path, recording: Path):
+    view = {"horizon": 0.3, "horizon_by": "where lines meet", "bonnet": None, "crop_top": 7, "crop_bottom": 0}
+    report = Report((), {"view": view})
+    (of_a_car,), (drawn,) = (measured(report, load_episodes(path)) for path in (tub, recording))
+    assert of_a_car.endswith("--crop-top 7 is what training takes unless another crop is given")
+    assert drawn.endswith("--crop-top 7 is what suits it, and not taken unless it is given")
 
 
 def test_convert_to_every_format_and_fix(tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
