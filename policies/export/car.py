@@ -87,6 +87,10 @@ def _readme(policy: DrivingPolicy, folder: str, numpy: bool, ros2: bool, notes: 
     crop += f"{fit.crop_left} columns on the left, {fit.crop_right} on the right"
     if min(fit.crop_top, fit.crop_bottom, fit.crop_left, fit.crop_right) < 0:
         crop += "; below zero they are added, like the border"
+    package = folder if folder.isidentifier() else "car"
+    called = (
+        f"here it is called `{folder}`" if package == folder else "rename it to `car`, a name that Python can import"
+    )
     lines = [
         "# A driver",
         "",
@@ -97,11 +101,11 @@ def _readme(policy: DrivingPolicy, folder: str, numpy: bool, ros2: bool, notes: 
         "    python driver.py                     # times it there" + (" (--numpy: without onnxruntime)" * numpy),
         "",
         "## Donkeycar",
-        f"Copy this folder into the car's directory, beside `manage.py` (here it is called `{folder}`), set the camera "
+        f"Copy this folder into the car's directory, beside `manage.py` ({called}), set the camera "
         f"to {fit.source_width}×{fit.source_height} (`IMAGE_W`, `IMAGE_H`) and the loop to {rate_hz} Hz "
         "(`DRIVE_LOOP_HZ`), and add two lines:",
         "",
-        f"    from {folder if folder.isidentifier() else 'car'}.driver import DonkeyPilot",
+        f"    from {package}.driver import DonkeyPilot",
         f'    V.add(DonkeyPilot({throttle}), inputs=["cam/image_array"], '
         'outputs=["pilot/angle", "pilot/throttle"], run_condition="run_pilot")',
         "",

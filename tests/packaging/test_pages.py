@@ -47,6 +47,13 @@ def test_the_readme_is_one_page():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
+def test_the_readme_names_every_extra():
+    (listed,) = re.findall(r"^Extras .*?(?=\n\n)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]")[1]
+    extras = re.findall(r"^(\w+) = \[", declared.split("\n[")[0], re.M)
+    assert len(extras) > 10 and all(f"`{name}`" in listed for name in extras)
+
+
 @pytest.mark.parametrize("page", pages(), ids=str)
 def test_what_is_imported_is_there(page: Path):
     for block in blocks(page):

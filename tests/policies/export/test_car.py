@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from policies.export import car
 from policies.export.ros2_node import LaneKeeper
-from policies.policy import DrivingPolicy
+from policies.policy import DrivingPolicy, PolicyConfig
 
 Exported = Callable[[str], tuple[DrivingPolicy, Path]]
 
@@ -117,6 +118,15 @@ def test_the_ros_node_turns_images_into_ackermann_commands():
     assert keeper.on_silence() == pytest.approx((0.04, 0.0))
     with pytest.raises(ValueError, match="rgb8 or bgr8"):
         keeper.on_image(2, 3, "mono8", 3, b"", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "called"), [("pilot", "here it is called `pilot`"), ("my car", "rename it to `car`")]
+)
+def test_the_readme_imports_the_folder_by_a_name_that_python_takes(folder: str, called: str):
+    text = car._readme(DrivingPolicy.create(PolicyConfig()), folder, numpy=False, ros2=False, notes={})
+    package = "pilot" if folder == "pilot" else "car"
+    assert called in text and f"    from {package}.driver import DonkeyPilot\n" in text
 
 
 def test_a_folder_holds_what_it_says(exported: Exported):
