@@ -19,6 +19,8 @@ PLAUSIBLE_PERIOD_S = (0.008, 1.0)
 """Median spacings of time stamps outside this range are not those of a driving camera."""
 MOST_FAULTS = 0.1
 """Share of time stamps that may be missing or fail to rise before the clock as a whole is given up."""
+LEAST_SHARED = 0.4
+"""Share of rows with the time stamp of the row before from which on the clock was written too coarsely."""
 FAR_SPANS = 10
 """A single time stamp so many times the length of a drive away from its middle is a slip."""
 OWN_DRIVE = 20
@@ -179,10 +181,15 @@ def read_clock(
         period, by their running numbers.
     """
     known = np.isfinite(stamps_s)
+    notice = None
+    if known.all() and options.nominal_rate is None and (spread := _spread(stamps_s, breaks)) is not None:
+        stamps_s, grid_s = spread
+        notice = (
+            f"time stamps are whole multiples of {grid_s:.4g} s, several rows each: rows are spread evenly between them"
+        )
     if known.mean() >= 1 - MOST_FAULTS:
         stamps_s = np.interp(np.arange(len(stamps_s)), np.flatnonzero(known), stamps_s[known])
     steps = np.diff(stamps_s)[~breaks[1:]]
-    notice = None
     median_s = round(float(np.median(steps)), 9) if len(steps) else usual_period_s
     low_s, high_s = PLAUSIBLE_PERIOD_S
     if options.nominal_rate is not None:
@@ -211,3 +218,35 @@ def read_clock(
     segment = np.concatenate([[0], np.cumsum(cuts)])
     line_s = np.concatenate([[0.0], np.cumsum(np.where(cuts, period_s, step_s))])
     return Clock(time_s, segment, line_s, period_s, notice, longest_s)
+
+
+def _spread(stamps_s: NDArray[np.float64], breaks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float] | None:
+    """Spread rows evenly that share a stamp because the clock was written too coarsely, such as in whole seconds.
+
+    Args:
+        stamps_s: `[T]` seconds.
+        breaks: `[T]` True where a row does not follow from the one before.
+
+    Returns:
+        `[T]` seconds, and the clock's step; None where rows do not share stamps so.
+    """
+    steps = np.diff(stamps_s)[~breaks[1:]]
+    rises = steps[steps > 0]
+    if len(rises) < 2 or (steps < 0).any() or (steps == 0).mean() < LEAST_SHARED:
+        return None
+    grid_s = float(rises.min())
+    multiples = rises / grid_s
+    if (np.abs(multiples - np.round(multiples)) > 0.01).any() or np.median(rises) > 1.5 * grid_s:
+        return None
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(stamps_s) != 0) | breaks[1:]]))
+    sizes = np.diff(np.append(starts, len(stamps_s)))
+    place = np.arange(len(stamps_s)) - np.repeat(starts, sizes)
+    follows = ~breaks[starts]  # the group before goes on into this one
+    fills = np.append(follows[1:] & (np.abs(np.diff(stamps_s[starts]) - grid_s) < 0.5 * grid_s), False)
+    begins = np.concatenate([[True], ~fills[:-1]])
+    whole = sizes[fills & ~begins]
+    usual = float(np.median(whole)) if len(whole) else float(sizes.max())
+    # A drive begins and ends within a step of the clock: there rows are as far apart as usual.
+    apart_s = np.where(begins | ~fills, grid_s / np.maximum(usual, sizes), grid_s / sizes)
+    late_s = np.where(begins & fills, grid_s - sizes * apart_s, 0.0)
+    return stamps_s + np.repeat(late_s, sizes) + place * np.repeat(apart_s, sizes), grid_s

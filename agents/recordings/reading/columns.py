@@ -54,6 +54,11 @@ _NAMES: dict[Meaning, tuple[str, ...]] = {
     "nanoseconds": ("nanosec", "nsec", "nsecs", "nanosecs", "nanoseconds"),
     "frame": ("frame", "frame id", "frame index", "frame number", "frame no", "video frame", "index", "idx", "id"),
 }
+_CLOCKS = {"time", "timestamp", "timestamps", "stamp", "clock", "timecode", "elapsed"}
+# Times that are no clock of the rows, whatever else their names say.
+_DURATIONS = {"diff", "difference", "delta", "dt", "lap", "step", "delay", "latency", "reaction", "exposure", "best"}
+_DURATIONS |= {"duration", "interval", "period", "remaining", "since", "to", "per", "between", "of", "day", "zone"}
+_OF_PICTURES = {"image", "img", "frame", "camera", "cam", "picture", "video", "header"}
 _UNITS = {
     **dict.fromkeys(("deg", "degree", "degrees", "°"), "deg"),
     **dict.fromkeys(("rad", "radian", "radians"), "rad"),
@@ -155,6 +160,7 @@ def _by_header(names: Sequence[str], table: Table) -> tuple[dict[Meaning, int], 
         found = _candidates(names, meaning)
         if meaning == "time":
             # The first that holds stamps: "time" may be a text beside a "timestamp".
+            found = found or _clocks(names, table)
             shares = [share_of_stamps(table.column(index)[:200]) for index in found]
             found = [index for index, share in zip(found, shares, strict=True) if share > 0.5] or found
         if not found:
@@ -190,6 +196,22 @@ def _candidates(names: Sequence[str], meaning: Meaning) -> list[int]:
             if (end := next((w for w in sorted(ends, key=len, reverse=True) if stem.endswith(" " + w)), None))
         )
     return [index for _, index in found]
+
+
+def _clocks(names: Sequence[str], table: Table) -> list[int]:
+    """Return the columns that are called a time of some kind and rise from row to row as a clock does; that of the
+    pictures first.
+    """  # noqa: D205
+    found = []
+    for index, name in enumerate(names):
+        words = _words(name)
+        if not words & _CLOCKS or words & _DURATIONS or not table.rows:
+            continue
+        stamps_s = read_stamps(table.column(index), unit_of(name), None, []).since_first_s
+        steps = np.diff(stamps_s[np.isfinite(stamps_s)])
+        if len(steps) >= 0.5 * (len(stamps_s) - 1) and (steps > 0).any() and (steps < 0).mean() <= 0.1:
+            found.append((not words & _OF_PICTURES, index))
+    return [index for _, index in sorted(found)]
 
 
 def unit_of(name: str) -> str:

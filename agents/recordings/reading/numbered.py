@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -16,6 +16,7 @@ from agents.recordings.reading.stamps import Stamps, epoch_unit, is_moment, read
 
 _LAST_NUMBER = re.compile(r"(.*?)(\d{1,15})(\D*)")
 _MOST_SPARSE = 20  # numbers for each picture: some were left out, or belong to another table
+_MOST_PARTS = 9  # numbers in a name that is looked at for a time stamp
 _MOST_OUT = 0.1  # share of rows that may lack their picture
 
 
@@ -58,12 +59,42 @@ def running_numbers(files: Sequence[PurePath]) -> NDArray[np.int64]:
 
 
 def stamps_in_names(files: Sequence[PurePath], notices: list[str]) -> Stamps:
-    """Return the time stamps in pictures' names, such as `1479425441182877835.jpg`; NaN throughout without such."""
-    cores = [re.sub(r"^\D+|\D+$", "", file.stem) for file in files]
-    if not cores or not all(is_moment(core) or epoch_unit(number(core)) for core in cores):
-        return Stamps(np.full(len(files), np.nan))
-    notices.append("time stamps are those in the pictures' names")
-    return read_stamps(cores, "", None, notices)
+    """Return the time stamps in pictures' names, such as `1479425441182877835.jpg` or `frame_000012_1700000000_05.jpg`.
+
+    NaN throughout without such.
+    """
+    for cells in _parts_of_names([file.stem for file in files]):
+        if all(is_moment(cell) or epoch_unit(number(cell)) for cell in cells):
+            notices.append("time stamps are those in the pictures' names")
+            return read_stamps(cells, "", None, notices)
+    return Stamps(np.full(len(files), np.nan))
+
+
+def _parts_of_names(stems: Sequence[str]) -> Iterator[list[str]]:
+    """Yield what may be time stamps in names that are built alike: all from one number to another, the longest first.
+
+    Fractions without leading zeros get them. A beginning that never changes, with a number behind it, is a drive's name
+    and a counter.
+    """
+    places = [[match.span() for match in re.finditer(r"\d+", stem)] for stem in stems]
+    count = len(places[0]) if places else 0
+    if not 0 < count <= _MOST_PARTS or any(len(found) != count for found in places):
+        return
+    spans = [(first, last) for first in range(count) for last in range(first, count)]
+    for first, last in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
+        heads = [stem[found[first][0] : found[last][0]] for stem, found in zip(stems, places, strict=True)]
+        tails = [stem[slice(*found[last])] for stem, found in zip(stems, places, strict=True)]
+        widest = max(map(len, tails))
+        if len(stems) > 1 and len(set(tails if last == first else heads)) == 1:
+            continue
+        if last == first:
+            yield tails
+            continue
+        if min(map(len, tails)) < widest and 2 < widest <= 9:
+            tails = [tail.zfill(3 * -(-widest // 3)) for tail in tails]
+        if last == first + 1 and widest <= 9 and epoch_unit(number(re.sub(r"\D", "", heads[0]))) == "s":
+            heads = [re.sub(r"\D", "", head) + "." for head in heads]
+        yield [head + tail for head, tail in zip(heads, tails, strict=True)]
 
 
 def pictures_of_numbers(

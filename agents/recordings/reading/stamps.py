@@ -33,11 +33,12 @@ _CAMERA_STEP_S = (0.004, 4.0)
 _ZONE = r"\s*(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
 _COMPACT = re.compile(
     r"(?P<a>(?:19|20)\d\d)[-_/.]?(?P<b>\d\d)[-_/.]?(?P<c>\d\d)[T _-]?(?P<h>\d\d)[:_.-]?(?P<m>\d\d)[:_.-]?(?P<s>\d\d)"
-    r"(?:(?P<mark>[.,:_]?)(?P<part>\d{1,9}))?(?P<half>)" + _ZONE,
+    r"(?:(?P<mark>[.,:_]?|-(?=\d{3}(?!\d)|\d{5,9}(?!\d)))(?P<part>\d{1,9}))?(?P<half>)" + _ZONE,
     re.IGNORECASE,
 )
 _WRITTEN = re.compile(
-    r"(?:(?P<a>\d{1,4})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{1,4})[T _,]+)?(?P<h>\d{1,3}):(?P<m>\d\d)(?::(?P<s>\d\d))?"
+    r"(?:0 days,? +)?(?:(?P<a>\d{1,4})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{1,4})[T _,]+)?"
+    r"(?P<h>\d{1,3}):(?P<m>\d\d)(?::(?P<s>\d\d))?"
     r"(?:(?P<mark>[.,:])(?P<part>\d{1,9}))?\s*(?P<half>[AP]M)?" + _ZONE,
     re.IGNORECASE,
 )
@@ -129,8 +130,9 @@ def _match(cell: str) -> re.Match[str] | None:
     if found is None or found["a"] is None:
         return found
     # A number of seconds, such as 2000000000123456789, is no date, nor is one that has no such month.
-    month, day = int(found["b"]), int(found["c"])
-    return found if found.re is _WRITTEN or (1 <= month <= 12 and 1 <= day <= 31 and int(found["h"]) < 24) else None
+    month, day, hour, minute, second = (int(found[part] or 0) for part in "bchms")
+    possible = 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60
+    return found if found.re is _WRITTEN or possible else None
 
 
 def _calendar(written: Sequence[re.Match[str] | None], notices: list[str]) -> Stamps:

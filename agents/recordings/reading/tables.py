@@ -422,4 +422,6 @@ def _cell(value: Any) -> str:
         return ""
     if hasattr(value, "timestamp"):  # a datetime
         return repr(value.timestamp())
+    if hasattr(value, "total_seconds"):
+        return repr(value.total_seconds())
     return repr(value) if isinstance(value, float) else str(value)
