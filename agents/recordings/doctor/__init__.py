@@ -19,7 +19,7 @@ from agents.recordings.doctor.leaks import check_leaks
 from agents.recordings.doctor.motion import YAW_RATE, Motion, check_motion, measure_motion, motion_facts
 from agents.recordings.doctor.order import check_order, check_repeats
 from agents.recordings.doctor.timing import check_clock, clock_facts
-from agents.recordings.doctor.view import check_view, view_facts
+from agents.recordings.doctor.view import check_direction, check_light, view_facts
 from agents.recordings.episodes import EpisodeSet
 
 
@@ -58,21 +58,22 @@ def examine(
     report("labels and clock")
     findings = [*check_reading(episodes), *check_clock(episodes), *check_labels(episodes)]
     facts: dict[str, Any] = {"clock": clock_facts(episodes), "steering": steering_facts(episodes)}
-    motion = None
+    motion, against, order = None, [], []
     pictured = all(episode.source is not None for episode in episodes)
     if pictured or any(YAW_RATE in episode.extras for episode in episodes):
         report("labels against pictures" if pictured else "labels against the car's instruments")
         motion = measure_motion(episodes)
-        findings += check_motion(motion)
+        against = check_motion(motion)
         facts["motion"] = motion_facts(motion)
     if pictured:
         report("view, light and order")
-        view = view_facts(episodes)
-        findings += check_view(view)
-        facts["view"] = view
-        findings += check_order(episodes)
+        facts["view"] = view_facts(episodes)
+        order = check_order(episodes) or check_direction(facts["view"])
+        findings += [*check_light(facts["view"]), *order]
     else:
         findings.append(Finding("pictures", False, "there are no pictures, only logs", "nothing can be learnt from it"))
+    # Pictures in the wrong order tell neither the side nor the lag.
+    findings += [] if order else against
     if training is not None and held_out is not None:
         report("leaks")
         leaks = check_leaks(training, held_out)

@@ -18,6 +18,9 @@ from agents.recordings.episodes import Episode, EpisodeSet
 
 NEAR = 1.5
 """Root mean square difference of thumbnails up to which pictures count as the same, grey levels."""
+USUAL_CONTRAST = 30.0
+"""Spread of grey levels of pictures below which, in the median, they count as the same in proportion, down to half of
+that: by night all pictures differ less. Measured: 34 to 42 on recordings by day."""
 LEAST_CONTRAST = 6.0
 """Spread of grey levels below which a thumbnail tells nothing."""
 MOST_FRAMES = 6000
@@ -90,7 +93,7 @@ def find_leak(training: EpisodeSet, held_out: EpisodeSet) -> Leak:
         for start in range(0, len(tested), 256):
             part = tested[start : start + 256]
             distance = (part**2).sum(1)[:, None] + squares[None] - 2 * part @ known.T
-            hit = distance.min(1) <= NEAR**2 * known.shape[1]
+            hit = distance.min(1) <= near_of(known, NEAR) ** 2 * known.shape[1]
             if hit.any() and not example:
                 episode, step = places[start + int(hit.argmax())]
                 example = _name(episode, step)
@@ -144,7 +147,7 @@ def find_repeats(episodes: EpisodeSet, near: float, apart_s: float = 2.0) -> lis
 
     Args:
         episodes: Of up to `MOST_FRAMES` frames; in longer ones only copies of files are found.
-        near: Root mean square difference of thumbnails, grey levels; 0 finds copies of files alone.
+        near: Root mean square difference of thumbnails by day, grey levels; 0 finds copies of files alone.
         apart_s: Neighbours in time are alike by nature and stay, seconds.
 
     Returns:
@@ -165,12 +168,12 @@ def find_repeats(episodes: EpisodeSet, near: float, apart_s: float = 2.0) -> lis
     index = {id(episode): number for number, episode in enumerate(episodes)}
     where = [(index[id(episode)], step) for episode, step in places]
     when = np.asarray([line_s[number][step] for number, step in where])
-    squares = (small**2).sum(1)
+    squares, limit = (small**2).sum(1), near_of(small, near)
     for start in range(0, len(small), 256):
         part = slice(start, min(start + 256, len(small)))
         distance = squares[part, None] + squares[None] - 2 * small[part] @ small.T
         earlier = np.arange(len(small))[None] < np.arange(part.start, part.stop)[:, None]
-        alike = (distance <= near**2 * small.shape[1]) & earlier & (np.abs(when[part, None] - when[None]) >= apart_s)
+        alike = (distance <= limit**2 * small.shape[1]) & earlier & (np.abs(when[part, None] - when[None]) >= apart_s)
         for row in np.flatnonzero(alike.any(1)):
             number, step = where[start + int(row)]
             marks[number][step] = True
@@ -182,6 +185,16 @@ def apart_by_source(episodes: EpisodeSet) -> list[NDArray[np.float64]]:
     far_s = 1e6 + max((e.meta.start_s + e.duration_s for e in episodes), default=0.0)
     number = {source: index for index, source in enumerate(dict.fromkeys(e.meta.source for e in episodes))}
     return [far_s * number[e.meta.source] + e.meta.start_s + e.time_s - e.time_s[0] for e in episodes]
+
+
+def near_of(thumbnails: NDArray[np.float32], near: float) -> float:
+    """Return the difference up to which two of these thumbnails count as the same, grey levels.
+
+    Args:
+        thumbnails: `[n, 768]`.
+        near: That of pictures by day, grey levels.
+    """
+    return near * float(np.clip(np.median(thumbnails.std(1)) / USUAL_CONTRAST, 0.5, 1.0))
 
 
 def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -58,8 +58,9 @@ def view_facts(episodes: EpisodeSet) -> dict[str, Any]:
     by_lines = lines is not None and lines.is_sure
     flow = _horizon(np.stack(flows)) if flows else None
     horizon = lines.horizon if lines is not None and by_lines else flow
-    # Where the flow is that of a car that drives backwards, a horizon shows once its sign is changed.
-    backwards = bool(flows) and flow is None and _horizon(-np.stack(flows)) is not None
+    backwards = bool(flows) and runs_backwards(
+        np.stack(flows), lines.horizon if lines is not None and by_lines else None
+    )
     low, high = np.quantile(light, [0.05, 0.95])
     return {
         "horizon": horizon,
@@ -102,19 +103,40 @@ def _horizon(flows: NDArray[np.float64]) -> float | None:
     return float(rows[cut] / count)
 
 
-def check_view(view: dict[str, Any]) -> list[Finding]:
+def runs_backwards(flows: NDArray[np.float64], horizon: float | None = None) -> bool:
+    """Say whether the flow is that of a car that drives backwards: below the horizon the road moves up.
+
+    Right before a fast car the flow of single rows is chance, so that all rows below the horizon count together.
+
+    Args:
+        flows: `[pairs, rows]` median flow down, pixels; NaN where nothing can be told.
+        horizon: Its height as lines tell it, a share of the picture's; where there are none, one has to show in the
+            flow once its sign is changed.
+    """
+    count = flows.shape[1]
+    top = 0.5 if horizon is None else horizon + 0.05
+    road = flows[:, int(np.clip(top, 0, 0.8) * count) : int(0.9 * count)]
+    moves = float(np.nanmean(road)) if np.isfinite(road).any() else 0.0
+    return moves < -LEAST_FLOW and (horizon is not None or _horizon(-flows) is not None)
+
+
+def check_direction(view: dict[str, Any]) -> list[Finding]:
+    """Say whether the pictures run backwards."""
+    if not view or not view["backwards"]:
+        return []
+    what = "the pictures run backwards: the road moves away from the car"
+    return [Finding("order", True, what, "see whether the rows stand in reverse; name --time-column")]
+
+
+def check_light(view: dict[str, Any]) -> list[Finding]:
     """Say what light the recording never shows."""
-    findings: list[Finding] = []
     if not view:
-        return findings
-    if view["backwards"]:
-        what = "the pictures run backwards: the road moves away from the car"
-        findings.append(Finding("order", True, what, "see whether the rows stand in reverse; name --time-column"))
+        return []
     low, high = view["light_from_5_to_95_percent"]
-    if high - low < 4:
-        what = f"all frames are equally bright (grey level {low:.0f} to {high:.0f})"
-        findings.append(Finding("light", False, what, "record other light too, or train with brightness changed"))
-    return findings
+    if high - low >= 4:
+        return []
+    what = f"all frames are equally bright (grey level {low:.0f} to {high:.0f})"
+    return [Finding("light", False, what, "record other light too, or train with brightness changed")]
 
 
 def suggestion(view: dict[str, Any], taken: bool) -> str | None:

@@ -16,7 +16,7 @@ import pytest
 from agents.recordings import load_episodes
 from agents.recordings.doctor import Report, check_reading, examine, view
 from agents.recordings.doctor.finding import Finding
-from agents.recordings.doctor.leaks import find_leak, find_repeats
+from agents.recordings.doctor.leaks import NEAR, find_leak, find_repeats, near_of, thumbnail
 from agents.recordings.doctor.mend import mend
 from agents.recordings.doctor.motion import lags, measure_motion, peak
 from agents.recordings.doctor.order import check_order, check_repeats
@@ -389,3 +389,35 @@ def test_records_that_are_left_out_are_a_share_of_all_of_them(tmp_path, options)
     )
     (finding,) = [f for f in check_reading(load_episodes(tmp_path / "log", **options)) if f.about == "records"]
     assert finding.fault and "8 records (8.0%)" in finding.what
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("horizon", [None, 0.35])
+def test_the_road_as_a_whole_tells_which_way_the_car_drives(backwards, horizon):
+    """Right before a fast car the flow of single rows is chance, and far things seem to move now and then."""
+    sky = -0.05 if horizon is None else 0.05
+    profile = np.concatenate([np.full(40, sky), np.linspace(0, 1.6, 40), np.linspace(1.2, 0.2, 30), np.full(10, -0.4)])
+    flows = np.tile(profile, (40, 1)) + np.random.default_rng(0).normal(0, 0.1, (40, 120))
+    assert view.runs_backwards(-flows if backwards else flows, horizon) == backwards
+
+
+def test_what_runs_backwards_is_not_said_to_be_flipped(monkeypatch):
+    """Turning the labels round would not mend it."""
+    car = turning_car(1, sign=-1.0)
+    assert "sign" in faults(examine(car))
+    seen = view.view_facts(car)
+    monkeypatch.setattr("agents.recordings.doctor.view_facts", lambda episodes: {**seen, "backwards": True})
+    assert faults(examine(car)) == {"order"}
+
+
+def test_by_night_pictures_of_two_places_are_no_copies(tmp_path):
+    """All pictures differ less when it is dark."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 10, (24, 32))
+    frames = [np.clip(30 + base + rng.normal(0, 0.8, (24, 32)), 0, 255) for _ in range(200)]
+    shown = [np.repeat(frame[..., None], 3, axis=2).astype(np.uint8) for frame in frames]
+    small = np.stack([thumbnail(frame) for frame in shown])
+    apart = np.sqrt(np.square(small[1:] - small[:-1]).mean(1))
+    assert 1.0 < apart.min() < apart.max() < NEAR
+    assert near_of(small, NEAR) < apart.min()
+    assert near_of(3.5 * small, NEAR) == NEAR
