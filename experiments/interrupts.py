@@ -74,20 +74,26 @@ def raised() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    came = soon_again = False
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal came
         came = True
-        signal.default_int_handler(number, frame)
+        if not soon_again:
+            signal.default_int_handler(number, frame)
 
     def raise_again(dropped: sys.UnraisableHookArgs) -> None:
+        nonlocal soon_again
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             shown(dropped)
             return
-        again = threading.Timer(AGAIN_S, _interrupt_main)  # not here, where it would be dropped as well
+        soon_again = True  # one that comes meanwhile would be dropped as well
+        again = threading.Timer(AGAIN_S, _interrupt_main)  # not here, for the same reason
         again.daemon = True
-        again.start()
+        try:
+            again.start()
+        finally:
+            soon_again = False
 
     before, shown = signal.signal(signal.SIGINT, note), sys.unraisablehook
     sys.unraisablehook = raise_again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def test_ctrl_c_that_python_drops_is_raised_again(capfd: pytest.CaptureFixture[s
             time.sleep(5)
     assert time.monotonic() - begun_s < 2
     assert capfd.readouterr().err == "" and sys.unraisablehook is shown
+
+
+def test_a_second_ctrl_c_while_the_first_is_being_raised_again_is_no_traceback(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    class Struck(threading.Timer):
+        def start(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", Struck)
+    with pytest.raises(KeyboardInterrupt):
+        with interrupts.raised():
+            Dropping()
+            time.sleep(5)
+    assert capfd.readouterr().err == ""
 
 
 def test_what_else_python_drops_is_shown_as_ever(monkeypatch: pytest.MonkeyPatch):
