@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents.ppo.algorithm import LiquidPPO
 from agents.ppo.checkpoint import FILE, LearnerError
-from agents.ppo.replay import ReplayableEpisodes, make_vector_env
+from agents.ppo.replay import ReplayableEpisodes, episode_seed, make_vector_env
 from policies.checkpoint import load_policy
 from policies.policy import DrivingPolicy
 from tests.agents.ppo.toys import Drifting, learner
@@ -206,6 +206,11 @@ class Levels(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action):
         return np.zeros(1), 0.0, bool(action[0] < 0), bool(action[0] > 0), {}
+
+
+def test_each_episode_has_the_seed_of_its_number() -> None:
+    env = ReplayableEpisodes(Levels())
+    assert [env.reset(seed=seed)[0][0] for seed in (3, None, None)] == [episode_seed(3, n) for n in range(3)]
 
 
 def test_what_ended_badly_is_met_again() -> None:

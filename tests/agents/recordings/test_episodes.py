@@ -194,6 +194,18 @@ def test_blocks_hold_each_frame_once_and_keep_their_distance():
         cut_into_blocks(make_set([20]), 4, gap_s=10.0)
 
 
+def test_blocks_do_not_depend_on_when_a_clock_began_and_leave_two_seconds_out():
+    plain = make_set([300, 500])
+    late = EpisodeSet(tuple(dataclasses.replace(e, time_s=e.time_s + 1e6) for e in plain))
+
+    def parts(pairs):
+        return [(e.meta.start_s, len(e)) for pair in pairs for side in pair for e in side]
+
+    np.testing.assert_allclose(parts(cut_into_blocks(late, 4)), parts(cut_into_blocks(plain, 4)))
+    rest, held = cut_into_blocks(plain, 4)[0]
+    assert min(e.meta.start_s for e in rest) - held[-1].meta.start_s - len(held[-1]) * PERIOD_S == pytest.approx(2.0)
+
+
 def with_sides(episodes: EpisodeSet) -> EpisodeSet:
     """Add what two side cameras saw of each episode, with labels that are made up."""
     sides = [
