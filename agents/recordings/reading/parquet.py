@@ -21,6 +21,7 @@ from agents.recordings.reading.pictures import is_picture, is_picture_name
 
 MOST_FILE_BYTES = 2 << 30
 """Largest parquet file without pictures that is read, bytes."""
+_LONGEST_LIST = 32  # numbers of a list that become columns: longer ones are what a sensor saw
 _BATCH = 256  # rows of pictures that are in memory while their names are read
 
 
@@ -111,7 +112,8 @@ def read_parquet(path: Path) -> tuple[list[str], list[list[Any]], dict[str, Parq
 
     Returns:
         The columns' names, their values, and by name the stores of those that hold pictures; their values are the
-        pictures' names, None where a row has none. Lists, other structs and other bytes are left out.
+        pictures' names, None where a row has none. What structs hold stands under names such as `control.steering`,
+        what short lists of numbers hold under `action[0]`; other lists and other bytes are left out.
 
     Raises:
         DamagedFile: if it cannot be read.
@@ -130,6 +132,10 @@ def read_parquet(path: Path) -> tuple[list[str], list[list[Any]], dict[str, Parq
                 if field.name in plain:
                     names.append(field.name)
                     columns.append(table.column(field.name).to_pylist())
+                elif field.name not in held:
+                    for name, values in _unfolded(source, field):
+                        names.append(name)
+                        columns.append(values)
                 elif field.name in held and (found := _name_pictures(source, field.name)) is not None:
                     cells, rows = found
                     names.append(field.name)
@@ -140,6 +146,43 @@ def read_parquet(path: Path) -> tuple[list[str], list[list[Any]], dict[str, Parq
         except Exception as error:
             raise DamagedFile(f"{path} cannot be read as parquet ({one_line(error)}); copy it again.") from None
     return names, columns, stores
+
+
+def _unfolded(source: Any, field: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield what a column of structs or of short lists of numbers holds, as columns of their own."""
+    import pyarrow as pa
+
+    first = next((batch.column(0)[0].as_py() for batch in source.iter_batches(1, columns=[field.name])), None)
+    if pa.types.is_struct(field.type):
+        if not _is_small(first):
+            return
+        cells = source.read(columns=[field.name]).column(field.name).to_pylist()
+        flat = [_leaves(cell, field.name) for cell in cells]
+    elif isinstance(first, list) and _is_small(first):
+        cells = source.read(columns=[field.name]).column(field.name).to_pylist()
+        flat = [_leaves(cell or [], field.name) for cell in cells]
+    else:
+        return
+    for name in dict.fromkeys(name for row in flat[:_BATCH] for name in row):
+        yield name, [row.get(name) for row in flat]
+
+
+def _leaves(cell: Any, name: str) -> dict[str, Any]:
+    """Return what a struct holds, by the way to it."""
+    if isinstance(cell, dict):
+        return {key: value for part, one in cell.items() for key, value in _leaves(one, f"{name}.{part}").items()}
+    if isinstance(cell, list):
+        return {f"{name}[{i}]" if len(cell) > 1 else name: value for i, value in enumerate(cell)}
+    return {name: cell}
+
+
+def _is_small(cell: Any) -> bool:
+    """Say whether a cell is numbers, short texts, or few of them."""
+    if isinstance(cell, dict):
+        return all(_is_small(one) or one is None for one in cell.values())
+    if isinstance(cell, list):
+        return len(cell) <= _LONGEST_LIST and all(isinstance(one, (int, float)) for one in cell)
+    return not isinstance(cell, bytes) and len(str(cell)) <= 1000
 
 
 def has_pictures(path: Path) -> bool:

@@ -88,3 +88,25 @@ def test_bytes_that_are_no_pictures_are_no_frames(tmp_path, pictures):
     with pytest.raises(ValueError, match="names no picture") as error:
         load_episodes(path)
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "option"),
+    [
+        ("control", [{"steering": s, "throttle": 0.3, "gear": None} for s in STEERING], None),
+        ("car", [{"cmd": {"steer": s}, "lidar": [0.0] * 5} for s in STEERING], None),
+        ("steering", [[s] for s in STEERING], None),
+        ("action", [[0.3, s] for s in STEERING], "action[1]"),
+    ],
+)
+def test_labels_in_structs_and_lists_are_columns(tmp_path, name, cells, option):
+    import pyarrow.parquet as pq
+
+    shown = pa.table({"image": KINDS["bytes"](), name: cells, "points": [[0.0] * 200] * COUNT})
+    pq.write_table(shown, tmp_path / "t.parquet", row_group_size=5)
+    if option is not None:
+        with pytest.raises(ValueError, match=r"it has: 'image', 'action\[0\]', 'action\[1\]'") as error:
+            load_episodes(tmp_path)
+        one_line(error)
+    (episode,) = load_episodes(tmp_path, steering_column=option)
+    np.testing.assert_allclose(episode.steering, STEERING, atol=1e-6)
