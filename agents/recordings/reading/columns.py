@@ -270,9 +270,10 @@ def _by_content(table: Table, name: PurePath | str, options: ReadOptions) -> dic
     if "centre" not in places:
         places["centre"] = pictures[0]
     behind = list(range(pictures[-1] + 1, len(sample[0])))
-    for _ in range(3 - len(pictures)):  # side cameras that were off leave their columns empty
-        if len(behind) > 1 and not any(row[behind[0]] for row in sample):
-            behind.pop(0)
+    cameras = len(pictures)
+    while cameras < 3 and len(behind) > 1 and not any(row[behind[0]] for row in sample):
+        behind.pop(0)  # side cameras that were off leave their columns empty
+        cameras += 1
     moments = [index for index in behind if sum(is_moment(row[index]) for row in sample) > 0.5 * len(sample)]
     if moments:
         places["time"] = moments[0]
@@ -284,11 +285,17 @@ def _by_content(table: Table, name: PurePath | str, options: ReadOptions) -> dic
             f"{name} has its numbers before the picture, and no header that says what they are: give the column that "
             "steers by --steering-column (by number, from 1)."
         )
+    if len(behind) > 4 and cameras == 3:
+        # The simulator's later versions write where the car was behind its speed. What is steering is no decimal that a
+        # comma cut, and no clock.
+        first = [row[behind[0]] for row in sample]
+        if any("." in cell for cell in first) and (np.diff(floats(first)) < 0).any():
+            behind = behind[:4]
     if not 1 <= len(behind) <= 4:
         raise ValueError(
             f"{name} should have the 7 columns centre, left, right, steering, throttle, brake, speed, "
-            f"got {len(sample[0])}; numbers must be written with a decimal point, and other columns need a header "
-            "(or --steering-column, by number, from 1)."
+            f"got {len(sample[0])}, {len(pictures)} of them with pictures; numbers must be written with a decimal "
+            "point, and other columns need a header (or --steering-column, by number, from 1)."
         )
     order: tuple[Meaning, ...] = ("steering", "throttle", "brake", "speed")
     places.update(zip(order, behind, strict=False))

@@ -86,6 +86,22 @@ def test_a_log_with_four_columns_is_read(tmp_path):
     assert episodes[0].extras == {}
 
 
+@pytest.mark.parametrize("behind", ["1.5:0.2:-3:0:90:0", "-1.5,0.2,3.25,0,90,0"])
+def test_where_the_car_was_behind_its_speed_is_passed_over(tmp_path, behind):
+    make_log(tmp_path / "log", sides=False)
+    file = tmp_path / "log" / "driving_log.csv"
+    rows = [line.split(",") for line in file.read_text().splitlines()]
+    steering = [-0.1, 0.2, 0.1, 0.0, -0.3, 0.4]
+    lines = [f"{row[0]},,,{s},0.5,0,10,{behind}" for row, s in zip(rows, steering, strict=True)]
+    file.write_text("\n".join(lines))
+    (episode,) = load_episodes(tmp_path / "log")
+    np.testing.assert_allclose(episode.steering, -np.asarray(steering), atol=1e-6)
+    np.testing.assert_allclose(episode.extras["speed_mps"], 4.4704, rtol=1e-5)
+    file.write_text("\n".join(f"{row[0]},,,{0.1 * i},0.5,0,10,{behind}" for i, row in enumerate(rows)))
+    with pytest.raises(ValueError, match="7 columns"):  # a clock may stand there
+        load_episodes(tmp_path / "log")
+
+
 def test_names_without_time_are_laid_out_at_the_usual_rate(tmp_path):
     make_log(tmp_path / "log")
     for index, path in enumerate(sorted((tmp_path / "log" / "IMG").glob("center_*"))):
