@@ -19,7 +19,7 @@ from agents.recordings.doctor.finding import Finding
 from agents.recordings.doctor.leaks import NEAR, find_leak, find_repeats, near_of, thumbnail
 from agents.recordings.doctor.mend import mend
 from agents.recordings.doctor.motion import lags, measure_motion, peak
-from agents.recordings.doctor.order import check_order, check_repeats
+from agents.recordings.doctor.order import SHUFFLED, check_order, check_repeats, neighbour_differences
 from agents.recordings.episodes import Episode, EpisodeMeta, EpisodeSet
 from agents.recordings.reading import pictures
 from agents.recordings.splits import split_by_time_block
@@ -421,3 +421,23 @@ def test_by_night_pictures_of_two_places_are_no_copies(tmp_path):
     assert 1.0 < apart.min() < apart.max() < NEAR
     assert near_of(small, NEAR) < apart.min()
     assert near_of(3.5 * small, NEAR) == NEAR
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_slow_camera_is_not_said_to_be_shuffled(shuffled):
+    """Its neighbours differ nearly as much as any two pictures, and less than frames two apart."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 60, (322, 24, 32, 3))
+    shown = np.clip(120 + 0.4 * noise[:-2] + 0.1 * noise[1:-1], 0, 255).astype(np.uint8)
+    if shuffled:
+        shown = shown[rng.permutation(len(shown))]
+
+    class Shown:
+        def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            return shown[start:stop], np.ones(stop - start, bool)
+
+    steering, time_s = np.zeros(len(shown), np.float32), 0.2 * np.arange(len(shown))
+    slow = EpisodeSet((Episode(steering, time_s, EpisodeMeta("made", 0.2, 24, 32), Shown()),))
+    one, _, far = neighbour_differences(slow)
+    assert one > SHUFFLED * far
+    assert bool(check_order(slow)) == shuffled
