@@ -88,7 +88,7 @@ def measure_parity(
     elapsed, starts = clockwork(frames, seed)
     policy = policy.eval()
     state: torch.Tensor | None = None
-    off: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
+    off: dict[str, list[tuple[float, float, float]]] = {name: [] for name in engines}
     largest = 0.0
     pictures = moving_picture(fit.source_height, fit.source_width, frames, seed)
     for frame, passed, start in zip(pictures, elapsed, starts, strict=True):
@@ -104,9 +104,9 @@ def measure_parity(
             found = driver.step(frame, float(passed), bool(start))
             away = np.abs(found - motors[0, 0].numpy())
             stray = np.abs(driver.state - state.numpy()).max(initial=0.0)
-            off[name].append((float(away.max()), float(stray)))
+            off[name].append((float(away.max()), float(away[0]), float(stray)))
     made = {name: np.array(values) for name, values in off.items()}
     return {
-        name: Parity(frames, float(v[:, 0].max()), float(v[:, 0].mean()), float(v[:, 1].max()) / max(largest, 1.0))
+        name: Parity(frames, float(v[:, 0].max()), float(v[:, 1].mean()), float(v[:, 2].max()) / max(largest, 1.0))
         for name, v in made.items()
     }

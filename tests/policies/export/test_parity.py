@@ -13,7 +13,7 @@ import torch
 from policies.cores import CORES, LTC
 from policies.export.graph import DriverStep
 from policies.export.parity import TOLERANCE, clockwork, measure_parity, moving_picture
-from policies.policy import DrivingPolicy
+from policies.policy import DrivingPolicy, PolicyConfig
 from tests.policies.export.conftest import FIT, small_policy
 
 Exported = Callable[[str], tuple[DrivingPolicy, Path]]
@@ -50,6 +50,31 @@ def test_the_comparison_sees_a_policy_that_is_another(exported: Exported):
     with torch.no_grad():
         other.core.output_b += 2e-5  # type: ignore[operator,union-attr]
     assert all(one.motors > TOLERANCE for one in measure_parity(other, folder, frames=20).values())
+
+
+def test_figures_of_the_comparison_are_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A driver that is off by so much: steering at one frame of four, the throttle and a state throughout."""
+    config = PolicyConfig("gru", {"hidden_size": 5}, preprocessing=FIT, motors=2)
+    policy = DrivingPolicy.create(config, seed=0)
+
+    class Off:
+        def __init__(self, folder: Path, engine: str):
+            self.state, self._step, self._memory = np.zeros((1, 5)), 0, None
+
+        def step(self, frame: np.ndarray, elapsed: float, start: bool) -> np.ndarray:
+            given = torch.full((1, 1), elapsed), torch.full((1, 1), start)
+            with torch.no_grad():
+                motors, self._memory = policy(torch.from_numpy(frame)[None, None], self._memory, *given)
+            self.state = self._memory.numpy().copy()
+            self.state[0, 2] += 0.01 * (self._step == 2)
+            self._step += 1
+            return motors[0, 0].numpy() - np.array([0.04 * (self._step == 2), 0.5])
+
+    monkeypatch.setattr("policies.export.parity.Driver", Off)
+    (found,) = measure_parity(policy, tmp_path, frames=4, engines=("numpy",)).values()
+    assert (found.frames, found.motors) == (4, pytest.approx(0.5, rel=1e-5))
+    assert found.mean == pytest.approx(0.01, rel=1e-4), "of the steering alone"
+    assert found.state == pytest.approx(0.01, rel=1e-3), "relative to 1, for no state is larger"
 
 
 def test_the_drive_of_the_comparison_is_no_easy_one():
