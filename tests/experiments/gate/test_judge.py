@@ -18,7 +18,7 @@ from tests.experiments.robustness.made_up_drives import drive_row
 
 CONDITIONS = [Condition.of(text) for text in ("", "fog:2", "gaussian:2")]
 PLAN = Plan.upto(16)
-RULES = Rules("policy", "released")
+RULES, ALONE = Rules("policy", "released"), Rules("policy")
 
 
 def checks(
@@ -63,6 +63,11 @@ def test_a_small_and_steady_loss_is_seen_beside_drives_lost_by_chance():
     (whole, *_) = judge(make_table(rows, DriveRow), conditions, [], PLAN, 1, RULES)
     assert whole.outcome is Outcome.FAILED and "typical lane error" in whole.says
     assert whole.value == pytest.approx(0.00525, abs=1e-4)
+
+
+def test_a_drive_far_off_counts_as_one_off_the_road():
+    beyond, off = (checks(lambda condition, road, by=by: by) for by in (30.0, 1.0))
+    assert beyond[0].value == off[0].value == pytest.approx(0.9, abs=0.06), "both have a lane error above 1"
 
 
 def test_what_varies_too_much_is_driven_on():
@@ -113,6 +118,16 @@ def test_shares_and_rates_have_exact_bounds():
         exact = stats.binomtest(3, 10, alternative=side).proportion_ci(0.95, "exact")
         assert bound == pytest.approx(exact.low if side == "greater" else exact.high)
     assert share_bounds(12, 12, 0.05)[1] == 1.0 and rate_bounds(0, 0.0, 0.05) == (0.0, np.inf)
+
+
+def test_a_way_backwards_takes_nothing_off_the_way_of_others():
+    rows = [
+        drive_row("policy", 0, "", road, crashed=road == 0, distance_m=way) for road, way in enumerate((30, 30, -20))
+    ]
+    (rate,) = judge(
+        make_table(rows, DriveRow), CONDITIONS, [parse_requirement("crashes_per_km <= 100")], PLAN, 0, ALONE
+    )
+    assert rate.value == pytest.approx(1 / 0.06)
 
 
 def test_the_shares_of_the_error_rate_add_up_to_it():

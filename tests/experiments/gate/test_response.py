@@ -14,7 +14,7 @@ from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.gate.faults import DelayedSteering, ScaledSteering
 from experiments.gate.judge import Check, Outcome, Rules, judge
 from experiments.gate.response import ResponseJob, ResponseRow, compare_steering
-from experiments.gate.sequential import Plan
+from experiments.gate.sequential import Plan, mean_bounds
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.findings import Condition
 from experiments.robustness.jobs import DriveRow, JobResult
@@ -48,7 +48,14 @@ def test_straight_roads_say_nothing_unless_the_answers_are_the_same():
     assert gain == 0.0 and math.isnan(delay_s)
 
 
-def asked(gain: float, delay_s: float = 0.0, worse: float = 0.0, look: int = 0, tolerance: float | None = 0.2) -> Check:
+def asked(
+    gain: float,
+    delay_s: float = 0.0,
+    worse: float = 0.0,
+    look: int = 0,
+    tolerance: float | None = 0.2,
+    apart: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
+) -> Check:
     """What the gate says of a response on four roads, nearly the same on each, beside drives that are so much worse."""
     rng = np.random.default_rng(2)
     conditions = [Condition.of(text) for text in ("", "fog:2")]
@@ -58,7 +65,7 @@ def asked(gain: float, delay_s: float = 0.0, worse: float = 0.0, look: int = 0, 
         for one in conditions
         for driver, more in (("policy", worse + 1e-4 * rng.normal()), ("released", 0.0))
     ]
-    shown = [vars(ResponseRow(road, gain + 1e-3 * rng.normal(), delay_s, 80)) for road in range(4)]
+    shown = [vars(ResponseRow(road, gain + apart[road] + 1e-3 * rng.normal(), delay_s, 80)) for road in range(4)]
     rules = Rules("policy", "released", response_tolerance=tolerance)
     tables = make_table(drives, DriveRow), make_table(shown, ResponseRow)
     return judge(tables[0], conditions, (), Plan.upto(9), look, rules, tables[1])[1]
@@ -74,6 +81,14 @@ def test_what_steers_alike_passes_and_what_does_not_fails():
     assert late.outcome is Outcome.FAILED and "100 ms later" in late.says
     assert asked(1.0, delay_s=-0.1).outcome is Outcome.PASSED
     assert asked(1.0, delay_s=0.08).outcome is Outcome.FAILED and asked(1.0, delay_s=0.06).outcome is Outcome.PASSED
+
+
+def test_either_side_of_the_response_may_err_with_half_the_rate():
+    apart = (-0.1, 0.0, 0.05, 0.1)
+    found = asked(1.0, apart=apart)
+    low, high = mean_bounds(1.0 + np.array(apart), Plan.upto(9).level(0.05 / 2, 0))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-3)
+    assert low < mean_bounds(1.0 + np.array(apart), Plan.upto(9).level(0.05, 0))[0] - 0.02
 
 
 def test_another_response_is_no_fault_where_the_drives_are_better():
