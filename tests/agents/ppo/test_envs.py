@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agents.ppo.envs import DrawnPerturbations, NoisyCamera
+from agents.ppo.envs import DrawnPerturbations, NoisyCamera, make_world
 from agents.ppo.evaluate import MiddleAction, evaluate
 from envs.perturbations import FAMILIES, parse
 
@@ -80,3 +80,5 @@ def test_a_crash_counts_for_the_episode_that_it_ended() -> None:
         (13, True),
     ]
     assert [(score.reward, score.steps) for score in scores] == [(pytest.approx(4.0), 4)] * 5
+    (untold,) = evaluate(MiddleAction(make_world("CartPole-v1").action_space), lambda: make_world("CartPole-v1"), [4])
+    assert not untold.crashed, "an env that does not tell has no crashes"

@@ -170,7 +170,12 @@ def test_normalised_rewards_and_observations() -> None:
 def test_worlds() -> None:
     masked = make_world("CartPole-memory")
     assert isinstance(masked, WithoutVelocities)
-    assert masked.observation_space.contains(masked.reset(seed=0)[0])
+    plain = gymnasium.make("CartPole-v1")
+    shown, (place_m, _, angle_rad, _) = masked.reset(seed=0)[0], plain.reset(seed=0)[0]
+    for action in (0, 0, 1, 0):
+        assert masked.observation_space.contains(shown)
+        assert shown == pytest.approx([place_m / 2.4, angle_rad / 0.2095], rel=1e-5), "place and angle, no velocity"
+        shown, (place_m, _, angle_rad, _) = masked.step(action)[0], plain.step(action)[0]
     with pytest.raises(ValueError, match="there is no world 'Nowhere-v0'"):
         make_world("Nowhere-v0")
     noisy = NoisyCamera(Drifting(visual=True), 0.3)
