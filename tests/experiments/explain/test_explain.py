@@ -14,11 +14,14 @@ import pytest
 import torch
 
 from agents.driving.rollout import STEERING_STEP
+from agents.recordings.episodes import Episode, EpisodeMeta
 from envs.camera.info import CameraInfo
 from envs.lane_keeping.env import LaneKeepingConfig
+from envs.perturbations import PERTURBATIONS
 from envs.perturbations.composition import Composition
 from experiments.explain.ablation import (
     AblationOptions,
+    _agree,
     moments,
     on_the_road,
     regions,
@@ -26,14 +29,17 @@ from experiments.explain.ablation import (
     synapses_on_the_road,
 )
 from experiments.explain.counterfactual import Counterfactual, at_dose, film_pair, smallest_dose
-from experiments.explain.page import explain, explain_page
+from experiments.explain.page import GRID, _jpeg, _overlay, explain, explain_page
 from experiments.explain.rerun_file import write_rerun
-from experiments.explain.watch import watch_drive
+from experiments.explain.watch import watch_drive, watch_recording
 from policies.checkpoint import save_policy
-from policies.explain.account import cut_change, measured_change, region_masks
+from policies.explain.account import cut_change, explain_decision, measured_change, region_masks
+from policies.explain.activity import run_activity
+from policies.explain.saliency import gradient_saliency
 from policies.perception import HeadConfig
 from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
+from tests.agents.toys import ArrayFrames
 from tests.experiments.verbs import wormwheel
 
 HEAD = HeadConfig(channels=(4, 6, 4), kernels=(5, 3, 3), strides=(2, 2, 2))
@@ -152,6 +158,88 @@ def test_a_dose_between_severities_keeps_the_draws():
 
     one, two = (made.begin(3, camera).frame(frame, Moment(0.0)).astype(float) - 128 for made in (plain, same))
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.5  # the same noise, stronger
+
+
+def test_the_draws_of_a_dose_are_those_of_the_third_severity_and_large_frames_have_large_doses(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    from envs.perturbations.perturbation import LARGE_ROWS, Moment
+    from experiments.explain import counterfactual
+    from experiments.explain.watch import Watched
+
+    camera, frame = CameraInfo(24, 48, 0.05), np.full((24, 48, 3), 128, np.uint8)
+    third = PERTURBATIONS["gaussian"](3)
+    ours, its = (made.begin(3, camera).frame(frame, Moment(0.0)) for made in (at_dose("gaussian", third.dose), third))
+    np.testing.assert_array_equal(ours, its)
+    kept = Watched(frame[None], np.ones(1, np.float32), np.zeros(1, np.float32))
+    monkeypatch.setattr(counterfactual, "watch_drive", lambda *_: kept)
+    rows = LARGE_ROWS + 1
+    large = replace(driver("gru").config, preprocessing=Preprocessing(rows, 48, height=24, width=48))
+    for policy, dose in ((driver("gru"), 0.18), (DrivingPolicy.create(large), 0.38)):
+        assert smallest_dose(policy, "gaussian", seed=1).survived == dose
+
+
+def test_what_becomes_of_a_drive_without_a_neuron(monkeypatch: pytest.MonkeyPatch):
+    from experiments.explain import verb
+    from experiments.explain.watch import Watched
+
+    policy, one, still = driver("ltc"), np.ones(2, np.float32), np.zeros(2, np.float32)
+    frames = np.zeros((2, 24, 48, 3), np.uint8)
+
+    def drive(*offsets_m: float, crashed: bool = False) -> Watched:
+        return Watched(frames, one, still, {"offset": np.array(offsets_m, np.float32)}, crashed, duration_s=3.4)
+
+    heard = sorted({int(source) for source, _, _ in policy.core.wiring.recurrent})  # type: ignore[union-attr]
+
+    def pretend(policy: DrivingPolicy, *_: object) -> Watched:
+        cut = [int(source) for source, w in zip(policy.core.source, policy.core.raw_w, strict=True) if w < -30]  # type: ignore[arg-type]
+        assert len(set(cut)) == 1, "one neuron says nothing"
+        return drive(0.1, -0.3, crashed=cut[0] == heard[1])
+
+    monkeypatch.setattr(verb, "watch_drive", pretend)
+    found = verb._silence(policy, verb.ExplainOptions(Path("unused")), drive(0.02, -0.02))
+    assert sorted(found) == heard
+    assert found[heard[0]] == "mean offset 20.0 cm instead of 2.0 cm"
+    assert found[heard[1]] == "the car leaves the road after 3.4 s"
+
+
+def test_a_recording_is_watched_by_its_clock_beside_the_human():
+    policy = DrivingPolicy.create(replace(driver("gru").config, nominal_period_s=0.1), seed=3).eval()
+    frames = np.random.default_rng(0).integers(0, 256, (8, 24, 48, 3), np.uint8)
+    time_s = 5.0 + np.array([0.0, 0.05, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5])
+    labels = np.linspace(-0.5, 0.5, 8, dtype=np.float32)
+    meta = EpisodeMeta("made", 0.05, 24, 48)
+    found = watch_recording(policy, Episode(labels, time_s, meta, ArrayFrames(frames)), 0.3)
+    elapsed = np.array([1.0, 0.5, 2.0, 0.5, 0.5, 0.5], np.float32)  # in the driver's periods
+    np.testing.assert_allclose(found.elapsed, elapsed, rtol=1e-5)
+    np.testing.assert_allclose(found.time_s, time_s[:6] - 5.0, atol=1e-9)
+    assert found.duration_s == pytest.approx(0.45) and found.period_s == 0.05
+    np.testing.assert_array_equal(found.quantities["human steering"], labels[:6])
+    with torch.inference_mode():
+        steering, _ = policy(torch.from_numpy(frames[:6])[None], None, torch.from_numpy(elapsed)[None])
+    np.testing.assert_allclose(found.steering, steering[0, :, 0], atol=1e-5)
+
+
+def test_agreement_is_that_of_ranks():
+    found = _agree([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 8.0, 27.0, 26.0, 1000.0], 0.1)
+    assert (found.spearman, found.moments, found.gap) == (pytest.approx(0.9), 5, 0.1)
+
+
+def test_the_page_shows_each_moment_from_the_state_before_it():
+    policy = driver("ltc")
+    drive = watch_drive(policy, 2, 0.8, world=WORLD)
+    found = explain(policy, drive, frames=3, every=5)
+    frames, elapsed = torch.from_numpy(drive.frames), torch.from_numpy(drive.elapsed)
+    states = run_activity(policy, frames, elapsed).states
+    account = explain_decision(policy, frames[7:10], states[6:7], elapsed[7:10], "held", GRID)
+    shown = found["accounts"]["9"]
+    assert shown["steering"] == pytest.approx(account.steering, abs=2e-5)
+    np.testing.assert_allclose(shown["regions"], account.regions.sum(0), atol=1e-4)
+    np.testing.assert_allclose(shown["back"], account.regions.sum((1, 2)), atol=1e-4)
+    np.testing.assert_allclose(shown["features"], account.features.sum(0), atol=1e-4)
+    heat = gradient_saliency(policy, frames[9:10], states[8:9], elapsed[9:10]).numpy()[0]
+    picture = policy.config.preprocessing(frames[9]).numpy()
+    assert found["slope"][9] == _jpeg(_overlay(picture, heat))
 
 
 def test_the_film_of_both_drives_shows_the_drives_that_were_tried(tmp_path: Path):
