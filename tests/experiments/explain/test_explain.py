@@ -125,8 +125,10 @@ def test_on_the_road_a_part_is_taken_away_as_it_is_in_thought():
     assert all(one.moments == 3 for one in found_on_road.values()) and len(found_on_road) == 6
     assert removed.measured == shares.measured
     on_frames, cut_there = [], []
+    looked_at: dict[int, list[int]] = {2: [], 3: []}
     for kind, found in ((2, on_frames), (3, cut_there)):
         for _, drive, states, first, rng in moments(policy, options, 3, kind):
+            looked_at[kind].append(first)
             span = slice(first, first + 2)
             given, times = (torch.from_numpy(drive.frames[span]), states[first - 1 : first]), drive.elapsed[span]
             if kind == 2:
@@ -135,6 +137,7 @@ def test_on_the_road_a_part_is_taken_away_as_it_is_in_thought():
             else:
                 number = int(rng.integers(len(policy.core.wiring.recurrent)))  # type: ignore[union-attr, arg-type]
                 found.append(cut_change(policy, *given, number, torch.from_numpy(times)))
+    assert looked_at[2] != looked_at[3], "each kind draws moments of its own"
     # On the road the region is covered before the frame is whitened, in thought after it.
     np.testing.assert_allclose(removed.measured, on_frames, rtol=0.1, atol=3e-5)
     np.testing.assert_allclose(cuts.measured, cut_there, rtol=0, atol=2e-6)
