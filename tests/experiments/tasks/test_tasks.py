@@ -206,6 +206,15 @@ def test_validation_keeps_the_best_weights_not_the_last():
     assert training.evaluate(model, problem.validation, problem.score) == pytest.approx(max(scores))
 
 
+@pytest.mark.parametrize(("clip", "moved"), [(1.0, True), (1e-13, False)])
+def test_gradients_are_no_longer_than_was_asked_for(clip: float, moved: bool):
+    """Adam takes no step to speak of where gradients are far below its epsilon."""
+    model, before = (Model(LSTM, 1, 1, seed=0) for _ in range(2))
+    training.train(model, sign_problem(), Training(steps=2, batch_size=64, clip=clip), 1e-2, seed=0)
+    change = max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before.parameters(), strict=True))
+    assert (change > 1e-3) is moved, change
+
+
 def test_a_score_that_is_not_a_number_is_never_better():
     assert training.is_better(1.0, None, "min") and not training.is_better(math.nan, None, "min")
     assert training.is_better(1.0, 2.0, "min") and not training.is_better(1.0, 2.0, "max")

@@ -118,6 +118,13 @@ def test_elapsed_is_counted_in_periods_from_the_frames_time(driver: Driver, cloc
         heard.append(float(driver.state[0, 0]))
     assert heard == pytest.approx([1.0, 1.0, 2.0, 0.01, 10.0], rel=1e-4)
     driver.reset()
+    heard = []
+    for taken_s, late_s, level in ((100.0, 0.0, 1), (100.05, 0.03, 2), (100.15, 0.01, 3)):
+        clock.now_s = taken_s + late_s
+        driver.drive(image(level), time_s=taken_s)
+        heard.append(float(driver.state[0, 0]))
+    assert heard == pytest.approx([1.0, 1.0, 2.0], rel=1e-4), "by when frames were taken, not by when they came"
+    driver.reset()
     clock.now_s += 1.0
     driver.drive(image(6))
     assert float(driver.state[0, 0]) == 1.0
