@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -142,6 +143,22 @@ def test_two_drives_side_by_side(policy: Path, tmp_path: Path, capsys: pytest.Ca
     other = save_policy(DrivingPolicy.create(PolicyConfig(core="lstm"), seed=0), tmp_path / "lstm")
     assert main(["render", "--policy", str(policy), str(other), *arguments[3:], "--seed", "3", *WORLD]) == 0
     assert "lstm, clean: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("noise_seed", "drawn_from"), [(None, 5), (0, 0), (3, 3)])
+def test_noise_and_perturbation_are_drawn_from_the_seed_of_the_noise(
+    noise_seed: int | None, drawn_from: int, monkeypatch: pytest.MonkeyPatch
+):
+    heard: list[tuple[object, ...]] = []
+
+    def pretend(driver: object, make_env: Any, seeds: list[int], *_: object, noise_seed: int, **more: object) -> Any:
+        heard.append((seeds, noise_seed, make_env(0)._seed))
+        return [None]
+
+    monkeypatch.setattr(drive_module, "rollout", pretend)
+    take = Take(DrivingPolicy.create(PolicyConfig()), "ltc", 0.1, "fog:3", noise_seed)
+    drive_take(take, LaneKeepingConfig(vehicle="bicycle"), 5, lambda *_: None)
+    assert heard == [([5], drawn_from, drawn_from)]
 
 
 def test_one_policy_beside_itself_has_two_states(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,7 @@ from experiments.liquid_claim import experiment as claim
 from experiments.liquid_claim import training as drivers
 from experiments.liquid_claim.__main__ import main
 from experiments.liquid_claim.comparisons import Claim, Comparison, claims, clocks
+from experiments.liquid_claim.report import ranking
 from experiments.liquid_claim.training import (
     CONTENDERS,
     WIRING_SEED,
@@ -248,6 +249,59 @@ def test_only_the_seeds_that_are_asked_for_drive(tmp_path: Path, monkeypatch: py
         for seed in (0, 1)
     )
     assert [one.policy for one in driven] == [wanted, wanted], "under the suite, and under irregular time"
+
+
+def test_the_recording_has_its_own_variety_clock_and_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+
+    def pretend(directory: Path, world: Any, config: Any, *more: Any) -> SimpleNamespace:
+        asked.append((directory, world, config))
+        return SimpleNamespace(kept_frames=480)
+
+    road = SimpleNamespace(meta=SimpleNamespace(seed=7))
+    monkeypatch.setattr(claim, "record", pretend)
+    monkeypatch.setattr(claim, "load_sets", lambda data: ([road], [road]))
+    options = replace(claim.QUICK, out=tmp_path, recorded_variety=0.6, variety=0.35, elapsed_jitter=0.3, seed=4)
+    claim._record(options)
+    ((place, world, config),) = asked
+    assert (place, world.variety, world.elapsed_jitter) == (tmp_path / "recording", 0.6, 0.3)
+    assert (config.frames, config.seed) == (480, 4) and world.episode_s == 480 * 0.05 / 4
+    assert (world.start_offset, world.start_heading_rad) == (claim.WORLD.start_offset, claim.WORLD.start_heading_rad)
+    assert options.world.variety == 0.35
+    with pytest.raises(ValueError, match="in the recording"):
+        claim._record(replace(options, road_seed=6, roads=2))
+
+
+def test_the_table_of_drivers_shows_each_figure_under_its_name():
+    figures = {
+        "error_iqm_runs": 0.011,
+        "error_iqm": 0.012,
+        "error": 0.013,
+        "clean_error": 0.014,
+        "crash_share": 0.015,
+        "corruption_error": 0.16,
+        "corruption_crashes": 0.17,
+        "difference": 0.018,
+        "better": 0.19,
+    }
+    estimates = {name: Estimate(value, value - 0.01, value + 0.01) for name, value in figures.items()}
+    driver, base = (SimpleNamespace(name=name, runs=5, **estimates) for name in ("ltc-ncp", "feedforward"))
+    found = SimpleNamespace(baseline="feedforward", drivers=(driver, base))
+    material: Any = SimpleNamespace(findings=found, parameters={"ltc-ncp": 27411, "feedforward": 1000})
+    heads, (mine, other) = ranking(material)
+    assert dict(zip(heads, mine, strict=True)) == {
+        "driver": "ltc-ncp",
+        "runs": "5",
+        "parameters": "27,411",
+        "lane error, %": "1.1 [0.1, 2.1]",  # with whole runs drawn
+        "mean, %": "1.3 [0.3, 2.3]",
+        "clean, %": "1.4 [0.4, 2.4]",
+        "off the road, %": "1.5 [0.5, 2.5]",
+        "× feedforward": "0.16 [0.15, 0.17]",
+        "minus feedforward, points": "1.8 [0.8, 2.8]",
+        "beats feedforward, %": "19 [18, 20]",
+    }
+    assert other[-2:] == ["–", "–"]
 
 
 def test_every_contender_can_be_made():

@@ -211,7 +211,9 @@ def test_gradients_are_no_longer_than_was_asked_for(clip: float, moved: bool):
     """Adam takes no step to speak of where gradients are far below its epsilon."""
     model, before = (Model(LSTM, 1, 1, seed=0) for _ in range(2))
     training.train(model, sign_problem(), Training(steps=2, batch_size=64, clip=clip), 1e-2, seed=0)
-    change = max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before.parameters(), strict=True))
+    change = max(
+        float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before.parameters(), strict=True)
+    )
     assert (change > 1e-3) is moved, change
 
 
