@@ -61,6 +61,58 @@ def test_round_trips_are_without_loss(tmp_path, to):
     assert not any(path.name.startswith(".") for path in (tmp_path / "out").iterdir())
 
 
+class Torn:
+    """A frame source of which some pictures cannot be decoded."""
+
+    def __init__(self, source: Any, torn: tuple[int, ...]) -> None:
+        self.source, self.torn = source, torn
+
+    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        frames, good = self.source.read(start, stop)
+        return frames, good & ~np.isin(np.arange(start, stop), self.torn)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_where_a_picture_is_left_out_so_are_its_label_and_its_time(tmp_path, to):
+    before = make_noise(tmp_path / "set")
+    first, kept = before[0], [0, 1, 2, 4, 5, 8, 9, 10, 11]
+    torn = replace(first, source=Torn(first.source, (3, 6, 7)))
+    made = convert(replace(before, episodes=(torn, before[1])), tmp_path / "out", to)
+    assert (made.frames, made.bad) == (16, 3)
+    after = load_episodes(tmp_path / "out")
+    assert sum(len(one) for one in after) == 16
+    steering = np.concatenate([one.steering for one in after])[:9]
+    np.testing.assert_array_equal(steering, first.steering[kept])
+    np.testing.assert_array_equal(np.concatenate([one.frames() for one in after])[:9], first.frames()[kept])
+    np.testing.assert_array_equal(
+        np.concatenate([one.extras["speed_mps"] for one in after])[:9], first.extras["speed_mps"][kept]
+    )
+
+
+def test_figures_of_a_lerobot_set_are_those_of_all_its_frames(tmp_path):
+    before = make_noise(tmp_path / "set")
+    convert(before, tmp_path / "out", "lerobot")
+    stats = json.loads((tmp_path / "out" / "meta" / "stats.json").read_text())
+    labels = np.concatenate([one.steering for one in before]).astype(float)
+    frames = np.concatenate([one.frames() for one in before]) / 255
+    for name, values, axes in (("action", labels[:, None], 0), ("observation.images.front", frames, (0, 1, 2))):
+        found = {key: np.ravel(figure) for key, figure in stats[name].items()}
+        for key in ("min", "max", "mean", "std"):
+            np.testing.assert_allclose(
+                found[key], getattr(np, key)(values, axis=axes), atol=1e-6, err_msg=f"{name} {key}"
+            )
+        assert found["count"] == [19]
+
+
+def test_elapsed_times_of_a_minari_set_count_in_nominal_periods(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    before = make_noise(tmp_path / "set", (12,))
+    convert(before, tmp_path / "out", "minari")
+    with h5py.File(tmp_path / "out" / "data" / "main_data.hdf5", "r") as file:
+        elapsed = np.ravel(file["episode_0"]["observations"]["elapsed"])
+    np.testing.assert_allclose(elapsed, [1.0, *np.diff(before[0].time_s) / 0.05, 1.0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_format_converts_from_pictures_and_in_small(tmp_path, to):
     make_tub(tmp_path / "tub", count=25)

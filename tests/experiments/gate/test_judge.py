@@ -130,6 +130,12 @@ def test_a_way_backwards_takes_nothing_off_the_way_of_others():
     assert rate.value == pytest.approx(1 / 0.06)
 
 
+def test_bounds_of_a_mean_are_students():
+    values = np.array([0.1, 0.3, 0.2, 0.6])
+    wanted = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
+    assert mean_bounds(values, 0.025) == pytest.approx(wanted)
+
+
 def test_the_shares_of_the_error_rate_add_up_to_it():
     assert PLAN.roads == (4, 6, 9, 14, 16)
     assert sum(PLAN.level(0.05, look) for look in range(5)) == pytest.approx(0.05)

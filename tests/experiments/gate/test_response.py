@@ -33,6 +33,13 @@ def test_gain_and_delay_are_found(gain: float, late: int):
     assert found == pytest.approx(gain, abs=0.03) and delay_s == pytest.approx(late * PERIOD_S, abs=0.015)
 
 
+@pytest.mark.parametrize("gain", [0.9, -0.9])
+def test_delays_lie_between_frames_whatever_the_side(gain: float):
+    at = np.arange(120) - 0.5
+    late = 0.5 * np.sin(at * 0.11) + 0.2 * np.sin(at * 0.37 + 1.0)
+    assert compare_steering(BENDS, gain * late, PERIOD_S) == pytest.approx((gain, 0.5 * PERIOD_S), abs=0.01)
+
+
 def test_disagreement_by_chance_is_not_a_weaker_response():
     rng = np.random.default_rng(1)
     one, other = (BENDS + rng.normal(0, 0.15, len(BENDS)) for _ in range(2))

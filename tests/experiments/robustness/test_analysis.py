@@ -13,7 +13,7 @@ from scipy import stats
 
 from agents.driving.statistics import Estimate, estimate, performance_profile
 from experiments.robustness.analysis import THRESHOLDS, _crash_share, find
-from experiments.robustness.findings import DriverFindings, Findings, _count
+from experiments.robustness.findings import DriverFindings, Findings, RunFindings, _count
 from experiments.robustness.jobs import CLEAN, DriveRow
 from experiments.robustness.recorded_jobs import BlockRow
 from experiments.robustness.store import make_table
@@ -143,6 +143,25 @@ def test_few_crashes_have_exact_bounds_and_ten_are_enough_to_resample(crashed: i
     found = _crash_share(crashes.reshape(5, 6, 10), 0)
     assert found.value == pytest.approx(crashed / 300)
     assert ((found.low, found.high) == pytest.approx(tuple(exact))) is (crashed != 10)
+
+
+@pytest.mark.parametrize(
+    ("errors", "crashes", "failed"),
+    [
+        ([0.1, 0.1], [1, 0], True),
+        ([0.1, 0.1, 0.1], [1, 0, 0], False),
+        ([0.9, 0.1], [0, 0], True),
+        ([0.5, 0.4], [0, 0], False),
+    ],
+)
+def test_a_run_fails_where_it_leaves_half_of_the_clean_roads_or_is_half_a_lane_off(
+    errors: list[float], crashes: list[int], failed: bool
+):
+    clean = np.array(errors)[:, None], np.array(crashes, float)[:, None]
+    found = RunFindings.of(1, 7, (np.array([[0.2, 0.4], [0.9, 0.3]]), np.array([[0.0, 0.0], [1.0, 0.0]])), clean)
+    assert found.failed is failed and found.clean_error == pytest.approx(np.mean(errors))
+    assert (found.run, found.training_seed, found.drives, found.crashes) == (1, 7, 4, 1)
+    assert found.error_iqm == pytest.approx(0.35) and found.clean_crashes == sum(crashes)
 
 
 def test_a_state_that_stands_still_is_left_out_of_its_steps():
