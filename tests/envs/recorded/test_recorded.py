@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
 from envs.perturbations import PerturbedEnv
-from envs.recorded.env import RecordedEnv
+from envs.recorded.env import BACK_HEIGHTS, RecordedEnv
 from tests.envs.recorded.drives import SEED, drive, follow, footage, world
 
 LANE_SHARE = 0.05
@@ -147,6 +147,40 @@ def test_who_steers_away_is_lost_and_pays_for_it():
     nearer = RecordedEnv([footage()], limit_m=0.01)
     nearer.reset(seed=0, options={"frame": 0, "offset_m": 0.05, "heading_rad": 0.0})
     assert nearer.step(np.array([0.0], np.float32))[2], "farther from its line than it may be"
+
+
+def test_the_reward_is_that_of_the_formula_however_long_the_action_is_held():
+    env = RecordedEnv([footage()], episode_s=60.0)
+    env.reset(seed=0, options={"frame": 20, "offset_m": 0.1, "heading_rad": 0.0})
+    steered = 0.0
+    for steering, periods in ((0.2, 1.0), (-0.1, 3.0), (0.3, 0.5)):
+        before = env.road_position_m
+        mps = float(np.interp(before, env.track.stations_m, env.footage[0].moving_mps))
+        env.next_periods = periods
+        _, reward, *_, info = env.step(np.array([steering], np.float32))
+        share = info["lateral_offset_m"] / (0.5 * info["lane_width_m"])
+        wanted = (env.road_position_m - before) / (mps * 0.05) / (1 + share**2) - 0.1 * (steering - steered) ** 2
+        assert reward == pytest.approx(wanted, abs=1e-6)
+        steered = steering
+
+
+def test_longer_recordings_are_drawn_more_often():
+    long = footage()
+    names = ("steering", "time_s", "speed_mps", "poses", "lateral_offset_m", "heading_error_rad")
+    short = replace(long, name="short", **{name: getattr(long, name)[:14] for name in names})
+    env = RecordedEnv([short, long])
+    drawn = [env.reset(seed=seed)[1]["track"] for seed in range(60)]
+    assert 0 < drawn.count("short") < 0.3 * len(drawn), "13 of 132 steps"
+
+
+def test_what_lies_beside_the_car_is_looked_for_some_camera_heights_back():
+    env = RecordedEnv([footage()], episode_s=60.0)
+    env.reset(seed=0, options={"frame": 100, "offset_m": 0.0, "heading_rad": 0.0})
+    stations_m = env.track.stations_m
+    back_m = [float(stations_m[100] - stations_m[read.args[0]]) for read, _ in env._sources()]  # type: ignore[attr-defined]
+    wanted = [back * env.camera_params.height_m for back in (0.0, *BACK_HEIGHTS)]
+    assert env.camera_params.height_m < 0.5
+    np.testing.assert_allclose(back_m, wanted, atol=0.5 * float(np.diff(stations_m).max()))
 
 
 def test_pure_pursuit_of_the_line_comes_back_to_it():
