@@ -28,7 +28,7 @@ class Pictures:
 
 
 def log(steering: Sequence[float], time_s: Sequence[float] = (), camera: str = "", **extras: np.ndarray) -> EpisodeSet:
-    times = np.asarray(time_s or 0.05 * np.arange(len(steering)), np.float64)
+    times = np.asarray(time_s if len(time_s) else 0.05 * np.arange(len(steering)), np.float64)
     meta = EpisodeMeta("made", 0.05, extra={"camera": camera} if camera else {})
     return EpisodeSet((Episode(np.asarray(steering, np.float32), times, meta, None, extras=extras),))
 
@@ -38,7 +38,8 @@ def film(frames: np.ndarray, source: str = "made", digests: Sequence[int] | None
     meta = EpisodeMeta(source, 0.05, height, width)
     marks = None if digests is None else np.asarray(digests, np.uint64)
     steering = np.linspace(-1, 1, count, dtype=np.float32)
-    return EpisodeSet((Episode(steering, 0.05 * np.arange(count), meta, Pictures(frames), digests=marks),))
+    times = np.asarray(0.05 * np.arange(count), np.float64)
+    return EpisodeSet((Episode(steering, times, meta, Pictures(frames), digests=marks),))
 
 
 def test_labels_are_counted_by_side_and_those_of_side_cameras_are_left_out():
@@ -113,7 +114,7 @@ def test_the_same_picture_with_another_label_is_another_record():
 def test_a_stretch_of_labels_that_comes_again_counts_with_all_its_labels():
     labels = np.random.default_rng(0).uniform(-1, 1, 100).astype(np.float32)
     held = np.concatenate([np.linspace(-1, 1, 30, dtype=np.float32), labels[20 : 20 + RUN + 5]])
-    assert repeated_labels(log(labels), log(held)) == RUN + 5
+    assert repeated_labels(log(labels.tolist()), log(held.tolist())) == RUN + 5
 
 
 def test_a_car_that_stands_is_no_driving_that_comes_twice():
