@@ -238,3 +238,24 @@ def test_shaking_forgets_by_the_clock() -> None:
     at_once = effect.frame(frame, Moment(1e-6, 1e-4)).astype(int)
     later = effect.frame(frame, Moment(1.0, 10.0)).astype(int)
     assert np.abs(at_once - before).mean() < 0.1 * np.abs(later - before).mean()
+
+
+def test_a_projected_attack_goes_on_from_frame_to_frame_and_looks_five_frames_ahead() -> None:
+    asked: list[np.ndarray] = []
+    ways = np.where(np.random.default_rng(0).random((4, 6, 3)) < 0.5, -1, 1).astype(np.float32)
+
+    def gradient(frame: np.ndarray, steps: int) -> np.ndarray:
+        assert steps == 5
+        asked.append(frame.copy())
+        return ways
+
+    camera, frame, epsilon = CameraInfo(4, 6, 0.05), np.full((4, 6, 3), 100, np.uint8), 3.0
+    effect = begin("pgd", 3, camera=camera)
+    for number in range(2):
+        shown = effect.frame(frame, Moment(0.05 * number, gradient=gradient)).astype(float)
+    side = np.sign(shown[0, 0, 0] - 100) * ways[0, 0, 0]
+    changes = [float((one[0, 0, 0] - 100) * ways[0, 0, 0] * side) for one in asked]
+    assert changes == [0.0, 1.5, 3.0, 3.0, 3.0, 3.0], "half of the strength a step, kept for the next frame"
+    np.testing.assert_array_equal(shown, 100 + epsilon * side * ways)
+    single = begin("fgsm", 3, camera=camera).frame(frame, Moment(0.0, gradient=lambda one, steps: ways / steps))
+    assert set(np.abs(single.astype(float) - 100).ravel()) == {epsilon}
