@@ -44,6 +44,9 @@ def test_wrong_sizes_are_named():
         ConvHead(HEADS["small"], 48, 96)(torch.zeros(1, 1, 3, 40, 96))
     with pytest.raises(ValueError, match="same number of layers"):
         HeadConfig(channels=(8,), kernels=(3, 3), strides=(1,))
+    for none in ({"kernels": (0, 3, 3, 3, 3)}, {"strides": (2, 0, 2, 1, 1)}, {"channels": (16, 0, 32, 32, 8)}):
+        with pytest.raises(ValueError, match="greater than or equal to 1"):
+            HeadConfig(**none)
     with pytest.raises(ValueError, match="dropout"):
         HeadConfig(dropout=1.0)
 

@@ -41,6 +41,7 @@ def test_lines_of_the_road_go_on_straight_in_rows_that_are_added():
     assert (repeated - wanted).abs().mean() > 8.0
 
 
-def test_something_must_be_left_of_the_picture_itself():
+@pytest.mark.parametrize("crops", [{"crop_top": 4, "crop_bottom": -8}, {"crop_left": -8, "crop_right": 6}])
+def test_something_must_be_left_of_the_picture_itself(crops):
     with pytest.raises(ValueError, match="nothing is left"):
-        Preprocessing(4, 6, crop_top=4, crop_bottom=-8, height=4, width=6)
+        Preprocessing(4, 6, **crops, height=4, width=6)

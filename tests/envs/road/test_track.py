@@ -58,6 +58,12 @@ def test_nearest_point_agrees_with_a_dense_search() -> None:
     np.testing.assert_allclose(np.abs(track.project(positions).lateral), least, atol=1e-3)
 
 
+def test_an_edge_to_the_left_is_where_a_car_is_left_of_the_middle() -> None:
+    track = random_track(np.random.default_rng(3))
+    for lateral in (0.2, -0.3):
+        np.testing.assert_allclose(track.project(track.edge(lateral)).lateral, lateral, atol=2e-3)
+
+
 def test_cursor_follows_a_car_over_laps_as_the_whole_search_does() -> None:
     track = random_track(np.random.default_rng(8))
     cursor = TrackCursor(track)

@@ -234,6 +234,10 @@ def test_parameters_are_counted_per_synapse() -> None:
     assert circuit == 4 * 253 + 3 * 19
     assert sum(p.numel() for p in core.parameters()) == circuit + 2 * 32 + 2
     assert core.cost_per_step().synapses == 253 and core.state_size == 19
+    heard = len(core.wiring.sensory)
+    for solver, evaluations in (("fused", 1), ("euler", 1), ("rk4", 4)):
+        steps = LTC(core.wiring, LTCConfig(solver=solver, substeps=5)).cost_per_step()
+        assert steps.multiply_adds == 4 * (heard + 5 * evaluations * (253 - heard)), "four a synapse and evaluation"
 
 
 def test_inverse_softplus() -> None:

@@ -222,6 +222,7 @@ def test_draws_every_neuron_and_synapse() -> None:
         lambda: Wiring.fully_connected(1_000, 1, 10**12),
         lambda: Wiring.auto_ncp(50_000, 1, 8, sparsity=0.1),
         lambda: Wiring.ncp(8, 50_000, 50_000, 1, 1, 50_000, 1, 1),
+        lambda: Wiring.ncp(90_000, 50, 5, 1, 40, 2, 3, 2),  # and what they reach
         lambda: Wiring(8, (("motor", 10**9),), (), ()),
         lambda: Wiring(10**9, (("motor", 1),), (), ()),
     ],
