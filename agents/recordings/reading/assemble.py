@@ -16,6 +16,8 @@ from agents.recordings.reading.clock import Clock
 from agents.recordings.reading.pictures import BadPicture, PictureFiles, bits_used, check_picture
 from agents.recordings.reading.store import Folder, Store
 
+MOST_STRAYS = 0.05
+"""Share of pictures of another size up to which they are single faults; more of them belong to another camera."""
 _SAMPLE = 32  # pictures that are looked at for how bright they get
 
 
@@ -61,7 +63,7 @@ def picture_episodes(
         Episodes in order; none when no picture is good.
 
     Raises:
-        ValueError: if two pictures differ in size.
+        ValueError: if more than single pictures differ in size.
     """
     keep, size, digests = _check_pictures(records, skipped)
     if size is None:
@@ -124,9 +126,8 @@ def make_episode(
 def _check_pictures(
     records: Records, skipped: Counter[str]
 ) -> tuple[NDArray[np.int64], tuple[int, int] | None, NDArray[np.uint64]]:
-    """Return the rows whose pictures are good, their one size, and a hash of each file."""
-    keep: list[int] = []
-    size: tuple[int, int] | None = None
+    """Return the rows whose pictures are good, their one size, and a hash of each file; strays of another size go."""
+    sizes: dict[tuple[int, int], list[int]] = {}
     digests = np.zeros(len(records.pictures), np.uint64)
     for row, path in enumerate(records.pictures):
         try:
@@ -134,12 +135,18 @@ def _check_pictures(
         except BadPicture as error:
             skipped[str(error)] += 1
             continue
-        if size is not None and (height, width) != size:
-            raise ValueError(
-                f"pictures of one size were expected, got {size[1]}×{size[0]} in {records.pictures[keep[0]]} and "
-                f"{width}×{height} in {path}; keep them in two data sets."
-            )
-        size = (height, width)
+        sizes.setdefault((height, width), []).append(row)
         digests[row] = digest
-        keep.append(row)
+    if not sizes:
+        return np.zeros(0, np.int64), None, digests
+    size, keep = max(sizes.items(), key=lambda item: len(item[1]))
+    strays = sum(map(len, sizes.values())) - len(keep)
+    if strays > MOST_STRAYS * (strays + len(keep)):
+        other, rows = next(item for item in sizes.items() if item[0] != size)
+        raise ValueError(
+            f"pictures of one size were expected, got {size[1]}×{size[0]} in {records.pictures[keep[0]]} and "
+            f"{other[1]}×{other[0]} in {records.pictures[rows[0]]}; keep them in two data sets."
+        )
+    if strays:
+        skipped[f"picture of another size than {size[1]}×{size[0]}"] += strays
     return np.asarray(keep, np.int64), size, digests
