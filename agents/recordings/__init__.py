@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -22,7 +23,7 @@ import numpy as np
 from agents.recordings import comma2k19, donkeycar, lerobot, minari, native, table, udacity
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ANY_FORMAT, ReadOptions
-from agents.recordings.reading.locate import tables_in
+from agents.recordings.reading.locate import pictures_in, tables_in
 from agents.recordings.splits import centre_of
 
 _LOG = logging.getLogger(__name__)
@@ -178,6 +179,7 @@ def _chosen(path: Path, episodes: EpisodeSet, options: ReadOptions) -> EpisodeSe
     return episodes
 
 
+_TO_A_POINT = re.compile(r"(xy_)?\d+_\d+_[0-9a-f]{8}-[0-9a-f-]+\.", re.IGNORECASE)
 _WHAT_TO_DO = {
     **dict.fromkeys((".7z", ".rar", ".xz", ".bz2", ".zst", ".gz", ".lz4"), "is packed; unpack it"),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "is a spreadsheet; save it as CSV"),
@@ -200,10 +202,23 @@ def _unknown(path: Path) -> str:
     if len(tables) > 1:
         listed = ", ".join(entry.name for entry in tables[:6])
         return f"{path} holds {len(tables)} tables ({listed}): give the path of the one with the labels."
-    expected = "; ".join(reader.EXPECTS for reader in READERS)
     # Any CSV file may be a table of driving; it is pointed out only where it says so by lying beside pictures.
     below = [
         str(entry) for entry in inside if reader_of(entry) not in (None, table) or (entry.is_dir() and reader_of(entry))
     ]
-    hint = f" Below it lie recordings; give these: {' '.join(below[:5])}." if below else ""
-    return f"{path} holds no recording of a known format. Looked for: {expected}.{hint}"
+    if below:
+        more = f" and {len(below) - 5} more" if len(below) > 5 else ""
+        return f"{path} holds no recording itself, but below it lie some; give these: {' '.join(below[:5])}{more}."
+    if shown := pictures_in(path) if path.is_dir() else []:
+        to_points = sum(_TO_A_POINT.match(name) is not None for name in shown) > 0.5 * len(shown)
+        said = (
+            " Their names tell points that a person clicked on, as JetBot's do, which is no steering."
+            if to_points
+            else ""
+        )
+        return (
+            f"{path} holds {len(shown):,} pictures, such as {shown[0][:60]}, and no table of labels: write one as CSV "
+            f"beside them, with the pictures' names in a column image and labels in a column steering.{said}"
+        )
+    expected = "; ".join(reader.EXPECTS for reader in READERS)
+    return f"{path} holds no recording of a known format. Looked for: {expected}."

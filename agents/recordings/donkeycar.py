@@ -4,6 +4,7 @@
         catalog_N.catalog   JSON lines, one a record
         images/             one picture a record
     TUB/record_N.json       version 1: one file a record, beside its picture; exclude.json lists the deleted ones
+    MYCAR/data/             a car's folder, whose tub lies in data
 
 The manifest decides: records that it calls deleted are dropped, catalogs that it does not name are passed over, and
 both are counted. Garbled lines and unusable pictures are counted and skipped. The angle is positive to the right and is
@@ -58,7 +59,12 @@ def recognises(path: Path) -> bool:
     """Say whether a path is a tub, its manifest, what is left of a tub, or an archive that holds one."""
     if is_archive(path):
         return any(map(_marks, files_in(path)))
-    return _is_manifest(path) or (path.is_dir() and (_is_manifest(path / "manifest.json") or _has_remains(path)))
+    return _is_manifest(path) or (path.is_dir() and _is_tub(tub_in(path)))
+
+
+def tub_in(path: Path) -> Path:
+    """Return the tub that a folder is or, where it is a car's, that it has in `data`."""
+    return path / "data" if not _is_tub(path) and _is_tub(path / "data") else path
 
 
 def read(path: Path, options: ReadOptions) -> EpisodeSet:
@@ -78,7 +84,7 @@ def read(path: Path, options: ReadOptions) -> EpisodeSet:
     skipped: Counter[str] = Counter()
     notices: list[str] = []
     store, tub = _open(path, notices)
-    if store.has(tub / "manifest.json"):
+    if store.has(tub / "manifest.json") or (options.all_catalogs and store.names(tub, "catalog_*.catalog")):
         pairs, pictures = _version_2(store, tub, options, skipped), tub / "images"
     else:
         pairs, pictures = _version_1(store, tub, path, skipped), tub
@@ -170,7 +176,7 @@ def _read(
 def _open(path: Path, notices: list[str]) -> tuple[Store, Path | PurePosixPath]:
     """Return where the tub's files lie, and its folder there."""
     if not is_archive(path):
-        folder = path.parent if path.is_file() else path
+        folder = path.parent if path.is_file() else tub_in(path)
         return Folder(folder), folder
     store, _ = open_packed(path, notices)
     marks = filter(_marks, store.index)
@@ -206,7 +212,8 @@ def _version_2(
     store: Store, tub: Path | PurePosixPath, options: ReadOptions, skipped: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield running number and content of the records that count, counting the others."""
-    catalogs, deleted = _read_manifest(store, tub / "manifest.json")
+    whole = store.has(tub / "manifest.json")
+    catalogs, deleted = _read_manifest(store, tub / "manifest.json") if whole else ([], frozenset[int]())
     named = [tub / PurePosixPath(name.replace("\\", "/")).name for name in catalogs]
     others = sorted({*store.names(tub, "catalog_*.catalog")} - {*named}, key=lambda entry: _numeral(entry.name))
     for position, catalog in enumerate([*named, *others]):
@@ -234,7 +241,10 @@ def _version_1(
         int(match[1]): name for name in store.names(tub, "record_*.json") if (match := _RECORD.fullmatch(name.name))
     }
     if not found:
-        raise ValueError(f"{path} has catalogs but no manifest.json, which says what counts; copy the whole tub again.")
+        raise ValueError(
+            f"{path} has catalogs but no manifest.json, which says what counts; copy the whole tub again, or read all "
+            "of them by --all-catalogs."
+        )
     excluded: set[int] = set()
     if store.has(tub / "exclude.json"):
         try:
@@ -334,6 +344,10 @@ def _numeral(name: str) -> tuple[int, str]:
 
 def _is_manifest(path: Path) -> bool:
     return path.name == "manifest.json" and path.is_file()
+
+
+def _is_tub(path: Path) -> bool:
+    return _is_manifest(path / "manifest.json") or _has_remains(path)
 
 
 def _has_remains(path: Path) -> bool:

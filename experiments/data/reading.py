@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.recordings import load_episodes, reader_of
+from agents.recordings import donkeycar, load_episodes, reader_of
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.options import ReadOptions
 
@@ -23,7 +23,7 @@ def format_of(path: Path) -> str:
     name = reader.__name__.rpartition(".")[2]
     if name == "donkeycar":
         packed = path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar")
-        version = 2 if packed or path.is_file() or (path / "manifest.json").is_file() else 1
+        version = 2 if packed or path.is_file() or not any(donkeycar.tub_in(path).glob("record_*.json")) else 1
         return f"donkeycar{' (packed)' if packed else f' (version {version})'}"
     return name
 

@@ -140,8 +140,8 @@ def steering_fractions(
     elif other_unit:
         raise UnitNotTold(
             f"{name}: steering should lie within [-1, 1], {int(beyond.sum()):,} of {int(finite.sum()):,} labels lie "
-            f"outside (up to {most:.4g}); if it is in degrees give the angle at full lock by --degrees"
-            f"{_and_straight(raw[finite])}."
+            f"outside (up to {most:.4g}); give the value at full lock by --degrees, such as 25 in degrees, 100 in per "
+            f"cent{_and_straight(raw[finite])}."
         )
     values = raw * options.side(usual_side) / (lock or 1.0)
     out = finite & (np.abs(np.where(finite, values, 0.0)) > 1 + STEERING_SLACK)

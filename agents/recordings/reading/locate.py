@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 
 from agents.recordings.options import ReadOptions
 from agents.recordings.reading.parquet import has_pictures
-from agents.recordings.reading.pictures import SUFFIXES as PICTURES
 from agents.recordings.reading.pictures import is_picture_name
 from agents.recordings.reading.places import AnyPath, Disk, Tree, open_packed
 from agents.recordings.reading.store import ARCHIVES, Folder, Store, files_in, is_archive, open_archive
@@ -139,8 +138,7 @@ def _in_folder(folder: Path) -> Path | None:
     if len(tables) != 1:
         return None
     has_frames = any(
-        entry.suffix.lower() in (*VIDEOS, *PICTURES) or (entry.is_dir() and _holds_pictures(entry))
-        for entry in folder.iterdir()
+        _shows(entry) or (entry.is_dir() and any(map(_shows, entry.iterdir()))) for entry in folder.iterdir()
     ) or (tables[0].suffix.lower() in PARQUET and has_pictures(tables[0]))
     return tables[0] if has_frames else None
 
@@ -155,6 +153,14 @@ def tables_in(folder: Path) -> list[Path]:
     return tables or [entry for entry in files if entry.suffix.lower() in TEXTS and _lists_pictures(entry)]
 
 
+def pictures_in(folder: Path) -> list[str]:
+    """Return the names of the pictures in a folder or, where it has none, in the first one below that has some."""
+    for place in (folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())):
+        if found := sorted(entry.name for entry in place.iterdir() if is_picture_name(entry.name)):
+            return found
+    return []
+
+
 def _lists_pictures(file: Path) -> bool:
     with file.open("rb") as content:
         return _names_pictures(content.read(_BEGINNING))
@@ -166,13 +172,15 @@ def _names_pictures(beginning: bytes) -> bool:
     return any(is_picture_name(word) for word in re.split(r"[\s,;|\"']+", head))
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return any(entry.suffix.lower() in PICTURES for entry in folder.iterdir())
+def _shows(entry: Path) -> bool:
+    """Say whether a file is a picture or a video by its name."""
+    return entry.suffix.lower() in VIDEOS or is_picture_name(entry.name)
 
 
 def video_beside(table: Path) -> Path:
-    """Return the one video beside a table that names no pictures."""
+    """Return the one video beside a table that names no pictures, or in a folder there."""
     videos = sorted(entry for entry in table.parent.iterdir() if entry.suffix.lower() in VIDEOS)
+    videos = videos or sorted(entry for entry in table.parent.glob("*/*") if entry.suffix.lower() in VIDEOS)
     same = [video for video in videos if video.stem == table.stem]
     if len(same) == 1 or len(videos) == 1:
         return (same or videos)[0]

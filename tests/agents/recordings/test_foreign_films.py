@@ -180,3 +180,11 @@ def test_time_stamps_that_avi_makes_up_move_no_frame(tmp_path, monkeypatch):
     frames, good = source.read(0, COUNT)
     assert good.all()
     np.testing.assert_array_equal(number_of(frames), np.arange(COUNT))
+
+
+def test_a_film_in_a_folder_beside_its_table(film, tmp_path):
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "front.mp4").write_bytes((film / "drive.mp4").read_bytes())
+    path = table(tmp_path, "frame,steering", lambda i, s: f"{i},{s}")
+    for given in (tmp_path, path):
+        check_film(load_episodes(given))

@@ -307,3 +307,37 @@ def test_rate_and_side_are_taken_in_every_format(tmp_path, name):
         assert told.duration_s == pytest.approx(told.frame_count / rate)
     for one, other in zip(plain, told, strict=True):
         np.testing.assert_array_equal(one.steering, -other.steering)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{i:04d}.jpg", "a column steering"),
+        ("xy_112_050_a8d6fb0a-f6f3-11ea-8a1e-00044be{i:05d}.jpg", "which is no steering"),
+        ("90_120_a8d6fb0a-f6f3-11ea-8a1e-00044be{i:05d}.jpg", "which is no steering"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "apex"])
+def test_pictures_without_a_table_are_told_what_is_missing(tmp_path, name, said, folder):
+    for i in range(3):
+        save(tmp_path / folder / name.format(i=i), picture())
+    with pytest.raises(
+        ValueError, match=f"3 pictures, such as .* no table of labels: write one as CSV.*{said}"
+    ) as error:
+        load_episodes(tmp_path)
+    one_line(error)
+
+
+def test_a_cars_folder_is_read_by_its_data(tmp_path):
+    (tmp_path / "mycar").mkdir()
+    make_tub(tmp_path / "mycar" / "data")
+    assert load_episodes(tmp_path / "mycar").frame_count == 6
+
+
+def test_catalogs_without_a_manifest_are_read_when_it_is_said(tmp_path):
+    make_tub(tmp_path / "tub")
+    (tmp_path / "tub" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="read all of them by --all-catalogs") as error:
+        load_episodes(tmp_path / "tub")
+    one_line(error)
+    assert load_episodes(tmp_path / "tub", all_catalogs=True).frame_count == 6
