@@ -16,7 +16,7 @@ from agents.recordings.reading.clock import Clock
 from agents.recordings.reading.pictures import BadPicture, PictureFiles, bits_used, check_picture
 from agents.recordings.reading.store import Folder, Store
 
-MOST_STRAYS = 0.05
+MOST_STRAYS = 0.01
 """Share of pictures of another size up to which they are single faults; more of them belong to another camera."""
 _SAMPLE = 32  # pictures that are looked at for how bright they get
 

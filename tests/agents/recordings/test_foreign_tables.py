@@ -491,17 +491,17 @@ def test_a_table_that_is_named_decides_whatever_else_is_there(tmp_path):
     np.testing.assert_allclose(found[0].steering, [0.7, 0.8, 0.9], atol=1e-6)
 
 
-@pytest.mark.parametrize("strays", [1, 4])
+@pytest.mark.parametrize("strays", [1, 2])
 def test_single_pictures_of_another_size_are_left_out_and_counted(tmp_path, strays):
     """More of them belong to another camera, and say so."""
-    for i, name in enumerate(NAMES):
-        save(tmp_path / "images" / name, picture(*((24, 32) if i < strays else (12, 16)), level=4 * i))
-    path = table(tmp_path, "image,steering", lambda i, s: f"{NAMES[i]},{s}")
+    for i in range(120):
+        save(tmp_path / f"{i:03d}.png", picture(*((24, 32) if i < strays else (12, 16)), level=i))
+    (tmp_path / "t.csv").write_text("image,steering\n" + "".join(f"{i:03d}.png,{i / 1000}\n" for i in range(120)))
     if strays == 1:
-        episodes = load_episodes(path)
+        episodes = load_episodes(tmp_path)
         assert episodes.skipped == {"picture of another size than 16×12": 1}
-        check(episodes)
+        np.testing.assert_allclose(episodes[0].steering, np.arange(1, 120) / 1000, atol=1e-6)
     else:
         with pytest.raises(ValueError, match="got 16×12 .* and 32×24 .*two data sets") as error:
-            load_episodes(path)
+            load_episodes(tmp_path)
         one_line(error)
