@@ -411,6 +411,7 @@ def test_a_run_that_cannot_drive_is_named_and_nobody_comes_first():
     found = find_in(rows, [], CONDITIONS, "lstm")
     assert [(name, run.run) for name, run in found.failed] == [("ltc", 1)]
     assert "came first" not in found.verdict()
+    assert found.headline().endswith("no driver is called first: one training run fails on clean roads.")
     assert found.verdict().startswith("Training run 1 of ltc (seed 7) fails on clean roads: it left the road in 4 of 4")
     healthy = [row for row in rows if (row["driver"], row["run"]) != ("ltc", 1)]
     assert "lstm came first" in find_in(healthy, [], CONDITIONS, "lstm").verdict()
