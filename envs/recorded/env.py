@@ -87,7 +87,7 @@ class RecordedEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     `footage`, the recordings, all with frames of one size; `config`, a `RecordedConfig`, or any of its attributes by
     name. `reset(options={"episode": 0, "frame": 12, "offset_m": 0.1, "heading_rad": 0.0})` fixes what it names. The
     attribute `next_periods`, when set, is for how many nominal periods the next action is held, in (0, 10]; it counts
-    for one step.
+    for one step, which ends earlier where the car is lost or the recording ends.
 
     ## Rendering
     `render_mode="rgb_array"`: 1280×720 RGB: frame, steering and offset.
@@ -248,20 +248,26 @@ class RecordedEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             if not 0.0 < self.next_periods <= 10.0:
                 raise ValueError(f"next_periods must lie in (0, 10], got {self.next_periods}.")
             self._elapsed, self.next_periods = float(np.float32(self.next_periods)), None
-        footage, before, held_s = self.footage[self._number], self._s, self._elapsed * self.period_s
-        speed = float(np.interp(self._s, self._line.stations_m, footage.moving_mps))
-        self._state = self._vehicle.step(steering, speed, held_s)
-        self._time += held_s
-        self._locate()
+        footage, before = self.footage[self._number], self._s
+        parts = max(1, math.ceil(self._elapsed - 1e-6))
+        dt_s = self._elapsed * self.period_s / parts
+        for part in range(parts):  # the recorded speed is followed, and a crash between frames is seen
+            speed = float(np.interp(self._s, self._line.stations_m, footage.moving_mps))
+            self._state = self._vehicle.step(steering, speed, dt_s)
+            self._time += dt_s
+            self._locate()
+            self._crashed = self._is_lost()
+            ends = self._s >= self._line.length_m - 1e-9 or self._at == len(footage) - 1
+            if (self._crashed or ends) and part + 1 < parts:
+                self._elapsed *= (part + 1) / parts
+                break
         way = self._s - before
         self._progress += way
-        self._crashed = self._is_lost()
         share = self._lateral / (0.5 * self._lane_width())
         reward = way / (speed * self.period_s) / (1.0 + share * share) - 0.1 * (steering - self._steering) ** 2
         if self._crashed:
             reward -= 10.0
         self._steering = steering
-        ends = self._s >= self._line.length_m - 1e-9 or self._at == len(footage) - 1
         truncated = ends or self._time >= self.config.episode_s - 1e-6
         return self._observe(), reward, self._crashed, truncated, self._info()
 

@@ -217,6 +217,26 @@ def test_other_sizes_and_held_actions():
     assert env.next_periods is None
 
 
+def test_a_late_frame_follows_the_recorded_speed_and_sees_where_the_car_was_lost():
+    """Four periods in one step are what four steps are, and the time reported is that until the car was lost."""
+    fast = footage(posed=False)
+    speeds = np.linspace(1.0, 2.0, len(fast))
+    env, start = RecordedEnv([replace(fast, speed_mps=speeds)]), {"frame": 0, "offset_m": 0.0, "heading_rad": 0.0}
+    env.reset(seed=0, options=start)
+    for _ in range(4):
+        *_, slowly = env.step(np.array([0.1], np.float32))
+    env.reset(seed=0, options=start)
+    env.next_periods = 4.0
+    *_, at_once = env.step(np.array([0.1], np.float32))
+    for name in ("progress_m", "speed_mps", "lateral_offset_m", "time_s"):
+        assert at_once[name] == pytest.approx(slowly[name], abs=1e-9), name
+    env.reset(seed=0, options=start)
+    env.next_periods = 10.0
+    seen, _, lost, _, info = env.step(np.array([1.0], np.float32))
+    assert lost and info["time_s"] < 0.49
+    assert seen["elapsed"][0] == pytest.approx(info["time_s"] / 0.05, abs=1e-5)
+
+
 def test_what_does_not_fit_is_refused():
     one = footage()
     with pytest.raises(ValueError, match="at least one recording"):
