@@ -37,9 +37,20 @@ from agents.runs.directory import RunDirectory, check_directory, open_run, to_js
 from agents.runs.events import write_hyperparameters
 from envs.driving.env import period_of
 from envs.lane_keeping.env import LaneKeepingConfig
-from experiments.console import check_json, new_directory, progress, say, say_next, show, table, write_results
+from experiments.console import (
+    check_json,
+    new_directory,
+    progress,
+    say,
+    say_next,
+    show,
+    table,
+    with_tracks,
+    write_results,
+)
 from experiments.options import check_resume, parse_core_options
 from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
+from experiments.robustness.provenance import fingerprint_roads
 from experiments.train_ppo_callback import EvalCheckpointCallback, reconcile_logs
 from experiments.training_runs import OnPoint, check_mirror, dead_learner, mirrored, run_seeds, saved_estimate
 from policies.car import CarInfo
@@ -260,7 +271,7 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
             f"workers must be at most the {options.envs} envs that they step, got {options.workers}; 0 steps them in "
             "the learner's own process."
         )
-    code = world.code if isinstance(world, RecordedWorld) else None
+    code = world.code if isinstance(world, RecordedWorld) else fingerprint_roads(world)
     if options.seeds:
         return run_seeds(
             VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)), code
@@ -351,7 +362,7 @@ def _world(options: TrainPPOOptions, driver: DrivingPolicy | None) -> World:
         return recorded_world(
             options.data, options.rig, options.reading, say, episode_s=options.world.episode_s, **more
         )
-    return options.world
+    return with_tracks(options.world)
 
 
 def _period_s(options: TrainPPOOptions, world: World, make_env: Callable[[], gymnasium.Env[Any, Any]]) -> float:

@@ -168,6 +168,23 @@ def test_what_goes_wrong_does_so_in_training_and_in_the_evaluations(
         noisy.close()
 
 
+def test_a_learner_is_not_resumed_on_other_roads_of_the_same_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], circle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(options: object, parts: object, driver: object, make_env: object, judge: object, run: Any, _: object):
+        run.begin()
+        raise ValueError("stopped here")
+
+    monkeypatch.setattr(train_ppo, "_train", stopped)
+    roads = ("--track", circle.parent)  # a directory of roads
+    same = ("train", "ppo", *SMALL, *WORLD[:2], *WORLD[7:], *roads, "--out", tmp_path / "run")
+    for again in ((), ("--resume",)):
+        assert "stopped here" in wormwheel(capsys, *same, *again).complaint
+    circle.write_text(circle.read_text().replace(",4,4", ",5,5"))
+    ran = wormwheel(capsys, *same, "--resume")
+    assert ran.code == 2 and "the same recordings or road files" in ran.complaint
+
+
 def test_cartpole_without_velocities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, results = tmp_path / "run", tmp_path / "results.json"
     options = ("--env", "CartPole-memory", "--core", "gru", "--steps", 64, "--evaluate-episodes", 2, "--workers", 2)
