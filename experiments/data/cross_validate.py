@@ -30,7 +30,7 @@ from agents.driving.open_loop import predict
 from agents.driving.recorded_world import RigOptions
 from agents.driving.statistics import Estimate, bootstrap
 from agents.imitation.train import ImitationConfig, Progress, train_imitation
-from agents.recordings.doctor.motion import lags, measure_motion, paired
+from agents.recordings.doctor.motion import cut_motion, lags, measure_motion, paired
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.fingerprint import fingerprint
 from agents.recordings.options import ReadOptions
@@ -264,14 +264,19 @@ def by_turning(episodes: EpisodeSet, blocks: int) -> dict[str, Estimate] | None:
         blocks: that the time line is cut into; gain and bias of each come from the others.
 
     Returns:
-        `correlation` at the lag at which the car follows its wheel, and `r2_fitted`, as `summarise` has them.
+        `correlation`, each block at the lag at which the car follows its wheel in the others, and `r2_fitted`, as
+        `summarise` has them.
     """
-    motion = measure_motion(episodes, MOST_TURNS)
-    tried, correlations = lags(motion)
-    steering, turning = paired(motion, int(tried[correlations.argmax()]))
-    if len(steering) < blocks * BLOCK_FRAMES or correlations.max() <= 0:
+    targets, turns = [], []
+    for rest, block in cut_motion(measure_motion(episodes, MOST_TURNS), blocks):
+        tried, correlations = lags(rest)
+        if correlations.max() <= 0:
+            return None
+        steering, turning = paired(block, int(tried[correlations.argmax()]))
+        targets.append(steering)
+        turns.append(turning)
+    if sum(map(len, targets)) < blocks * BLOCK_FRAMES or not all(map(len, targets)):
         return None
-    targets, turns = np.array_split(steering, blocks), np.array_split(turning, blocks)
     figures = summarise([turns], targets)
     return {name: figures[name] for name in ("correlation", "r2_fitted")}
 

@@ -167,6 +167,30 @@ def lags(motion: Motion) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return tried, np.asarray([_correlation(motion, int(lag)) for lag in tried])
 
 
+def cut_motion(motion: Motion, blocks: int) -> list[tuple[Motion, Motion]]:
+    """Return for each of so many blocks of frames the rest and the block; what a choice is made on is not scored."""
+    ends = np.cumsum([0, *map(len, motion.turning)])
+    borders = np.linspace(0, ends[-1], blocks + 1).astype(int)
+
+    def within(values: tuple[NDArray[np.float64], ...], low: int, high: int) -> tuple[NDArray[np.float64], ...]:
+        parts = zip(values, ends[:-1], strict=True)
+        return tuple(one[max(low - at, 0) : max(high - at, 0)] for one, at in parts)
+
+    def between(*spans: tuple[int, int]) -> Motion:
+        kept = {
+            name: tuple(part for low, high in spans for part in within(getattr(motion, name), low, high) if len(part))
+            for name in ("turning", "steering", "time_s", "metres")
+            if getattr(motion, name)
+        }
+        return replace(motion, **kept)
+
+    whole = int(ends[-1])
+    return [
+        (between((0, int(low)), (int(high), whole)), between((int(low), int(high))))
+        for low, high in zip(borders, borders[1:], strict=False)
+    ]
+
+
 def paired(motion: Motion, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return steering and the turning `lag` frames later, `[n]` each, where both are known."""
     steering, turning = [], []

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.driving.statistics import Estimate
 from agents.imitation.views import ViewSynthesis
+from agents.recordings.doctor.motion import Motion, cut_motion
 from agents.recordings.episodes import EpisodeSet
 from experiments.data import cross_validate
 from experiments.data.cross_validate import by_turning, summarise
@@ -111,6 +113,34 @@ def test_views_and_a_head_from_elsewhere_reach_the_trainer(
     assert isinstance(extras["synthesis"], ViewSynthesis) and extras["synthesis"].config.share == 0.5
     ran = wormwheel(capsys, "data", "cross-validate", tub, "--freeze-head", "--out", tmp_path / "other")
     assert ran.code == 2 and "--init-head-from" in ran.complaint
+
+
+def test_no_lag_is_chosen_by_what_is_scored(monkeypatch: pytest.MonkeyPatch):
+    """Labels that have nothing to do with the turning: the best of all lags would correlate all the same."""
+
+    def value(statistic: Any, count: int, seed: int) -> Estimate:
+        return Estimate(statistic(np.arange(count)))
+
+    monkeypatch.setattr(cross_validate, "bootstrap", value)
+    found = []
+    for seed in range(12):
+        turning, steering = np.random.default_rng(seed).normal(size=(2, 400))
+        motion = Motion((turning,), (steering,), (0.05 * np.arange(400),), 0.05)
+        monkeypatch.setattr(cross_validate, "measure_motion", lambda *_, motion=motion: motion)
+        figures = by_turning(EpisodeSet(()), 5)
+        found.append(0.0 if figures is None else figures["correlation"].value)
+    assert np.mean(found) < 0.03
+
+
+def test_blocks_of_motion_are_whole_and_apart():
+    lengths, period_s = (7, 5, 8), 0.1
+    parts = tuple(np.split(np.arange(20.0), np.cumsum(lengths)[:-1]))
+    motion = Motion(parts, parts, parts, period_s)
+    for number, (rest, block) in enumerate(cut_motion(motion, 4)):
+        inside = np.concatenate(block.turning)
+        np.testing.assert_array_equal(inside, np.arange(5.0 * number, 5.0 * number + 5))
+        assert sorted([*inside, *np.concatenate(rest.steering)]) == list(range(20))
+        assert all((np.diff(one) == 1).all() for one in rest.time_s), "no stretch runs on over the block"
 
 
 def test_what_the_car_did_says_how_much_of_the_steering_there_is_to_learn():
