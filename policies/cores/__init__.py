@@ -130,7 +130,7 @@ def make_core(name: str, input_size: int, output_size: int, config: Any = None, 
     """Make a core.
 
     Args:
-        name: a key of `CORES`.
+        name: a key of `CORES`; a `module:Class` only after `import_core`, for names come from files, too.
         input_size: F, features a step.
         output_size: M, motor outputs a step.
         config: the core's config, or a mapping of those of its fields that differ from the defaults.
@@ -143,7 +143,7 @@ def make_core(name: str, input_size: int, output_size: int, config: Any = None, 
         ValueError: if there is no such core, or the config is not for it.
     """
     if not is_known(name):
-        raise ValueError(f"core must be one of {', '.join(sorted(CORES))}, or module:Class; got {name!r}.")
+        raise _unknown(name)
     made = make_config(name, config)
     if name in SHIPPED:
         return CORES[name].build(input_size, output_size, made, seed)
@@ -157,6 +157,16 @@ def make_core(name: str, input_size: int, output_size: int, config: Any = None, 
     return core
 
 
+def _unknown(name: str) -> ValueError:
+    """Say that there is no such core, or that its module is not imported: names come from files, too."""
+    if ":" in name:
+        return ValueError(
+            f"the core {name} has not been imported, which runs its code: call policies.cores.import_core({name!r}) "
+            "first, or register_core with the class."
+        )
+    return ValueError(f"core must be one of {', '.join(sorted(CORES))}, or module:Class; got {name!r}.")
+
+
 def make_config(name: str, config: Any = None) -> Any:
     """Return the config of the named core: defaults, with what `config` (a mapping or a config) says instead.
 
@@ -164,7 +174,7 @@ def make_config(name: str, config: Any = None) -> Any:
         ValueError: if there is no such core, or no such field.
     """
     if not is_known(name):
-        raise ValueError(f"core must be one of {', '.join(sorted(CORES))}, or module:Class; got {name!r}.")
+        raise _unknown(name)
     kind = CORES[name].config
     if config is None:
         return kind()

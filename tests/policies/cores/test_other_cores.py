@@ -33,6 +33,8 @@ def inputs_and_elapsed(batch_size: int = 3, steps: int = 8) -> tuple[torch.Tenso
 def test_an_unknown_core_or_option_is_told():
     with pytest.raises(ValueError, match="core must be one of cfc, ctrnn, .*; got 'rnn'"):
         make_core("rnn", INPUTS, 1)
+    with pytest.raises(ValueError, match=r"core os:path has not been imported, .*import_core\('os:path'\) first"):
+        make_core("os:path", INPUTS, 1)
     with pytest.raises(ValueError, match="core 'lstm' has no option 'units'. It has: hidden_size, elapsed_input"):
         make_core("lstm", INPUTS, 1, {"units": 3})
     with pytest.raises(ValueError, match="core 'gru' takes a GRUConfig or a mapping, got LSTMConfig"):
