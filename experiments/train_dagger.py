@@ -202,7 +202,7 @@ def _collect(out: Path, options: TrainDaggerOptions, world: World, policy: Drivi
     """Drive the episodes of a round."""
     dagger = options.dagger
     driver = None if policy is None else PolicyDriver(policy)
-    mixed = MixedDriver(driver, Expert(options.expert), dagger, share_of_round(dagger, number), dagger.seed + number)
+    mixed = MixedDriver(driver, Expert(options.expert), dagger, share_of_round(dagger, number), (dagger.seed, number))
     numbers = episodes_of_round(dagger, world, number)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the batches are small

@@ -239,7 +239,7 @@ class Adaptation:
         """Drive episodes with a person beside, and keep what was met."""
         config = self.config
         expert = ShiftedExpert(self.shift)
-        mixed = MixedDriver(PolicyDriver(self.policy), expert, config.bounds, 0.0, config.seed + number)
+        mixed = MixedDriver(PolicyDriver(self.policy), expert, config.bounds, 0.0, (config.seed, number))
         met = collect(
             directory, self.world, mixed, numbers, config.seed, number, make_env=lambda w: shifted_env(w, self.shift)
         )

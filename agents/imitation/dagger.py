@@ -117,7 +117,14 @@ class MixedDriver:
         took_over: `[B]` True where it steered because the driver had strayed.
     """
 
-    def __init__(self, driver: Driver | None, expert: Expert, config: DaggerConfig, share: float, seed: int = 0):
+    def __init__(
+        self,
+        driver: Driver | None,
+        expert: Expert,
+        config: DaggerConfig,
+        share: float,
+        seed: Sequence[int] = (0,),
+    ):
         """Seat both.
 
         Args:
@@ -125,11 +132,11 @@ class MixedDriver:
             expert: who labels.
             config: bounds and times.
             share: of the stretches that the expert drives, in [0, 1].
-            seed: of the draws.
+            seed: of the draws; that of a run and the number of its round, so that no two runs share the draws of any.
         """
         self.driver, self.expert, self.config, self.share = driver, expert, config, share
         self.interventions = Interventions()
-        self._draws = np.random.default_rng([seed, 7])
+        self._draws = np.random.default_rng([7, *seed])
         self._wheels: dict[int, _Wheel] = {}
         self._pushes: dict[int, Disturbance] = {}
 

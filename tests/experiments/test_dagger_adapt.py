@@ -10,7 +10,7 @@ import pytest
 
 from agents.driving.car import car_of_episodes
 from agents.driving.record import RecorderConfig, record
-from agents.driving.recorded_world import _load
+from agents.imitation.dagger import DaggerConfig
 from agents.recordings import load_episodes
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments import train_dagger
@@ -79,7 +79,6 @@ def test_along_a_recording_dagger_sees_the_road_as_training_does_and_resumes_wit
     assert seen[0].crop_top == 9
     record_file = data / "catalog_0.catalog"
     record_file.write_text(record_file.read_text().replace('"user/angle": 0.0', '"user/angle": 0.5', 1))
-    _load.cache_clear()
     ran = wormwheel(capsys, *words, "--resume")
     assert ran.code == 2 and len(seen) == 1 and "was started with other data" in ran.complaint
 
@@ -95,6 +94,16 @@ def test_along_a_recording_dagger_sees_the_road_as_training_does_and_resumes_wit
 def test_options_of_the_other_world_are_refused(more: list[str], words: str, tmp_path, capsys):
     assert main(["train", "dagger", "--out", str(tmp_path / "run"), *more]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_runs_with_neighbouring_seeds_share_the_draws_of_no_round(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(train_dagger, "collect", lambda out, world, mixed, *_, **__: drawn.append(mixed._draws.random()))
+    for seed in (3, 4):
+        options = train_dagger.TrainDaggerOptions(dagger=DaggerConfig(seed=seed))
+        for number in (0, 1):
+            train_dagger._collect(tmp_path, options, options.world, None, number)
+    assert len(set(drawn)) == 4
 
 
 def test_dagger_gets_a_quarter_of_the_frames_in_whole_episodes(tmp_path):

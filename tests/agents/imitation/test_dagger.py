@@ -71,7 +71,7 @@ def test_without_a_driver_the_expert_drives_with_pushes_and_its_share_falls(tmp_
 
 
 def test_a_share_is_driven_by_the_expert(tmp_path: Path):
-    mixed = MixedDriver(Constant(0.0), Expert(), DaggerConfig(hold_s=0.2, bound=1.5), share=0.5, seed=1)
+    mixed = MixedDriver(Constant(0.0), Expert(), DaggerConfig(hold_s=0.2, bound=1.5), share=0.5, seed=(1,))
     collect(tmp_path / "data", WORLD, mixed, range(4), seed=3)
     drove = np.concatenate([episode.extras["expert_drove"] for episode in load_episodes(tmp_path / "data")])
     assert 0.25 < drove.mean() < 0.75
