@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass
 from agents.driving.rig_estimate import RigEstimate, estimate_rig
 from agents.recordings import load_episodes
 from agents.recordings.episodes import Episode, EpisodeSet
-from agents.recordings.fingerprint import fingerprint
+from agents.recordings.fingerprint import changes, fingerprint
 from agents.recordings.options import ReadOptions
 from agents.recordings.view_estimate import estimate_view, frames_of
 from envs import LANE_KEEPING, RECORDED
@@ -193,12 +193,13 @@ def recorded_world(
     """
     paths = tuple(Path(path) for path in data)
     world = RecordedWorld(paths, rig or RigOptions(), reading or ReadOptions(), **more)
-    episodes = _load(world.data, world.reading)
+    episodes = episodes_of(world)
     rows, columns = episodes.frame_size
     if not rows:
         raise ValueError(f"{paths[0]} has no pictures, only logs: there is nothing to drive along.")
     given: dict[str, Any] = {"height": world.height or rows, "width": world.width or columns}
-    fitted, words = _whole_rig(world.data, replace(world.reading, from_s=0.0, to_s=None, episodes=()), world.rig)
+    whole = replace(world.reading, from_s=0.0, to_s=None, episodes=())
+    fitted, words = _whole_rig(world.data, changes(world.data), whole, world.rig)
     if note is not None and words:
         note(words)
     given |= {"period_s": more.get("period_s", episodes.nominal_period_s), "code": _code(episodes)}
@@ -221,13 +222,13 @@ def make_world_env(world: World) -> gymnasium.Env[Any, Any]:
 
 
 def episodes_of(world: RecordedWorld) -> EpisodeSet:
-    """Return the recordings of a world; read once in a process."""
-    return _load(world.data, world.reading)
+    """Return the recordings of a world; read once in a process as long as their files do not change."""
+    return _load(world.data, changes(world.data), world.reading)
 
 
 def footage_of(world: RecordedWorld) -> tuple[Footage, ...]:
-    """Return the recordings of a world as the env takes them; read once in a process."""
-    return _footage(world.data, world.reading, world.rig, bool(world.code))
+    """Return the recordings of a world as the env takes them; read once as `episodes_of` does."""
+    return _footage(world.data, changes(world.data), world.reading, world.rig, bool(world.code))
 
 
 def footage_of_episode(episode: Episode, rig: RigOptions, horizon: float = DEFAULT_HORIZON) -> Footage:
@@ -432,18 +433,20 @@ def _code(episodes: EpisodeSet) -> str:
 
 
 @lru_cache(maxsize=8)
-def _load(data: tuple[Path, ...], reading: ReadOptions) -> EpisodeSet:
+def _load(data: tuple[Path, ...], state: str, reading: ReadOptions) -> EpisodeSet:
     return load_episodes(data, options=reading)
 
 
 @lru_cache(maxsize=8)
-def _whole_rig(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions) -> tuple[RigOptions, str]:
-    return rig_from_frames(_load(data, reading), rig)
+def _whole_rig(data: tuple[Path, ...], state: str, reading: ReadOptions, rig: RigOptions) -> tuple[RigOptions, str]:
+    return rig_from_frames(_load(data, state, reading), rig)
 
 
 @lru_cache(maxsize=8)
-def _footage(data: tuple[Path, ...], reading: ReadOptions, rig: RigOptions, asked: bool) -> tuple[Footage, ...]:
-    episodes = _load(data, reading)
+def _footage(
+    data: tuple[Path, ...], state: str, reading: ReadOptions, rig: RigOptions, asked: bool
+) -> tuple[Footage, ...]:
+    episodes = _load(data, state, reading)
     kept = [episode for episode in episodes if len(episode) > 1 and episode.is_centre and episode.meta.height]
     if not kept:
         raise ValueError(

@@ -1,11 +1,15 @@
 """Whether a recording is still the one that was trained on, tested on or driven along.
 
 fingerprint(load_episodes("my_tub"))
+changes([Path("my_tub")])  # quick: nothing is read
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -29,4 +33,16 @@ def fingerprint(episodes: EpisodeSet) -> str:
             episode = episodes[index]
             at = int(step - (ends[index] - len(episode)))
             digest.update(episode.frames(at, at + 1).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def changes(paths: Iterable[Path]) -> str:
+    """Return what changes when a file of recordings is written, added or removed: for caches of what was read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        inside = (Path(place) / name for place, _, names in os.walk(path) for name in names)
+        for file in [path] if path.is_file() else sorted(inside):
+            if file.is_file():
+                facts = file.stat()
+                digest.update(f"{file}\0{facts.st_mtime_ns}\0{facts.st_size}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

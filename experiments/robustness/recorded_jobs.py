@@ -22,7 +22,7 @@ from agents.driving.open_driver import open_driver
 from agents.driving.open_loop import respond
 from agents.recordings import load_episodes
 from agents.recordings.episodes import EpisodeSet
-from agents.recordings.fingerprint import fingerprint
+from agents.recordings.fingerprint import changes, fingerprint
 from agents.recordings.options import ReadOptions
 from agents.recordings.splits import split_by_time_block
 from experiments.robustness.jobs import ConditionRow, PolicyRun, condition_columns
@@ -47,12 +47,12 @@ class RecordedData:
     """How they are read."""
 
     def load(self) -> EpisodeSet:
-        """Read them, once in a process."""
-        return _load(self)
+        """Read them, once in a process as long as their files do not change."""
+        return _load(self, changes(self.paths))
 
     def code(self) -> str:
         """Return a few letters that change when the recordings do."""
-        return _code(self)
+        return _code(self, changes(self.paths))
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,12 @@ class RecordedJob:
 
 
 @lru_cache(maxsize=2)
-def _code(data: RecordedData) -> str:
-    return fingerprint(data.load())
+def _code(data: RecordedData, state: str) -> str:
+    return fingerprint(_load(data, state))
 
 
 @lru_cache(maxsize=2)
-def _load(data: RecordedData) -> EpisodeSet:
+def _load(data: RecordedData, state: str) -> EpisodeSet:
     episodes = load_episodes(data.paths, data.nominal_period_s, options=data.recording, to_test_on=True)
     if data.last < 1:
         _, episodes = split_by_time_block(episodes, data.last, gap_s=0.0)

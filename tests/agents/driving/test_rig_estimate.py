@@ -125,5 +125,4 @@ def test_a_recording_with_another_speed_is_another_world(tmp_path: Path):
     rig = RigOptions(camera_height_m=0.2, hfov_deg=90.0, horizon=0.3, full_lock_curvature_per_m=1.0)
     code = recorded_world.recorded_world([tmp_path / "set"], rig).code
     np.save(tmp_path / "set" / "episode_000000" / "speed_mps.npy", np.full(8, 3.0))
-    recorded_world._load.cache_clear()
     assert recorded_world.recorded_world([tmp_path / "set"], rig).code != code
