@@ -147,6 +147,8 @@ class LiquidPPO(BaseAlgorithm):
         optimizer = torch.optim.Adam(groups, lr=config.learning_rate, eps=1e-5, fused=True)
         self.learner = Learner(config, self.policy, optimizer, torch.Generator().manual_seed(self.seed + 1))
         self.record: dict[str, Any] = {}
+        self._noise: Tensor | None = None
+        self._noise_calls = 0
 
     @property
     def config(self) -> PPOConfig:
@@ -299,6 +301,9 @@ class LiquidPPO(BaseAlgorithm):
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Choose actions.
 
+        They are drawn as in a rollout: with gSDE the noise is held for `sde_sample_freq` calls; a call without a state
+        begins anew.
+
         Args:
             observation: one observation, or N of them.
             state: `[N, S]` what the last call returned; None at the start.
@@ -320,10 +325,17 @@ class LiquidPPO(BaseAlgorithm):
         motors, _, after = networks(features[:, None], before, elapsed[:, None], starts[:, None])
         actions = networks.actions.choose(motors[:, 0])
         if not deterministic:
-            noise = networks.actions.draw_noise(count, self.generator)
-            actions = networks.actions.act(motors[:, 0], features, noise)
+            actions = networks.actions.act(motors[:, 0], features, self._held_noise(count, state is None))
         chosen = networks.actions.to_env(actions)
         return chosen[0] if single else chosen, after.cpu().numpy()
+
+    def _held_noise(self, count: int, begins: bool) -> Tensor:
+        """Return the noise `[N, …]` of a call of `predict`; new when acting begins or it was held for long enough."""
+        held = self.config.sde_sample_freq if self.actor_critic_config.use_sde else 1
+        if self._noise is None or begins or len(self._noise) != count or self._noise_calls >= held:
+            self._noise, self._noise_calls = self.policy.actions.draw_noise(count, self.generator), 0
+        self._noise_calls += 1
+        return self._noise
 
     # -- saving --------------------------------------------------------------------------------------------------
 

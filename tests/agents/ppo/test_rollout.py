@@ -154,8 +154,9 @@ def test_value_of_a_constant_reward(ends: bool) -> None:
     assert float(values.mean()) == pytest.approx(known, rel=0.03)
 
 
-def test_predict_in_a_loop_equals_the_rollout() -> None:
-    model = learner("ltc", visual=True, n_steps=32)
+@pytest.mark.parametrize("exploration", [{}, {"use_sde": True, "sde_sample_freq": 4}], ids=["own", "gSDE"])
+def test_predict_in_a_loop_equals_the_rollout(exploration: dict[str, Any]) -> None:
+    model = learner("ltc", visual=True, n_steps=32, **exploration)
     model.learn(96)
     vector = make_vector_env(lambda: Drifting(visual=True), 3)
     model.generator.manual_seed(5)
