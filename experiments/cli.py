@@ -319,7 +319,9 @@ def _call(name: str, arguments: list[str]) -> int:
     options = parse_options(kind, program, arguments)
     if hasattr(module, "defaults_for"):
         # What the options name (the data) decides the defaults of the others; what the user gave stays given.
-        options = parse_options(kind, program, arguments, default=module.defaults_for(options))
+        with raised():  # An env of others may be asked.
+            usual = module.defaults_for(options)
+        options = parse_options(kind, program, arguments, default=usual)
     check_outputs(options, name)
     with raised():
         code = getattr(module, verb.function)(options)

@@ -258,8 +258,7 @@ def find_world(env: str, world: LaneKeepingConfig, names: DrivingNames) -> LaneK
             raise ValueError("--env-names say where things are in another env: give --env, or leave them out.")
         return with_vehicle(with_tracks(world))
     refuse_lane_keeping(env, world, ("episode_s",))
-    length = world.episode_s if world.episode_s != LaneKeepingConfig().episode_s else None
-    return look_at_world(env, names, length)
+    return look_at_world(env, names, world.episode_s)
 
 
 def say_unknown(world: OtherWorld) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from agents.driving.driver_options import DriverSpec
 from agents.driving.latency import Latency, read_latency
 from agents.driving.metrics import Drive, Estimate, closed_loop
-from agents.driving.other_world import OtherWorld
+from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.trials import Run, Trial, drive_trials, expected_steps
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
@@ -91,6 +91,9 @@ class Outcome:
 
 def defaults_for(options: EvaluateOptions) -> EvaluateOptions:
     """Return the options with the length of a drive that the world brings."""
+    if options.env not in (None, LANE_KEEPING, RECORDED_WORLD) and not _are_learners(options, options.env):
+        own_s = look_at_world(options.env, options.env_names).episode_s
+        return EvaluateOptions(world=LaneKeepingConfig(episode_s=own_s))
     if options.env != RECORDED_WORLD:
         return EvaluateOptions()
     along = RecordingOptions(data=options.recordings.data)
@@ -104,8 +107,7 @@ def run(options: EvaluateOptions) -> None:
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
     found = [find_policy(Path(text), frameless=True) for text in options.policy if Path(text).is_dir()]
     env = options.env or (LANE_KEEPING if options.recordings.data else common_world(found))
-    learners = len(found) == len(options.policy) and env not in (LANE_KEEPING, RECORDED_WORLD)
-    if learners and have_learnt_in(found, env):
+    if _are_learners(options, env):
         _run_learners(options, env)
         return
     drivers = name_drivers(options.policy, options.driver)
@@ -133,6 +135,13 @@ def run(options: EvaluateOptions) -> None:
     if options.world.track != "random":
         _show_tracks(outcomes)
     write_results(options.json, "evaluate", options, {"driving": [outcome.to_json() for outcome in outcomes]})
+
+
+def _are_learners(options: EvaluateOptions, env: str) -> bool:
+    """Whether all policies are PPO's learners of a world other than LaneKeeping, which are judged by their reward."""
+    found = [find_policy(Path(text), frameless=True) for text in options.policy if Path(text).is_dir()]
+    others = len(found) < len(options.policy) or env in (LANE_KEEPING, RECORDED_WORLD)
+    return not others and have_learnt_in(found, env)
 
 
 def _run_learners(options: EvaluateOptions, env: str) -> None:

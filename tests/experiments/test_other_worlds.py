@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agents.driving.other_world import OtherWorld
+from experiments.evaluate import verb
 from tests.experiments.verbs import wormwheel
 
 WORLD = '''
@@ -99,6 +101,20 @@ def test_evaluate_says_what_the_env_tells_and_what_it_does_not(world: Path, tmp_
         "constant.2",
     )
     assert with_offset.code == 0 and "mean offset, % of lane" in with_offset.out, with_offset.err
+
+
+@pytest.mark.parametrize(("given", "length_s"), [((), 1.5), (("--episode-s", "60"), 60.0), (("--episode-s", "2"), 2.0)])
+def test_a_drive_is_as_long_as_the_env_has_it_unless_a_length_is_given(
+    given: tuple[str, ...], length_s: float, world: Path, capsys, monkeypatch
+):
+    """60 s, LaneKeeping's own, is a length like any other."""
+
+    def seen(drivers: object, options: object, world: OtherWorld) -> object:
+        raise ValueError(f"drives of {world.episode_s:g} s")
+
+    monkeypatch.setattr(verb, "evaluate_driving", seen)
+    ran = wormwheel(capsys, "evaluate", "--policy", f"{world}:good", "--env", f"{world}:driving", *given)
+    assert f"drives of {length_s:g} s" in ran.complaint
 
 
 @pytest.mark.parametrize(
