@@ -20,17 +20,18 @@ from pydantic.dataclasses import dataclass
 
 from agents.recordings import native
 from agents.recordings.cache import cache_frames, held_in_memory
-from agents.recordings.doctor.leaks import shared_files
+from agents.recordings.doctor.leaks import shared_files, with_digests
 from agents.recordings.doctor.view import view_facts
 from agents.recordings.episodes import EpisodeSet
 from agents.recordings.native import PickedFrames, RawFrames
 from agents.recordings.splits import split_by_episode, split_by_time_block
 from agents.runs.reading import read_json
 from experiments.console import progress
+from experiments.options import refuse_unused
 from policies.preprocessing import Preprocessing
 
 MOST_COPIES = 2
-"""Held-out frames that may be copies of others by chance: a picture all black or white."""
+"""Frames of a set that may be copies of others by chance: a picture all black or white."""
 MANY_EPISODES = 10
 """From so many simulated episodes on, whole episodes are held out by default."""
 
@@ -196,12 +197,18 @@ def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True
     Args:
         episodes: what was recorded.
         options: what is held out.
-        refuse_leaks: check that no held-out frame is a copy of one that is trained on.
+        refuse_leaks: check that no frame of a set is a copy of one of another.
 
     Raises:
         ValueError: if there is too little driving for that, or a set would be tested on what it was trained on.
     """
+    if refuse_leaks:
+        episodes = with_digests(episodes)
     by_episode = options.split == "episode" or (options.split == "auto" and _are_many(episodes))
+    if by_episode:
+        refuse_unused(options, ("gap_s",), "whole episodes are held out; --split time holds out blocks of time")
+    else:
+        refuse_unused(options, ("split_seed",), "the last block of time is held out; --split episode draws episodes")
 
     def part(whole: EpisodeSet, share: float) -> tuple[EpisodeSet, EpisodeSet]:
         if by_episode:
@@ -214,20 +221,36 @@ def split(episodes: EpisodeSet, options: SplitOptions, refuse_leaks: bool = True
     training, validation = part(episodes, options.validation)
     if refuse_leaks and held_out is not None:
         check_apart(training, held_out)
+        check_apart(validation, held_out, by="chosen by")
+    if refuse_leaks:
+        check_apart(training, validation, "validation", flattered="the choice of the best epoch")
     return Sets(training, validation, held_out)
 
 
-def check_apart(training: EpisodeSet, held_out: EpisodeSet) -> None:
-    """Check that what is tested on holds no copies of what is learnt from.
+def check_apart(
+    training: EpisodeSet,
+    other: EpisodeSet,
+    name: str = "held-out",
+    by: str = "trained on",
+    flattered: str = "the test",
+) -> None:
+    """Check that a set holds no copies of what is learnt from, or of what the best epoch is chosen by.
+
+    Args:
+        training: what is learnt from or chosen by.
+        other: the set.
+        name: of the set.
+        by: what is done with the first ones.
+        flattered: what would be too good.
 
     Raises:
         ValueError: if there are more than chance would have.
     """
-    copies, example = shared_files(training, held_out)
+    copies, example = shared_files(training, other)
     if copies > MOST_COPIES:
         raise ValueError(
-            f"{copies:,} of {held_out.frame_count:,} held-out frames are copies of frames that are trained on, the "
-            f"first is {example}: the test would be flattered. See wormwheel data check, or mend by data fix."
+            f"{copies:,} of {other.frame_count:,} {name} frames are copies of frames that are {by}, the first is "
+            f"{example}: {flattered} would be flattered. See wormwheel data check, or mend by data fix."
         )
 
 

@@ -7,14 +7,17 @@ level.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.recordings.cache import HeldFrames
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.episodes import Episode, EpisodeSet
+from agents.recordings.native import PickedFrames, RawFrames
 
 NEAR = 1.5
 """Root mean square difference of thumbnails up to which pictures count as the same, grey levels."""
@@ -71,6 +74,29 @@ def shared_files(training: EpisodeSet, held_out: EpisodeSet, same_label: bool = 
             example = _name(episode, int(hit.argmax()))
         count += int(hit.sum())
     return count, example
+
+
+def with_digests(episodes: EpisodeSet) -> EpisodeSet:
+    """Return the episodes with hashes of the pixels where pictures are no files of their own but lie there as arrays.
+
+    A picture that an episode shows more than once, such as a car that stands or a straight road of a simulator, tells
+    nothing and is like no other.
+    """
+    return replace(episodes, episodes=tuple(map(_with_digests, episodes)))
+
+
+def _with_digests(episode: Episode) -> Episode:
+    if episode.digests is not None or not isinstance(episode.source, (RawFrames, PickedFrames, HeldFrames)):
+        return episode
+    digests = np.zeros(len(episode), np.uint64)
+    for start in range(0, len(episode), 100):
+        for number, frame in enumerate(episode.frames(start, min(start + 100, len(episode)))):
+            digest = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=8).digest()
+            digests[start + number] = int.from_bytes(digest, "little")
+    _, first, count = np.unique(digests, return_inverse=True, return_counts=True)
+    name = hashlib.blake2b(f"{episode.meta.source} {episode.meta.start_s} {episode.meta.seed}".encode(), digest_size=8)
+    alone = np.uint64(int.from_bytes(name.digest(), "little")) + np.arange(len(episode), dtype=np.uint64)
+    return replace(episode, digests=np.where(count[first] > 1, alone, digests))
 
 
 def _keys(episode: Episode, with_label: bool) -> NDArray[np.uint64] | None:

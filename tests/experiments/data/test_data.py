@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 
 from agents.recordings import load_episodes
+from agents.recordings.cache import held_in_memory
 from agents.recordings.doctor import Report
+from agents.recordings.episodes import EpisodeMeta
+from agents.recordings.writer import EpisodeWriter
 from experiments.data.check import measured
 from experiments.training_sets import SplitOptions, split
 from tests.agents.recordings.makers import make_log, make_native, make_tub, picture, save
@@ -135,6 +139,41 @@ def test_held_out_frames_that_are_trained_on_are_refused(tmp_path: Path):
         (images / f"{index}_cam_image_array_.jpg").write_bytes(content)
     with pytest.raises(ValueError, match="5 of 20 held-out frames are copies of frames that are trained on.*90_cam"):
         split(load_episodes(tmp_path / "tub"), SplitOptions(gap_s=0.2))
+
+
+def test_validation_frames_that_are_trained_on_are_refused(tmp_path: Path):
+    make_tub(tmp_path / "tub", count=100)
+    images = tmp_path / "tub" / "images"
+    for index in range(100):
+        save(images / f"{index}_cam_image_array_.jpg", picture(level=2 * index))
+    options = SplitOptions(gap_s=0.2, hold_out=0.2, validation=0.2)
+    assert split(load_episodes(tmp_path / "tub"), options).validation.frame_count == 15
+    for index in range(62, 67):  # of the validation set; each steers as the record 60 before it
+        content = (images / f"{index}_cam_image_array_.jpg").read_bytes()
+        (images / f"{index - 60}_cam_image_array_.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match="validation frames are copies of frames that are trained on.*best epoch"):
+        split(load_episodes(tmp_path / "tub"), options)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["files", "memory"])
+def test_a_copy_of_a_set_is_refused_though_its_frames_are_no_files(tmp_path: Path, held: bool):
+    def drawn(place: Path, seeds: range) -> Path:
+        writer = EpisodeWriter(place)
+        for seed in seeds:
+            rng = np.random.default_rng(seed)
+            with writer.episode(EpisodeMeta(source="expert", seed=seed)) as recording:
+                for step in range(30):
+                    frame = rng.integers(0, 256, (4, 6, 3), np.uint8) if step > 3 else np.zeros((4, 6, 3), np.uint8)
+                    recording.append(frame, steering=step / 30, time_s=0.05 * step)
+        return place
+
+    one, other = drawn(tmp_path / "one", range(4)), drawn(tmp_path / "other", range(4, 8))
+    options = SplitOptions(split="episode", validation=0.3)
+    read = (lambda *paths: held_in_memory(load_episodes(paths))) if held else (lambda *paths: load_episodes(paths))
+    assert split(read(one, other), options).held_out is not None, "all begin with the same black frames"
+    shutil.copytree(one, tmp_path / "copy")
+    with pytest.raises(ValueError, match="frames are copies of frames that are"):
+        split(read(one, tmp_path / "copy"), options)
 
 
 def test_a_set_of_this_project_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
