@@ -37,11 +37,13 @@ def learning_extras(
         start: a whole driver to start from.
 
     Raises:
-        ValueError: if the head is to stay as it is and there is none, or the camera of the views is not known or not
-            the only one.
+        ValueError: if a camera is given for views that are not made, the head is to stay as it is and there is none, or
+            the camera of the views is not known or not the only one.
     """
     if learning.freeze_head and init_head_from is None and start is None:
         raise ValueError("--freeze-head leaves the conv head as it is drawn: give --init-head-from or --init-from.")
+    if not learning.views.share and rig != RigOptions():
+        raise ValueError("--rig.… are for views from beside the line: give --views.share, or leave them out.")
     extras: dict[str, Any] = {} if start is None else {"initial": start.policy, "head_only": False}
     if init_head_from is not None:
         extras |= {"initial": load_policy(find_policy(init_head_from)), "head_only": True}

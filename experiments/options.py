@@ -106,6 +106,25 @@ def _differences(place: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any
         yield place, old, new
 
 
+def refuse_unused(given: Any, names: Sequence[str], why: str, plain: Any = None) -> None:
+    """Check that nobody sets options that change nothing beside others.
+
+    Args:
+        given: dataclass of options.
+        names: those of its fields that do nothing.
+        why: one sentence that names the other option.
+        plain: what they are where nobody sets them; the defaults of the dataclass when None.
+
+    Raises:
+        ValueError: if one of them is set.
+    """
+    usual = {item.name: item.default for item in fields(given)} if plain is None else vars(plain)
+    set_here = [f"--{name.replace('_', '-')}" for name in names if getattr(given, name) != usual[name]]
+    if set_here:
+        do, them = ("does", "it") if len(set_here) == 1 else ("do", "them")
+        raise ValueError(f"{', '.join(set_here)} {do} nothing here, for {why}: leave {them} out.")
+
+
 def parse_core_options(core: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Turn NAME=VALUE pairs into the fields of a core's config.
 

@@ -36,7 +36,7 @@ from agents.runs.directory import RunDirectory, check_directory, open_run
 from experiments.console import check_json, duration, new_directory, progress, say, say_next, show, table, write_results
 from experiments.learning_extras import learning_extras
 from experiments.learning_start import gently, shape_of, start_from
-from experiments.options import check_resume, parse_core_options
+from experiments.options import check_resume, parse_core_options, refuse_unused
 from experiments.training_runs import OnPoint, check_mirror, dead_driver, mirrored, run_seeds
 from experiments.training_sets import (
     FrameOptions,
@@ -139,7 +139,8 @@ def defaults_for(options: TrainOptions) -> TrainOptions:
     if are_simulated(options.data):
         options = replace(options, learning=SIMULATED)
     else:
-        options = replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
+        recorded = replace(RECORDED, stride=0) if options.learning.carry_state else RECORDED
+        options = replace(options, learning=recorded, dropout=RECORDED_DROPOUT)
     if options.init_from is None:
         return options
     core, frames = shape_of(options.init_from, options.frames)
@@ -160,11 +161,16 @@ def run(options: TrainOptions, on_point: OnPoint | None = None) -> Path | int:
     check_device(options.device)
     check_mirror(options.wandb)
     if options.seeds:
+        refuse_unused(options.learning, ("seed",), "--seeds names them")
         same = fingerprint(load_episodes(options.data, options=options.reading))
         return run_seeds(
             VERB, options, FREE, lambda seed, out, resume: run(_with_seed(options, seed, out, resume)), same
         )
     core_options = parse_core_options(options.core, options.core_options)
+    if not options.split.hold_out:
+        refuse_unused(options, ("baseline",), "with --hold-out 0 there is nothing to measure it on")
+    if options.core == BASELINE:
+        refuse_unused(options, ("baseline",), f"--core {BASELINE} is what it would be")
     out = _directory(options)
     if options.data_weights and len(options.data_weights) != len(options.data):
         raise ValueError(f"--data-weights: {len(options.data)} numbers were expected, got {len(options.data_weights)}.")

@@ -48,7 +48,7 @@ from experiments.console import (
     with_tracks,
     write_results,
 )
-from experiments.options import check_resume, parse_core_options
+from experiments.options import check_resume, parse_core_options, refuse_unused
 from experiments.policy_paths import LANE_KEEPING, find_policy, refuse_lane_keeping
 from experiments.robustness.provenance import fingerprint_roads
 from experiments.train_ppo_callback import EvalCheckpointCallback, reconcile_logs
@@ -260,6 +260,7 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
         raise ValueError(
             "--imitator-kl-coef holds a policy near the driver that it starts from: give --init-from, or leave it out."
         )
+    _refuse_unused(options)
     driver = _driver(options)
     world = _world(options, driver)
     make_env = _env_maker(options, world)
@@ -286,6 +287,21 @@ def run(options: TrainPPOOptions, on_point: OnPoint | None = None) -> Path | int
         with mirrored(directory, options.wandb, options):
             model = _train(options, parts, driver, make_env, judge, directory, on_point)
             return _conclude(options, directory, model, judge)
+
+
+def _refuse_unused(options: TrainPPOOptions) -> None:
+    """Check that no option is set that changes nothing beside the others."""
+    learning, usual = options.learning, preset_for(options.env).learning
+    if not options.use_sde:
+        refuse_unused(learning, ("sde_sample_freq",), "noise is held with --use-sde alone", usual)
+    if not learning.imitator_kl_coef:
+        refuse_unused(learning, ("imitator_kl_coef_end",), "--imitator-kl-coef is 0", usual)
+    if not options.perturbations:
+        refuse_unused(options, ("largest_severity",), "no --perturbations are given")
+    if options.env != LANE_KEEPING:
+        refuse_unused(options, ("evaluate_s",), f"it is the length of LaneKeeping's episodes, not of {options.env}'s")
+    if options.seeds:
+        refuse_unused(options, ("seed",), "--seeds names them")
 
 
 def _with_seed(options: TrainPPOOptions, seed: int, out: Path, resume: bool) -> TrainPPOOptions:

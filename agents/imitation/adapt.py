@@ -106,6 +106,11 @@ class AdaptConfig:
         """Check that a window holds something to learn from."""
         if self.warm_up >= self.window:
             raise ValueError(f"warm_up must be less than window = {self.window}, got {self.warm_up}.")
+        unused = (
+            ("online_rate",) if self.rule == "batch" else ("steps", "windows", "learning_rate", "head_learning_rate")
+        )
+        if said := [name for name in unused if getattr(self, name) != getattr(type(self), name)]:
+            raise ValueError(f"{', '.join(said)}: nothing of the kind is used by the rule {self.rule!r}; leave it out.")
 
     @property
     def bounds(self) -> DaggerConfig:

@@ -68,7 +68,7 @@ class ImitationConfig:
     window: Annotated[int, Field(gt=0, le=1_000_000)] = 20
     """T, frames in a window, burn-in included."""
     burn_in: NonNegativeInt = 4
-    """Frames at the start of a window that warm up the state and are not in the loss; 0 when the state is carried."""
+    """Frames at the start of a window that warm up the state and are not in the loss; none where it is carried."""
     stride: NonNegativeInt = 0
     """Frames between the starts of two windows; 0 stands for those that count in the loss, so that each counts once."""
     carry_state: bool = False
@@ -119,6 +119,11 @@ class ImitationConfig:
         """Check that something of a window is left behind its burn-in."""
         if self.burn_in >= self.window:
             raise ValueError(f"burn_in must be shorter than the window of {self.window} frames, got {self.burn_in}.")
+        if self.carry_state and (self.stride or self.burn_in not in (0, type(self).burn_in)):
+            raise ValueError(
+                "burn_in and stride are for windows that are drawn at random; with carry_state each goes on where the "
+                "last one ended: leave them out."
+            )
 
 
 @dataclasses.dataclass

@@ -41,6 +41,12 @@ class ViewsConfig:
     lookahead_heights: Positive = 5.0
     """Distance ahead, in heights of the camera, at which the car is back on the line."""
 
+    def __post_init__(self) -> None:
+        """Check that nothing is said of views that are not made."""
+        rest = ("least_shown", "most_yaw_rad", "lookahead_heights")
+        if self.share == 0 and any(getattr(self, name) != getattr(type(self), name) for name in rest):
+            raise ValueError("views are not redrawn while their share is 0: give --views.share, or leave out the rest.")
+
 
 class ViewSynthesis:
     """Redraws windows of one camera."""

@@ -44,7 +44,7 @@ from experiments.console import check_json, duration, new_directory, progress, s
 from experiments.data.reading import load
 from experiments.learning_extras import learning_extras
 from experiments.learning_start import gently, shape_of, start_from
-from experiments.options import check_resume
+from experiments.options import check_resume, refuse_unused
 from experiments.train_imitation import RECORDED, RECORDED_DROPOUT, SIMULATED
 from experiments.training_sets import (
     FrameOptions,
@@ -117,7 +117,8 @@ class CrossValidateOptions:
 def defaults_for(options: CrossValidateOptions) -> CrossValidateOptions:
     """Return the options with the defaults that suit the data, as `train imitation` has them."""
     if not are_simulated([options.path]):
-        options = replace(options, learning=RECORDED, dropout=RECORDED_DROPOUT)
+        recorded = replace(RECORDED, stride=0) if options.learning.carry_state else RECORDED
+        options = replace(options, learning=recorded, dropout=RECORDED_DROPOUT)
     if options.init_from is None:
         return options
     core, frames = shape_of(options.init_from, options.frames)
@@ -128,6 +129,7 @@ def run(options: CrossValidateOptions) -> Path:
     """Train, test and show; returns the directory."""
     check_json(options.json)
     check_device(options.device)
+    refuse_unused(options.learning, ("seed",), "--seeds names them")
     for core in options.cores:
         import_core(core)
     if options.resume and options.out is None:

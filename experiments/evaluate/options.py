@@ -16,6 +16,7 @@ from envs.driving.names import DrivingNames
 from envs.lane_keeping.env import LaneKeepingConfig
 from envs.perturbations import parse
 from experiments.evaluate.recordings import RecordingOptions
+from experiments.options import refuse_unused
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A number of at least 0."""
@@ -91,6 +92,15 @@ class EvaluateOptions:
             raise ValueError("--latency-scale is a factor on what --latency measured: give both, or leave it out.")
         if self.laps != 1.0 and self.world.track == "random":
             raise ValueError("--laps are for the roads of --track: name some, or give --episode-s.")
+        if self.world.track != "random":
+            refuse_unused(self, ("episodes",), "each road of --track is driven once")
+            if self.laps:
+                why = f"--laps {self.laps:g} says how far; --laps 0 drives for a time"
+                refuse_unused(self.world, ("episode_s",), why)
+        if self.recordings.data and self.env != RECORDED_WORLD:
+            refuse_unused(
+                self, ("episodes", "seed"), "--data is tested on frame by frame; --env Recorded drives along it"
+            )
         if self.latency is not None and self.recordings.data:
             raise ValueError("--latency is for driving, --data is for recordings: leave one of them out.")
         if self.env == RECORDED_WORLD and not self.recordings.data:

@@ -102,6 +102,11 @@ def choose_suite(
     """
     suites = named_suites()
     suite = suites[name] if name in suites else _read(Path(name))
+    named = perturbations and all(split_severity(part)[1] for text in perturbations for part in text.split("+"))
+    if severities and named:
+        raise ValueError(
+            "--severities are for perturbations that name none, and all of --perturbations do: leave it out."
+        )
     changes: dict[str, Any] = {"roads": roads, "episode_s": episode_s}
     changes |= {"perturbations": tuple(perturbations) or None, "severities": tuple(severities) or None}
     return replace(suite, **{key: value for key, value in changes.items() if value is not None})

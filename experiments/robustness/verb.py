@@ -42,6 +42,7 @@ from experiments.console import check_json, progress, say, with_tracks, write_re
 from experiments.evaluate.options import check_rig
 from experiments.evaluate.recorded import world_along
 from experiments.evaluate.recordings import RecordingOptions
+from experiments.options import refuse_unused
 from experiments.policy_paths import (
     LANE_KEEPING,
     check_frame_size,
@@ -132,6 +133,9 @@ class RobustnessOptions:
             raise ValueError(f"--env {RECORDED_WORLD} drives along a recording: name it with --data.")
         if self.drive_in == "none" and not self.recordings.data:
             raise ValueError("with --world none there is nothing to test on: give --data with recordings.")
+        if self.drive_in == "none":
+            refuse_unused(self, ("roads", "seed"), "with --world none nobody drives")
+            refuse_lane_keeping("--world none", replace(self.world, episode_s=LaneKeepingConfig().episode_s))
         if self.drive_in == "none" and self.expert:
             raise ValueError("--expert sees the true road, and recordings have none: leave it out, or --world none.")
         if self.env not in (LANE_KEEPING, RECORDED_WORLD) and (self.expert or self.drive_in == "none"):

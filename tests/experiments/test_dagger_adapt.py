@@ -98,7 +98,9 @@ def test_options_of_the_other_world_are_refused(more: list[str], words: str, tmp
 
 def test_runs_with_neighbouring_seeds_share_the_draws_of_no_round(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(train_dagger, "collect", lambda out, world, mixed, *_, **__: drawn.append(mixed._draws.random()))
+    monkeypatch.setattr(
+        train_dagger, "collect", lambda out, world, mixed, *_, **__: drawn.append(mixed._draws.random())
+    )
     for seed in (3, 4):
         options = train_dagger.TrainDaggerOptions(dagger=DaggerConfig(seed=seed))
         for number in (0, 1):
