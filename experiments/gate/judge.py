@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from agents.driving.road_shares import rate_bounds, share_bounds, share_of_roads
 from agents.driving.statistics import ENOUGH_VALUES, interquartile_mean
-from experiments.gate.requirements import COUNTS, MEANS, RATES, Requirement
-from experiments.gate.sequential import Plan, mean_bounds, rate_bounds, share_bounds
+from experiments.gate.requirements import COUNTS, MEANS, RATES, SHARES, Requirement
+from experiments.gate.sequential import Plan, mean_bounds
 from experiments.robustness.findings import Condition
 from experiments.robustness.jobs import CLEAN
 
@@ -204,17 +205,21 @@ def _differences(drives: pd.DataFrame, rules: Rules) -> pd.DataFrame:
 
 def _require(drives: pd.DataFrame, requirement: Requirement, level: float, counted: tuple[str, ...]) -> Check:
     """Hold the drives that count against a requirement."""
-    crashes, total = int(drives.crashed.sum()), len(drives)
+    total, roads = len(drives), drives.groupby("road_seed")
+    crashes, driven = roads.crashed.sum().to_numpy(np.float64), roads.size().to_numpy()
     if requirement.metric in COUNTS:
-        return _count(requirement, crashes, total, counted)
+        return _count(requirement, crashes, driven, counted)
     if requirement.metric in MEANS:
-        values: NDArray[np.float64] = drives.groupby("road_seed")[requirement.metric].mean().to_numpy(np.float64)
+        values: NDArray[np.float64] = roads[requirement.metric].mean().to_numpy(np.float64)
         value, (low, high) = float(values.mean()), mean_bounds(values, level)
     elif requirement.metric in RATES:
-        kilometres = float(drives.distance_m.clip(lower=0).sum()) / 1000
-        value, (low, high) = crashes / max(kilometres, 1e-9), rate_bounds(crashes, kilometres, level)
+        each_km = drives.distance_m.clip(lower=0) / 1000
+        kilometres = each_km.groupby(drives.road_seed).sum().to_numpy(np.float64)
+        value = float(crashes.sum()) / max(float(kilometres.sum()), 1e-9)
+        low, high = rate_bounds(crashes, kilometres, int(driven.max()), float(each_km.max()), level)
     else:
-        value, (low, high) = crashes / total, share_bounds(crashes, total, level)
+        shares = roads[SHARES[requirement.metric][0]].sum().to_numpy(np.float64)
+        value, (low, high) = float(shares.sum()) / total, share_bounds(shares, driven, level)
     if not math.isfinite(value):
         says = f"not decided: {requirement.metric} is not known in {total} drives; the world does not tell it"
         return Check(requirement.text, "requirement", Outcome.UNDECIDED, math.nan, -math.inf, math.inf, says, counted)
@@ -228,16 +233,20 @@ def _require(drives: pd.DataFrame, requirement: Requirement, level: float, count
     return Check(requirement.text, "requirement", found, value, low, high, says, counted)
 
 
-def _count(requirement: Requirement, count: int, total: int, counted: tuple[str, ...]) -> Check:
+def _count(
+    requirement: Requirement, crashes: NDArray[np.float64], driven: NDArray[np.integer], counted: tuple[str, ...]
+) -> Check:
     """Count: too many stay too many; what is required at most holds as long as it does, at least once it does."""
+    count = int(crashes.sum())
     holds = requirement.holds(count)
     if requirement.at_most:
         found = Outcome.PASSED if holds else Outcome.FAILED
     else:
         found = Outcome.PASSED if holds else Outcome.UNDECIDED
-    says = f"{count} of {total} drives left the road"
+    says = f"{count} of {driven.sum()} drives left the road"
     if not count:
-        says += f"; with 95 % confidence fewer than {100 * (1 - 0.05 ** (1 / total)):.1f} % do"
+        share = share_of_roads(crashes, driven)
+        says += f"; {len(driven)} roads bound their share at {100 * share.high:.1f} % with 95 % confidence"
     return Check(requirement.text, "requirement", found, count, count, count, says, counted)
 
 

@@ -13,30 +13,34 @@ from __future__ import annotations
 
 import operator
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from envs.perturbations import parse
+from experiments.gate.sequential import Plan
 from experiments.robustness.findings import Condition
 
 COUNTS = {"crashes": "drives that left the road"}
 """Metrics that are counted over the drives that were made."""
-SHARES = {"crash_share": "share of the drives that left the road"}
-"""Metrics that are shares of the drives."""
+SHARES = {
+    "crash_share": ("crashed", "share of the drives that left the road"),
+    "autonomy": ("autonomy", "share of the time without intervention"),
+}
+"""Metrics that are shares: the column of `experiments.robustness.jobs.DriveRow`, in [0, 1], and what it is."""
 RATES = {"crashes_per_km": "drives that left the road, per km"}
 """Metrics that are events per kilometre."""
 MEANS = {
     "lane_error": "mean distance from the middle of the lane, share of its width, a whole lane after leaving the road",
     "mean_offset_lane": "mean distance from the middle of the lane while driving, share of its width",
     "rms_offset_m": "root mean square of that distance, m",
-    "autonomy": "share of the time without intervention",
     "steering_rate_per_s": "mean absolute steering rate, full locks per second",
     "distance_m": "way made along the lane, m",
     "duration_s": "time driven, s",
 }
 """Metrics that are averaged over drives: columns of `experiments.robustness.jobs.DriveRow`."""
-METRICS = {**COUNTS, **SHARES, **RATES, **MEANS}
-"""Everything that may be required, and what it is."""
+METRICS = (*COUNTS, *SHARES, *RATES, *MEANS)
+"""Everything that may be required."""
 CLEAN_SCOPE = "clean"
 """The scope of drives without a perturbation."""
 
@@ -128,3 +132,32 @@ def check_requirements(requirements: Sequence[Requirement], conditions: Sequence
                 f"no drive of this suite counts for {requirement.text!r}: it drives {', '.join(scopes)} at severities "
                 f"{', '.join(map(str, severities))} (0 is clean)."
             )
+
+
+def out_of_reach(requirement: Requirement, plan: Plan, error_rate: float) -> str | None:
+    """Say so where roads alone, driven without a crash, do not bound a share as low as is required.
+
+    Args:
+        requirement: what must hold.
+        plan: when to look.
+        error_rate: of the requirement over the whole gate.
+    """
+    wanted = {("crash_share", True): requirement.limit, ("autonomy", False): 1 - requirement.limit}
+    limit = wanted.get((requirement.metric, requirement.at_most))
+    if limit is None or _best_bound(plan, error_rate) <= limit:
+        return None
+    enough = 2 * plan.roads[-1]
+    while limit > 0 and _best_bound(Plan.upto(enough), error_rate) > limit:
+        enough *= 2
+    within = range(plan.roads[-1] + 1, enough + 1)
+    found = bisect_left(within, True, key=lambda roads: _best_bound(Plan.upto(roads), error_rate) <= limit)
+    todo = f"--budget {within[found]} can" if limit > 0 else "require a share above 0"
+    return (
+        f"{requirement.text!r} cannot be met on {plan.roads[-1]} roads: without one crash they bound what is lost at "
+        f"{100 * _best_bound(plan, error_rate):.0f} %; {todo}"
+    )
+
+
+def _best_bound(plan: Plan, error_rate: float) -> float:
+    """Return the lowest upper bound of a share that a gate can come to: nothing happened on any road."""
+    return min(1 - plan.level(error_rate, look) ** (1 / roads) for look, roads in enumerate(plan.roads))

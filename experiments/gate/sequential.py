@@ -6,7 +6,7 @@ boundaries for clinical trials*, Biometrika 1983, with Pocock's function α ln(1
 budget that is used. By the union bound the gate errs no more often than that, however the looks depend on each other.
 
 What a look compares are means over roads, which are drawn independently; conditions on one road are averaged first. Its
-bounds are those of Student's t; those of crashes are the exact ones of Clopper and Pearson, and of a Poisson count.
+bounds are those of Student's t; those of shares and rates are in `agents.driving.road_shares`.
 
     plan = Plan.upto(16)  # looks after 4, 6, 9, 13 and 16 roads
     low, high = mean_bounds(differences, plan.level(0.05, look=0))
@@ -82,18 +82,3 @@ def mean_bounds(values: NDArray[np.float64], level: float) -> tuple[float, float
 def _quantile(level: float, freedom: int) -> float:
     """Return the quantile of Student's t, which SciPy takes a good while for."""
     return float(stats.t.ppf(level, freedom))
-
-
-def share_bounds(count: int, total: int, level: float) -> tuple[float, float]:
-    """Return one-sided exact bounds of a share; see `agents.driving.statistics.proportion`."""
-    low = float(stats.beta.ppf(level, count, total - count + 1)) if count else 0.0
-    high = float(stats.beta.ppf(1 - level, count + 1, total - count)) if count < total else 1.0
-    return low, high
-
-
-def rate_bounds(count: int, exposure: float, level: float) -> tuple[float, float]:
-    """Return one-sided exact bounds of a Poisson rate; see `agents.driving.statistics.poisson_rate`."""
-    if not exposure > 0:
-        return 0.0, math.inf
-    low = float(stats.chi2.ppf(level, 2 * count)) / 2 if count else 0.0
-    return low / exposure, float(stats.chi2.ppf(1 - level, 2 * count + 2)) / 2 / exposure

@@ -32,8 +32,9 @@ from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import check_json, progress, say, write_results
 from experiments.evaluate.options import check_rig
 from experiments.evaluate.recordings import RecordingOptions
-from experiments.gate.requirements import check_requirements, parse_requirement
+from experiments.gate.requirements import check_requirements, out_of_reach, parse_requirement
 from experiments.gate.sequential import Plan
+from experiments.options import refuse_unused
 from experiments.policy_paths import check_frame_size, refuse_scale
 from experiments.robustness.drivers import find_policy_runs
 from experiments.robustness.jobs import PolicyRun
@@ -102,6 +103,11 @@ class GateOptions:
     def __post_init__(self) -> None:
         """Check that world and recordings go together."""
         check_rig(self.env, self.rig)
+        if self.against is None:
+            compared = ("margin", "response_tolerance", "response_delay_s")
+            refuse_unused(self, compared, "without --against nothing is compared")
+        if self.response_tolerance is None:
+            refuse_unused(self, ("response_delay_s",), "--response-tolerance None does not ask how it steers")
         if (self.env == RECORDED_WORLD) != bool(self.recordings.data):
             raise ValueError("--env Recorded and --data go together: it drives along recordings.")
 
@@ -147,6 +153,9 @@ def run(options: GateOptions) -> int:
     if isinstance(world, LaneKeepingConfig):
         check_frame_size({one.driver: one.policy for one in plan.policy_runs if one.policy is not None}, world)
     check_requirements(plan.requirements, plan.conditions)
+    for requirement in plan.requirements:
+        if (words := out_of_reach(requirement, plan.looks, options.error_rate)) is not None:
+            say(f"note: {words}")
     begun_s = time.monotonic()
     with open_run(options.out, "gate", options, resume=options.out.exists(), results=()) as directory:
         looks = range(len(plan.looks.roads))

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from agents.driving.road_shares import share_of_roads
 from agents.driving.statistics import (
     ENOUGH_VALUES,
     RESAMPLES,
-    SMALL_COUNT,
     Estimate,
     estimate,
     interquartile_mean,
@@ -30,7 +30,6 @@ from agents.driving.statistics import (
     percentile_interval,
     performance_profile,
     probability_of_improvement,
-    proportion,
 )
 from experiments.robustness.findings import (
     THRESHOLDS,
@@ -246,8 +245,8 @@ def _driver(
         error_iqm=interquartile_mean_estimate(errors, seed=seed),
         error_iqm_runs=interquartile_mean_estimate(errors, whole_runs=True, seed=seed),
         error=estimate(_mean, errors, whole_runs=True, seed=seed),
-        crash_share=_crash_share(crashes, seed),
-        autonomy=estimate(_mean, drives.perturbed("autonomy"), whole_runs=True, seed=seed),
+        crash_share=_share(crashes, seed),
+        autonomy=_share(drives.perturbed("autonomy"), seed),
         corruption_error=mean_corruption_error(errors, base_errors, group, seed=seed).mean,
         corruption_crashes=mean_corruption_error(crashes, base_crashes, group, seed=seed).mean,
         difference=Estimate(0.0) if drives is base else paired_difference(errors, base_errors, seed=seed),
@@ -273,12 +272,19 @@ def _behind(driver: Drives, first: Drives, seed: int) -> Estimate:
     return paired_difference(*errors, seed=seed, statistic=interquartile_mean)
 
 
-def _crash_share(crashes: NDArray[np.float64], seed: int) -> Estimate:
-    """Return the share of the drives that left the road; exact bounds, drive by drive, where few did or did not."""
-    count, total = int(crashes.sum()), crashes.size
-    if min(count, total - count) < SMALL_COUNT:
-        return proportion(count, total)
-    return estimate(_mean, crashes, whole_runs=True, seed=seed)
+def _share(values: NDArray[np.float64], seed: int) -> Estimate:
+    """Return a share with bounds behind which the roads stand, and no tighter than the spread of runs and roads.
+
+    Args:
+        values: `[R, K, C]` in [0, 1].
+        seed: of the resampling.
+    """
+    runs, roads, conditions = values.shape
+    found = share_of_roads(values.sum((0, 2)), np.full(roads, runs * conditions))
+    if runs < ENOUGH_VALUES or not found.bounded:
+        return found
+    drawn = estimate(_mean, values, whole_runs=True, seed=seed)
+    return Estimate(found.value, min(found.low, drawn.low), max(found.high, drawn.high))
 
 
 def _curves(

@@ -177,7 +177,7 @@ def cut_motion(motion: Motion, blocks: int) -> list[tuple[Motion, Motion]]:
         return tuple(one[max(low - at, 0) : max(high - at, 0)] for one, at in parts)
 
     def between(*spans: tuple[int, int]) -> Motion:
-        kept = {
+        kept: dict[str, Any] = {
             name: tuple(part for low, high in spans for part in within(getattr(motion, name), low, high) if len(part))
             for name in ("turning", "steering", "time_s", "metres")
             if getattr(motion, name)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from experiments.gate.judge import EXIT_CODES, Check, Outcome, Rules, judge, outcome
 from experiments.gate.requirements import parse_requirement
-from experiments.gate.sequential import Plan, mean_bounds, rate_bounds, share_bounds
+from experiments.gate.sequential import Plan, mean_bounds
 from experiments.robustness.findings import Condition
 from experiments.robustness.jobs import DriveRow
 from experiments.robustness.store import make_table
@@ -99,25 +98,23 @@ def test_requirements_are_met_broken_or_open():
     assert [one.outcome for one in lost] == [Outcome.FAILED, Outcome.PASSED], "12 drives of the policy left the road"
     assert "12 of 12 drives" in lost[0].says
     (none,) = [one for one in checks(lambda c, r: 0.0, ("crashes <= 0",)) if one.group == "requirement"]
-    assert "fewer than 22.1 %" in none.says, "none of 12"
+    assert "4 roads bound their share at 52.7 %" in none.says, "1 − 0.05^(1/4)"
 
 
-def test_shares_and_rates_have_exact_bounds():
-    names = ("crash_share <= 0.5", "crashes_per_km <= 100")
-    share, rate = [one for one in checks(lambda c, r: 0.0, names) if one.group == "requirement"]
+def test_the_drives_of_a_road_count_as_one_in_shares_and_rates():
+    names = ("crash_share <= 0.5", "crashes_per_km <= 100", "autonomy >= 0.9")
+    share, rate, autonomy = [one for one in checks(lambda c, r: 0.0, names) if one.group == "requirement"]
     level = PLAN.level(0.05, 0)
-    assert share.high == pytest.approx(1 - level ** (1 / 12)) and share.low == 0
-    assert rate.high == pytest.approx(-np.log(level) / (12 * 30 / 1000))
+    assert share.high == pytest.approx(1 - level ** (1 / 4)) and share.low == 0
+    assert autonomy.low == pytest.approx(level ** (1 / 4)) and autonomy.value == autonomy.high == 1
+    assert autonomy.outcome is Outcome.UNDECIDED, "four roads, not twelve drives, all of them without intervention"
+    assert rate.high == pytest.approx((level ** (-1 / 4) - 1) / (30 / 1000))
     (short,) = [
         one
         for one in checks(lambda c, r: 0.0, ("crashes_per_km <= 100",), distance_m=0.25)
         if one.group == "requirement"
     ]
-    assert short.high == pytest.approx(-np.log(level) / (12 * 0.25 / 1000)), "drives of less than a metre count as well"
-    for side, bound in zip(("greater", "less"), share_bounds(3, 10, 0.05), strict=True):
-        exact = stats.binomtest(3, 10, alternative=side).proportion_ci(0.95, "exact")
-        assert bound == pytest.approx(exact.low if side == "greater" else exact.high)
-    assert share_bounds(12, 12, 0.05)[1] == 1.0 and rate_bounds(0, 0.0, 0.05) == (0.0, np.inf)
+    assert short.high == pytest.approx((level ** (-1 / 4) - 1) / (0.25 / 1000)), "drives of less than a metre count"
 
 
 def test_a_way_backwards_takes_nothing_off_the_way_of_others():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.gate.requirements import check_requirements, parse_requirement
+from experiments.gate.requirements import check_requirements, out_of_reach, parse_requirement
+from experiments.gate.sequential import Plan
 from experiments.robustness.findings import Condition
 
 SUITE = [Condition.of(text) for text in ("", "fog:2", "fog:4", "rain:2+latency:4", "latency:2")]
@@ -58,3 +59,14 @@ def test_a_requirement_about_nothing_is_refused():
     check_requirements([parse_requirement("fog.crashes <= 0 @ severity >= 3")], SUITE)
     with pytest.raises(ValueError, match="no drive of this suite counts for 'snow.crashes <= 0'.*severities 0, 2, 4"):
         check_requirements([parse_requirement("snow.crashes <= 0")], SUITE)
+
+
+def test_what_so_many_roads_cannot_show_is_said_with_the_number_that_can():
+    plan = Plan.upto(16)
+    words = out_of_reach(parse_requirement("crash_share <= 0.05"), plan, 0.05)
+    assert words is not None and "cannot be met on 16 roads" in words and "27 %; --budget 95 can" in words
+    assert out_of_reach(parse_requirement("crash_share <= 0.05"), Plan.upto(95), 0.05) is None
+    assert out_of_reach(parse_requirement("autonomy >= 0.95"), plan, 0.05) is not None
+    assert "require a share above 0" in str(out_of_reach(parse_requirement("crash_share <= 0"), plan, 0.05))
+    for text in ("crash_share <= 0.3", "crash_share >= 0.1", "crashes <= 0", "lane_error <= 0.01"):
+        assert out_of_reach(parse_requirement(text), plan, 0.05) is None

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from agents.driving.road_shares import share_of_roads
 from agents.driving.statistics import Estimate, estimate, performance_profile
-from experiments.robustness.analysis import THRESHOLDS, _crash_share, find
+from experiments.robustness.analysis import THRESHOLDS, _share, find
 from experiments.robustness.findings import DriverFindings, Findings, RunFindings, _count
 from experiments.robustness.jobs import CLEAN, DriveRow
 from experiments.robustness.recorded_jobs import BlockRow
@@ -117,7 +118,7 @@ def test_the_seed_draws_every_interval_and_no_figure():
     for place, figure in one.items():
         assert figure.value == pytest.approx(other[place].value, nan_ok=True), place
     drawn = {place for place, figure in one.items() if figure.low < figure.high}
-    exact = {".crash_share"} if one[".crash_share"].low == other[".crash_share"].low else set()
+    exact = {name for name in (".crash_share", ".autonomy") if one[name].low == other[name].low}
     same = {place for place in drawn if (one[place].low, one[place].high) == (other[place].low, other[place].high)}
     assert same <= exact, same
     here, there = (driver("ltc-one", seed).profile for seed in (0, 1))
@@ -135,14 +136,21 @@ def test_a_profile_draws_whole_runs():
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-9)
 
 
-@pytest.mark.parametrize("crashed", [9, 10, 291])
-def test_few_crashes_have_exact_bounds_and_ten_are_enough_to_resample(crashed: int):
-    crashes = np.zeros(300)
-    crashes[np.random.default_rng(0).permutation(300)[:crashed]] = 1.0
-    exact = stats.binomtest(crashed, 300).proportion_ci(method="exact")
-    found = _crash_share(crashes.reshape(5, 6, 10), 0)
-    assert found.value == pytest.approx(crashed / 300)
-    assert ((found.low, found.high) == pytest.approx(tuple(exact))) is (crashed != 10)
+@pytest.mark.parametrize("crashed", [1, 120])
+def test_a_road_that_is_lost_in_every_condition_counts_once(crashed: int):
+    values = np.zeros((1, 6, 120))
+    values[0, 2, :crashed] = 1.0
+    found, one_drive = _share(values, 0), share_of_roads([0, 0, crashed / 120, 0, 0, 0], np.ones(6))
+    assert (found.value, found.low, found.high) == pytest.approx((crashed / 720, one_drive.low, one_drive.high))
+    exact = stats.binomtest(1, 6).proportion_ci(method="exact")
+    assert (found.high == pytest.approx(exact.high)) is (crashed == 120) and found.high > 0.3
+
+
+def test_the_spread_of_training_runs_widens_a_share():
+    values = np.zeros((5, 60, 1))
+    values[4] = 1.0  # one run of five loses every road
+    alone = share_of_roads(values.sum((0, 2)), np.full(60, 5))
+    assert _share(values, 0).high == pytest.approx(0.6) and alone.high < 0.3
 
 
 @pytest.mark.parametrize(
