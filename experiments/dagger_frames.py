@@ -110,7 +110,8 @@ def _compare(options: DaggerFramesOptions) -> dict[str, Any]:
     more = paired_share_difference(*pairs)
     figures["dagger_minus_imitation"] = more.to_json()
     columns = ["", "labelled frames", "crashes", "crashes per km", "mean offset, % of lane"]
-    table(f"{len(options.seeds)} seeds, {options.roads} unseen roads each, 95 % intervals", columns, rows)
+    drivers = f"{len(options.seeds)} seeds, {options.roads} unseen roads each"
+    table(f"{drivers}, 95 % intervals over the roads for these drivers", columns, rows)
     say(f"share of the roads on which DAgger crashed minus imitation's: {more.text(0, 100)} %")
     write_json(out / "summary.json", figures)
     return figures
