@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.gate.judge import EXIT_CODES, Check, Outcome, Rules, judge, outcome
 from experiments.gate.requirements import parse_requirement
