@@ -44,6 +44,8 @@ OWN_META = "meta/wormwheel.json"
 """Where `convert` keeps what the format has no place for."""
 
 _STANDARD = {"timestamp", "frame_index", "episode_index", "index", "task_index", "next.done", "next.reward", "action"}
+_COUNTING = _STANDARD - {"action"}
+_MOST_DIMS = 64
 _STEERING = re.compile(r"steer")
 _MOST_OFF = 0.1  # of a frame's period, that a film's time stamps may differ from those its rate gives
 _ANGLE = re.compile(r"(?<![a-z])angle")
@@ -189,6 +191,13 @@ def _names(feature: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
+def _dims(name: str, feature: Mapping[str, Any]) -> list[str]:
+    """Return what the dimensions of a feature are called: those without names by their number."""
+    shape = feature.get("shape") or [1]
+    wide = shape[0] if isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int) else 1
+    return _names(feature) or ([f"{name}[{i}]" for i in range(wide)] if 1 < wide <= _MOST_DIMS else [name])
+
+
 def _steering(path: Path, features: Mapping[str, Any], options: ReadOptions) -> tuple[str, int]:
     """Return the feature and the dimension of the steering."""
     vectors = {
@@ -197,9 +206,9 @@ def _steering(path: Path, features: Mapping[str, Any], options: ReadOptions) -> 
     listed = [
         (name, index, dim.lower() if options.steering_column is None else dim)
         for name, feature in vectors.items()
-        for index, dim in enumerate(_names(feature))
+        for index, dim in enumerate(_dims(name, feature))
     ]
-    listed += [(name, 0, name) for name, feature in vectors.items() if not _names(feature)]
+    listed.sort(key=lambda one: not _names(vectors[one[0]]))
     wanted = options.steering_column
     if wanted is not None:
         found = [(n, i) for n, i, dim in listed if wanted in (dim, f"{n}.{dim}", f"{n}[{i}]", n)]
@@ -213,10 +222,13 @@ def _steering(path: Path, features: Mapping[str, Any], options: ReadOptions) -> 
         if not found and "action" in vectors and list(vectors["action"].get("shape", [])) in ([1], []):
             found = [("action", 0)]
     if not found:
-        dims = ", ".join(dim if n == dim else f"{n}.{dim}" for n, _, dim in listed[:20]) or "none"
+        named = [dim if dim.startswith(n) else f"{n}.{dim}" for n, _, dim in listed if n not in _COUNTING]
+        dims = ", ".join(named[:20]) or "none"
         raise ValueError(f"{path} names no steering among its dimensions: {dims}. Name it by --steering-column.")
     if len(found) > 1:
-        several = ", ".join(f"{n}.{_names(features[n])[i]}" if _names(features[n]) else n for n, i in found[:8])
+        several = ", ".join(
+            f"{n}.{_names(features[n])[i]}" if _names(features[n]) else f"{n}[{i}]" for n, i in found[:8]
+        )
         raise ValueError(f"{path}: the steering could be any of {several}; name it by --steering-column.")
     return found[0]
 

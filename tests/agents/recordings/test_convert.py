@@ -267,25 +267,46 @@ def test_lerobot_films_of_several_episodes_are_entered_at_the_right_frame(tmp_pa
     ],
 )
 def test_lerobot_steering_among_other_angles(tmp_path, names, expected):
-    before = make_noise(tmp_path / "set", (5,))
-    convert(before, tmp_path / "out", "lerobot")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    data = tmp_path / "out/data/chunk-000/file-000.parquet"
-    table = pq.read_table(data)
-    rows = [[0.1, 0.2, 0.3]] * 5
-    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", pa.array(rows)), data)
-    place = tmp_path / "out" / "meta" / "info.json"
-    info = json.loads(place.read_text())
-    info["features"]["action"] |= {"names": names, "shape": [3]}
-    place.write_text(json.dumps(info))
+    three_actions(tmp_path, names)
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected) as error:
             load_episodes(tmp_path / "out")
         one_line(error)
     else:
-        np.testing.assert_allclose(load_episodes(tmp_path / "out")[0].steering, rows[0][expected], rtol=1e-6)
+        np.testing.assert_allclose(load_episodes(tmp_path / "out")[0].steering, ACTIONS[expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("names", [None, [], {}])
+def test_lerobot_dimensions_without_names_go_by_their_number(tmp_path, names):
+    three_actions(tmp_path, names)
+    for column, message in (
+        (None, "dimensions: action.0., action.1., action.2., .*Name it"),
+        ("action", "could be any of"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            load_episodes(tmp_path / "out", steering_column=column)
+        one_line(error)
+    for number in range(3):
+        (episode,) = load_episodes(tmp_path / "out", steering_column=f"action[{number}]")
+        np.testing.assert_allclose(episode.steering, ACTIONS[number], rtol=1e-6)
+
+
+ACTIONS = [0.1, 0.2, 0.3]
+
+
+def three_actions(tmp_path: Path, names: Any) -> None:
+    """Write a set of which every step has the same three actions, called so."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    convert(make_noise(tmp_path / "set", (5,)), tmp_path / "out", "lerobot")
+    data = tmp_path / "out/data/chunk-000/file-000.parquet"
+    table = pq.read_table(data)
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", pa.array([ACTIONS] * 5)), data)
+    place = tmp_path / "out" / "meta" / "info.json"
+    info = json.loads(place.read_text())
+    info["features"]["action"] |= {"names": names, "shape": [3]}
+    place.write_text(json.dumps(info))
 
 
 @pytest.mark.parametrize("fps", [15, 30, 24])
