@@ -222,8 +222,8 @@ def _steering(path: Path, features: Mapping[str, Any], options: ReadOptions) -> 
         if not found and "action" in vectors and list(vectors["action"].get("shape", [])) in ([1], []):
             found = [("action", 0)]
     if not found:
-        named = [dim if dim.startswith(n) else f"{n}.{dim}" for n, _, dim in listed if n not in _COUNTING]
-        dims = ", ".join(named[:20]) or "none"
+        called = [dim if dim.startswith(n) else f"{n}.{dim}" for n, _, dim in listed if n not in _COUNTING]
+        dims = ", ".join(called[:20]) or "none"
         raise ValueError(f"{path} names no steering among its dimensions: {dims}. Name it by --steering-column.")
     if len(found) > 1:
         several = ", ".join(
