@@ -16,9 +16,9 @@ from typing import Any
 from agents.recordings.doctor.finding import Finding
 from agents.recordings.doctor.labels import check_labels, steering_facts
 from agents.recordings.doctor.leaks import check_leaks
-from agents.recordings.doctor.motion import YAW_RATE, Motion, check_motion, measure_motion, motion_facts
+from agents.recordings.doctor.motion import YAW_RATE, Motion, check_motion, fits_its_clock, measure_motion, motion_facts
 from agents.recordings.doctor.order import check_order, check_repeats
-from agents.recordings.doctor.timing import check_clock, clock_facts
+from agents.recordings.doctor.timing import check_clock, clock_facts, with_slow_cars
 from agents.recordings.doctor.view import check_direction, check_light, view_facts
 from agents.recordings.episodes import EpisodeSet
 
@@ -64,6 +64,8 @@ def examine(
         report("labels against pictures" if pictured else "labels against the car's instruments")
         motion = measure_motion(episodes)
         against = check_motion(motion)
+        if motion.vehicle == "donkeycar" and fits_its_clock(motion):
+            findings = with_slow_cars(findings)
         facts["motion"] = motion_facts(motion)
     if pictured:
         report("view, light and order")

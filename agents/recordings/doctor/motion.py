@@ -44,6 +44,10 @@ USUAL_S = {"donkeycar": 0.19, "udacity": 0.045, "car": 0.05}
 """When cars of a kind follow their wheel, as measured, seconds; others after one frame."""
 EARLIEST_PERIODS = -0.75
 """In other vehicles the pictures may seem to turn before the wheel by this much, in periods: exposure and rounding."""
+USUAL_PERIOD_S = 0.05
+"""Cars' following was measured with cameras of this period, seconds."""
+FOLLOWING_MARGIN_S = 0.1
+"""A flipped sign is looked for so much beyond the times after which cars follow, seconds."""
 LEAST_CORRELATION = 0.3
 """Below this, pictures and labels are not alike enough to judge the lag."""
 LEAST_FRAMES = 200
@@ -57,6 +61,8 @@ TURN_PER_METRE = {"udacity": 0.080}
 camera. Measured on the simulator's lake track: 0.077 to 0.084 in six of eight stretches."""
 MOST_CLOCK_RATIO = 1.4
 """A clock that differs by more than this factor from what turning and speed say is wrong."""
+ANOTHER_CAR = 4.0
+"""By more than this factor another car turns than the simulator's: other programs write such logs."""
 SMOOTH = 15
 """Frames over which turning and steering are averaged for that, so that the car's lag does not count."""
 MOST_OFFSET = 0.12
@@ -304,7 +310,7 @@ def check_motion(motion: Motion) -> list[Finding]:
     facts = motion_facts(motion)
     best, lag, lag_s = facts["correlation"], facts["lag_frames"], facts["lag_s"]
     figures = {"correlation": best, "lag_frames": lag, "lag_s": lag_s, "offset": facts["offset"]}
-    positive = max(max(facts["correlations"]), 0.0)
+    positive = max(0.0, _most_elsewhere(motion, facts))
     enough = motion.frames >= LEAST_FRAMES
     if best < -(LEAST_CORRELATION if enough else LEAST_CORRELATION_PLAIN) and positive < 0.7 * -best:
         what = f"steering looks flipped: the {pictures} turn against it (correlation {best:.2f})"
@@ -313,7 +319,7 @@ def check_motion(motion: Motion) -> list[Finding]:
     if not enough:
         return findings
     ratio = facts["clock_ratio"]
-    if ratio is not None and max(ratio, 1 / ratio) > MOST_CLOCK_RATIO:
+    if ratio is not None and MOST_CLOCK_RATIO < max(ratio, 1 / ratio) < ANOTHER_CAR:
         what = (
             f"frames are {1000 * motion.period_s:.3g} ms apart by their stamps and some "
             f"{1000 * motion.period_s * ratio:.2g} ms by how far such a car turns at its speed"
@@ -344,9 +350,35 @@ def check_motion(motion: Motion) -> list[Finding]:
     return findings
 
 
+def _most_elsewhere(motion: Motion, facts: dict[str, Any]) -> float:
+    """Return the largest correlation against which one of the other sign has to stand out.
+
+    Where that one lies at a lag at which cars follow their wheel, only those at such lags count: with a driver who
+    swerves to and fro the turning resembles the steering of half a swerve ago, too.
+    """
+    earliest_s, latest_s = following_s(motion)
+    lags_s = np.asarray(facts["lags"]) * motion.period_s
+    correlations = np.asarray(facts["correlations"])
+    low_s, high_s = earliest_s - FOLLOWING_MARGIN_S, latest_s + FOLLOWING_MARGIN_S
+    near = (lags_s >= low_s) & (lags_s <= high_s)
+    follows = near.any() and low_s <= facts["lag_s"] <= high_s
+    return float(correlations[near].max() if follows else correlations.max())
+
+
+def fits_its_clock(motion: Motion) -> bool:
+    """Say whether the car follows its wheel by this clock as cars of its kind do; False where it cannot be told."""
+    if motion.frames < LEAST_FRAMES:
+        return False
+    facts = motion_facts(motion)
+    earliest_s, latest_s = following_s(motion)
+    return facts["correlation"] >= LEAST_CORRELATION_PLAIN and earliest_s <= facts["lag_s"] <= latest_s
+
+
 def following_s(motion: Motion) -> tuple[float, float]:
     """Return after which times cars of a kind follow their wheel, the shortest and the longest, seconds."""
     earliest_s = EARLIEST_S.get(motion.vehicle, EARLIEST_PERIODS * motion.period_s)
+    if motion.vehicle in EARLIEST_S:  # of a slow camera lags between its frames are uncertain by half a period
+        earliest_s -= 0.5 * max(0.0, motion.period_s - USUAL_PERIOD_S)
     return earliest_s, LATEST_S.get(motion.vehicle, LATEST_OTHERWISE_S)
 
 

@@ -15,6 +15,8 @@ USUAL_HZ = {"udacity": 15.0, "donkeycar": 20.0, "car": 20.0}
 MOST_RATIO = {"udacity": 2.9, "donkeycar": 1.8, "car": 1.15}
 """A rate further from the usual one than this factor is doubted: the Udacity simulator records as fast as the computer
 draws, Donkeycar's loop is set by hand now and then, comma2k19's camera always runs at 20 Hz."""
+SET_SO = "nothing, if the car was set so; else --nominal-rate"
+"""What to do about a rate that may be the car's own."""
 WORTH_SAYING = 1.2
 """A rate further from the usual one than this factor is said."""
 MOST_SPEED_RATIO = 1.15
@@ -49,10 +51,10 @@ def check_clock(episodes: EpisodeSet) -> list[Finding]:
     ratio = 1.0 if usual is None else max(median * usual, 1 / (median * usual))
     if ratio > MOST_RATIO.get(episodes[0].meta.vehicle, WORTH_SAYING):
         what = f"frames are {1000 * median:.3g} ms apart, {1 / median:.3g} a second, where {usual:g} are usual"
-        findings.append(Finding("clock", True, what, do, {"median_s": median}))
+        findings.append(Finding("clock", True, what, do, {"median_s": median, "usual_hz": usual}))
     elif ratio > WORTH_SAYING and episodes[0].meta.vehicle == "donkeycar":
         what = f"frames are {1000 * median:.3g} ms apart, {1 / median:.3g} a second, where {usual:g} are the default"
-        findings.append(Finding("rate", False, what, "nothing, if the car was set so; else --nominal-rate"))
+        findings.append(Finding("rate", False, what, SET_SO))
     findings += _check_speed(episodes, do)
     if max(median / nominal, nominal / median) > 1.5:
         what = f"frames are {1000 * median:.3g} ms apart and the nominal period is {1000 * nominal:.3g} ms"
@@ -76,6 +78,16 @@ def check_clock(episodes: EpisodeSet) -> list[Finding]:
         what = f"{len(episodes):,} episodes of {mean:.0f} frames each: cut to shreds by its gaps"
         findings.append(Finding("clock", True, what, f"raise --max-gap-s, or {do}", {"episodes": len(episodes)}))
     return findings
+
+
+def with_slow_cars(findings: list[Finding]) -> list[Finding]:
+    """Return findings in which a rate far below the usual one is the car's own: it follows its wheel in time by it."""
+
+    def one(finding: Finding) -> Finding:
+        slow = finding.figures.get("median_s", 0.0) * finding.figures.get("usual_hz", 0.0) > 1
+        return Finding("rate", False, finding.what, SET_SO, finding.figures) if slow else finding
+
+    return [one(finding) if finding.about == "clock" else finding for finding in findings]
 
 
 def _check_speed(episodes: EpisodeSet, do: str) -> list[Finding]:
