@@ -23,6 +23,12 @@ WIDTH = 160
 """Columns that pictures are shrunk to for the flow."""
 STILL = 4.0
 """Rows at the bottom whose grey levels vary less than this over the recording show the car itself."""
+FAR_ROAD = (0.02, 0.15)
+"""How far below the horizon the road is far away, shares of the height."""
+LOWEST_HORIZON = 0.7
+"""Height from which on no road is seen below it, share of the picture's."""
+BACKWARDS = 0.8
+"""Share of what moves on the far road that moves up from which on the car drives backwards."""
 LEAST_FLOW = 0.03
 """Mean flow above and below the horizon, pixels of the small picture, for the sign change to count."""
 
@@ -55,16 +61,14 @@ def view_facts(episodes: EpisodeSet) -> dict[str, Any]:
     still = stack.std(0).mean(1) < STILL if len(stack) > 10 else np.zeros(height, bool)
     bonnet = int(np.argmin(still[::-1])) if still[-1] and not still.all() else 0
     lines = estimate_view(np.stack(colours)) if len({frame.shape for frame in colours}) == 1 else None
-    by_lines = lines is not None and lines.is_sure
     flow = _horizon(np.stack(flows)) if flows else None
-    horizon = lines.horizon if lines is not None and by_lines else flow
-    backwards = bool(flows) and runs_backwards(
-        np.stack(flows), lines.horizon if lines is not None and by_lines else None
-    )
+    road = lines.horizon if lines is not None and lines.is_sure else None
+    horizon = flow if road is None else road
+    backwards = bool(flows) and road is not None and runs_backwards(np.stack(flows), road)
     low, high = np.quantile(light, [0.05, 0.95])
     return {
         "horizon": horizon,
-        "horizon_by": None if horizon is None else "where lines meet" if by_lines else "how the picture flows",
+        "horizon_by": None if horizon is None else "where lines meet" if road is not None else "how the picture flows",
         "backwards": backwards,
         "bonnet": bonnet / height if bonnet else None,
         "crop_top": None if horizon is None else max(0, int(horizon * height)),
@@ -103,21 +107,22 @@ def _horizon(flows: NDArray[np.float64]) -> float | None:
     return float(rows[cut] / count)
 
 
-def runs_backwards(flows: NDArray[np.float64], horizon: float | None = None) -> bool:
-    """Say whether the flow is that of a car that drives backwards: below the horizon the road moves up.
+def runs_backwards(flows: NDArray[np.float64], horizon: float) -> bool:
+    """Say whether the flow is that of a car that drives backwards: right below the horizon the road moves up.
 
-    Right before a fast car the flow of single rows is chance, so that all rows below the horizon count together.
+    Right before the car it moves by more than can be followed from one frame to the next, and paint that repeats itself
+    seems to stand or to go back.
 
     Args:
         flows: `[pairs, rows]` median flow down, pixels; NaN where nothing can be told.
-        horizon: Its height as lines tell it, a share of the picture's; where there are none, one has to show in the
-            flow once its sign is changed.
+        horizon: Its height as lines tell it, a share of the picture's.
     """
-    count = flows.shape[1]
-    top = 0.5 if horizon is None else horizon + 0.05
-    road = flows[:, int(np.clip(top, 0, 0.8) * count) : int(0.9 * count)]
-    moves = float(np.nanmean(road)) if np.isfinite(road).any() else 0.0
-    return moves < -LEAST_FLOW and (horizon is not None or _horizon(-flows) is not None)
+    if not 0 <= horizon < LOWEST_HORIZON:
+        return False
+    first, last = (int((horizon + below) * flows.shape[1]) for below in FAR_ROAD)
+    far = flows[:, first:last]
+    moving = far[np.isfinite(far) & (np.abs(far) > LEAST_FLOW)]
+    return len(moving) > far.size // 10 and float((moving < 0).mean()) > BACKWARDS
 
 
 def check_direction(view: dict[str, Any]) -> list[Finding]:

@@ -392,13 +392,14 @@ def test_records_that_are_left_out_are_a_share_of_all_of_them(tmp_path, options)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("horizon", [None, 0.35])
-def test_the_road_as_a_whole_tells_which_way_the_car_drives(backwards, horizon):
-    """Right before a fast car the flow of single rows is chance, and far things seem to move now and then."""
-    sky = -0.05 if horizon is None else 0.05
-    profile = np.concatenate([np.full(40, sky), np.linspace(0, 1.6, 40), np.linspace(1.2, 0.2, 30), np.full(10, -0.4)])
-    flows = np.tile(profile, (40, 1)) + np.random.default_rng(0).normal(0, 0.1, (40, 120))
-    assert view.runs_backwards(-flows if backwards else flows, horizon) == backwards
+@pytest.mark.parametrize("near", [1.2, -1.5])
+def test_the_far_road_tells_which_way_the_car_drives(backwards, near):
+    """Right before a fast car the flow is chance, or paint seems to go back; far things seem to move now and then."""
+    far, close = np.linspace(0, 1.6, 40), np.linspace(near, near / 5, 30)
+    profile = np.concatenate([np.full(40, 0.05), far, close, np.full(10, -0.4)])
+    flows = np.tile(profile, (40, 1)) + np.random.default_rng(0).normal(0, 0.02, (40, 120))
+    assert view.runs_backwards(-flows if backwards else flows, 0.35) == backwards
+    assert not view.runs_backwards(-flows, 0.9)
 
 
 def test_what_runs_backwards_is_not_said_to_be_flipped(monkeypatch):
