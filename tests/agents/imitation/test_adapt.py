@@ -68,7 +68,11 @@ def test_frame_by_frame_it_learns_in_their_order():
     before = sum(error(driver, stretch) for stretch in met)
     head = {name: value.clone() for name, value in driver.head.state_dict().items()}
     learn_online(
-        driver, met, stretches(seed=1), AdaptConfig(online_rate=3e-2, replay_weight=0.0), np.random.default_rng(0)
+        driver,
+        met,
+        stretches(seed=1),
+        AdaptConfig(rule="online", online_rate=3e-2, replay_weight=0.0),
+        np.random.default_rng(0),
     )
     assert sum(error(driver, stretch) for stretch in met) < 0.7 * before
     assert all(torch.equal(value, head[name]) for name, value in driver.head.state_dict().items())
