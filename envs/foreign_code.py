@@ -10,11 +10,13 @@ that tests somebody's driver does not end because the driver calls `sys.exit`.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
 import sys
 import sysconfig
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ ROOMS = tuple(str(HERE / room) + os.sep for room in ("agents", "envs", "experime
 LIBRARIES = tuple({os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")})
 """Beginnings of the names of files that came with Python."""
 _ORIGIN = "origin_in_foreign_code"
+_WRITTEN = "_wormwheel_written_ns"
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -161,9 +164,56 @@ def _import_file(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(f"wormwheel_own_{path.stem}", path)
+    written, name = path.stat().st_mtime_ns, f"wormwheel_own_{path.stem}_{zlib.crc32(os.fsencode(path.resolve())):08x}"
+    known = sys.modules.get(name)
+    if known is not None and vars(known).get(_WRITTEN) == written:
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Dataclasses and pickles look their module up there.
+    sys.modules[name] = module  # Dataclasses and pickles look their module up there.
     spec.loader.exec_module(module)
+    _check_neighbours(path)
+    setattr(module, _WRITTEN, written)
     return module
+
+
+def _check_neighbours(path: Path) -> None:
+    """Check that what a file imports from its own folder is what it got.
+
+    One process has one module of a name: of two drivers in two folders, each with a `model.py` beside it, the second
+    would get the first one's. In a package, and of the names of Python's own modules, the file's author cannot have
+    meant the neighbour.
+
+    Raises:
+        ForeignCodeError: if another module of that name was there before.
+    """
+    folder = path.resolve().parent
+    if (folder / "__init__.py").exists():
+        return
+    waiting, seen = [path.resolve()], set()
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        for name in sorted(_imported_by(file) - sys.stdlib_module_names):
+            meant = next((one for one in (folder / name / "__init__.py", folder / f"{name}.py") if one.is_file()), None)
+            got = getattr(sys.modules.get(name), "__file__", None)
+            if meant is None or got is None or meant in seen:
+                continue
+            if Path(got).resolve() != meant:
+                raise ForeignCodeError(
+                    f"{file.name} in {folder} imports {name}, and got {got} instead of the file beside it: one process "
+                    "has one module of a name. Rename one of the two."
+                )
+            waiting.append(meant)
+
+
+def _imported_by(file: Path) -> set[str]:
+    """Return the names of the top-level modules that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names

@@ -112,3 +112,25 @@ def test_a_module_in_the_current_directory_is_found_whatever_started_python(tmp_
 @pytest.mark.parametrize("text", ["C:", "a/b", ":make", "a:b:c", "x.py", "file.py:not a name", "..:x"])
 def test_what_is_no_module_and_name(text: str):
     assert split_object(text) is None
+
+
+def test_a_neighbour_of_the_same_name_is_not_taken_for_ones_own(tmp_path):
+    for folder, model in (("v1", "first_model"), ("v2", "second_model")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own_gain.py").write_text(f"GAIN = {folder!r}\n")
+        (tmp_path / folder / f"{model}.py").write_text("from own_gain import GAIN\n")
+        (tmp_path / folder / "net.py").write_text(f"import json, {model}\nmake = lambda: {model}.GAIN\n")
+    assert load_object(f"{tmp_path}/v1/net.py:make")() == "v1"
+    with pytest.raises(ForeignCodeError, match=r"second_model\.py in .*v2 imports own_gain, and got .*v1.own_gain\.py"):
+        load_object(f"{tmp_path}/v2/net.py:make")
+    (tmp_path / "v2" / "__init__.py").touch()  # a package: `import own_gain` cannot mean the file beside it
+    load_object(f"{tmp_path}/v2/net.py:make")
+
+
+def test_a_file_is_run_once_until_it_changes(tmp_path):
+    file = tmp_path / "once.py"
+    file.write_text("def make(): return 1\n")
+    first = load_object(f"{file}:make")
+    assert load_object(f"{file}:make") is first
+    file.write_text("def make(): return 22\n")
+    assert load_object(f"{file}:make")() == 22
