@@ -131,6 +131,6 @@ def car_racing_env(
     try:
         car = gymnasium.make(CAR_RACING, render_mode=render_mode, disable_env_checker=True).unwrapped
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
+        raise ValueError("CarRacing needs Box2D: install it with pip install 'gymnasium[box2d]'.") from error
     draw_what_shows(car)
     return DrivingEnv(car, names)

@@ -134,14 +134,25 @@ def load_object(text: str) -> Any:
     if parts is None:
         raise ValueError(f"{text!r} must be module:name or file.py:name.")
     place, name = parts
-    with foreign_code(f"importing {place}"):
-        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    module = import_place(place)
     try:
         return getattr(module, name)
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_") and callable(vars(module)[word])]
         known = ", ".join(public) or "nothing to call"
         raise ValueError(f"{place} has no function {name!r}. It has: {known}.") from None
+
+
+def import_place(place: str) -> ModuleType:
+    """Import a module by name, or a file that ends in .py; see `load_object` for where they are looked for.
+
+    Raises:
+        ValueError: if the code fails.
+        FileNotFoundError: if the file is not there.
+        ImportError: if the module needs another one that is missing.
+    """
+    with foreign_code(f"importing {place}"):
+        return _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
 
 
 def _import_module(name: str) -> ModuleType:

@@ -18,6 +18,7 @@ from agents.driving.other_world import OtherWorld, look_at_world
 from agents.driving.record import with_vehicle
 from agents.driving.trials import open_for
 from agents.ppo.checkpoint import FILE, read_record
+from agents.ppo.envs import check_trust
 from envs.driving.names import DrivingNames
 from envs.foreign_code import split_object
 from envs.lane_keeping.env import LaneKeepingConfig
@@ -170,11 +171,15 @@ def world_of(directory: Path) -> str | None:
     return LANE_KEEPING
 
 
-def common_world(directories: Sequence[Path]) -> str:
+def common_world(directories: Sequence[Path], trust: bool) -> str:
     """Return the world that all policies learnt in.
 
+    Args:
+        directories: of the policies.
+        trust: whether a world may be one that is made by importing a module.
+
     Raises:
-        ValueError: if they differ, or one does not name it.
+        ValueError: if they differ, one does not name it, or it is not trusted.
     """
     named = {path: world_of(path) for path in directories}
     worlds = sorted({world for world in named.values() if world is not None})
@@ -186,7 +191,9 @@ def common_world(directories: Sequence[Path]) -> str:
             )
     if len(worlds) > 1:
         raise ValueError(f"the policies learnt in different worlds ({', '.join(worlds)}): name one of them with --env.")
-    return worlds[0] if worlds else LANE_KEEPING
+    world = worlds[0] if worlds else LANE_KEEPING
+    check_trust(world, trust)
+    return world
 
 
 def check_motors(policies: dict[str, Path], throttle: bool) -> None:

@@ -273,7 +273,7 @@ def _car_racing(world: World | None) -> gymnasium.Env[Any, Any]:
     try:
         env = OnePedal(gymnasium.make("CarRacing-v3", disable_env_checker=True))
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError("CarRacing needs Box2D: install it with `pip install gymnasium[box2d]`.") from error
+        raise ValueError("CarRacing needs Box2D: install it with pip install 'gymnasium[box2d]'.") from error
     draw_what_shows(env.unwrapped)
     return env
 
@@ -292,12 +292,22 @@ WORLDS: dict[str, Callable[[World | None], gymnasium.Env[Any, Any]]] = {
 """What `make_world` knows by name."""
 
 
-def _called(name: str) -> gymnasium.Env[Any, Any]:
-    """Make an env of MODULE:ID, or by a function."""
-    module, _, rest = name.partition(":")
-    if module.endswith(".py") or rest.isidentifier():
-        return make_env(name)
-    return gymnasium.make(name)
+def check_trust(name: str, trust: bool) -> None:
+    """Check that the code of a world may be run.
+
+    Args:
+        name: as for `make_world`; a saved learner may have brought it.
+        trust: whether whoever wrote it is trusted.
+
+    Raises:
+        ValueError: if making it imports a module, and that is not trusted.
+    """
+    module, colon, _ = name.partition(":")
+    if colon and not trust:
+        raise ValueError(
+            f"the env {name!r} imports the Python module {module!r}, which runs its code: give --trust if you trust "
+            "whoever wrote it, and the learner that names it."
+        )
 
 
 def make_world(
@@ -326,14 +336,9 @@ def make_world(
     if name in WORLDS:
         env = WORLDS[name](world)
     else:
-        module, colon, _ = name.partition(":")
-        if colon and not trust:
-            raise ValueError(
-                f"the env {name!r} imports the Python module {module!r}, which runs its code: give --trust if you "
-                "trust whoever wrote it, and the learner that names it."
-            )
+        check_trust(name, trust)
         try:
-            env = driving_env(name) if name in KNOWN else _called(name) if colon else gymnasium.make(name)
+            env = driving_env(name) if name in KNOWN else make_env(name) if ":" in name else gymnasium.make(name)
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(
                 f"there is no world {name!r}: {str(error).splitlines()[0]} Known by name: {', '.join(WORLDS)}; else "

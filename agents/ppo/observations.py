@@ -99,7 +99,8 @@ def _kind_and_shape(space: spaces.Space[Any]) -> tuple[str, tuple[int, ...]]:
             return VECTOR, space.shape
     raise ValueError(
         "a driver sees Dict(camera: uint8 [H, W, 3], elapsed: [1]), a uint8 image Box with 1 or 3 channels, or a Box "
-        f"vector; this env's observation space is {space}. Wrap the env to give one of these."
+        f"vector; this env's observation space is {space}. Wrap the env to give one of these, such as by "
+        'envs.driving.env.DrivingEnv(env, camera="observation.NAME").'
     )
 
 

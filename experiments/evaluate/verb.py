@@ -106,7 +106,7 @@ def run(options: EvaluateOptions) -> None:
     if not (options.policy or options.expert):
         raise ValueError("nothing to evaluate: give --policy with one or more policy directories, or --expert.")
     found = [find_policy(Path(text), frameless=True) for text in options.policy if Path(text).is_dir()]
-    env = options.env or (LANE_KEEPING if options.recordings.data else common_world(found))
+    env = options.env or (LANE_KEEPING if options.recordings.data else common_world(found, options.driver.trust))
     if _are_learners(options, env):
         _run_learners(options, env)
         return

@@ -125,7 +125,7 @@ def run(options: RenderOptions) -> Path:
     named = name_drivers(options.policy, options.driver)
     name, spec = next(iter(named.items()))
     ours = [Path(one.source) for one in named.values() if Path(one.source).is_dir()]
-    learnt = LANE_KEEPING if options.recordings.data else options.env or common_world(ours)
+    learnt = LANE_KEEPING if options.recordings.data else options.env or common_world(ours, options.driver.trust)
     if learnt != LANE_KEEPING and not (ours and have_learnt_in([find_policy(path) for path in ours], learnt)):
         return _film_elsewhere(named, learnt, options)
     if learnt != LANE_KEEPING:

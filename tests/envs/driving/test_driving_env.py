@@ -207,13 +207,22 @@ def test_names_that_lead_nowhere_are_refused(fields: dict[str, Any], message: st
         DrivingEnv(Corridor(), NAMES, **fields)
 
 
-def test_envs_are_made_by_id_module_or_file(tmp_path: Path) -> None:
+def test_envs_are_made_by_id_module_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("from tests.envs.driving.test_driving_env import Corridor as make\nword = 'x'\n")
     assert type(make_env(f"{tmp_path}/mine.py:make").unwrapped).__name__ == "Corridor"
     assert isinstance(driving_env("tests.envs.driving.test_driving_env:Corridor", NAMES), DrivingEnv)
+    (tmp_path / "registers.py").write_text(
+        "import gymnasium\nfrom tests.envs.driving.test_driving_env import Corridor\n"
+        "gymnasium.register('mine/Corridor-v0', Corridor)\n"
+    )
+    assert type(make_env(f"{tmp_path}/registers.py:mine/Corridor-v0").unwrapped).__name__ == "Corridor"
+    monkeypatch.chdir(tmp_path)  # where modules are looked for, too
+    (tmp_path / "registers_too.py").write_text((tmp_path / "registers.py").read_text().replace("-v0", "-v1"))
+    assert type(make_env("registers_too:mine/Corridor-v1").unwrapped).__name__ == "Corridor"
     for name, message in {
         "Nowhere-v9": "there is no env 'Nowhere-v9'",
-        "payload:Env-v0": "id of Gymnasium that imports a module",
+        "no_such_module:Env-v0": "there is no module 'no_such_module'",
+        "json:Nowhere-v9": "there is no env 'Nowhere-v9'",
         "no_such_module:make": "there is no module 'no_such_module'",
         f"{tmp_path}/gone.py:make": "there is no file",
         f"{tmp_path}/mine.py:word": "has no function 'word'",
