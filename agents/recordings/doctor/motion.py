@@ -67,6 +67,8 @@ SMOOTH = 15
 """Frames over which turning and steering are averaged for that, so that the car's lag does not count."""
 MOST_OFFSET = 0.12
 """Steering on straight ways from which on it counts as an offset, full locks."""
+SURE_OFFSET = 2.5
+"""So many times its standard error it has to be: a short drive to one side tells little of it."""
 
 
 @dataclass(frozen=True)
@@ -258,28 +260,36 @@ def motion_facts(motion: Motion) -> dict[str, Any]:
     tried, correlation = lags(motion)
     lag = peak(tried, correlation)
     best = float(correlation[np.abs(correlation).argmax()])
+    offset, error = _offset(motion, round(lag))
     return {
         "frames": motion.frames,
         "correlation": best,
         "lag_frames": lag,
         "lag_s": lag * motion.period_s,
         "lag_frames_by_thirds": _thirds(motion, np.sign(best)),
-        "offset": _offset(motion, round(lag)),
+        "offset": offset,
+        "offset_error": error,
         "clock_ratio": _clock_ratio(motion),
         "lags": tried.tolist(),
         "correlations": correlation.tolist(),
     }
 
 
-def _offset(motion: Motion, lag: int) -> float:
-    """Return the steering at which the pictures do not turn, by a robust straight line."""
+def _offset(motion: Motion, lag: int) -> tuple[float, float]:
+    """Return the steering at which the pictures do not turn, by a robust straight line, and its standard error.
+
+    What the line leaves over is alike from frame to frame, so that frames count for fewer than they are.
+    """
     steering, turning = paired(motion, lag)
     if len(steering) < 50 or turning.std() < 1e-9:
-        return 0.0
+        return 0.0, 0.0
     low, high = np.quantile(turning, [0.02, 0.98])
     within = (turning >= low) & (turning <= high)
     slope, offset = np.polyfit(turning[within], steering[within], 1)
-    return float(offset)
+    left = steering[within] - slope * turning[within] - offset
+    alike = float(np.clip((left[1:] * left[:-1]).mean() / max(float((left**2).mean()), 1e-12), 0.0, 0.99))
+    count = len(left) * (1 - alike) / (1 + alike)
+    return float(offset), float(left.std() / np.sqrt(max(count, 1.0)))
 
 
 def _clock_ratio(motion: Motion) -> float | None:
@@ -344,7 +354,7 @@ def check_motion(motion: Motion) -> list[Finding]:
             figures["shift_frames"] = shift_of(lag, motion)
             do = f"shift the labels: fix does so by {abs(figures['shift_frames'])} frames; beside a video, --offset-s"
             findings.append(Finding("lag", True, what, do, figures))
-        if motion.by_pictures and abs(facts["offset"]) > MOST_OFFSET:
+        if motion.by_pictures and abs(facts["offset"]) > max(MOST_OFFSET, SURE_OFFSET * facts["offset_error"]):
             what = f"steering is {facts['offset']:+.2f} where the car goes straight"
             findings.append(Finding("offset", True, what, "trim the car, or let fix take it off", figures))
     return findings

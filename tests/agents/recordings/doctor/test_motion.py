@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from agents.recordings.doctor.finding import Finding
-from agents.recordings.doctor.motion import TURN_PER_METRE, Motion, check_motion, fits_its_clock, following_s
+from agents.recordings.doctor.motion import (
+    MOST_OFFSET,
+    TURN_PER_METRE,
+    Motion,
+    check_motion,
+    fits_its_clock,
+    following_s,
+    motion_facts,
+)
 from agents.recordings.doctor.timing import with_slow_cars
 
 COUNT = 600
@@ -75,3 +83,14 @@ def test_only_a_rate_below_the_usual_one_becomes_a_note():
     noted, *others = with_slow_cars([slow, fast, bursts])
     assert (noted.about, noted.fault, noted.what) == ("rate", False, "slow")
     assert others == [fast, bursts]
+
+
+@pytest.mark.parametrize("count", [240, 2400])
+def test_an_offset_counts_where_the_drive_is_long_enough_to_tell_it(count):
+    """Pushes that the label does not show turn the car as well, for a while."""
+    rng = np.random.default_rng(4)
+    steering, pushes = (np.convolve(rng.normal(size=count + 40), np.hanning(40) / 10, "same")[:count] for _ in range(2))
+    motion = car(0.5 * steering + 0.4 * pushes, 2)
+    shown = Motion(motion.turning, (0.5 * steering + 0.14,), motion.time_s, 0.05)
+    assert abs(motion_facts(shown)["offset"]) > MOST_OFFSET
+    assert ("offset" in about(shown)) == (count > 240)
