@@ -37,7 +37,9 @@ def test_ten_crashes_are_enough_to_resample_and_nine_are_not():
     roads = np.random.default_rng(0).uniform(20, 100, 30)
     for crashes, by_poisson in ((9, True), (10, False)):
         drives = [drive(number < crashes, distance_m=road) for number, road in enumerate(roads)]
-        figure = closed_loop(drives)["crashes"]
+        figures = closed_loop(drives)
+        assert figures["crashes_per_km"].value == pytest.approx(crashes / (roads.sum() / 1000))
+        figure = figures["crashes"]
         low, high = stats.chi2.ppf([0.025, 0.975], [2 * crashes, 2 * crashes + 2]) / 2
         assert ((figure.low, figure.high) == pytest.approx((low, high), rel=1e-6)) is by_poisson
 
