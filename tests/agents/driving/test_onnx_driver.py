@@ -71,6 +71,8 @@ def test_frames_of_any_type_and_axes(tmp_path: Path, kind: int, shape: list[Any]
     path = save(tmp_path / "a.onnx", [("x", kind, shape)], [("y", FLOAT, answer)])
     # `y` is in [0, 1] for floats, which see pixels so, and in [0, 255] for whole numbers.
     assert steer(path, degrees=degrees) == pytest.approx([mean / 255.0 for mean in MEANS], rel=2e-3)
+    if degrees == 255.0:  # whatever is said of the range: whole numbers have one
+        assert steer(path, degrees=degrees, range="0..1") == steer(path, degrees=degrees)
 
 
 def test_a_file_of_ours_brings_its_whole_crop(tmp_path: Path):
