@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import sweep
-from experiments.sweep import Range, options_of, read_space
+from experiments.sweep import Range, Space, options_of, read_space
 from experiments.train_imitation import RECORDED
 from tests.experiments.verbs import wormwheel
 
@@ -81,6 +81,20 @@ def test_a_logarithmic_range_is_above_zero():
             Range(**wrong)
 
 
+def test_a_trial_is_judged_by_its_best_epoch_and_by_its_highest_reward(tmp_path: Path):
+    held_out = {"mean": {"rmse": {"value": 0.9}}, "gru": {"rmse": {"value": 0.25, "low": 0.2, "high": 0.3}}}
+    (tmp_path / "results.json").write_text(json.dumps({"figures": {"held_out": held_out}}))
+    lines = [json.dumps({"validation_rmse": value}) for value in (0.4, 0.2, 0.3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    imitation, ppo = (Space(verb, {"core": ["gru", "lstm"]}) for verb in ("train imitation", "train ppo"))
+    value, figure = sweep._outcome(tmp_path, imitation)
+    assert value == 0.2 and figure is not None and (figure.value, figure.low, figure.high) == (0.25, 0.2, 0.3)
+    best = {"reward": 30.0, "reward_low": 20.0, "reward_high": 35.0}
+    (tmp_path / "results.json").write_text(json.dumps({"figures": {"best": best}}))
+    value, figure = sweep._outcome(tmp_path, ppo)
+    assert value == -30.0 and figure is not None and (figure.value, figure.low, figure.high) == (30.0, 20.0, 35.0)
+
+
 def test_a_sweep_that_is_stopped_resumes_and_ends_in_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -107,6 +121,7 @@ def test_a_sweep_that_is_stopped_resumes_and_ends_in_a_table(
     assert len(rows) == 3 and "3 trials of train imitation" in resumed.out
     values = [row["value"] for row in rows if not row["pruned"]]
     assert values == sorted(values) and all(row["options"]["core"] in ("gru", "lstm") for row in rows)
+    assert len({row["options"]["core-learning-rate"] for row in rows}) == 3, "each trial draws its own"
     for row in rows:
         lines = [json.loads(line) for line in (out / row["directory"] / "metrics.jsonl").read_text().splitlines()]
         assert row["pruned"] or row["value"] == min(line["validation_rmse"] for line in lines)

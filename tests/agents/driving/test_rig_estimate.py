@@ -71,6 +71,51 @@ def test_steering_that_has_nothing_to_do_with_the_pictures_is_not_relied_on():
     assert found is None or not found.is_sure
 
 
+def test_only_turns_that_are_seen_well_count(monkeypatch: pytest.MonkeyPatch):
+    steering = np.linspace(-1.0, 1.0, 21)
+    turns = np.arange(21)[:, None, None] + len(rig_estimate.TURNS_PX) // 2 - 10
+    off = np.abs(np.arange(len(rig_estimate.TURNS_PX))[None, :, None] - turns)
+    away = np.abs(np.arange(len(rig_estimate.WAYS_HEIGHTS)) - 8)
+    matches = 0.9 - 0.01 * off - 0.02 * away
+    dim = np.repeat((0.2 - 0.001 * off - 0.001 * away)[::4], 2, axis=0)[:, ::-1]  # turns to the other side, badly seen
+    none = np.zeros((8, 8), np.float32)
+    held = np.repeat(steering[:, None], 3, axis=1), np.repeat(steering[::4].repeat(2)[:, None], 3, axis=1)
+    way = float(rig_estimate.WAYS_HEIGHTS[8])
+    pairs = [rig_estimate._Pair(none, none, np.arange(3) / 10, one, 0, way) for part in held for one in part]
+    monkeypatch.setattr(rig_estimate, "_matches", lambda *given: np.concatenate([matches, dim]))
+    camera = drive()["camera"]
+    found = estimate_among(pairs, camera)
+    step_px = float(rig_estimate.TURNS_PX[1] - rig_estimate.TURNS_PX[0])
+    turned = step_px / camera.focal_px(rig_estimate.WIDTH)[0] / (steering[1] - steering[0])
+    assert found.pairs == 21 and found.agreement == pytest.approx(1.0)
+    assert found.full_lock_curvature_heights == pytest.approx(turned / (way * found.way_heights_per_s), rel=0.01)
+    assert found.way_heights_per_s == pytest.approx(1.0, abs=0.06)
+
+
+def estimate_among(pairs: list[Any], camera: Any) -> RigEstimate:
+    found = rig_estimate._estimate(pairs, camera, 0.3)
+    assert found is not None
+    return found
+
+
+def test_the_wheels_follow_the_steering_from_before_the_pair_on():
+    steering, time_s = np.array([0.0, 1.0, 1.0, 1.0, -1.0]), 0.1 * np.arange(5)
+    none = np.zeros((8, 8), np.float32)
+    wheels = 1.0 - np.exp(-np.array([0.1, 0.2, 0.3]) / 0.2)
+    pair = rig_estimate._Pair(none, none, time_s, steering, 2, 1.0)
+    assert rig_estimate._held(pair, 0.2) == pytest.approx((wheels[0] / 2 + wheels[1] + wheels[2] / 2) / 2)
+
+
+def test_the_way_of_a_pair_is_its_time_at_its_own_speed():
+    one = episode()
+    speed = np.linspace(0.0, 4.0, len(one)).astype(np.float32)
+    for pair in rig_estimate._pairs([replace(one, extras={"speed_mps": speed})]):
+        at = int(np.flatnonzero(one.time_s == pair.time_s[pair.start])[0])
+        gap = len(pair.time_s) - 1 - pair.start
+        assert pair.way == pytest.approx(0.05 * gap * float(speed[at : at + gap].mean()), rel=1e-3)
+        np.testing.assert_array_equal(pair.steering, one.steering[at - pair.start : at + gap + 1])
+
+
 def test_the_world_of_a_recording_takes_what_is_not_given_from_its_frames():
     kept = drive()
     camera = kept["camera"]

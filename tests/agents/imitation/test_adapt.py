@@ -209,6 +209,16 @@ def test_frames_at_the_head_of_a_replayed_window_warm_up_alone():
             assert float(_window_loss(driver, [stretch], config, np.random.default_rng(0))) == pytest.approx(expected)
 
 
+def test_an_intervention_counts_from_its_first_frame_after_its_own_warm_up():
+    driver, config = policy(), AdaptConfig(window=20, warm_up=8, windows=2)
+    one = stretches()[0]
+    one = Stretch(one.frames[:20], one.steering[:20], one.elapsed[:20], np.arange(20) >= 5)
+    with torch.no_grad():
+        steered, _ = driver(torch.from_numpy(one.frames)[None])
+        expected = float(np.square(steered[0, 5:, 0].numpy() - one.steering[5:]).mean())
+        assert float(_window_loss(driver, [one], config, np.random.default_rng(0))) == pytest.approx(expected)
+
+
 def test_time_in_what_is_replayed_counts_in_the_drivers_own_period():
     slow = [replace(one, time_s=2.0 * one.time_s).with_nominal_period(0.1) for one in episodes(2, 40)]
     old = replace(episodes(2, 40), episodes=tuple(slow))

@@ -50,6 +50,7 @@ def test_the_expert_labels_every_frame_and_takes_over_where_the_driver_strays(tm
         assert episode.meta.extra["round"] == 2 and episode.meta.extra["crashed"] is False
         taken = np.asarray(episode.extras["taken_over"])
         assert np.array_equal(taken, episode.extras["expert_drove"]), "a share of 0 leaves the expert no other part"
+        np.testing.assert_allclose(episode.time_s, 0.05 * np.arange(40), atol=1e-6)  # when frames were taken
         assert not (np.abs(episode.steering - 0.5) < 1e-6).all()
         # Past the bound somebody else steers: the offset falls again.
         assert np.abs(episode.extras["lateral_offset_m"]).max() < 0.9 * float(episode.meta.extra["lane_width_m"])

@@ -10,6 +10,7 @@ import pytest
 
 from agents.recordings import load_episodes
 from agents.recordings.options import ReadOptions
+from agents.recordings.reading.assemble import cut_rows, make_episode
 from agents.recordings.reading.clock import read_clock
 from agents.recordings.reading.numbered import stamps_in_names
 from tests.agents.recordings.test_foreign_tables import COUNT, EPOCH_S, NAMES, STEERING, at, check, pictures, table
@@ -110,3 +111,15 @@ def test_stamps_that_stand_still_now_and_then_are_no_coarse_clock(steps_s):
     stamps_s = np.maximum.accumulate(stamps_s)
     clock = read_clock(stamps_s, np.arange(len(stamps_s)), np.zeros(len(stamps_s), bool), 0.05, ReadOptions())
     assert clock.notice is None or "spread" not in clock.notice
+
+
+def test_a_pause_is_no_part_of_the_line_and_every_drive_begins_at_zero():
+    stamps_s = np.concatenate([100 + 0.05 * np.arange(6), 160 + 0.05 * np.arange(5)])
+    clock = read_clock(stamps_s, np.arange(11), np.zeros(11, bool), 0.1, ReadOptions())
+    np.testing.assert_allclose(clock.line_s, 0.05 * np.arange(11))
+    rows = cut_rows(np.arange(11), clock)
+    assert [part.tolist() for part in rows] == [[*range(6)], [*range(6, 11)]]
+    second = make_episode(np.arange(11) / 10, {}, clock, rows[1], (2, 2), None, {"source": "log"})
+    np.testing.assert_allclose(second.time_s, 0.05 * np.arange(5), atol=1e-9)
+    np.testing.assert_allclose(second.steering, np.arange(6, 11) / 10, rtol=1e-6)
+    assert (second.meta.start_s, second.meta.nominal_period_s) == (pytest.approx(0.3), pytest.approx(0.05))

@@ -105,5 +105,4 @@ def test_what_is_nearer_hides_what_is_farther():
         frame = np.zeros((48, 96, 3), np.uint8)
         corners = np.stack([board(1.0), board(3.0)])[order]
         edges._paint(frame, corners, colours[order], np.array([0.75, 2.75])[order])
-        seen = {tuple(colour) for colour in frame.reshape(-1, 3) if colour.max() == 200}
-        assert (200, 10, 10) in seen and frame[24, 48].tolist() == [200, 10, 10], "the near one, from edge to edge"
+        assert {tuple(colour) for colour in frame.reshape(-1, 3) if colour.max() == 200} == {(200, 10, 10)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -120,3 +121,16 @@ def test_either_lane_counts_half_however_many_drives_it_has():
     errors: dict[int, list[float]] = {0: [0.0, 0.0], 1: [0.0], 2: [], 3: [0.0], 4: [0.5, 1.0]}
     tally = memory_driving.Tally(0.1, errors, left={0: False, 1: False, 3: False, 4: True})
     assert tally.score() == 0.375
+
+
+def test_a_drive_counts_in_the_dark_and_a_second_after_and_not_before_the_first_dark():
+    tally = memory_driving.Tally(0.25)
+    dark = [False] * 6 + [True] * 2 + [False] * 8
+    for number, hidden in enumerate(dark):
+        info = {"dark": hidden, "lateral_offset_m": -0.4 - 0.01 * number, "lane_width_m": 4.0}
+        tally.note(SimpleNamespace(info=info, order=7, terminated=False))
+    assert tally.errors == {7: pytest.approx([0.1 + 0.0025 * number for number in range(6, 12)])}
+    far = {"dark": True, "lateral_offset_m": 9.0, "lane_width_m": 4.0, "time_s": 3.0}
+    world = SimpleNamespace(unwrapped=SimpleNamespace(config=SimpleNamespace(episode_s=4.0)))
+    tally.note(SimpleNamespace(info=far, order=9, terminated=True, env=world))
+    assert tally.errors[9] == [1.0] * 5, "off the road counts a lane, and so does the time that was left"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.cli import run_script
-from experiments.tasks import comparison, half_cheetah, sine_to_cosine, training, xor_stream
+from experiments.tasks import comparison, digits, half_cheetah, sine_to_cosine, training, xor_stream
 from experiments.tasks.training import Batch, Contender, Model, Problem, Training
 
 LSTM = Contender("lstm", "lstm", {"hidden_size": 8}, 1e-2)
@@ -105,6 +105,24 @@ def test_smoothing_keeps_a_constant_and_averages_a_step():
     assert sine_to_cosine.smooth(step, 0.1)[0, [49, 54, 59]].tolist() == pytest.approx([0, 0.5, 1])
 
 
+# ---------------------------------------------------------------- digits
+
+
+def test_a_quarter_of_the_digits_is_scored_on_in_the_order_of_their_seed(monkeypatch):
+    pixels = np.random.default_rng(0).random((40, 64), np.float32)
+    monkeypatch.setattr(digits, "load_digits", lambda: (pixels, np.arange(40)))
+    plain, mixed = (digits.make_problem(digits.Options(data_seed=1, permuted=permuted)) for permuted in (False, True))
+    assert (len(plain.train), len(plain.test)) == (30, 10)
+    labels = torch.cat((plain.test.targets, plain.train.targets)).numpy()
+    rng = np.random.default_rng(1)
+    np.testing.assert_array_equal(labels, rng.permutation(40))
+    np.testing.assert_allclose(torch.cat((plain.test.inputs, plain.train.inputs))[..., 0], pixels[labels] * 2 - 1)
+    assert torch.equal(mixed.train.targets, plain.train.targets)
+    order = rng.permutation(64)
+    for one, other in ((mixed.train, plain.train), (mixed.test, plain.test)):
+        assert torch.equal(one.inputs, other.inputs[:, order]), "one order for all pictures"
+
+
 # ---------------------------------------------------------------- half-cheetah
 
 
@@ -125,6 +143,7 @@ def test_cheetah_baselines_on_a_system_whose_answer_is_known():
     rollouts[:, 0] = rng.normal(size=(5, 17))
     for step in range(1, 100):
         rollouts[:, step] = rollouts[:, step - 1] @ matrix
+    rollouts *= np.geomspace(0.1, 10, 17)  # each number in its own unit
     problem, mean, scale = half_cheetah.make_problem(rollouts.astype(np.float32), half_cheetah.Options())
     figures = half_cheetah.baselines(problem, mean, scale)
     moved = np.square(np.diff(rollouts[1:3], axis=1)).mean()
