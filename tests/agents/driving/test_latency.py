@@ -73,6 +73,26 @@ def test_the_old_steering_stays_until_the_answer_is_there():
     assert told == pytest.approx([1.0, 1.0]) and time_s == pytest.approx(2 * PERIOD_S)
 
 
+def test_both_parts_of_a_period_are_rewarded_and_an_episode_begins_with_the_wheel_straight():
+    gained: list[float] = []
+    heard: list[float] = []
+
+    class Spy(gymnasium.Wrapper):
+        def step(self, action: np.ndarray):  # type: ignore[no-untyped-def]
+            heard.append(float(action[0]))
+            result = self.env.step(action)
+            gained.append(float(result[1]))
+            return result
+
+    late = ReplayedLatency(Spy(world(None)), Latency((0.4 * PERIOD_S,)))
+    for _ in range(2):
+        late.reset(seed=3)
+        for number in (1, 2):
+            reward = late.step(np.array([0.5], np.float32))[1]
+            assert len(gained) == len(heard) and reward == pytest.approx(sum(gained[-2:])) and min(gained[-2:]) > 0
+            assert heard[-2:] == [0.0 if number == 1 else 0.5, 0.5]
+
+
 @pytest.mark.parametrize("end", [(True, False), (False, True)])
 def test_nothing_is_driven_after_the_end(end: tuple[bool, bool]):
     driven: list[float] = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from agents.recordings.episodes import EpisodeSet
+from agents.recordings.lane_estimate import ASIDE, STEP, _widths
 from agents.recordings.view_estimate import HORIZON_SHARE, estimate_view, frames_of
 from tests.agents.toys import episodes
 from tests.envs.recorded.drives import drive, world
@@ -49,3 +52,22 @@ def test_frames_are_spread_over_all_episodes():
     assert frames_of(some, 6).shape == (6, 16, 32, 3)
     assert np.array_equal(frames_of(some, 6)[-1], some[2].frames(49, 50)[0])
     assert len(frames_of(some, 1000)) == 150
+
+
+def test_the_lane_is_as_wide_as_the_middles_of_its_lines_are_apart():
+    across = np.arange(ASIDE, -ASIDE - 1e-9, -STEP)
+    ridge = np.zeros((40, len(across)), np.uint8)
+    for middle, half in ((1.6, 1), (-1.65, 2), (4.9, 1)):  # the next lane's line lies farther out
+        at = int(np.abs(across - middle).argmin())
+        ridge[:, at - half : at + half + 1] = 100
+    ridge[10:12, np.abs(across).argmin()] = 100  # a short mark between them
+    found = _widths([ridge], np.ones(ridge.shape, bool), across, 25)
+    assert (found.width_heights, found.agreeing, found.rows) == (pytest.approx(3.25), 1.0, 1.0)
+
+
+def test_frames_of_side_cameras_are_not_looked_at():
+    (one,) = episodes(1, 12)
+    side = replace(one, meta=replace(one.meta, extra={"camera": "left"}))
+    taken = frames_of(EpisodeSet((side, one)), 6)
+    np.testing.assert_array_equal(taken, one.frames()[np.linspace(0, 11, 6).astype(int)])
+    assert len(frames_of(EpisodeSet((side,)), 6)) == 6, "there are no others"
