@@ -40,6 +40,13 @@ def test_delays_lie_between_frames_whatever_the_side(gain: float):
     assert compare_steering(BENDS, gain * late, PERIOD_S) == pytest.approx((gain, 0.5 * PERIOD_S), abs=0.01)
 
 
+def test_the_first_half_second_does_not_count():
+    released = 0.3 * np.sin(np.arange(80) / 6)
+    answers = np.where(np.arange(80) < 10, 0.9, released)
+    assert compare_steering(released, answers, 0.05) == (1.0, 0.0)
+    assert compare_steering(released, np.where(np.arange(80) < 14, 0.9, released), 0.05) != (1.0, 0.0)
+
+
 def test_disagreement_by_chance_is_not_a_weaker_response():
     rng = np.random.default_rng(1)
     one, other = (BENDS + rng.normal(0, 0.15, len(BENDS)) for _ in range(2))
