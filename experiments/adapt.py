@@ -18,6 +18,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tyro.conf import arg
 
+from agents.driving.adapted.driver import Correction
+from agents.driving.adapted.file import read_adapted, write_adapted
 from agents.driving.record import with_vehicle
 from agents.imitation.adapt import Adaptation, AdaptConfig, Update
 from agents.imitation.shift import Shift
@@ -28,12 +30,12 @@ from agents.runs.directory import check_directory, open_run
 from envs.lane_keeping.config import LaneKeepingConfig
 from experiments.console import check_json, new_directory, progress, say, table, with_tracks, write_results
 from experiments.policy_paths import find_policy
-from policies.checkpoint import load_policy, save_policy
+from policies.checkpoint import ADAPTED, load_policy, save_policy
 
 VERB = "adapt"
-KEPT = ("data", "policy", "results.json")
+KEPT = ("data", "policy", ADAPTED, "results.json")
 """What is worth keeping of a run."""
-REPLAYED = 40
+REPLAYED = 120
 """Episodes of the old driving that are replayed, at most."""
 BEFORE_SEED, OLD_SEED = 7_000_000, 8_000_000
 """First seeds of the roads that interventions are counted on, in the shifted world and in the old one."""
@@ -44,7 +46,8 @@ class AdaptOptions:
     """Let a deployed driver keep learning from interventions in a shifted world, with replay of what it knew."""
 
     policy: Path
-    """Directory of the driver, or of its run."""
+    """Directory of the driver, or of its run; or the adapted.json of one that has corrections for other worlds, which
+    it keeps."""
     replay: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Recordings from before, replayed against forgetting: what the driver learnt from, at its own frame size."""
     recording: ReadOptions = ReadOptions()
@@ -72,13 +75,17 @@ class AdaptOptions:
 def run(options: AdaptOptions) -> Path:
     """Adapt a driver; returns the run directory."""
     check_json(options.json)
-    source = find_policy(options.policy)
+    corrections: tuple[Correction, ...] = ()
+    if options.policy.name == ADAPTED and options.policy.is_file():
+        source, corrections = read_adapted(options.policy)
+    else:
+        source = find_policy(options.policy)
     policy = load_policy(source)
     old = load_episodes(options.replay, options=options.recording, to_test_on=True)
     old = replace(old, episodes=old.episodes[:REPLAYED])
     world = with_vehicle(with_tracks(options.world))
     world = replace(world, period_s=policy.config.nominal_period_s)
-    adaptation = Adaptation(policy, world, options.shift, old, options.adapting)
+    adaptation = Adaptation(policy, world, options.shift, old, options.adapting, corrections)
     name = source.resolve().parent.name if source.name == "policy" else source.name
     out = new_directory(options.out, f"runs/adapt-{name}")
     check_directory(out, VERB, False, KEPT)
@@ -92,6 +99,8 @@ def run(options: AdaptOptions) -> Path:
                 save_policy(adaptation.policy, place, {"adapted_from": str(source)})
             write_results(out / "results.json", VERB, options, figures)
             write_results(options.json, VERB, options, figures)
+            if adaptation.corrections:
+                say(f"driver: {write_adapted(out, adaptation.corrections)}, and without its corrections")
             say(f"policy: {directory.policy}")
     finally:
         torch.set_num_threads(threads)
@@ -136,10 +145,17 @@ def _adapt(adaptation: Adaptation, options: AdaptOptions, out: Path) -> dict[str
     table("updates, with 95 % intervals of the paired suite, lane widths", [*columns, ""], rows)
     counted = {"before": before, "after": after, "old world before": old_before, "old world after": old_after}
     rows = [
-        [name, f"{met.per_km:.1f}", str(met.count), f"{met.driven_m / 1000:.2f}", str(met.crashes)]
+        [
+            name,
+            met.rate.text(1),
+            str(met.count),
+            f"{met.driven_m / 1000:.2f}",
+            str(met.crashes),
+            f"{100 * met.corrected / max(met.frames, 1):.0f} %",
+        ]
         for name, met in counted.items()
     ]
-    table("interventions", ["", "per km", "count", "km driven itself", "crashes"], rows)
+    table("interventions", ["", "per km", "count", "km driven itself", "crashes", "corrected"], rows)
     return {
         "directory": str(out),
         "interventions": {name.replace(" ", "_"): met.to_json() for name, met in counted.items()},

@@ -23,7 +23,7 @@ from envs.driving.names import DrivingNames
 from envs.foreign_code import split_object
 from envs.lane_keeping.env import LaneKeepingConfig
 from experiments.console import say, with_tracks
-from policies.checkpoint import read_config
+from policies.checkpoint import ADAPTED, read_config, refuse_adapted
 
 LANE_KEEPING = "LaneKeeping"
 """The world of drivers that name no other."""
@@ -39,6 +39,7 @@ def find_policy(given: Path, frameless: bool = False) -> Path:
     Raises:
         ValueError: if there is none, it is corrupt, or of a kind that was not asked for.
     """
+    refuse_adapted(given)
     inner = given / "policy"
     if any((inner / name).is_file() for name in ("config.json", FILE)):
         path = inner
@@ -91,6 +92,7 @@ def name_drivers(sources: Iterable[str], options: DriverOptions) -> dict[str, Dr
         place = Path(given)
         if split_object(given) is not None or place.is_file():
             source, name = given, place.name.removesuffix(".onnx").removesuffix(".zip")
+            name = place.resolve().parent.name if name == ADAPTED else name
         elif not place.exists():
             raise FileNotFoundError(f"there is no driver {given}. {HOW}")
         else:

@@ -29,6 +29,8 @@ from policies.policy import DrivingPolicy, PolicyConfig
 
 FORMAT = "wormwheel-policy"
 FORMAT_VERSION = 1
+ADAPTED = "adapted.json"
+"""Beside the `policy` of a run: what makes a driver for several worlds of it, which no policy alone is."""
 LARGEST_CONFIG = 64 * 2**20
 """Most bytes of a `config.json`: a wiring of a million synapses, and room for notes."""
 
@@ -123,9 +125,33 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
 
 
 def policy_directory(given: str | Path) -> Path:
-    """Return the policy directory of a run directory; any other directory as it is."""
+    """Return the policy directory of a run directory; any other directory as it is.
+
+    Raises:
+        CheckpointError: as `refuse_adapted`.
+    """
+    refuse_adapted(given)
     inner = Path(given) / "policy"
     return inner if (inner / "config.json").is_file() else Path(given)
+
+
+def refuse_adapted(given: str | Path) -> None:
+    """Check that what was given is no policy with corrections for other worlds (`wormwheel adapt`), nor its run.
+
+    Raises:
+        CheckpointError: if it is.
+    """
+    given = Path(given)
+    if given.name == ADAPTED and given.is_file():
+        raise CheckpointError(
+            f"{given} is a driver with corrections for other worlds, and a policy alone is needed here: give "
+            f"{given.parent / 'policy'}, which is without them."
+        )
+    if (given / ADAPTED).is_file():
+        raise CheckpointError(
+            f"{given} holds a driver with corrections for other worlds: give {given / ADAPTED} where it is to drive, "
+            f"or {given / 'policy'} for the policy without them."
+        )
 
 
 def load_policy(directory: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> DrivingPolicy:

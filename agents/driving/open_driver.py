@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from agents.driving.adapted.driver import AdaptedDriver
+from agents.driving.adapted.file import read_adapted
 from agents.driving.driver import OpenedDriver, PolicyDriver
 from agents.driving.driver_options import DriverOptions, DriverSpec
 from agents.driving.foreign import (
@@ -34,7 +36,7 @@ from agents.driving.onnx_driver import OnnxDriver
 from agents.driving.sb3_driver import Sb3Driver, is_sb3_model
 from agents.runs.reading import MOST_BYTES, check_regular, one_line, parse_json
 from envs.foreign_code import ForeignCodeError, foreign_code, load_object, split_object
-from policies.checkpoint import load_policy
+from policies.checkpoint import ADAPTED, load_policy
 from policies.policy import DrivingPolicy
 from policies.preprocessing import Preprocessing
 
@@ -83,6 +85,10 @@ def open_driver(
     if factory is not None:
         return wrap_driver(_call(text), options, camera, text)
     path = Path(text)
+    if path.name == ADAPTED and path.is_file():
+        place, corrections = read_adapted(path)
+        policy = load_policy(place, trust=options.trust)
+        return AdaptedDriver(policy_driver(policy, options, camera, text), corrections)
     if path.is_dir():
         return policy_driver(load_policy(path, trust=options.trust), options, camera, text)
     if not path.exists():

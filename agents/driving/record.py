@@ -268,6 +268,7 @@ def _record_attempt(
                 step.frame,
                 driver.label,
                 float(seen["time_s"]),
+                steered=np.float32(step.steering),
                 lateral_offset_m=np.float32(seen["lateral_offset_m"]),
                 heading_error_rad=np.float32(seen["heading_error_rad"]),
                 speed_mps=np.float32(seen["speed_mps"]),

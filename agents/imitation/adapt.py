@@ -7,9 +7,10 @@ Every update also replays driving from before the shift, against forgetting. Two
 - "batch": windows of interventions and of the old driving, backpropagation through time; for any core.
 - "online": real-time recurrent learning (`agents.imitation.rtrl`), each frame once, in its order; for small circuits.
 
-Before either, the smallest step is tried: the one gain on the circuit's output with which it steers most like the
-person did. A few interventions are enough for one number, where thousands of weights learn their accidents; and much of
-what shifts (steering, grip, the height of a camera) makes a driver steer too little or too much.
+Before either, smaller steps are tried. First a correction (`agents.imitation.correct`): the view of the camera and the
+gain on the steering with which the driver steers most like the person did, and a sign by which it tells that world from
+the old one, where it goes on driving exactly as before. A few interventions are enough for a few numbers, where
+thousands of weights learn their accidents. Where no correction is taken, the one gain that is best in both worlds.
 
 An update is taken only if a paired suite, the same roads with the old weights and with the new, does not show it to be
 worse: the upper end of the interval of the difference in lane error must lie within a margin, in the shifted world and
@@ -36,14 +37,17 @@ from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
-from agents.driving.driver import PolicyDriver
+from agents.driving.adapted.driver import AdaptedDriver, Correction
+from agents.driving.driver import Driver, PolicyDriver
 from agents.driving.metrics import Drive, Estimate
 from agents.driving.recorded_world import World
 from agents.driving.rollout import drive_episodes, rollout
 from agents.driving.statistics import paired_difference
+from agents.imitation.correct import GAINS, LEAST_GAIN, STEERING, find_corrections
 from agents.imitation.dagger import SIDE_BY_SIDE, DaggerConfig, Interventions, MixedDriver, collect
 from agents.imitation.rtrl import RealTimeRecurrentLearning
 from agents.imitation.shift import Shift, ShiftedExpert, shifted_env
+from agents.imitation.stretch import Stretch
 from agents.recordings import load_episodes
 from agents.recordings.episodes import Episode, EpisodeSet
 from policies.policy import DrivingPolicy
@@ -52,12 +56,6 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Many = Annotated[int, Field(ge=1, le=1_000_000)]
 LOST = 1.0
 """Lane error that counts for the time after a crash, lane widths."""
-GAINS = np.geomspace(0.4, 2.5, 147)
-"""Gains that are tried."""
-STEERING = 0
-"""Which motor output steers; a throttle beside it keeps its own gain."""
-LEAST_GAIN = 0.03
-"""A gain nearer to 1 changes nothing that matters."""
 
 
 @checked_dataclass(frozen=True, config={"extra": "forbid"})
@@ -68,9 +66,12 @@ class AdaptConfig:
     """Updates that are tried, each after some driving."""
     episodes: Many = 6
     """Episodes that are driven before each update."""
+    correct: bool = True
+    """Try corrections first: a view of the camera and a gain, used only where the driver sees that the world is the
+    shifted one; other steps follow where none is taken."""
     gain: bool = True
-    """Try a gain on the output, by least squares over the interventions, before other steps; those follow where it is
-    not taken."""
+    """Then try a gain on the output for both worlds, by least squares over the interventions and the old driving,
+    before weights are learnt."""
     rule: Literal["batch", "online"] = "batch"
     """"batch": windows and backpropagation through time; "online": real-time recurrent learning, for small circuits."""
     steps: Many = 80
@@ -99,6 +100,9 @@ class AdaptConfig:
     """Offset, as a share of the lane width, past which the person takes over."""
     back: Annotated[float, Field(gt=0, le=2)] = 0.1
     """Offset within which the wheel is given back."""
+    hold_s: Positive = 2.0
+    """Time for which the person keeps the wheel at least in the driving that is learnt from, seconds: how to come back,
+    and how to go on. Where interventions are counted it is given back as soon as possible."""
     seed: NonNegativeInt = 0
     """Seed of roads and draws."""
 
@@ -138,24 +142,18 @@ class Update:
     """What was tried last: "gain 1.35" or the rule."""
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Frames of one drive in a row."""
-
-    frames: NDArray[np.uint8]
-    """`[T, H, W, 3]` as the policy's head sees them."""
-    steering: NDArray[np.float32]
-    """`[T]` what is right."""
-    elapsed: NDArray[np.float32]
-    """`[T]` nominal periods."""
-    counts: NDArray[np.bool_]
-    """`[T]` False where frames only warm up."""
-
-
 class Adaptation:
     """A deployed driver, the world it drives in, and what it has met."""
 
-    def __init__(self, policy: DrivingPolicy, world: World, shift: Shift, old: EpisodeSet, config: AdaptConfig):
+    def __init__(
+        self,
+        policy: DrivingPolicy,
+        world: World,
+        shift: Shift,
+        old: EpisodeSet,
+        config: AdaptConfig,
+        corrections: Sequence[Correction] = (),
+    ):
         """Deploy a driver.
 
         Args:
@@ -164,6 +162,7 @@ class Adaptation:
             shift: what has changed.
             old: driving from before, to be replayed; frames of the policy's own size.
             config: how it learns.
+            corrections: for other worlds, that it has already.
 
         Raises:
             ValueError: if the old driving has frames of another size.
@@ -180,11 +179,18 @@ class Adaptation:
         self._draws = np.random.default_rng([config.seed, 11])
         self.replayed = [self._stretch(episode, np.ones(len(episode), bool)) for episode in old]
         self.met: list[Stretch] = []
+        self.driven: list[Stretch] = []
+        self._given = tuple(corrections)
+        self.corrections = self._given
+
+    def driver(self) -> Driver:
+        """Return the driver as it is now."""
+        return _driver(self.policy, self.corrections)
 
     def measure(self, shift: Shift, first_seed: int) -> Interventions:
         """Count interventions of the driver as it is now, on roads of their own."""
         config = self.config
-        mixed = MixedDriver(PolicyDriver(self.policy), ShiftedExpert(shift), config.bounds, 0.0)
+        mixed = MixedDriver(self.driver(), ShiftedExpert(shift), config.bounds, 0.0)
         length = max(1, round(self.world.episode_s / self.world.period_s))
         longer = replace(self.world, episode_s=4 * self.world.episode_s)
         count = min(SIDE_BY_SIDE, config.measure_roads)
@@ -216,44 +222,53 @@ class Adaptation:
             frames = sum(int(stretch.counts.sum()) for stretch in self.met)
             accepted, step = False, "nothing to learn from"
             shifted = old = Estimate(0.0)
-            for name, candidate in self._candidates():
+            before = self._errors(self.driver(), number) if self.met else []
+            for name, policy, corrections in self._candidates():
                 step = name
-                shifted, old = self._compare(candidate, number)
+                shifted, old = self._compare(_driver(policy, corrections), before, number)
                 accepted = is_not_worse(shifted, config.margin) and is_not_worse(old, config.margin)
                 if accepted:
-                    self.policy = candidate
+                    self.policy, self.corrections = policy, corrections
                     break
             yield Update(number, met, frames, shifted, old, accepted, step)
 
-    def _candidates(self) -> Iterator[tuple[str, DrivingPolicy]]:
+    def _candidates(self) -> Iterator[tuple[str, DrivingPolicy, tuple[Correction, ...]]]:
         """Yield what may be better than the driver as it is, the smallest step first."""
         config = self.config
         if not self.met:
             return
+        if config.correct:
+            for correction in find_corrections(self.policy, self.met, self.driven, self.replayed):
+                yield f"correction: {correction.text()}", self.policy, (*self._given, correction)
+        if self.corrections != self._given:
+            return  # weights are for all worlds, and what is met here is corrected already
         if config.gain:
             candidate = copy.deepcopy(self.policy)
             gain = learn_gain(candidate, self.met, self.replayed, config.replay_weight)
             if abs(gain - 1.0) > LEAST_GAIN:
-                yield f"gain {gain:.2f}", candidate
+                yield f"gain {gain:.2f}", candidate, self.corrections
         candidate = copy.deepcopy(self.policy)
         learn = learn_online if config.rule == "online" else learn_batch
         learn(candidate, self.met, self.replayed, config, self._draws)
-        yield config.rule, candidate
+        yield config.rule, candidate, self.corrections
 
     def _drive(self, directory: str | os.PathLike[str], numbers: list[int], number: int) -> Interventions:
         """Drive episodes with a person beside, and keep what was met."""
         config = self.config
         expert = ShiftedExpert(self.shift)
-        mixed = MixedDriver(PolicyDriver(self.policy), expert, config.bounds, 0.0, (config.seed, number))
+        bounds = replace(config.bounds, least_s=config.hold_s)
+        mixed = MixedDriver(self.driver(), expert, bounds, 0.0, (config.seed, number))
         met = collect(
             directory, self.world, mixed, numbers, config.seed, number, make_env=lambda w: shifted_env(w, self.shift)
         )
         for episode in load_episodes(directory):
             if episode.meta.extra["round"] == number:
-                self.met += self._interventions(episode)
+                drive = len(self.driven)
+                self.met += self._interventions(episode, drive)
+                self.driven.append(self._stretch(episode, np.ones(len(episode), bool), drive))
         return met
 
-    def _interventions(self, episode: Episode) -> list[Stretch]:
+    def _interventions(self, episode: Episode, drive: int) -> list[Stretch]:
         """Cut out where the person had the wheel, with what came before to warm up."""
         taken = np.asarray(episode.extras["taken_over"], bool)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], taken.view(np.int8), [0]])))
@@ -262,27 +277,32 @@ class Adaptation:
             begin = max(0, first - self.config.warm_up)
             counts = np.zeros(last - begin, bool)
             counts[first - begin :] = True
-            stretches.append(self._stretch(episode.slice(begin, last), counts))
+            stretches.append(self._stretch(episode.slice(begin, last), counts, drive))
         return stretches
 
-    def _stretch(self, episode: Episode, counts: NDArray[np.bool_]) -> Stretch:
+    def _stretch(self, episode: Episode, counts: NDArray[np.bool_], drive: int = 0) -> Stretch:
         fit = self.policy.config.preprocessing
         # Elapsed time counts in the driver's own period, whatever the recording's rate.
         episode = episode.with_nominal_period(self.policy.config.nominal_period_s)
         frames = episode.frames()
         if frames.shape[1:3] == (fit.source_height, fit.source_width):
             frames = fit(torch.from_numpy(frames)).numpy()
-        return Stretch(frames, episode.steering, episode.elapsed(), counts)
+        steered = episode.extras.get("steered")
+        told = None if steered is None else np.asarray(steered, np.float32)
+        return Stretch(frames, episode.steering, episode.elapsed(), counts, told, drive)
 
-    def _compare(self, candidate: DrivingPolicy, number: int) -> tuple[Estimate, Estimate]:
-        """Drive the paired suite: candidate minus the driver as it is, in the shifted world and in the old one."""
+    def _errors(self, driver: Driver, number: int) -> list[list[float]]:
+        """Drive the suite, in the shifted world and in the old one; lane errors by road."""
         roads = self.config.suite_roads
         seeds = range(5_000_000 + number * roads, 5_000_000 + (number + 1) * roads)
+        return [lane_errors(driver, self.world, shift, seeds) for shift in (self.shift, Shift())]
+
+    def _compare(self, candidate: Driver, before: list[list[float]], number: int) -> tuple[Estimate, Estimate]:
+        """Drive the suite: candidate minus the driver as it is, in the shifted world and in the old one; paired."""
         found = []
-        for shift in (self.shift, Shift()):
-            errors = [lane_errors(one, self.world, shift, seeds) for one in (candidate, self.policy)]
-            now, before = (np.array(error)[None, :, None] for error in errors)
-            found.append(paired_difference(now, before, whole_runs=False))
+        for errors in zip(self._errors(candidate, number), before, strict=True):
+            now, was = (np.array(one)[None, :, None] for one in errors)
+            found.append(paired_difference(now, was, whole_runs=False))
         return found[0], found[1]
 
 
@@ -291,9 +311,14 @@ def is_not_worse(difference: Estimate, margin: float) -> bool:
     return bool(np.isfinite(difference.high) and difference.high <= margin)
 
 
-def lane_errors(policy: DrivingPolicy, world: World, shift: Shift, seeds: Sequence[int]) -> list[float]:
+def _driver(policy: DrivingPolicy, corrections: Sequence[Correction]) -> Driver:
+    released = PolicyDriver(policy)
+    return AdaptedDriver(released, corrections) if corrections else released
+
+
+def lane_errors(driver: Driver, world: World, shift: Shift, seeds: Sequence[int]) -> list[float]:
     """Return the mean absolute offset of each drive, in lane widths, the time after a crash counting as `LOST`."""
-    drives = rollout(PolicyDriver(policy), lambda slot: shifted_env(world, shift), seeds, side_by_side=SIDE_BY_SIDE)
+    drives = rollout(driver, lambda slot: shifted_env(world, shift), seeds, side_by_side=SIDE_BY_SIDE)
     return [_lane_error(drive, world.episode_s) for drive in drives]
 
 

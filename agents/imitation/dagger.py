@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from agents.driving.adapted.driver import AdaptedDriver
 from agents.driving.car import car_of_env, rig_of_env
 from agents.driving.driver import Driver
 from agents.driving.expert import Disturbance, DisturbanceConfig, Expert
 from agents.driving.record import attempt_seed, remove_leftovers
 from agents.driving.recorded_world import World, make_world_env
 from agents.driving.rollout import Step, drive_episodes
+from agents.driving.statistics import Estimate, poisson_rate
 from agents.recordings.episodes import Episode, EpisodeMeta
 from agents.recordings.native import episode_directories
 from agents.recordings.writer import EpisodeRecording, EpisodeWriter
@@ -85,15 +87,23 @@ class Interventions:
     """Episodes that ended in a crash all the same."""
     frames: int = 0
     """Frames driven, by whomever."""
+    corrected: int = 0
+    """Of these, frames at which the driver took the world for one that it has a correction for."""
 
     @property
     def per_km(self) -> float:
         """Interventions per kilometre that the driver drove itself."""
         return self.count / (self.driven_m / 1000.0) if self.driven_m > 0 else float("nan")
 
-    def to_json(self) -> dict[str, float | None]:
+    @property
+    def rate(self) -> Estimate:
+        """Interventions per kilometre with the exact 95 % interval of a Poisson rate."""
+        return poisson_rate(self.count, self.driven_m / 1000.0)
+
+    def to_json(self) -> dict[str, Any]:
         """Return plain values; None per kilometre where the driver drove nowhere."""
-        return {**vars(self), "per_km": self.per_km if self.driven_m > 0 else None}
+        rate = self.rate.to_json()
+        return {**vars(self), "per_km": rate["value"], "per_km_95": [rate["low"], rate["high"]]}
 
 
 @dataclass
@@ -167,6 +177,9 @@ class MixedDriver:
                 actions[row, 0] = min(max(label + push, -1.0), 1.0)
             else:
                 actions[row, 0] = steered[row]
+            if isinstance(self.driver, AdaptedDriver):
+                self.driver.steered[row] = actions[row, 0]
+                self.interventions.corrected += bool(self.driver.world[row])
         return actions
 
     def _seat(self, wheel: _Wheel, info: dict[str, Any]) -> None:
@@ -249,6 +262,7 @@ def collect(
             step.frame,
             float(mixed.labels[row]),
             float(step.seen_info["time_s"]),
+            steered=np.float32(step.steering),
             lateral_offset_m=np.float32(step.seen_info["lateral_offset_m"]),
             speed_mps=np.float32(step.seen_info["speed_mps"]),
             expert_drove=bool(mixed.at_wheel[row]),

@@ -15,6 +15,7 @@ pytest.importorskip("stable_baselines3")
 pytest.importorskip("pandas")
 KINDS = (
     "our policy",
+    "our policy with corrections",
     "nn.Module without memory",
     "plain function",
     "factory of our policy",
@@ -38,7 +39,7 @@ def test_evaluate_takes_every_kind_and_leaves_attacks_out_where_there_is_no_grad
     drives = json.loads(path.read_text())["figures"]["driving"]
     clean = [row["driver"] for row in drives if not row["perturbation"]]
     attacked = [row["driver"] for row in drives if row["perturbation"]]
-    assert len(clean) == len(set(clean)) == len(made) == 7
+    assert len(clean) == len(set(clean)) == len(made) == 8
     with_gradient = ("run", "net.py:net", "net.py:policy", "ppo")
     assert sorted(attacked) == sorted(name for name in clean if name in with_gradient)
     assert "net.py:function has no gradient to attack" in done.out + done.err
@@ -55,7 +56,7 @@ def test_robustness_takes_every_kind(made, tmp_path, capsys):
     import pandas as pd
 
     table = pd.read_parquet(tmp_path / "robustness" / "results.parquet")
-    assert table.groupby("driver").size().eq(2).all() and table.driver.nunique() == 7
+    assert table.groupby("driver").size().eq(2).all() and table.driver.nunique() == 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,3 +102,17 @@ def test_a_run_directory_opens_in_python_as_in_the_command(made):
     from policies.checkpoint import load_policy
 
     assert load_policy(made["our policy"]).config == load_policy(Path(made["our policy"]) / "policy").config
+
+
+@pytest.mark.parametrize("verb", [("export", "--out", "car"), ("explain", "--out", "why"), ("info",)])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_takes_a_policy_alone_says_which_one_belongs_to_corrections(
+    made, verb, whole, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    adapted = Path(made["our policy with corrections"])
+    given = adapted if whole else adapted.parent
+    words = ("info", given) if verb == ("info",) else (verb[0], "--policy", given, *verb[1:])
+    done = wormwheel(capsys, *words)
+    assert done.code == 2 and f"give {adapted.parent / 'policy'}" in done.err.replace("or ", "give "), done.err
+    assert "Traceback" not in done.err and not list(tmp_path.iterdir())

@@ -15,6 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from agents.driving.adapted.driver import Correction
+from agents.driving.adapted.file import write_adapted
+from agents.driving.adapted.signs import MotionSign
+from agents.driving.adapted.view import ViewShift
 from policies.checkpoint import save_policy
 from policies.export.car_driver import FORMAT
 from policies.export.graph import INPUTS, OUTPUTS, DriverStep, example
@@ -24,6 +28,7 @@ from policies.policy import DrivingPolicy, PolicyConfig
 from policies.preprocessing import Preprocessing
 
 FRAME = "66x200"
+CORRECTION = Correction(ViewShift(), 1.5, MotionSign(4.0, 2.0, 1.0), enter=0.6, leave=0.3)
 HEAD = HeadConfig(channels=(4, 4), kernels=(5, 3), strides=(4, 2), features_per_channel=2)
 
 
@@ -112,10 +117,12 @@ def make_all(place: Path) -> dict[str, str]:
     """Make one of each kind that packages here allow; sources by kind."""
     run = place / "run"
     save_policy(policy(), run / "policy")
+    save_policy(policy(), place / "adapted" / "policy")
     code = place / "net.py"
     code.write_text(MODULE.format(here=str(place)), encoding="utf-8")
     made = {
         "our policy": str(run),
+        "our policy with corrections": str(write_adapted(place / "adapted", [CORRECTION])),
         "nn.Module without memory": f"{code}:net",
         "plain function": f"{code}:function",
         "factory of our policy": f"{code}:policy",

@@ -50,7 +50,7 @@ def test_records_exactly_the_frames_asked_for(tmp_path: Path, monkeypatch: pytes
     first = episodes[0]
     assert first.frames().shape == (30, 24, 48, 3)
     poses = {"x_m", "y_m", "yaw_rad", "heading_error_rad"}
-    assert set(first.extras) == {"lateral_offset_m", "speed_mps", *poses}
+    assert set(first.extras) == {"lateral_offset_m", "speed_mps", "steered", *poses}
     assert (first.meta.vehicle, first.meta.renderer) == ("bicycle", "warp") and first.meta.nominal_period_s == 0.05
     assert first.meta.extra["car"]["lookahead_s"] == recorder.ExpertConfig().lookahead_s
     assert first.meta.seed == attempt_seed(3, 0) != episodes[1].meta.seed
@@ -122,6 +122,10 @@ def test_the_label_is_what_the_expert_steered_where_the_car_was(tmp_path: Path, 
     np.testing.assert_allclose(np.stack(columns, 1), said[:25], atol=1e-6)
     np.testing.assert_array_equal(episode.frames(), np.stack(frames[:25]))
     assert np.abs(np.diff(episode.extras["x_m"])).min() > 1e-3, "the car moves between two frames"
+    pushed = episode.extras["steered"] - episode.steering
+    assert np.abs(pushed).max() > 0.1, "the car was told what the expert steered and the push"
+    turned = np.diff(np.unwrap(episode.extras["yaw_rad"]))
+    assert np.corrcoef(turned[1:], episode.extras["steered"][1:-1])[0, 1] > 0.95
 
 
 def test_a_push_ends_at_full_lock_and_the_period_is_that_of_the_world(tmp_path: Path):

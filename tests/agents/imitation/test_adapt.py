@@ -136,11 +136,11 @@ def test_a_core_whose_outputs_cannot_be_scaled_keeps_its_gain():
 def test_the_gain_is_tried_first_and_the_weights_where_it_is_not_taken(monkeypatch: pytest.MonkeyPatch):
     adaptation = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(2, 40), AdaptConfig(steps=1))
     adaptation.met = stretches()
-    kinds = [step.split()[0] for step, _ in adaptation._candidates()]
+    kinds = [step.split()[0] for step, *_ in adaptation._candidates()]
     assert kinds == ["gain", "batch"]
     plain = Adaptation(policy(), WORLD, Shift(steering_gain=0.5), episodes(2, 40), AdaptConfig(steps=1, gain=False))
     plain.met = stretches()
-    assert [step for step, _ in plain._candidates()] == ["batch"]
+    assert [step for step, *_ in plain._candidates()] == ["batch"]
 
 
 def test_a_driver_meets_interventions_and_a_worse_update_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -184,7 +184,7 @@ def test_an_update_has_to_be_no_worse_in_both_worlds(shifted: int, old: int, tak
     found = Estimate(-0.1, -0.2, 0.0), Estimate(0.1, 0.05, 0.2)
     candidate = policy()
     adaptation._drive = lambda *_: Interventions()  # type: ignore[method-assign]
-    adaptation._candidates = lambda: iter([("gain 1.50", candidate)])  # type: ignore[method-assign]
+    adaptation._candidates = lambda: iter([("gain 1.50", candidate, ())])  # type: ignore[method-assign]
     adaptation._compare = lambda *_: (found[shifted], found[old])  # type: ignore[method-assign]
     (update,) = adaptation.run(tmp_path)
     assert update.accepted == taken == (adaptation.policy is candidate)

@@ -12,6 +12,7 @@ import pytest
 
 from agents.driving.expert import Expert
 from agents.driving.recorded_world import recorded_world
+from agents.driving.rollout import STEERING_STEP
 from agents.imitation.dagger import (
     DaggerConfig,
     MixedDriver,
@@ -52,6 +53,8 @@ def test_the_expert_labels_every_frame_and_takes_over_where_the_driver_strays(tm
         assert np.array_equal(taken, episode.extras["expert_drove"]), "a share of 0 leaves the expert no other part"
         np.testing.assert_allclose(episode.time_s, 0.05 * np.arange(40), atol=1e-6)  # when frames were taken
         assert not (np.abs(episode.steering - 0.5) < 1e-6).all()
+        told = np.where(taken, episode.steering, 0.5)
+        np.testing.assert_allclose(episode.extras["steered"], told, atol=STEERING_STEP)
         # Past the bound somebody else steers: the offset falls again.
         assert np.abs(episode.extras["lateral_offset_m"]).max() < 0.9 * float(episode.meta.extra["lane_width_m"])
     counted = count_interventions(episodes)
