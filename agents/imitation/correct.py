@@ -19,6 +19,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,13 +48,22 @@ GAINS = np.geomspace(0.4, 2.5, 147)
 """Gains that are tried."""
 LEAST_GAIN = 0.03
 """A gain nearer to 1 changes nothing that matters."""
+MUCH_BETTER = 0.7
+"""Share of the error that a further number of a view may leave."""
+AGREEMENT = 1.35
+"""Factor within which a gain makes up for what the car answers less."""
 BETTER = 0.85
 """Share of the error that a correction may leave, on drives that it was not fitted to, to be tried."""
-PITCHES_DEG, YAWS_DEG = (-8.0, -4.0, 0.0, 4.0, 8.0), (-12.0, -6.0, 0.0, 6.0, 12.0)
-HEIGHTS = (0.7, 1.0, 1.45)
-"""Views that are tried first."""
-STEPS = ((2.0, 3.0, 0.2), (1.0, 1.5, 0.1))
-"""Steps of pitch and yaw, degrees, and of the height's logarithm, by which the best one is moved."""
+HEIGHT_STEP = 1.35
+"""Factor between two heights that are tried first."""
+VIEWS = {
+    "pitch_deg": (-12.0, -8.0, -4.0, 0.0, 4.0, 8.0, 12.0),
+    "yaw_deg": (-18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0),
+    "height": tuple(HEIGHT_STEP**step for step in (-2, -1, 0, 1, 2)),
+}
+"""What is tried first for each number of a view."""
+STEPS = (0.5, 0.25)
+"""By which parts of the distance between two of them the best one is moved then."""
 FOLDS = 5
 """Parts of the old episodes; each is scored by a sign fitted to the others."""
 RIDGE = 30.0
@@ -96,9 +106,14 @@ def find_corrections(
     found = []
     for view, gain in fit_kinds(policy, met):
         told = _picture_sign(policy, view, driven, old) if not view.is_none else _motion_sign(policy, driven, old)
-        if told is not None:
+        if told is not None and _agree(gain, told[0]):
             found.append(Correction(view, gain, *told))
     return found
+
+
+def _agree(gain: float, sign: Sign) -> bool:
+    """Whether a car that turns so much less asks for such a gain; a driver that does not see right may, too."""
+    return not isinstance(sign, MotionSign) or abs(math.log(gain * sign.shifted / sign.old)) < math.log(AGREEMENT)
 
 
 # What is steered wrongly.
@@ -167,22 +182,39 @@ class _Answers:
 
 
 def _best_view(error: Callable[[ViewShift], float]) -> ViewShift:
-    """Try a grid of views, then move the best one by smaller and smaller steps."""
-    best = min((ViewShift(*one) for one in itertools.product(PITCHES_DEG, YAWS_DEG, HEIGHTS)), key=error)
-    for pitch_deg, yaw_deg, height in STEPS:
+    """Find a view, one number at a time: the one that leaves the least of the error, as long as it leaves much less."""
+    best, free = ViewShift(), set(VIEWS)
+    while free:
+        tried = {}
+        for name in sorted(free):
+            start = min((replace(best, **{name: value}) for value in VIEWS[name]), key=error)
+            tried[name] = _polished(error, start, set(VIEWS) - free | {name})
+        name = min(tried, key=lambda name: error(tried[name]))
+        if not error(tried[name]) < (BETTER if best.is_none else MUCH_BETTER) * error(best):
+            break
+        best, free = tried[name], free - {name}
+    return best
+
+
+def _polished(error: Callable[[ViewShift], float], best: ViewShift, names: set[str]) -> ViewShift:
+    """Move some numbers of a view by smaller and smaller steps as long as that is better."""
+    for share in STEPS:
         moved = True
         while moved:
             moved = False
-            for change in ((pitch_deg, 0.0, 0.0), (0.0, yaw_deg, 0.0), (0.0, 0.0, height)):
+            for name in sorted(names):
                 for sign in (1.0, -1.0):
-                    tried = ViewShift(
-                        float(np.clip(best.pitch_deg + sign * change[0], -MOST_DEG, MOST_DEG)),
-                        float(np.clip(best.yaw_deg + sign * change[1], -MOST_DEG, MOST_DEG)),
-                        float(np.clip(best.height * math.exp(sign * change[2]), 1 / MOST_HEIGHT, MOST_HEIGHT)),
-                    )
+                    tried = replace(best, **{name: _moved(name, getattr(best, name), sign * share)})
                     if error(tried) < error(best):
                         best, moved = tried, True
     return best
+
+
+def _moved(name: str, value: float, step: float) -> float:
+    """Move a number of a view by a part of the distance between two that are tried first, within bounds."""
+    if name == "height":
+        return float(np.clip(value * HEIGHT_STEP**step, 1 / MOST_HEIGHT, MOST_HEIGHT))
+    return float(np.clip(value + step * (VIEWS[name][1] - VIEWS[name][0]), -MOST_DEG, MOST_DEG))
 
 
 # By what the world is told.

@@ -104,7 +104,7 @@ def test_a_run_directory_opens_in_python_as_in_the_command(made):
     assert load_policy(made["our policy"]).config == load_policy(Path(made["our policy"]) / "policy").config
 
 
-@pytest.mark.parametrize("verb", [("export", "--out", "car"), ("explain", "--out", "why"), ("info",)])
+@pytest.mark.parametrize("verb", [("export", "--out", "car"), ("explain", "--out", "why"), ("info", "policy")])
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_takes_a_policy_alone_says_which_one_belongs_to_corrections(
     made, verb, whole, tmp_path, monkeypatch, capsys
@@ -112,7 +112,7 @@ def test_what_takes_a_policy_alone_says_which_one_belongs_to_corrections(
     monkeypatch.chdir(tmp_path)
     adapted = Path(made["our policy with corrections"])
     given = adapted if whole else adapted.parent
-    words = ("info", given) if verb == ("info",) else (verb[0], "--policy", given, *verb[1:])
+    words = (*verb, given) if verb[0] == "info" else (verb[0], "--policy", given, *verb[1:])
     done = wormwheel(capsys, *words)
     assert done.code == 2 and f"give {adapted.parent / 'policy'}" in done.err.replace("or ", "give "), done.err
     assert "Traceback" not in done.err and not list(tmp_path.iterdir())

@@ -33,6 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
 
 KINDS = (
     "our policy",
+    "our policy with corrections",
     "nn.Module without memory",
     "plain function",
     "factory of our policy",
