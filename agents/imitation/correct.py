@@ -5,7 +5,8 @@ did, by least squares over the steering as the car takes it. Unlike a bias, a vi
 the lane, so it may be learnt where the driver strayed to one side only. Both are fitted to one half of the drives and
 scored on the other, and the other way round. A view comes first where it leaves less than a gain does. Its errors are
 taken with the gain that goes best with it, which is not kept: where a driver does not see right, the best gain is
-small, whatever the car is like.
+small, whatever the car is like. Two views are kept: one with no more numbers than are needed, which is how the camera
+sits, and the one with the least error, which makes up besides for what redrawn frames lack.
 
 **Sign.** A camera that sits otherwise is told by the picture: the old driving, as it is and redrawn as the shifted
 camera would have seen it, so that looks, roads and ways of driving are the same and only the camera differs. A car that
@@ -62,6 +63,8 @@ VIEWS = {
     "height": tuple(HEIGHT_STEP**step for step in (-2, -1, 0, 1, 2)),
 }
 """What is tried first for each number of a view."""
+COARSE = ((-8.0, -4.0, 0.0, 4.0, 8.0), (-12.0, -6.0, 0.0, 6.0, 12.0), (1 / HEIGHT_STEP, 1.0, HEIGHT_STEP))
+"""Pitches, yaws and heights that are tried together."""
 STEPS = (0.5, 0.25)
 """By which parts of the distance between two of them the best one is moved then."""
 FOLDS = 5
@@ -104,8 +107,8 @@ def find_corrections(
         old: whole drives in the old one.
     """
     found = []
-    for view, gain in fit_kinds(policy, met):
-        told = _picture_sign(policy, view, driven, old) if not view.is_none else _motion_sign(policy, driven, old)
+    for view, gain, seen in fit_kinds(policy, met):
+        told = _picture_sign(policy, seen, driven, old) if not seen.is_none else _motion_sign(policy, driven, old)
         if told is not None and _agree(gain, told[0]):
             found.append(Correction(view, gain, *told))
     return found
@@ -119,8 +122,12 @@ def _agree(gain: float, sign: Sign) -> bool:
 # What is steered wrongly.
 
 
-def fit_kinds(policy: DrivingPolicy, met: Sequence[Stretch]) -> list[tuple[ViewShift, float]]:
-    """Return view and gain of each kind of correction that helps on drives it was not fitted to, the best first."""
+def fit_kinds(policy: DrivingPolicy, met: Sequence[Stretch]) -> list[tuple[ViewShift, float, ViewShift]]:
+    """Return each kind of correction that helps on drives it was not fitted to, the best first.
+
+    Returns:
+        The view by which frames are redrawn, the gain, and how the camera sits as far as that is sure.
+    """
     met = met[:: max(1, sum(len(stretch.frames) for stretch in met) // ENOUGH)]
     drives = np.array([stretch.drive for stretch in met for _ in range(int(stretch.counts.sum()))])
     if len(np.unique(drives)) < 2:
@@ -135,12 +142,13 @@ def fit_kinds(policy: DrivingPolicy, met: Sequence[Stretch]) -> list[tuple[ViewS
         view = _best_view(lambda view, half=half: answers.error_but_gain(view, half)) if views else home
         left["view"] += answers.error(view, answers.best_gain(view, half), ~half) * (~half).mean()
     _log.info("squared error of the steering in interventions: %s", left)
-    found = []
+    found: list[tuple[ViewShift, float, ViewShift]] = []
     if views and left["view"] < BETTER * min(left["gain"], left["nothing"]):
-        found.append((_best_view(lambda view: answers.error_but_gain(view, everything)), 1.0))
+        seen = _best_view(lambda view: answers.error_but_gain(view, everything))
+        found.append((_freely(lambda view: answers.error_but_gain(view, everything), seen), 1.0, seen))
     if left["gain"] < BETTER * left["nothing"]:
-        found.append((home, answers.best_gain(home, everything)))
-    return [(view, gain) for view, gain in found if not (view.is_none and abs(gain - 1.0) <= LEAST_GAIN)]
+        found.append((home, answers.best_gain(home, everything), home))
+    return [one for one in found if not (one[2].is_none and abs(one[1] - 1.0) <= LEAST_GAIN)]
 
 
 class _Answers:
@@ -194,6 +202,12 @@ def _best_view(error: Callable[[ViewShift], float]) -> ViewShift:
             break
         best, free = tried[name], free - {name}
     return best
+
+
+def _freely(error: Callable[[ViewShift], float], seen: ViewShift) -> ViewShift:
+    """Find the view with the least error of all, whether all of its numbers are needed or not."""
+    coarse = min((ViewShift(*one) for one in itertools.product(*COARSE)), key=error)
+    return min((_polished(error, start, set(VIEWS)) for start in (seen, coarse)), key=error)
 
 
 def _polished(error: Callable[[ViewShift], float], best: ViewShift, names: set[str]) -> ViewShift:

@@ -83,6 +83,7 @@ def answered(policy: DrivingPolicy, stretch: Stretch, seen: Stretch, gain: float
 @pytest.fixture
 def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correct, "VIEWS", {"pitch_deg": (-8.0, -4.0, 0.0, 4.0, 8.0), "yaw_deg": (-6.0, 0.0, 6.0)})
+    monkeypatch.setattr(correct, "COARSE", ((0.0,), (0.0,), (1.0,)))
     monkeypatch.setattr(correct, "STEPS", (0.5,))
 
 
@@ -91,7 +92,8 @@ def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_camera_that_sits_otherwise_is_found(pitch_deg: float, policy: DrivingPolicy):
     there, home = ViewShift(pitch_deg), ViewShift()
     met = [answered(policy, drive(number, there), drive(number, home)) for number in range(2)]
-    view, gain = fit_kinds(policy, met)[0]
+    free, gain, view = fit_kinds(policy, met)[0]
+    assert not free.is_none
     assert gain == pytest.approx(1.0, abs=0.2), "a view explains it"
     assert view.pitch_deg == pytest.approx(pitch_deg, abs=2.0) and abs(view.yaw_deg) <= 3.0
 
@@ -99,8 +101,8 @@ def test_a_camera_that_sits_otherwise_is_found(pitch_deg: float, policy: Driving
 @pytest.mark.usefixtures("few_views")
 def test_a_gain_is_found_and_no_view_beside_it(policy: DrivingPolicy):
     drives = [drive(number, ViewShift()) for number in range(2)]
-    view, gain = fit_kinds(policy, [answered(policy, one, one, 1.6) for one in drives])[0]
-    assert view.is_none and gain == pytest.approx(1.6, rel=0.05)
+    view, gain, seen = fit_kinds(policy, [answered(policy, one, one, 1.6) for one in drives])[0]
+    assert view.is_none and seen.is_none and gain == pytest.approx(1.6, rel=0.05)
 
 
 @pytest.mark.usefixtures("few_views")
@@ -113,7 +115,7 @@ def test_nothing_is_corrected_where_the_driver_was_right_or_one_drive_is_all(pol
 def test_a_policy_that_does_not_know_its_camera_gets_a_gain_alone():
     bare = DrivingPolicy.create(PolicyConfig(core="feedforward", preprocessing=FIT), seed=1).eval()
     drives = [drive(number, ViewShift()) for number in range(2)]
-    assert [view for view, _ in fit_kinds(bare, [answered(bare, one, one, 2.0) for one in drives])] == [ViewShift()]
+    assert [view for view, *_ in fit_kinds(bare, [answered(bare, one, one, 2.0) for one in drives])] == [ViewShift()]
 
 
 def steer_through(driver: AdaptedDriver, stretch: Stretch) -> NDArray[np.intp]:
@@ -132,7 +134,7 @@ def steer_through(driver: AdaptedDriver, stretch: Stretch) -> NDArray[np.intp]:
 def test_worlds_are_told_apart_on_drives_that_nothing_was_fitted_to(
     kind: Any, view: ViewShift, gain: float, policy: DrivingPolicy, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(correct, "fit_kinds", lambda *_: [(view, 1.0 if gain == 1.0 else 1 / gain)])
+    monkeypatch.setattr(correct, "fit_kinds", lambda *_: [(view, 1.0 if gain == 1.0 else 1 / gain, view)])
     old = [drive(number, ViewShift()) for number in range(10)]
     driven = [drive(number, view, gain) for number in range(20, 26)]
     (found,) = find_corrections(policy, [], driven, old)
@@ -147,7 +149,7 @@ def test_worlds_are_told_apart_on_drives_that_nothing_was_fitted_to(
 def test_worlds_that_look_and_answer_alike_are_not_told_apart(policy: DrivingPolicy, monkeypatch: pytest.MonkeyPatch):
     old, driven = ([drive(number, ViewShift()) for number in range(begin, begin + 10)] for begin in (0, 20))
     for view in (ViewShift(-6.0), ViewShift()):
-        monkeypatch.setattr(correct, "fit_kinds", lambda *_, view=view: [(view, 1.5)])
+        monkeypatch.setattr(correct, "fit_kinds", lambda *_, view=view: [(view, 1.5, view)])
         assert find_corrections(policy, [], driven, old) == []
 
 
@@ -174,5 +176,5 @@ def test_a_gain_has_to_be_what_the_car_asks_for(policy: DrivingPolicy, monkeypat
     old = [drive(number, ViewShift()) for number in range(10)]
     driven = [drive(number, ViewShift(), 0.5) for number in range(20, 26)]
     for gain, count in ((2.0, 1), (1.2, 0), (0.5, 0)):
-        monkeypatch.setattr(correct, "fit_kinds", lambda *_, gain=gain: [(ViewShift(), gain)])
+        monkeypatch.setattr(correct, "fit_kinds", lambda *_, gain=gain: [(ViewShift(), gain, ViewShift())])
         assert len(find_corrections(policy, [], driven, old)) == count
