@@ -63,8 +63,8 @@ def far_part(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return detail of a picture's upper part, `[r, w]`, from uint8 `[h, w, 3]`."""
     rows = max(4, round(FAR * picture.shape[0]))
     grey = cv2.cvtColor(np.ascontiguousarray(picture[:rows]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    grey = cv2.GaussianBlur(grey, (0, 0), 0.8)
-    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), 6.0))
+    soft = np.asarray(cv2.GaussianBlur(grey, (0, 0), 0.8), np.float32)
+    return np.asarray(soft - cv2.GaussianBlur(soft, (0, 0), 6.0), np.float32)
 
 
 def turn_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -28,7 +28,7 @@ def looking(place_px: float) -> NDArray[np.uint8]:
     columns = 150 + np.arange(WIDTH) - place_px
     first = np.floor(columns).astype(int)
     part = (columns - first)[None, :, None]
-    soft = sum(np.roll(HILLS.astype(float), by, axis=1) for by in range(-3, 4)) / 7
+    soft = np.mean([np.roll(HILLS.astype(float), by, axis=1) for by in range(-3, 4)], axis=0)
     return (soft[:, first] * (1 - part) + soft[:, first + 1] * part).astype(np.uint8)
 
 
