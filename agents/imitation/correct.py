@@ -21,6 +21,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -139,13 +140,14 @@ def fit_kinds(policy: DrivingPolicy, met: Sequence[Stretch]) -> list[tuple[ViewS
     for half in (one, ~one):
         left["nothing"] += answers.error(home, 1.0, ~half) * (~half).mean()
         left["gain"] += answers.error(home, answers.best_gain(home, half), ~half) * (~half).mean()
-        view = _best_view(lambda view, half=half: answers.error_but_gain(view, half)) if views else home
+        view = _best_view(partial(answers.error_but_gain, only=half)) if views else home
         left["view"] += answers.error(view, answers.best_gain(view, half), ~half) * (~half).mean()
     _log.info("squared error of the steering in interventions: %s", left)
     found: list[tuple[ViewShift, float, ViewShift]] = []
     if views and left["view"] < BETTER * min(left["gain"], left["nothing"]):
-        seen = _best_view(lambda view: answers.error_but_gain(view, everything))
-        found.append((_freely(lambda view: answers.error_but_gain(view, everything), seen), 1.0, seen))
+        error = partial(answers.error_but_gain, only=everything)
+        seen = _best_view(error)
+        found.append((_freely(error, seen), 1.0, seen))
     if left["gain"] < BETTER * left["nothing"]:
         found.append((home, answers.best_gain(home, everything), home))
     return [one for one in found if not (one[2].is_none and abs(one[1] - 1.0) <= LEAST_GAIN)]

@@ -76,7 +76,7 @@ def answered(policy: DrivingPolicy, stretch: Stretch, seen: Stretch, gain: float
     """What a person met who steers as the policy would before the old camera, times a gain."""
     with torch.no_grad():
         steering, _ = policy.motors(torch.from_numpy(seen.frames)[None], preprocessed=True)
-    label = np.clip(gain * steering[0, :, 0].numpy(), -1, 1)
+    label = np.clip(gain * steering[0, :, 0].numpy(), -1, 1).astype(np.float32)
     return Stretch(stretch.frames, label, stretch.elapsed, stretch.counts, stretch.steered, stretch.drive)
 
 
