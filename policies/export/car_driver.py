@@ -46,6 +46,8 @@ ENGINES = ("onnxruntime", "numpy")
 FORMAT = "wormwheel-driver"
 SHORTEST, LONGEST = 0.01, 10.0
 """Range of the elapsed time that a policy is given, in its frame periods."""
+TOLD_EVERY_S = 1.0
+"""How often a fault that lasts is told again, s."""
 
 _log = logging.getLogger("wormwheel.driver")
 
@@ -77,7 +79,8 @@ class Driver:
 
     Attributes:
         config: what the policy needs: sizes, crops, frame period.
-        events: the last thousand events of the watchdog, oldest first.
+        events: the last thousand events of the watchdog, oldest first: a fault as it begins, and every second while it
+            lasts.
         state: float32 `[1, S]`, the circuit's state.
     """
 
@@ -139,6 +142,7 @@ class Driver:
         self._seen: np.ndarray | None = None
         self._seen_s = self._last_s = self._good_s = self._clock()
         self._good = 0.0
+        self._told, self._told_s = "", 0.0
 
     def step(self, image: np.ndarray, elapsed: float = 1.0, start: bool = False) -> np.ndarray:
         """Run the policy on one frame, without the watchdog.
@@ -184,14 +188,16 @@ class Driver:
             return self._fault("not finite", "the policy gave a number that is not finite", began_s)
         if took_s > self._deadline_s:
             return self._fault("late", f"the answer took {1e3 * took_s:.0f} ms", began_s)
-        self._good, self._good_s = float(motors[0]), began_s
+        self._good, self._good_s, self._told = float(motors[0]), began_s, ""
         return Command(self._good, float(motors[1]) if len(motors) > 1 else None, None)
 
     def _fault(self, kind: str, detail: str, now_s: float) -> Command:
-        self.events.append(Event(now_s, kind, detail))
         left = 1.0 - (now_s - self._good_s) / self._fade_s if self._fade_s > 0 else 0.0
         steering = self._good * min(max(left, 0.0), 1.0)
-        _log.warning("watchdog: %s (%s); steering %+.2f, throttle 0", kind, detail, steering)
+        if kind != self._told or now_s - self._told_s >= TOLD_EVERY_S:
+            self._told, self._told_s = kind, now_s
+            self.events.append(Event(now_s, kind, detail))
+            _log.warning("watchdog: %s (%s); steering %+.2f, throttle 0", kind, detail, steering)
         return Command(steering, 0.0, kind)
 
 

@@ -147,6 +147,20 @@ def test_a_picture_that_stands_still_is_stale_and_the_wheel_fades_to_straight(dr
     assert driver.drive(image(250)).fault is None
 
 
+def test_a_fault_that_lasts_is_told_as_it_begins_and_every_second(
+    driver: Driver, clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    driver.drive(image(1))
+    for _ in range(round(2.5 / PERIOD_S)):
+        clock.now_s += PERIOD_S
+        assert driver.drive(None).fault == "stale"
+    assert len(driver.events) == len(caplog.records) == 3
+    assert np.diff([event.time_s for event in driver.events]) == pytest.approx(1.0, abs=1.01 * PERIOD_S)
+    driver.drive(image(2))
+    driver.drive(None)
+    assert len(driver.events) == 4, "another fault, though no second has gone by"
+
+
 def test_a_frame_with_an_old_stamp_is_stale(driver: Driver, clock: Clock):
     assert driver.drive(image(9), time_s=clock.now_s - 0.4).fault is None
     assert driver.drive(image(10), time_s=clock.now_s - 0.6).fault == "stale"
