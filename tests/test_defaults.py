@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.driving.expert import DisturbanceConfig, ExpertConfig
+from agents.driving.fit import BLOCK
 from agents.imitation.train import ImitationConfig
 from agents.ppo.actor_critic import ActorCriticConfig
 from agents.ppo.config import PPOConfig
@@ -46,6 +47,7 @@ def defaults() -> dict[str, Any]:
         "episode": EpisodeMeta().to_json(),
         "elapsed": ELAPSED_RANGE,
         "gate": asdict(Rules("policy")),
+        "frames of a block of a fit": BLOCK,
         "doses": {name: [made.doses, made.large_doses] for name, made in PERTURBATIONS.items()},
     }
     content: dict[str, Any] = json.loads(json.dumps(found))

@@ -78,6 +78,16 @@ def test_frame_by_frame_it_learns_in_their_order():
     assert all(torch.equal(value, head[name]) for name, value in driver.head.state_dict().items())
 
 
+def test_frame_by_frame_the_time_between_frames_counts():
+    learnt = []
+    for gap in (1.0, 3.0):
+        driver = policy("ltc", units=5, kernel="reference")
+        met = [replace(stretch, elapsed=gap * stretch.elapsed) for stretch in stretches()[:1]]
+        learn_online(driver, met, [], AdaptConfig(rule="online", replay_weight=0.0), np.random.default_rng(0))
+        learnt.append(torch.cat([value.flatten() for value in driver.core.parameters()]).detach())
+    assert not torch.allclose(*learnt)
+
+
 def test_frames_that_only_warm_up_are_not_learnt():
     met = [replace(stretch, counts=np.zeros(40, bool)) for stretch in stretches()[:1]]
     driver = policy("ltc", units=5, kernel="reference")

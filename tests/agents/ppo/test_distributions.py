@@ -67,6 +67,13 @@ def test_spread_that_depends_on_the_state_is_that_of_its_draws() -> None:
     assert not torch.allclose(other, actions.log_spread(features), atol=1e-3)
 
 
+def test_how_far_is_explored_teaches_the_spread_and_not_what_is_seen() -> None:
+    actions, features = GaussianActions(RANGE, -0.3, 4), draws(5, 4).requires_grad_()
+    assert actions.log_std is not None
+    (actions.log_prob(draws(5, 2), features, draws(5, 2)) + actions.entropy(draws(5, 2), features)).sum().backward()
+    assert features.grad is None and actions.log_std.grad is not None
+
+
 def test_with_equal_spreads_the_state_does_not_matter() -> None:
     actions = GaussianActions(RANGE, -0.7, features=4)
     torch.testing.assert_close(actions.log_spread(draws(6, 4)), torch.full((6, 2), -0.7))
