@@ -159,4 +159,4 @@ def test_a_wiring_that_does_not_fit_is_told():
 @pytest.mark.parametrize("backbone", [{"backbone_layers": 0}, {"backbone_layers": 1, "backbone_units": 2000}], ids=str)
 def test_size_is_checked_before_memory_is_taken(backbone: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"this CfC would have .* make it smaller"):
-        make_core("cfc", 8, 1, {"units": 3000, **backbone})
+        make_core("cfc", 8, 1, {"wiring": None, "units": 3000, **backbone})
