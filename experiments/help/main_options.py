@@ -41,7 +41,7 @@ MAIN: dict[str, MainOptions] = {
     "train imitation": MainOptions(
         (
             "wormwheel train imitation --data runs/sim --out runs/ltc",
-            "wormwheel train imitation --data runs/sim --out runs/lstm --core lstm --epochs 8 --no-baseline",
+            "wormwheel train imitation --data runs/sim --out runs/lstm --core lstm --epochs 8",
         ),
         (
             *("data", "out", "core", "core-options", "epochs", "batch-size", "core-learning-rate", "hold-out", "seed"),
