@@ -148,11 +148,10 @@ def sign_from_json(values: dict[str, Any]) -> Sign:
         TypeError: if a value is of another type.
     """
     if values["kind"] == "motion":
-        made: Sign = MotionSign(float(values["old"]), float(values["shifted"]), float(values["lag"]))
-        finite = [made.old, made.shifted, made.lag]  # type: ignore[union-attr]
-        if not (np.isfinite(finite).all() and made.old != made.shifted and made.lag > 0):  # type: ignore[union-attr]
+        old, shifted, lag = (float(values[name]) for name in ("old", "shifted", "lag"))
+        if not (np.isfinite([old, shifted, lag]).all() and old != shifted and lag > 0):
             raise ValueError("a sign of motion needs two different answers and a lag above 0.")
-        return made
+        return MotionSign(old, shifted, lag)
     if values["kind"] != "picture":
         raise ValueError(f"a sign is a picture or a motion, got {values['kind']!r:.40}.")
     weights = np.asarray(values["weights"], np.float64)
