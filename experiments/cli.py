@@ -24,11 +24,12 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
-from experiments.help.advice import adapt_advice, did_you_mean, install_advice, nearest
+from experiments.error_words import describe, is_validation, one_line
+from experiments.help.advice import did_you_mean, nearest
 from experiments.help.declared import Declared, read_options
 from experiments.help.page import help_page
 from experiments.help.refusals import in_own_words
@@ -38,9 +39,6 @@ from experiments.outputs import check_outputs
 from experiments.streams import LastingStream, lasting_streams
 from experiments.threads import noted
 from wormwheel import explain, hidden_by
-
-if TYPE_CHECKING:
-    import pydantic
 
 ROOMS = ("policies", "envs", "agents")
 """The packages beside this one; other distributions own such names."""
@@ -117,7 +115,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record on one line."""
-        print(f"note: {_one_line(record.getMessage())}", file=sys.stderr)
+        print(f"note: {one_line(record.getMessage())}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -206,51 +204,12 @@ def _line_of(error: BaseException) -> str | None:
     if foreign_place(error) is None:
         return None
     failed = describe_error(error)
-    return _one_line(f"code that is not Wormwheel's failed: {failed}. {TRACEBACK}=1 shows the way there.")
+    return one_line(f"code that is not Wormwheel's failed: {failed}. {TRACEBACK}=1 shows the way there.")
 
 
 def _is_memory(error: Exception) -> bool:
     """Whether memory has run out; torch says so by a RuntimeError."""
     return isinstance(error, MemoryError) or "t allocate memory" in str(error)
-
-
-def describe(error: Exception) -> str:
-    """Say in one line what went wrong."""
-    if _is_validation(error):
-        return _one_line(" ".join(_describe_field(found) for found in error.errors()))
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
-        return _one_line(f"{place}{error.strerror}. Check the path, its rights and the space on the disk.")
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.split(".")[0]
-        return _one_line(f"this needs the package {top}, which is not installed: {install_advice(top)}")
-    return adapt_advice(_one_line(str(error) or type(error).__name__))
-
-
-def _is_validation(error: BaseException | None) -> TypeGuard[pydantic.ValidationError]:
-    """Whether an error is pydantic's; who has not imported pydantic has none of its errors."""
-    imported = sys.modules.get("pydantic")
-    return imported is not None and isinstance(error, imported.ValidationError)
-
-
-def _describe_field(found: Mapping[str, Any]) -> str:
-    """Say what one field of a config should be, from an entry of pydantic's `ValidationError.errors()`."""
-    if found["type"] in ("value_error", "assertion_error"):  # raised by a config's own `__post_init__`
-        return str(found["ctx"]["error"])
-    name = ".".join(str(part) for part in found["loc"])
-    bounds = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
-    bounds |= {"greater_than": ("greater than", "gt"), "less_than": ("less than", "lt")}
-    if found["type"] in bounds:
-        words, key = bounds[found["type"]]
-        wanted = f"must be {words} {found['ctx'][key]:g}"
-    elif found["type"] == "too_short":
-        return f"{name} must have {found['ctx']['min_length']} or more values, got {found['ctx']['actual_length']}."
-    else:
-        message = str(found["msg"])
-        wanted = (
-            message.replace("Input should", "must") if message.startswith("Input should") else f"is wrong: {message}"
-        )
-    return f"{name} {wanted}, got {found['input']!r:.80}."
 
 
 class ForeignPackage(ValueError):
@@ -371,7 +330,7 @@ def parse_options(kind: Any, program: str, arguments: list[str], **more: Any) ->
     except SystemExit as leaving:
         # What a config refused is in the exception that tyro turned into its message.
         cause = leaving.__context__
-        if cause is not None and _is_validation(cause.__context__):
+        if cause is not None and is_validation(cause.__context__):
             cause = cause.__context__  # Of a config in the options, whose words tyro has put into its own.
         declared = _declared(kind, "config" in more)
         if isinstance(cause, ValueError):
@@ -445,10 +404,6 @@ def _overview(group: str) -> str:
 def _known(group: str) -> str:
     names = [name.removeprefix(group).strip() for name in VERBS if name.startswith(group)]
     return f"There is: {', '.join(names)}. See wormwheel {group + ' ' if group else ''}--help."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _complain(name: str, line: str) -> None:

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from agents.runs.reading import one_line, read_json
 from envs.perturbations import FAMILIES, PERTURBATIONS, SEVERITIES, parse
 from envs.perturbations.registry import split_severity
-from experiments.cli import describe
+from experiments.error_words import describe
 
 FILE_KEYS = ("perturbations", "severities", "roads", "episode_s")
 """What a file may hold."""
