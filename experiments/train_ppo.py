@@ -478,8 +478,9 @@ def _conclude(
         from experiments.film.verb import run as render
 
         trusted = DriverOptions(trust=options.trust)
+        place = replace(options.world, episode_s=LaneKeepingConfig().episode_s)  # a film says its own length
         film = RenderOptions(
-            (str(directory.policy),), directory.path / "best.mp4", seconds=FILM_S, world=options.world, driver=trusted
+            (str(directory.policy),), directory.path / "best.mp4", seconds=FILM_S, world=place, driver=trusted
         )
         render(film)
     say(f"policy: {directory.policy}")

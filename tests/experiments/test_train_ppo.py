@@ -31,11 +31,15 @@ WORLD = (
 )
 
 
-def test_lane_keeping_from_start_to_evaluation_and_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lane_keeping_from_start_to_evaluation_and_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_ppo, "FILM_S", 0.1)
     out = tmp_path / "run"
     options = ("train", "ppo", "--core", "ltc", *SMALL, *WORLD, "--out", out)
-    ran = wormwheel(capsys, *options, "--steps", 96)
+    ran = wormwheel(capsys, *options, "--steps", 96, "--film")
     assert ran.code == 0, ran.err
+    assert (out / "best.mp4").stat().st_size > 1000
     learnt = load_policy(out / "policy").config
     assert learnt.core == "ltc"
     assert learnt.car is not None and learnt.car.camera_horizon == pytest.approx(0.3, abs=0.01)
